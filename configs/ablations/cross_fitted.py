@@ -1,0 +1,15 @@
+"""ConKD (hard, fitted η) whose training responses are labelled by recommenders that never saw them.
+
+A recommender knows its own training dialogues by heart and is over-confident on them. With K folds
+each part of train is labelled by a teacher trained on the others. Not in the paper.
+
+    python -m conkd_jax.train --config=configs/ablations/cross_fitted.py:mini
+"""
+
+from configs.ablations import fitted_threshold
+
+
+def get_config(argument: str = ""):
+    config = fitted_threshold.get_config(argument)
+    config.rec_teacher.cross_fit_folds = 3
+    return config

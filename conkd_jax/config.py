@@ -1,0 +1,375 @@
+"""Every option of the program, named once, with what it means; and every check across options.
+
+`base()` is the paper's setting. A preset changes sizes, never meanings. A file in `configs/` is one row
+of a results table: it calls `from_argument`, which understands what follows the colon in
+`--config=FILE.py:PRESET[,backbone=NAME]`, and changes the few fields that make its row.
+
+This module knows no file, no model and no array: it can be imported, printed and validated anywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ml_collections import ConfigDict
+
+PRESETS = ("paper", "mini", "demo")
+BACKBONES = ("dialogpt",)
+SYSTEMS = ("dialogue_teacher", "student")
+
+
+class ConfigError(ValueError):
+    """An option, or a combination of options, that can't work. Raised before anything compiles."""
+
+
+def _optimizer(learning_rate: float, **overrides) -> ConfigDict:
+    """An optimizer part: what `conkd_jax.optimizers` builds an optax chain from."""
+    part = ConfigDict()
+    part.name = "adamw"  # adamw | adam
+    part.learning_rate = learning_rate  # the peak, after warm-up
+    part.schedule = "cosine"  # cosine | linear (both down to 0) | constant
+    part.warmup_steps = 100  # linear, from 0
+    part.b1 = 0.9
+    part.b2 = 0.98
+    part.eps = 1e-8
+    part.weight_decay = 0.01  # decoupled; biases and layer norms are left out
+    part.clip_norm = 1.0  # global norm, after the sum over devices; 0 = off
+    part.accumulate_steps = 1  # micro-batches that one step's batch is cut into
+    part.update(overrides)
+    return part
+
+
+def base() -> ConfigDict:
+    """The paper's setting: ReDial, DialoGPT-small, one option a line."""
+    c = ConfigDict()
+    c.preset = "paper"  # set by from_argument
+    c.backbone = "dialogpt"  # the language model of dialogue teacher and student
+    c.system = "student"  # what is scored: student (ConKD) | dialogue_teacher (fine-tuned alone)
+    c.seed = 0  # the student: initialisation, dropout, order of batches
+    c.teacher_seed = 0  # teachers, turn classifier, store: shared by all student seeds
+    c.artifacts_dir = "artifacts"  # what stages leave, shared by every run; may be gs://…
+    c.runs_dir = "runs"  # what one invocation leaves
+
+    c.corpus = ConfigDict()
+    c.corpus.name = "redial"  # redial | movieworld (synthetic, generated)
+    c.corpus.raw_dir = ""  # raw ReDial and graph files; empty = $CONKD_RAW_DIR
+    c.corpus.graph_rule = "kgsf"  # kgsf (46 relations) | kbrd (35): which relations are kept
+    c.corpus.use_inferred_order = False  # also read train_inferred_order.jsonl (recommender only)
+    c.corpus.movieworld_seed = 0
+    c.corpus.movieworld_num_movies = 120
+    c.corpus.movieworld_num_dialogues = 500
+
+    c.vocabulary = ConfigDict()
+    c.vocabulary.tokenizer = "microsoft/DialoGPT-small"  # hub name, local folder, or "train"
+    c.vocabulary.bpe_size = 4096  # words V when the BPE is trained on the corpus
+    c.vocabulary.item_vocabulary = (
+        "full"  # full (all movies) | train (those named in the train split)
+    )
+    c.vocabulary.max_row_tokens = 512  # a GPT-2 row: a dialogue, or a piece of a longer one
+    c.vocabulary.max_response_tokens = 30  # T at most; a longer response keeps its head
+
+    c.rec_teacher = ConfigDict()
+    c.rec_teacher.embed_dim = 128
+    c.rec_teacher.num_bases = 8  # R-GCN basis decomposition
+    c.rec_teacher.norm = "mean"  # Z_{e,r} of eq. 2: mean (over neighbours of r) | sum (1)
+    c.rec_teacher.gcn_relu = False  # eq. 13's ReLU; the public code has none
+    c.rec_teacher.score_over = "items"  # softmax of eq. 4: items | entities
+    c.rec_teacher.max_context_entities = 50  # the last ones, de-duplicated, of the whole history
+    c.rec_teacher.max_context_concepts = 48
+    c.rec_teacher.user_dropout = 0.4  # on the user vector p_u
+    c.rec_teacher.context_dropout = 0.3  # chance that one context entity or concept is left out
+    c.rec_teacher.mim_epochs = 3  # mutual information maximisation alone, first
+    c.rec_teacher.mim_weight = 0.025  # its weight afterwards
+    c.rec_teacher.epochs = 20  # at most, MIM included
+    c.rec_teacher.patience = 3  # epochs without a better dev cross-entropy
+    c.rec_teacher.ema_decay = 0.98  # of the weights that are scored and kept; 0 = off
+    c.rec_teacher.batch_size = 512  # samples (turn, movie)
+    c.rec_teacher.use_inferred_order = False  # train on split `inferred` too
+    c.rec_teacher.cross_fit_folds = (
+        0  # K > 1: label each part of train by a teacher that never saw it
+    )
+    c.rec_teacher.optimizer = _optimizer(
+        3e-3, name="adam", schedule="constant", warmup_steps=0, b2=0.999, weight_decay=0.0
+    )
+
+    c.dialogue_teacher = ConfigDict()
+    c.dialogue_teacher.weights = "microsoft/DialoGPT-small"  # hub name, local folder, or "random"
+    c.dialogue_teacher.num_layers = 12  # these four only with random weights
+    c.dialogue_teacher.embed_dim = 768
+    c.dialogue_teacher.num_heads = 12
+    c.dialogue_teacher.num_positions = 1024
+    c.dialogue_teacher.dropout = 0.1
+    c.dialogue_teacher.epochs = 20
+    c.dialogue_teacher.batch_rows = 8  # dialogues; about 43 responses (the paper's batch is 32)
+    c.dialogue_teacher.num_buckets = 6  # lengths that rows are padded to
+    c.dialogue_teacher.weighting = "sample"  # sample (1/T a response, eqs. 8-9) | token
+    c.dialogue_teacher.optimizer = _optimizer(1e-3)
+
+    c.turn_classifier = ConfigDict()
+    c.turn_classifier.num_layers = 2
+    c.turn_classifier.num_heads = 2
+    c.turn_classifier.embed_dim = 300
+    c.turn_classifier.mlp_dim = 300
+    c.turn_classifier.dropout = 0.1
+    c.turn_classifier.max_context_tokens = 256
+    c.turn_classifier.epochs = 5
+    c.turn_classifier.patience = 2
+    c.turn_classifier.batch_size = 32
+    c.turn_classifier.num_buckets = 4
+    c.turn_classifier.optimizer = _optimizer(
+        1e-3, name="adam", warmup_steps=0, weight_decay=0.0
+    )
+
+    c.teacher_outputs = ConfigDict()
+    c.teacher_outputs.format = (
+        "features"  # features (head(features) is the teacher) | dense (logits)
+    )
+    c.teacher_outputs.dtype = "bfloat16"  # of what is stored; λ and the normaliser are float32
+    c.teacher_outputs.num_shards = 8  # whatever the number of hosts
+    c.teacher_outputs.batch_rows = 16
+
+    c.distill = ConfigDict()
+    c.distill.gate = "hard"  # hard (eq. 6) | soft (eq. 7) | constant | package.module:function
+    c.distill.eta = 0.6  # hard gate's threshold on the item mass
+    c.distill.fit_eta = False  # η by the dev split's item mass instead (best F1 on item steps)
+    c.distill.constant = 0.5  # λ of the constant gate
+    c.distill.gamma = 0.4  # weight of distillation in eq. 10; 1 - γ is the label's
+    c.distill.chunk_size = 256  # response tokens at a time in the fused head
+
+    c.student = ConfigDict()
+    c.student.init = "pretrained"  # pretrained (as the dialogue teacher began) | dialogue_teacher
+    c.student.turn_tags = True  # [REC]/[GEN] opens every recommender turn
+    c.student.epochs = 20
+    c.student.batch_rows = 8
+    c.student.num_buckets = 6
+    c.student.weighting = "sample"
+    c.student.optimizer = _optimizer(1e-3)
+
+    c.decode = ConfigDict()
+    c.decode.item_rule = "argmax"  # argmax | mass (best item whenever the item mass is over .5)
+    c.decode.max_tokens = 30
+    c.decode.batch_size = 64
+
+    c.evaluation = ConfigDict()
+    c.evaluation.split = "test"  # dev | valid | test
+    c.evaluation.max_responses = 0  # 0 = all
+    c.evaluation.num_samples = 12  # dialogues' responses shown in samples.md
+    c.evaluation.bootstrap_resamples = 1000
+
+    c.parallel = ConfigDict()
+    c.parallel.kind = "pmap"
+    c.parallel.num_devices = 0  # 0 = all of them
+
+    c.checkpoint_every = 200  # steps
+    c.rng_impl = "unsafe_rbg"  # JAX's generator for dropout and initialisation
+    return c
+
+
+def _mini(c: ConfigDict) -> None:
+    """ReDial from the files at hand and small models from scratch: one hour on two CPU cores."""
+    c.vocabulary.tokenizer = "train"
+    c.rec_teacher.epochs = 14
+    for part in (c.dialogue_teacher, c.student):
+        part.epochs = 8
+        part.batch_rows = 16
+        part.optimizer.learning_rate = 2e-3
+    c.dialogue_teacher.update(
+        dict(weights="random", num_layers=2, embed_dim=192, num_heads=4, num_positions=512)
+    )
+    c.turn_classifier.update(
+        dict(embed_dim=128, mlp_dim=256, max_context_tokens=96, epochs=3, batch_size=64)
+    )
+    c.evaluation.split = "valid"
+    c.checkpoint_every = 100
+
+
+def _demo(c: ConfigDict) -> None:
+    """MovieWorld and tiny models: the whole pipeline in under five minutes, no download, no data."""
+    _mini(c)
+    c.corpus.name = "movieworld"
+    c.vocabulary.bpe_size = 600
+    c.vocabulary.max_row_tokens = 256
+    c.rec_teacher.update(dict(embed_dim=32, num_bases=4, epochs=12, batch_size=128))
+    c.dialogue_teacher.update(dict(embed_dim=64, num_heads=2, num_positions=256, num_buckets=2))
+    c.student.num_buckets = 2
+    c.turn_classifier.update(dict(embed_dim=32, mlp_dim=64, num_buckets=2))
+    for part in (c.dialogue_teacher, c.student):
+        part.epochs = 12
+        part.optimizer.learning_rate = 3e-3
+        part.optimizer.warmup_steps = 20
+    c.teacher_outputs.num_shards = 2
+    c.evaluation.bootstrap_resamples = 200
+
+
+def from_argument(argument: str | None = None) -> ConfigDict:
+    """The configuration that `PRESET[,backbone=NAME]` names; an empty argument is the paper's.
+
+    Raises:
+      ConfigError: if the preset or a key is not known.
+    """
+    config = base()
+    words = [word.strip() for word in (argument or "").split(",") if word.strip()]
+    for word in words:
+        key, _, value = word.partition("=")
+        if not value and key in PRESETS:
+            config.preset = key
+        elif key == "backbone" and value in BACKBONES:
+            config.backbone = value
+        else:
+            raise ConfigError(
+                f"--config=FILE.py:{argument}: {word!r} is not known. Expected one of "
+                f"{', '.join(PRESETS)} and, optionally, backbone={'|'.join(BACKBONES)}, "
+                "for example --config=configs/dialogpt_hard.py:mini"
+            )
+    {"paper": lambda _: None, "mini": _mini, "demo": _demo}[config.preset](config)
+    return config
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rule:
+    holds: bool
+    field: str
+    got: object
+    expected: str
+
+
+def validate(config: ConfigDict) -> ConfigDict:
+    """Checks every field that can be wrong on its own or against another; returns the config.
+
+    Raises:
+      ConfigError: naming the field, what was expected and what came.
+    """
+
+    def one_of(field: str, choices: tuple[str, ...]) -> _Rule:
+        got = _get(config, field)
+        return _Rule(got in choices, field, got, "one of " + ", ".join(choices))
+
+    def within(field: str, low: float, high: float) -> _Rule:
+        got = _get(config, field)
+        return _Rule(low <= got <= high, field, got, f"a number from {low} to {high}")
+
+    def at_least(field: str, low: int) -> _Rule:
+        got = _get(config, field)
+        return _Rule(got >= low, field, got, f"{low} or more")
+
+    rules = [
+        one_of("system", SYSTEMS),
+        one_of("backbone", BACKBONES),
+        one_of("corpus.name", ("redial", "movieworld")),
+        one_of("corpus.graph_rule", ("kgsf", "kbrd")),
+        one_of("vocabulary.item_vocabulary", ("full", "train")),
+        one_of("rec_teacher.norm", ("mean", "sum")),
+        one_of("rec_teacher.score_over", ("items", "entities")),
+        one_of("teacher_outputs.format", ("features", "dense")),
+        one_of("teacher_outputs.dtype", ("bfloat16", "float32")),
+        one_of("student.init", ("pretrained", "dialogue_teacher")),
+        one_of("decode.item_rule", ("argmax", "mass")),
+        one_of("parallel.kind", ("pmap",)),
+        one_of("evaluation.split", ("dev", "valid", "test")),
+        at_least("parallel.num_devices", 0),
+        at_least("vocabulary.max_response_tokens", 1),
+        at_least("vocabulary.bpe_size", 300),
+        at_least("decode.max_tokens", 1),
+        at_least("decode.batch_size", 1),
+        at_least("distill.chunk_size", 1),
+        at_least("teacher_outputs.num_shards", 1),
+        at_least("evaluation.max_responses", 0),
+        within("distill.eta", 0, 1),
+        within("distill.gamma", 0, 1),
+        within("distill.constant", 0, 1),
+        within("rec_teacher.user_dropout", 0, 0.99),
+        within("rec_teacher.context_dropout", 0, 0.99),
+        within("rec_teacher.ema_decay", 0, 0.99999),
+        within("dialogue_teacher.dropout", 0, 0.99),
+    ]
+    folds = config.rec_teacher.cross_fit_folds
+    rules.append(
+        _Rule(
+            folds == 0 or folds >= 2, "rec_teacher.cross_fit_folds", folds, "0 (off), or 2 or more"
+        )
+    )
+    gate = config.distill.gate
+    rules.append(
+        _Rule(
+            gate in ("hard", "soft", "constant") or ":" in gate,
+            "distill.gate",
+            gate,
+            "hard, soft, constant, or package.module:function",
+        )
+    )
+    response, row = config.vocabulary.max_response_tokens, config.vocabulary.max_row_tokens
+    rules.append(
+        _Rule(
+            row > 2 * response,
+            "vocabulary.max_row_tokens",
+            row,
+            f"more than twice vocabulary.max_response_tokens ({response})",
+        )
+    )
+    for name in ("rec_teacher", "dialogue_teacher", "turn_classifier", "student"):
+        part = config[name]
+        batch = "batch_rows" if "batch_rows" in part else "batch_size"
+        rules += [
+            at_least(f"{name}.epochs", 1),
+            at_least(f"{name}.{batch}", 1),
+            at_least(f"{name}.optimizer.accumulate_steps", 1),
+            one_of(f"{name}.optimizer.name", ("adamw", "adam")),
+            one_of(f"{name}.optimizer.schedule", ("cosine", "linear", "constant")),
+        ]
+        if "weighting" in part:
+            rules.append(one_of(f"{name}.weighting", ("sample", "token")))
+    teacher = config.dialogue_teacher
+    if teacher.weights == "random":
+        rules += [
+            _Rule(
+                teacher.embed_dim % teacher.num_heads == 0,
+                "dialogue_teacher.embed_dim",
+                teacher.embed_dim,
+                f"a multiple of dialogue_teacher.num_heads ({teacher.num_heads})",
+            ),
+            _Rule(
+                teacher.num_positions >= row,
+                "dialogue_teacher.num_positions",
+                teacher.num_positions,
+                f"at least vocabulary.max_row_tokens ({row})",
+            ),
+        ]
+    rules.append(
+        _Rule(
+            (teacher.weights == "random") or config.vocabulary.tokenizer != "train",
+            "vocabulary.tokenizer",
+            config.vocabulary.tokenizer,
+            f"the tokenizer that belongs to the pretrained weights {teacher.weights!r}",
+        )
+    )
+    broken = [rule for rule in rules if not rule.holds]
+    if broken:
+        raise ConfigError(
+            "; ".join(f"config.{r.field}: expected {r.expected}, got {r.got!r}" for r in broken)
+        )
+    return config
+
+
+def validate_devices(config: ConfigDict, num_devices: int) -> None:
+    """Checks that every batch can be cut over the devices that will be used.
+
+    Raises:
+      ConfigError: naming the batch, the devices and the nearest size that fits.
+    """
+    for name in ("rec_teacher", "dialogue_teacher", "turn_classifier", "student"):
+        part = config[name]
+        field = "batch_rows" if "batch_rows" in part else "batch_size"
+        unit = num_devices * part.optimizer.accumulate_steps
+        if part[field] % unit:
+            raise ConfigError(
+                f"config.{name}.{field}: expected a multiple of {unit} ({num_devices} devices x "
+                f"{part.optimizer.accumulate_steps} micro-batches), got {part[field]}. Use "
+                f"--config.{name}.{field}={-(-part[field] // unit) * unit} or fewer devices "
+                "(--config.parallel.num_devices)"
+            )
+
+
+def _get(config: ConfigDict, field: str):
+    for key in field.split("."):
+        config = config[key]
+    return config

@@ -1,0 +1,332 @@
+"""The corpus as every later stage reads it: dialogues, items, knowledge graph, concept graph.
+
+One folder holds a TFDS dataset of dialogues (array_record) beside a few tables. `data_prep` writes
+it with `write_corpus`; the stages read it with `Corpus.open`. This module must not know where a
+corpus came from (ReDial, MovieWorld, your own), nor any tokenizer or model.
+"""
+
+import dataclasses
+import functools
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+from jaxtyping import Bool, Int32, Int64
+
+from conkd_jax.data import records
+from conkd_jax.data.dialogues import (
+    RECOMMENDER,
+    SEEKER,
+    Dialogue,
+    Response,
+    Turn,
+    dialogue_features,
+    from_record,
+    responses,
+    to_record,
+)
+
+__all__ = [
+    "RECOMMENDER",
+    "SEEKER",
+    "SPLITS",
+    "ConceptGraph",
+    "Corpus",
+    "CorpusError",
+    "Dialogue",
+    "ItemTable",
+    "KnowledgeGraph",
+    "Response",
+    "Turn",
+    "responses",
+    "write_corpus",
+]
+
+FORMAT_VERSION = 1
+SPLITS = ("train", "dev", "valid", "test", "inferred")
+
+_DIALOGUES = "dialogues"
+_INFO, _REPORT = "corpus.json", "report.json"
+
+
+class CorpusError(ValueError):
+    """A corpus folder is missing, unfinished, or of another format."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemTable:
+    """The M candidate movies; an item index is a row here.
+
+    Attributes:
+      movie_ids: the movie list's ids, ascending (ReDial's "@" ids).
+      titles: "Name (year)".
+      entity_ids: each movie's node in the knowledge graph.
+      is_linked: whether that node is a DBpedia entity; a movie without one is a bare node.
+    """
+
+    movie_ids: Int64[np.ndarray, " M"]
+    titles: list[str]
+    entity_ids: Int32[np.ndarray, " M"]
+    is_linked: Bool[np.ndarray, " M"]
+
+    def __len__(self) -> int:
+        return len(self.movie_ids)
+
+
+@dataclasses.dataclass(frozen=True)
+class KnowledgeGraph:
+    """Typed edges between entities, as an R-GCN reads them.
+
+    Attributes:
+      num_entities: number of nodes.
+      num_relations: number of relations that the rule kept, the self loop's among them.
+      relation_names: one name a relation.
+      edges: (source, relation, destination), unique, sorted; reverse edges carry their relation's
+        id; every node has its self loop.
+      rule: the rule that picked the relations, "kgsf" or "kbrd".
+    """
+
+    num_entities: int
+    num_relations: int
+    relation_names: list[str]
+    edges: Int32[np.ndarray, "E 3"]
+    rule: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ConceptGraph:
+    """Word-level commonsense graph.
+
+    Attributes:
+      num_concepts: number of words.
+      edges: undirected, each pair once (smaller id first), sorted; no edge touches a stop word.
+      words: the word of each concept id.
+      is_stop_word: words that never become a turn's concept.
+    """
+
+    num_concepts: int
+    edges: Int32[np.ndarray, "Ec 2"]
+    words: list[str]
+    is_stop_word: Bool[np.ndarray, " C"]
+
+
+class Corpus:
+    """A whole corpus; dialogues of a split are read on first use and kept.
+
+    Open one with `Corpus.open(folder)`.
+
+    Attributes:
+      directory: where it lies.
+      splits: names of its splits, of "train", "dev", "valid", "test", "inferred". "dev" is held
+        out of "train"; "inferred" holds dialogues whose turn order is inferred.
+    """
+
+    def __init__(self, directory: epath.Path, info: Mapping[str, Any]) -> None:
+        self.directory = directory
+        self.splits: tuple[str, ...] = tuple(info["splits"])
+        self._info = info
+        self._dialogues: dict[str, list[Dialogue]] = {}
+
+    @classmethod
+    def open(cls, directory: epath.PathLike) -> "Corpus":
+        """Opens a corpus folder.
+
+        Args:
+          directory: a folder that `write_corpus` finished.
+
+        Returns:
+          The corpus; its tables and dialogues are read when asked for.
+
+        Raises:
+          CorpusError: no finished corpus there, or one of another format version.
+        """
+        directory = epath.Path(directory)
+        path = directory / _INFO
+        if not path.exists():
+            raise CorpusError(
+                f"Expected a corpus at {directory}, found no {_INFO}. Build one with `python -m "
+                "data_prep.redial --raw_dir=DIR --out_dir=DIR` or `python -m data_prep.movieworld "
+                "--out_dir=DIR`."
+            )
+        try:
+            info = json.loads(path.read_text())
+        except ValueError as error:
+            raise CorpusError(
+                f"{path} is not JSON ({error}): the folder is damaged, build it again."
+            ) from error
+        if not isinstance(info, dict) or info.get("format_version") != FORMAT_VERSION:
+            found = info.get("format_version") if isinstance(info, dict) else type(info).__name__
+            raise CorpusError(
+                f"{path}: expected format version {FORMAT_VERSION}, found {found}. "
+                "Build the corpus again with this version."
+            )
+        return cls(directory, info)
+
+    def dialogues(self, split: str) -> list[Dialogue]:
+        """Returns the dialogues of a split, in file order.
+
+        Args:
+          split: one of `splits`.
+
+        Returns:
+          The same list at every call; treat it as read-only.
+
+        Raises:
+          CorpusError: the corpus has no such split.
+        """
+        if split not in self.splits:
+            hint = {
+                "test": " The official test_data.jsonl goes beside the training file; build again.",
+                "inferred": " Build with use_inferred_order to have it.",
+            }.get(split, "")
+            raise CorpusError(
+                f"The corpus at {self.directory} has no split {split!r}; it has "
+                f"{', '.join(self.splits)}.{hint}"
+            )
+        if split not in self._dialogues:
+            reader = records.RecordReader(
+                self.directory / _DIALOGUES, split, expect=dialogue_features()
+            )
+            self._dialogues[split] = [from_record(record) for record in reader]
+        return self._dialogues[split]
+
+    @functools.cached_property
+    def items(self) -> ItemTable:
+        """The candidate movies."""
+        arrays, lists = self._table("items")
+        return ItemTable(
+            arrays["movie_ids"], lists["titles"], arrays["entity_ids"], arrays["is_linked"]
+        )
+
+    @functools.cached_property
+    def graph(self) -> KnowledgeGraph:
+        """The knowledge graph."""
+        arrays, lists = self._table("graph")
+        return KnowledgeGraph(
+            num_entities=lists["num_entities"],
+            num_relations=len(lists["relation_names"]),
+            relation_names=lists["relation_names"],
+            edges=arrays["edges"],
+            rule=lists["rule"],
+        )
+
+    @functools.cached_property
+    def entity_names(self) -> list[str]:
+        """One readable name per graph node, "" where it has none."""
+        return self._table("entities")[1]["names"]
+
+    @functools.cached_property
+    def concept_graph(self) -> ConceptGraph:
+        """The concept graph."""
+        arrays, lists = self._table("concepts")
+        return ConceptGraph(
+            num_concepts=len(lists["words"]),
+            edges=arrays["edges"],
+            words=lists["words"],
+            is_stop_word=arrays["is_stop_word"],
+        )
+
+    @functools.cached_property
+    def report(self) -> dict[str, Any]:
+        """Counts of the corpus and of everything odd that its raw files held."""
+        return json.loads((self.directory / _REPORT).read_text())
+
+    def _table(self, name: str) -> tuple[Any, dict[str, Any]]:
+        arrays, lists = self.directory / f"{name}.npz", self.directory / f"{name}.json"
+        try:
+            loaded: Any = {}
+            if arrays.exists():
+                with np.load(io.BytesIO(arrays.read_bytes()), allow_pickle=False) as archive:
+                    loaded = {key: archive[key] for key in archive.files}
+            return loaded, json.loads(lists.read_text())
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise CorpusError(
+                f"Cannot read the table {name!r} of the corpus at {self.directory} "
+                f"({type(error).__name__}: {error}). The folder is damaged: build it again."
+            ) from error
+
+
+def write_corpus(
+    directory: epath.PathLike,
+    *,
+    splits: Mapping[str, Sequence[Dialogue]],
+    items: ItemTable,
+    graph: KnowledgeGraph,
+    concept_graph: ConceptGraph,
+    report: Mapping[str, Any],
+    entity_names: Sequence[str] = (),
+) -> None:
+    """Writes a corpus folder; `corpus.json`, written last, makes it whole.
+
+    Args:
+      directory: where it goes; made if missing.
+      splits: dialogues per split, of the names in `SPLITS`.
+      items: the candidate movies.
+      graph: the knowledge graph.
+      concept_graph: the concept graph.
+      report: the data report, plain JSON.
+      entity_names: a readable name per node, or none.
+
+    Raises:
+      ValueError: an unknown split name.
+    """
+    foreign = sorted(set(splits) - set(SPLITS))
+    if foreign:
+        raise ValueError(f"expected splits of {', '.join(SPLITS)}; got {', '.join(foreign)}")
+    directory = epath.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / _INFO).unlink(missing_ok=True)
+    order = [name for name in SPLITS if name in splits]
+    records.write_shards(
+        directory / _DIALOGUES,
+        dialogue_features(),
+        {name: map(to_record, splits[name]) for name in order},
+        name=_DIALOGUES,
+    )
+    _write_table(
+        directory,
+        "items",
+        {
+            "movie_ids": items.movie_ids,
+            "entity_ids": items.entity_ids,
+            "is_linked": items.is_linked,
+        },
+        {"titles": list(items.titles)},
+    )
+    _write_table(
+        directory,
+        "graph",
+        {"edges": graph.edges},
+        {
+            "num_entities": graph.num_entities,
+            "relation_names": list(graph.relation_names),
+            "rule": graph.rule,
+        },
+    )
+    _write_table(directory, "entities", {}, {"names": list(entity_names)})
+    _write_table(
+        directory,
+        "concepts",
+        {"edges": concept_graph.edges, "is_stop_word": concept_graph.is_stop_word},
+        {"words": list(concept_graph.words)},
+    )
+    _write_json(directory / _REPORT, dict(report), indent=1)
+    _write_json(directory / _INFO, {"format_version": FORMAT_VERSION, "splits": order}, indent=1)
+
+
+def _write_table(
+    directory: epath.Path, name: str, arrays: Mapping[str, np.ndarray], lists: Mapping[str, Any]
+) -> None:
+    if arrays:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        (directory / f"{name}.npz").write_bytes(buffer.getvalue())
+    _write_json(directory / f"{name}.json", dict(lists))
+
+
+def _write_json(path: epath.Path, value: Any, indent: int | None = None) -> None:
+    path.write_text(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")

@@ -1,0 +1,288 @@
+"""Token ids: the words of a byte-level BPE, then one token per movie, then the input-only tags.
+
+This file exists so that every stage reads the same integers. It knows text, movie ids and titles;
+it must not know turns, rows, models or batches.
+
+Layout of the ids (|V| words, |I| items, Y = V ∪ I is the output space of the paper, §3)::
+
+    [0, |V|)            words, the end token among them
+    [|V|, |V| + |I|)    items: token |V| + j is the movie ``movie_ids[j]``
+    |V| + |I| + 0, 1, 2 [GEN], [REC], [PAD]: read by a model, never predicted
+    … num_rows          padding rows up to a multiple of 128
+
+Spaces around a movie. GPT-2's words carry the space before them ("Ġseen"), and so does an item: one
+space before ``@123`` belongs to the item token, the text after it is encoded as it stands. Decoding
+puts one space before every item that does not open the text. So "have you seen @123 ?" comes back
+as it was, "(@123)" as "( @123)", and ``encode(decode(encode(text))) == encode(text)``.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from etils import epath
+from jaxtyping import Bool, Int
+from tokenizers import Tokenizer
+
+from conkd_jax.data.bpe import (
+    END_TOKEN,
+    ITEM,
+    VocabularyError,
+    encodable,
+    load_bpe,
+    merge_text,
+    read_json,
+    train_bpe,
+)
+
+__all__ = ["END_TOKEN", "Vocabulary", "VocabularyError", "load_bpe", "train_bpe"]
+
+ROW_MULTIPLE = 128
+
+
+class Vocabulary:
+    """Text to ids and back, over words, movies and tags.
+
+    Args:
+        tokenizer: a GPT-2 byte-level BPE, as ``load_bpe`` and ``train_bpe`` return it.
+        movie_ids: [M] the movie ids of all candidates, in candidate order.
+        titles: [M] their titles; they stand in for a movie that has no token, and give the
+            initial embedding of one that has.
+        item_candidates: [I] the candidates that get a token, in token order; None means all.
+
+    Raises:
+        VocabularyError: if the lengths disagree, an id repeats or a candidate does not exist.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        movie_ids: Sequence[int] | Int[np.ndarray, " M"],
+        titles: Sequence[str],
+        item_candidates: Sequence[int] | Int[np.ndarray, " I"] | None = None,
+    ):
+        self.tokenizer = tokenizer
+        self.candidate_movie_ids = np.asarray(movie_ids, np.int64)
+        self.candidate_titles = [str(title) for title in titles]
+        count = len(self.candidate_movie_ids)
+        if item_candidates is None:
+            item_candidates = np.arange(count)
+        self.item_candidates = np.asarray(item_candidates, np.int32)
+        _check_items(self.candidate_movie_ids, self.candidate_titles, self.item_candidates)
+
+        self.movie_ids = self.candidate_movie_ids[self.item_candidates]
+        self.titles = [self.candidate_titles[c] for c in self.item_candidates]
+        self.num_words = tokenizer.get_vocab_size()
+        self.num_items = len(self.item_candidates)
+        self.num_targets = self.num_words + self.num_items
+        self.gen_id = self.num_targets
+        self.rec_id = self.num_targets + 1
+        self.pad_id = self.num_targets + 2
+        self.num_rows = -(-(self.num_targets + 3) // ROW_MULTIPLE) * ROW_MULTIPLE
+        self.end_id = tokenizer.token_to_id(END_TOKEN)
+        if self.end_id is None:
+            raise VocabularyError(
+                f"The tokenizer has no end token {END_TOKEN!r}: make it with load_bpe or train_bpe."
+            )
+
+        self._token_of = {str(m): self.num_words + j for j, m in enumerate(self.movie_ids.tolist())}
+        self._title_of = {
+            str(m): title
+            for m, title in zip(
+                self.candidate_movie_ids.tolist(), self.candidate_titles, strict=True
+            )
+            if title.strip()
+        }
+
+    @classmethod
+    def for_corpus(
+        cls,
+        tokenizer: Tokenizer,
+        movie_ids: Sequence[int] | Int[np.ndarray, " M"],
+        titles: Sequence[str],
+        *,
+        item_vocabulary: str = "full",
+        mentioned: Iterable[int] = (),
+    ) -> "Vocabulary":
+        """The vocabulary of a corpus under one of the two item vocabularies of the field.
+
+        Args:
+            tokenizer: the words.
+            movie_ids: [M] movie ids of all candidates.
+            titles: [M] their titles.
+            item_vocabulary: "full": every candidate has a token, so that a movie never mentioned in
+                training can still be learned from the recommender's mass. "train": only the
+                candidates mentioned in the training split, as KGSF's word list has it.
+            mentioned: candidate indices mentioned in the training split, repeats allowed; read for
+                "train" only.
+
+        Raises:
+            VocabularyError: for another name, or for "train" without a single mention.
+        """
+        if item_vocabulary == "full":
+            return cls(tokenizer, movie_ids, titles)
+        if item_vocabulary != "train":
+            raise VocabularyError(
+                f"item_vocabulary must be 'full' or 'train', got {item_vocabulary!r}."
+            )
+        candidates = np.unique(np.fromiter(mentioned, np.int64))
+        if not len(candidates):
+            raise VocabularyError(
+                "item_vocabulary='train' keeps the movies mentioned in the train split, but none "
+                "was given: pass `mentioned`, or use 'full'."
+            )
+        return cls(tokenizer, movie_ids, titles, candidates)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text; movies are written ``@id``.
+
+        A movie without a token becomes the words of its title, an id that is no movie stays the
+        literal text. Special tokens written by a user are plain characters.
+        """
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """``encode`` for many texts in one call of the tokenizer."""
+        pieces = [self._split(text) for text in texts]
+        words = [piece for split in pieces for piece in split if isinstance(piece, str)]
+        encoded = iter(self.tokenizer.encode_batch_fast(words, add_special_tokens=False))
+        encodings = []
+        for split in pieces:
+            ids: list[int] = []
+            for piece in split:
+                if isinstance(piece, str):
+                    ids.extend(next(encoded).ids)
+                else:
+                    ids.append(piece)
+            encodings.append(ids)
+        return encodings
+
+    def decode(self, ids: Iterable[int] | Int[np.ndarray, " T"]) -> str:
+        """The text of token ids, items as ``@id``; end, tag and padding ids are left out.
+
+        A model may write "@", "1", "2" as words: read items from the ids, never from this text.
+        """
+        return self._join(ids, lambda item: f"@{self.movie_ids[item]}")
+
+    def render(self, ids: Iterable[int] | Int[np.ndarray, " T"]) -> str:
+        """The text of token ids as a person reads it: items as their titles."""
+        return self._join(ids, lambda item: self.titles[item].strip() or f"@{self.movie_ids[item]}")
+
+    def title_token_ids(self, item: int) -> list[int]:
+        """Word ids of an item's title as it stands inside a sentence; never empty.
+
+        Args:
+            item: position in ``movie_ids``.
+
+        Source: spec of the item embeddings: the mean of the title's sub-word embeddings.
+        """
+        title = self.titles[item].strip() or f"@{self.movie_ids[item]}"
+        return self.tokenizer.encode(encodable(f" {title}"), add_special_tokens=False).ids
+
+    def is_item(self, ids: Int[np.ndarray, "..."] | Sequence[int]) -> Bool[np.ndarray, "..."]:
+        """True where an id is an item token."""
+        ids = np.asarray(ids)
+        return (ids >= self.num_words) & (ids < self.num_targets)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over everything that decides an id: BPE, movies, titles, item order."""
+        bpe = json.loads(self.tokenizer.to_str())["model"]
+        content = {
+            "vocab": sorted(bpe["vocab"].items(), key=lambda entry: entry[1]),
+            "merges": [merge_text(merge) for merge in bpe["merges"]],
+            "movie_ids": self.candidate_movie_ids.tolist(),
+            "titles": self.candidate_titles,
+            "item_candidates": self.item_candidates.tolist(),
+        }
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def save(self, directory: epath.PathLike) -> None:
+        """Write ``tokenizer.json`` and ``vocabulary.json`` into a folder."""
+        directory = epath.Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "tokenizer.json").write_text(self.tokenizer.to_str())
+        table = {
+            "fingerprint": self.fingerprint,
+            "movie_ids": self.candidate_movie_ids.tolist(),
+            "titles": self.candidate_titles,
+            "item_candidates": self.item_candidates.tolist(),
+        }
+        (directory / "vocabulary.json").write_text(json.dumps(table))
+
+    @classmethod
+    def load(cls, directory: epath.PathLike) -> "Vocabulary":
+        """Read what ``save`` wrote.
+
+        Raises:
+            VocabularyError: if a file is missing, unreadable or not the one that was saved.
+        """
+        directory = epath.Path(directory)
+        tokenizer = load_bpe(directory)
+        table = read_json(directory / "vocabulary.json")
+        try:
+            vocabulary = cls(
+                tokenizer, table["movie_ids"], table["titles"], table["item_candidates"]
+            )
+            expected = table["fingerprint"]
+        except (KeyError, TypeError) as error:
+            raise VocabularyError(
+                f"{directory / 'vocabulary.json'} lacks {error}: rebuild this folder."
+            ) from error
+        if vocabulary.fingerprint != expected:
+            raise VocabularyError(
+                f"{directory}: expected a vocabulary with fingerprint {expected}, its files give "
+                f"{vocabulary.fingerprint}: one was changed after saving. Rebuild this folder."
+            )
+        return vocabulary
+
+    def _split(self, text: str) -> list[str | int]:
+        """Runs of words (str) and item tokens (int), in order."""
+        pieces: list[str | int] = []
+        words = ""
+        end = 0
+        for match in ITEM.finditer(text):
+            words += text[end : match.start()]
+            end = match.end()
+            token = self._token_of.get(match.group(1))
+            if token is None:
+                title = self._title_of.get(match.group(1))
+                touches = (words or pieces) and not words.endswith(" ")
+                words += match.group(0) if title is None else " " * bool(touches) + title
+                continue
+            words = words.removesuffix(" ")
+            if words:
+                pieces.append(encodable(words))
+            pieces.append(token)
+            words = ""
+        words += text[end:]
+        if words:
+            pieces.append(encodable(words))
+        return pieces
+
+    def _join(self, ids: Iterable[int] | Int[np.ndarray, " T"], name: Callable[[int], str]) -> str:
+        """Decode runs of words between items, with one space before every item but a first one."""
+        text = ""
+        ids = [i for i in map(int, ids) if 0 <= i < self.num_targets and i != self.end_id]
+        for is_item, run in itertools.groupby(ids, lambda token: token >= self.num_words):
+            if is_item:
+                text += "".join(f" {name(token - self.num_words)}" for token in run)
+                continue
+            words = self.tokenizer.decode(list(run), skip_special_tokens=False)
+            # without a space "@12" and "3" would read as another movie
+            text += f" {words}" if text and words[:1].isdigit() else words
+        return text[1:] if ids and ids[0] >= self.num_words else text
+
+
+def _check_items(movie_ids: np.ndarray, titles: list[str], candidates: np.ndarray) -> None:
+    count = len(movie_ids)
+    if len(titles) != count:
+        raise VocabularyError(f"{count} movie ids but {len(titles)} titles: expected one each.")
+    if len(np.unique(movie_ids)) != count or (count and movie_ids.min() < 0):
+        raise VocabularyError("Movie ids must be different and not negative.")
+    if len(np.unique(candidates)) != len(candidates) or (
+        len(candidates) and not 0 <= candidates.min() <= candidates.max() < count
+    ):
+        raise VocabularyError(f"item_candidates must be different indices below {count}.")

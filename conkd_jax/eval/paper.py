@@ -1,0 +1,195 @@
+"""The paper's tables, as data: what every row of ours is put beside.
+
+"Towards a Unified Conversational Recommendation System: Multi-task Learning via Contextualized
+Knowledge Distillation" (EMNLP 2023), its test split; Tables 1-3 are means of three runs. Metrics
+carry this project's names. The paper's perplexity is not defined closely enough to say which of
+ours it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+_K = (1, 10, 50)
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperRow:
+    """One system of the paper: its name there, the table and its metrics by our names."""
+
+    name: str
+    table: str
+    metrics: Mapping[str, float]
+
+
+def _table_2(rer, prr, f1, rec_ratio) -> dict[str, float]:
+    columns = {"rer": rer, "prr": prr, "f1": f1}
+    metrics = {
+        f"{name}@{k}": value
+        for name, values in columns.items()
+        for k, value in zip(_K, values, strict=True)
+    }
+    return metrics | {"rec_ratio": rec_ratio}
+
+
+def _table_3(human, ppl, dist) -> dict[str, float]:
+    """Human scores from 0 to 2 (fluency, informativeness, coherence, average), PPL, DIST-2/3/4."""
+    names = ("human_fluency", "human_informativeness", "human_coherence", "human_average")
+    metrics = dict(zip(names, human, strict=True)) | {"ppl": ppl}
+    return metrics | {f"dist-{n}": value for n, value in zip((2, 3, 4), dist, strict=True)}
+
+
+def _table_5_6(f1, rec_ratio, dist, ppl) -> dict[str, float]:
+    metrics = {f"f1@{k}": value for k, value in zip(_K, f1, strict=True)} | {"rec_ratio": rec_ratio}
+    metrics |= {f"dist-{n}": value for n, value in zip((1, 2, 3, 4), dist, strict=True)}
+    return metrics | {"ppl": ppl}
+
+
+_TABLE_2 = {
+    "ReDial": _table_2((0.002, 0.017, 0.039), (0.002, 0.021, 0.048), (0.002, 0.019, 0.043), 0.014),
+    "KBRD": _table_2((0.008, 0.040, 0.096), (0.011, 0.052, 0.126), (0.009, 0.045, 0.109), 0.317),
+    "KGSF": _table_2((0.008, 0.043, 0.109), (0.009, 0.048, 0.123), (0.009, 0.045, 0.116), 0.445),
+    "RevCore": _table_2((0.006, 0.031, 0.077), (0.014, 0.075, 0.183), (0.008, 0.044, 0.109), 0.203),
+    "DialoGPT": _table_2(
+        (0.011, 0.070, 0.172), (0.011, 0.071, 0.174), (0.011, 0.070, 0.173), 0.462
+    ),
+    "RecInDial": _table_2(
+        (0.017, 0.088, 0.203), (0.022, 0.114, 0.264), (0.020, 0.099, 0.229), 0.438
+    ),
+    "KGSF + ConKD (hard)": _table_2(
+        (0.023, 0.110, 0.249), (0.024, 0.113, 0.257), (0.023, 0.111, 0.253), 0.499
+    ),
+    "KGSF + ConKD (soft)": _table_2(
+        (0.022, 0.105, 0.241), (0.023, 0.111, 0.255), (0.023, 0.108, 0.248), 0.479
+    ),
+    "DialoGPT + ConKD (hard)": _table_2(
+        (0.022, 0.120, 0.250), (0.021, 0.112, 0.235), (0.022, 0.116, 0.243), 0.525
+    ),
+    "DialoGPT + ConKD (soft)": _table_2(
+        (0.019, 0.101, 0.219), (0.020, 0.104, 0.226), (0.019, 0.102, 0.222), 0.505
+    ),
+}
+
+_TABLE_3 = {
+    "ReDial": _table_3((1.772, 0.334, 1.194, 1.100), 17.577, (0.075, 0.123, 0.166)),
+    "KBRD": _table_3((1.640, 0.729, 1.321, 1.230), 19.039, (0.123, 0.223, 0.304)),
+    "KGSF": _table_3((1.811, 0.502, 1.433, 1.249), 11.191, (0.168, 0.305, 0.420)),
+    "RevCore": _table_3((1.854, 0.512, 1.187, 1.184), 9.283, (0.098, 0.170, 0.235)),
+    "DialoGPT": _table_3((1.766, 0.781, 1.580, 1.376), 17.552, (0.206, 0.419, 0.595)),
+    "RecInDial": _table_3((1.812, 0.726, 1.606, 1.381), 5.858, (0.065, 0.124, 0.183)),
+    "KGSF + ConKD (hard)": _table_3((1.831, 0.856, 1.571, 1.419), 8.886, (0.138, 0.249, 0.344)),
+    "KGSF + ConKD (soft)": _table_3((1.858, 0.878, 1.644, 1.460), 8.689, (0.132, 0.236, 0.326)),
+    "DialoGPT + ConKD (hard)": _table_3(
+        (1.894, 0.859, 1.688, 1.480), 12.412, (0.179, 0.344, 0.489)
+    ),
+    "DialoGPT + ConKD (soft)": _table_3(
+        (1.870, 0.829, 1.591, 1.430), 12.336, (0.180, 0.350, 0.505)
+    ),
+}
+
+# Table 1: Recall@k of the recommender module and the mismatch; its ReR@k are Table 2's.
+_TABLE_1 = {
+    "KBRD": {"recall@1": 0.034, "recall@10": 0.168, "recall@50": 0.360, "mismatch": 0.931},
+    "KGSF": {"recall@1": 0.038, "recall@10": 0.183, "recall@50": 0.382, "mismatch": 0.926},
+    "RevCore": {"recall@1": 0.052, "recall@10": 0.195, "recall@50": 0.341, "mismatch": 0.971},
+}
+
+# Table 4: F1@k where 2-hop neighbours of mentioned items count as gold.
+_TABLE_4 = {
+    "RecInDial": {"f1@1_2hop": 0.087, "f1@10_2hop": 0.283, "f1@50_2hop": 0.424},
+    "DialoGPT + ConKD (hard)": {"f1@1_2hop": 0.124, "f1@10_2hop": 0.331, "f1@50_2hop": 0.465},
+}
+
+# Tables 5 and 6: ablations, on KGSF.
+_TABLE_5_6 = {
+    "Vanilla": _table_5_6((0.012, 0.062, 0.155), 0.337, (0.029, 0.100, 0.176, 0.246), 7.538),
+    "(+) D": _table_5_6((0.017, 0.063, 0.165), 0.334, (0.029, 0.100, 0.172, 0.241), 7.071),
+    "(+) R": _table_5_6((0.019, 0.066, 0.146), 0.293, (0.019, 0.066, 0.115, 0.164), 12.331),
+    "(+) D&R": _table_5_6((0.020, 0.093, 0.200), 0.313, (0.028, 0.097, 0.166, 0.232), 6.349),
+    "(+) D&R&ST": _table_5_6((0.023, 0.111, 0.253), 0.499, (0.035, 0.138, 0.249, 0.344), 8.886),
+    "λ ↔ 0.5": _table_5_6((0.021, 0.105, 0.245), 0.471, (0.031, 0.121, 0.219, 0.306), 9.211),
+}
+
+# Table 8: the metrics in their original form.
+_TABLE_8 = {
+    "RecInDial": {
+        "dist-2_original": 0.413,
+        "dist-3_original": 0.663,
+        "dist-4_original": 0.815,
+        "rer@1_original": 0.023,
+        "rer@10_original": 0.118,
+        "rer@50_original": 0.273,
+    },
+    "DialoGPT + ConKD (hard)": {
+        "dist-2_original": 1.326,
+        "dist-3_original": 2.217,
+        "dist-4_original": 2.704,
+        "rer@1_original": 0.030,
+        "rer@10_original": 0.161,
+        "rer@50_original": 0.337,
+    },
+}
+
+# §4.6, milliseconds a token.
+_LATENCY = {"DialoGPT": 5.464, "DialoGPT + ConKD (hard)": 5.306, "RecInDial": 6.100}
+
+# §3.4: mean λ on item steps and on word steps, on KGSF.
+GATE_MEANS = {"lambda_r": 0.653, "lambda_v": 0.023}
+
+
+def _systems() -> dict[str, PaperRow]:
+    rows = {}
+    for name in _TABLE_2:
+        metrics: dict[str, float] = {}
+        for table in (_TABLE_1, _TABLE_2, _TABLE_3, _TABLE_4, _TABLE_8):
+            metrics |= table.get(name, {})
+        if name in _LATENCY:
+            metrics["ms_per_token"] = _LATENCY[name]
+        rows[name] = PaperRow(name, "Tables 1-4, 8", metrics)
+    return rows
+
+
+SYSTEMS: Mapping[str, PaperRow] = _systems()
+ABLATIONS: Mapping[str, PaperRow] = {
+    name: PaperRow(f"{name} (on KGSF)", "Tables 5-6", metrics)
+    for name, metrics in _TABLE_5_6.items()
+}
+
+# Which row a file of configs/ is put beside. An ablation that the paper has not stands beside its
+# parent.
+_ROW_OF_CONFIG = {
+    "redial": "ReDial",
+    "kbrd": "KBRD",
+    "kgsf": "KGSF",
+    "revcore": "RevCore",
+    "dialogpt": "DialoGPT",
+    "recindial": "RecInDial",
+    "kgsf_hard": "KGSF + ConKD (hard)",
+    "kgsf_soft": "KGSF + ConKD (soft)",
+    "dialogpt_hard": "DialoGPT + ConKD (hard)",
+    "dialogpt_soft": "DialoGPT + ConKD (soft)",
+    "ablations/vanilla": "Vanilla",
+    "ablations/dialogue_only": "(+) D",
+    "ablations/recommendation_only": "(+) R",
+    "ablations/no_turn_tags": "(+) D&R",
+    "ablations/constant_gate": "λ ↔ 0.5",
+    "ablations/fitted_threshold": "DialoGPT + ConKD (hard)",
+    "ablations/cross_fitted": "DialoGPT + ConKD (hard)",
+}
+
+
+def paper_row(config_name: str) -> PaperRow | None:
+    """The paper's row for a config, named by its path under configs/ without ".py"; None without
+    one.
+
+    >>> row = paper_row("dialogpt_hard")
+    >>> row.name, row.metrics["f1@50"], row.metrics["ppl"]
+    ('DialoGPT + ConKD (hard)', 0.243, 12.412)
+    >>> paper_row("ablations/vanilla").name
+    'Vanilla (on KGSF)'
+    """
+    name = _ROW_OF_CONFIG.get(config_name)
+    if name is None:
+        return None
+    return SYSTEMS[name] if name in SYSTEMS else ABLATIONS[name]

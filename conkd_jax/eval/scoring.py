@@ -1,0 +1,134 @@
+"""Teacher forcing: what a language model thinks of the gold responses, token by token.
+
+One pass over a split's rows gives everything that is measured without decoding: the NLL behind every
+perplexity, the item mass behind every gate (eqs. 6-7), and the rank of the gold item at item steps.
+It serves the dev score of a training, the teacher's gate statistics and the final evaluation alike.
+Knows models and batches; knows no file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from conkd_jax.distill.gates import item_mass
+from conkd_jax.distill.head import Head
+from conkd_jax.distill.losses import nll
+from conkd_jax.models.gpt2 import GPT2
+from conkd_jax.typing import Array, Float, Int
+
+TOKENS_AT_A_TIME = 256  # rows of logits that exist at once
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenScores:
+    """Scores of every target token of a split, flat, ordered by response and then by step.
+
+    Attributes:
+      response_index: [N] which response of the split a token belongs to.
+      nll: [N] negative log-likelihood of the gold token, nats.
+      item_mass: [N] probability mass on items, Σ_{y'∈I} P(y'|y_<t, x) (eq. 7).
+      is_item: [N] whether the gold token is an item.
+      item_rank: [N] rank of the gold item among all items, from 1; 0 where the gold token is a word.
+    """
+
+    response_index: np.ndarray
+    nll: np.ndarray
+    item_mass: np.ndarray
+    is_item: np.ndarray
+    item_rank: np.ndarray
+
+    def summary(self) -> dict[str, float]:
+        """Corpus token means: NLL, its item and word parts, hit@k on item steps, λ_r and λ_v."""
+        items, words = self.is_item, ~self.is_item
+        ranks = self.item_rank[items]
+
+        def mean(values: np.ndarray) -> float:
+            return float(values.mean()) if values.size else 0.0
+
+        return {
+            "nll": mean(self.nll),
+            "nll_item": mean(self.nll[items]),
+            "nll_word": mean(self.nll[words]),
+            "lambda_r": mean(self.item_mass[items]),
+            "lambda_v": mean(self.item_mass[words]),
+            **{f"tf_hit@{k}": mean((ranks <= k).astype(np.float64)) for k in (1, 10, 50)},
+        }
+
+
+def logit_statistics(
+    logits: Float[Array, "N Y"], labels: Int[Array, " N"], num_words: int
+) -> dict[str, Array]:
+    """NLL, item mass, log-normaliser and the gold item's rank among items, of N tokens."""
+    gold = jnp.take_along_axis(logits, labels[:, None], axis=-1)
+    rank = 1 + jnp.sum(logits[:, num_words:] > gold, axis=-1, dtype=jnp.int32)
+    return {
+        "nll": nll(logits, labels),
+        "item_mass": item_mass(logits, num_words),
+        "log_normalizer": jax.nn.logsumexp(logits, axis=-1),
+        "item_rank": jnp.where(labels >= num_words, rank, 0),
+    }
+
+
+def head_statistics(
+    features: Float[Array, "N F"], head: Head, labels: Int[Array, " N"], num_words: int
+) -> dict[str, Array]:
+    """`logit_statistics` of head(features), with a few hundred rows of logits at a time."""
+
+    def one(token):
+        feature, label = token
+        logits = head.logits(feature[None])
+        return jax.tree.map(lambda x: x[0], logit_statistics(logits, label[None], num_words))
+
+    return jax.lax.map(one, (features, labels), batch_size=TOKENS_AT_A_TIME)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "num_words", "num_targets"))
+def _score_batch(params, batch, *, model: GPT2, num_words: int, num_targets: int):
+    features = response_features(model, params, batch)
+    head = model.head(params, num_targets)
+    return head_statistics(features, head, batch["labels"], num_words)
+
+
+def response_features(model: GPT2, params, batch, rng: jax.Array | None = None) -> jax.Array:
+    """Features [N, F] at the response tokens of one micro-batch; dropout only where `rng` is given."""
+    states = model.features(params, batch["input_ids"], rng=rng)  # [B, S, F]
+    return states.reshape(-1, states.shape[-1])[batch["feature_index"]]  # [N, F]
+
+
+def score_tokens(
+    model: GPT2,
+    params,
+    batches: Iterable[tuple[np.ndarray, dict[str, np.ndarray]]],
+    *,
+    num_words: int,
+    num_targets: int,
+    progress: Callable[[Iterable], Iterator] = iter,
+) -> TokenScores:
+    """Scores every target token of the given batches.
+
+    Args:
+      model, params: the language model.
+      batches: pairs (response ids [G], micro-batch), as `stages.language_model.sequential` yields.
+      num_words, num_targets: |V| and |Y|.
+      progress: wraps the iterable, for a progress bar.
+    """
+    parts: list[dict[str, np.ndarray]] = []
+    for response_ids, batch in progress(batches):
+        scores = _score_batch(
+            params, batch, model=model, num_words=num_words, num_targets=num_targets
+        )
+        count = int(batch["num_tokens"])
+        part = {name: np.asarray(value)[:count] for name, value in scores.items()}
+        part["response_index"] = response_ids[batch["response_index"][:count]]
+        part["is_item"] = batch["labels"][:count] >= num_words
+        parts.append(part)
+    flat = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.argsort(flat["response_index"], kind="stable")
+    flat = {name: value[order] for name, value in flat.items() if name != "log_normalizer"}
+    return TokenScores(**flat)

@@ -1,0 +1,87 @@
+"""Scores a trained run on a split: python -m conkd_jax.evaluate --workdir=RUN --split=test
+
+The run's own config says which system it is; nothing is trained. Where the split's file came after
+the training (the official test file, say), only the corpus that holds it is built anew.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import rich.console
+from absl import app, flags, logging
+from etils import epath
+from ml_collections import ConfigDict
+
+from conkd_jax import config as conkd
+from conkd_jax import parallel
+from conkd_jax.eval.paper import paper_row
+from conkd_jax.eval.report import summary_table
+from conkd_jax.stages import artifacts, pipeline, run_folder
+
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "A folder that conkd_jax.train left.", required=True
+)
+_SPLIT = flags.DEFINE_enum("split", "valid", ["dev", "valid", "test"], "What to score.")
+
+
+def main(argv: list[str]) -> None:
+    """Reads the run's config, makes the evaluation of the split, writes it beside the run."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown argument {argv[1]!r}; options begin with --")
+    workdir = epath.Path(_WORKDIR.value)
+    config, name = read_config(workdir)
+    stages = pipeline.build(config, split=_SPLIT.value)
+    untrained = pipeline.untrained(stages, config.artifacts_dir)
+    if untrained:
+        raise conkd.ConfigError(
+            f"{workdir} is of a run whose {', '.join(untrained)} can't be found in "
+            f"{config.artifacts_dir}: expected finished artifacts. Run conkd_jax.train with its "
+            "config first, from the same folder."
+        )
+    artifacts.ensure(stages["evaluation"], config.artifacts_dir)
+    if parallel.is_first_process():
+        folder = workdir / _SPLIT.value
+        document = run_folder.write(folder, config, name, stages, command=" ".join(sys.argv))
+        console = rich.console.Console()
+        console.print(summary_table(document, paper_row(name)))
+        console.print(f"Everything of this evaluation: {folder}", soft_wrap=True)
+
+
+def read_config(workdir: epath.Path) -> tuple[ConfigDict, str]:
+    """The config and the name of a run.
+
+    Raises:
+      ConfigError: the folder holds no run, or one of another version.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        raise conkd.ConfigError(
+            f"--workdir={workdir}: expected a folder that conkd_jax.train left, with config.json in "
+            "it; found none."
+        )
+    try:
+        record = json.loads(path.read_text())
+        settings, name = record["settings"], record["name"]
+        config = conkd.base()
+        with config.unlocked():
+            config.update(settings)
+        if config.keys() != conkd.base().keys():
+            raise KeyError(f"fields {sorted(set(config.keys()) ^ set(conkd.base().keys()))}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise conkd.ConfigError(
+            f"{path} is not the config of a run of this version: {error}"
+        ) from error
+    return conkd.validate(config), name
+
+
+def run() -> None:
+    """The command line."""
+    logging.set_verbosity(logging.WARNING)  # libraries' own news; ours is printed
+    parallel.initialize_distributed()
+    app.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,313 @@
+"""GPT-2 as this project reads it: features in, features out, and one place for its weights.
+
+The network is transformers' FlaxGPT2; this module is its only importer, so that the day it goes,
+one file changes. Parameters are a plain dict under GPT-2's published names. The language model's
+head is a `Head` like every other backbone's, so there are no logits here.
+
+It knows no corpus, no loss and no decoding rule.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import math
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from transformers import GPT2Config
+from transformers.models.gpt2.modeling_flax_gpt2 import FlaxGPT2Module
+
+from conkd_jax.distill.head import Head
+from conkd_jax.models import gpt2_weights
+from conkd_jax.typing import Array, Bool, Float, Int, Params, PRNGKeyArray
+
+INIT_STDDEV = 0.02  # GPT-2's initializer_range
+
+
+@dataclasses.dataclass(frozen=True)
+class GPT2Spec:
+    """The shape of a GPT-2, without its vocabulary.
+
+    Attributes:
+      num_layers: transformer blocks.
+      embed_dim: width D; the features' F is the same.
+      num_heads: attention heads; divides `embed_dim`.
+      num_positions: learned positions, hence the longest sequence in tokens.
+      dropout: rate of all three of GPT-2's dropouts (embeddings, attention, residual).
+    """
+
+    num_layers: int
+    embed_dim: int
+    num_heads: int
+    num_positions: int
+    dropout: float = 0.1
+
+
+@flax.struct.dataclass
+class KVCache:
+    """Keys and values of a batch that is being decoded, and where its rows stand.
+
+    Attributes:
+      layers: the "cache" collection of FlaxGPT2, of a static length `L`.
+      attention_mask: 0 at the left padding, 1 elsewhere, the slots still to be written included
+        (the causal mask hides those).
+      positions: position of each row's next token: its count of real tokens so far.
+    """
+
+    layers: Params
+    attention_mask: Bool[Array, "B L"]
+    positions: Int[Array, " B"]
+
+
+@dataclasses.dataclass(frozen=True)
+class GPT2:
+    """A decoder-only transformer over `num_rows` embedding rows.
+
+    Attributes:
+      spec: the network's shape.
+      num_rows: rows of the token embedding: Y = V ∪ I first, then the input-only rows.
+      dtype: computation type; parameters stay fp32. bf16 serves accelerators.
+
+    Source: Radford et al. 2019 (GPT-2); weights of Zhang et al. 2020 (DialoGPT) have this form.
+    """
+
+    spec: GPT2Spec
+    num_rows: int
+    dtype: Any = jnp.float32
+
+    def init(self, rng: PRNGKeyArray) -> Params:
+        """Draws parameters by GPT-2's scheme.
+
+        Weights and embeddings are N(0, .02²), biases 0, layer norms 1; the projections that write
+        to the residual stream (`c_proj`) are scaled by 1/√(2·num_layers), which transformers' Flax
+        module leaves out.
+
+        Returns:
+          fp32 parameters: "wte", "wpe", "h" → "0"…, "ln_f".
+        """
+        ids = jnp.zeros((1, 1), jnp.int32)
+        with _transformers_promotion():
+            params = jax.jit(self._module.init)(rng, ids, None, ids)["params"]
+        scale = 1 / math.sqrt(2 * self.spec.num_layers)
+
+        def scaled(path, leaf):
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            return leaf * scale if name.endswith("c_proj.kernel") else leaf
+
+        return jax.tree_util.tree_map_with_path(scaled, params)
+
+    def features(
+        self,
+        params: Params,
+        input_ids: Int[Array | np.ndarray, "B S"],
+        *,
+        rng: PRNGKeyArray | None = None,
+    ) -> Float[Array, "B S F"]:
+        """The final layer-normed hidden states; feature s predicts token s+1.
+
+        Attention is causal, so padding on the right needs no mask: what stands there reaches no
+        token before it.
+
+        Args:
+          rng: key of the dropout masks; None turns dropout off.
+
+        Raises:
+          ValueError: the sequence is longer than the model's positions.
+        """
+        batch_size, length = input_ids.shape
+        self._check_length(length)
+        positions = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (batch_size, length))
+        with _transformers_promotion():
+            return self._module.apply(
+                {"params": params},
+                input_ids,
+                None,
+                positions,
+                deterministic=rng is None,
+                return_dict=False,
+                rngs=None if rng is None else {"dropout": rng},
+            )[0]
+
+    def head(self, params: Params, num_targets: int) -> Head:
+        """The tied output layer: the first Y rows of the embedding, transposed, and a zero bias."""
+        kernel = params["wte"]["embedding"][:num_targets].T  # [F, Y]
+        return Head(kernel=kernel, bias=jnp.zeros((num_targets,), kernel.dtype))
+
+    def prefill(
+        self,
+        params: Params,
+        input_ids: Int[Array | np.ndarray, "B S"],
+        attention_mask: Bool[Array | np.ndarray, "B S"],
+        max_length: int,
+    ) -> tuple[Float[Array, "B F"], KVCache]:
+        """Reads prompts that are padded on the LEFT and opens a cache of static length.
+
+        Args:
+          attention_mask: True at real tokens; positions count from each row's first one.
+          max_length: S + the number of `step`s to come; at most the model's positions.
+
+        Returns:
+          the features of the last token of every row, and the cache that `step` continues.
+        """
+        self._check_length(max_length)
+        batch_size, length = input_ids.shape
+        mask = jnp.ones((batch_size, max_length), bool).at[:, :length].set(attention_mask)
+        num_real = jnp.cumsum(jnp.asarray(attention_mask), axis=1, dtype=jnp.int32)  # [B, S]
+        cache = KVCache(self._empty_layers(batch_size, max_length), mask, num_real[:, -1])
+        return self._advance(params, input_ids, jnp.maximum(num_real - 1, 0), cache)
+
+    def step(
+        self, params: Params, token: Int[Array | np.ndarray, " B"], cache: KVCache
+    ) -> tuple[Float[Array, "B F"], KVCache]:
+        """Reads one more token of every row. The caller keeps within `prefill`'s max_length."""
+        advanced = dataclasses.replace(cache, positions=cache.positions + 1)
+        return self._advance(params, token[:, None], cache.positions[:, None], advanced)
+
+    @functools.cached_property
+    def _module(self) -> FlaxGPT2Module:
+        spec = self.spec
+        if spec.embed_dim % spec.num_heads:
+            raise ValueError(
+                f"GPT2Spec.embed_dim = {spec.embed_dim} is not a multiple of "
+                f"num_heads = {spec.num_heads}; change one of them"
+            )
+        config = GPT2Config(
+            vocab_size=self.num_rows,
+            n_layer=spec.num_layers,
+            n_embd=spec.embed_dim,
+            n_head=spec.num_heads,
+            n_positions=spec.num_positions,
+            embd_pdrop=spec.dropout,
+            attn_pdrop=spec.dropout,
+            resid_pdrop=spec.dropout,
+            initializer_range=INIT_STDDEV,
+        )
+        return FlaxGPT2Module(config, dtype=self.dtype)
+
+    def _advance(self, params, input_ids, positions, cache):
+        with _transformers_promotion():
+            (states, *_), updated = self._module.apply(
+                {"params": params, "cache": cache.layers},
+                input_ids,
+                cache.attention_mask,
+                positions,
+                return_dict=False,
+                mutable=["cache"],
+            )
+        return states[:, -1], dataclasses.replace(cache, layers=updated["cache"])
+
+    def _empty_layers(self, batch_size, max_length):
+        ids = jnp.zeros((batch_size, max_length), jnp.int32)
+        with _transformers_promotion():
+            variables = jax.eval_shape(
+                lambda: self._module.init(jax.random.key(0), ids, None, ids, init_cache=True)
+            )
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), variables["cache"])
+
+    def _check_length(self, length):
+        if length > self.spec.num_positions:
+            raise ValueError(
+                f"a sequence of {length} tokens is longer than the model's "
+                f"{self.spec.num_positions} positions; cut it or raise GPT2Spec.num_positions"
+            )
+
+
+@contextlib.contextmanager
+def _transformers_promotion() -> Iterator[None]:
+    """FlaxGPT2 adds biases across ranks and mixes integer types; only its own lines may."""
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def extend_embedding(
+    params: Params,
+    num_words: int,
+    title_token_ids: Sequence[Sequence[int]],
+    num_rows: int,
+    rng: PRNGKeyArray,
+    *,
+    noise_stddev: float = INIT_STDDEV,
+) -> Params:
+    """Grows a word embedding to Y = V ∪ I and the input-only rows.
+
+    An item starts at the mean of its title's sub-words plus N(0, noise_stddev²): at 0 it would take
+    most of the softmax, since a trained GPT-2 gives its own words large negative logits. An item
+    without a title starts at the mean of all words. Tags and padding rows are the noise alone; they
+    are input only.
+
+    Args:
+      num_words: |V|. Rows that the checkpoint has past it are dropped.
+      title_token_ids: for each item, the word ids of its title.
+      num_rows: rows of the result: words, items, then the input-only ones.
+
+    Raises:
+      ValueError: the checkpoint has too few rows, or a title holds an id that is no word.
+
+    Source: Radford et al. 2019 for the noise; the paper's Y = V ∪ I; Hewitt 2021 for the mean.
+    """
+    embedding = params["wte"]["embedding"]
+    num_items = len(title_token_ids)
+    lengths = np.array([len(title) for title in title_token_ids], np.int32)
+    flat = np.array([token for title in title_token_ids for token in title], np.int32)
+    if embedding.shape[0] < num_words:
+        raise ValueError(
+            f"the checkpoint embeds {embedding.shape[0]} tokens and the tokenizer has {num_words} "
+            "words; take both from the same place"
+        )
+    if num_rows < num_words + num_items:
+        raise ValueError(f"{num_rows} rows can't hold {num_words} words and {num_items} items")
+    if flat.size and not 0 <= flat.min() <= flat.max() < num_words:
+        raise ValueError(f"a title holds an id outside the {num_words} words: {flat.max()}")
+    words = embedding[:num_words]
+    owners = np.repeat(np.arange(num_items, dtype=np.int32), lengths)
+    sums = jax.ops.segment_sum(words[flat], owners, num_items)
+    means = jnp.where(
+        (lengths > 0)[:, None], sums / np.maximum(lengths, 1)[:, None], words.mean(0)[None]
+    )
+    noise = noise_stddev * jax.random.normal(
+        rng, (num_rows - num_words, words.shape[1]), words.dtype
+    )
+    table = jnp.concatenate([words, noise.at[:num_items].add(means)])
+    return {**params, "wte": {"embedding": table}}
+
+
+def load_pretrained(name_or_folder: str | os.PathLike) -> tuple[GPT2Spec, Params]:
+    """Loads GPT-2 or DialoGPT weights as they are published.
+
+    A folder holds `config.json` and one of `flax_model.msgpack`, `model.safetensors`,
+    `pytorch_model.bin` (in this order; the last needs PyTorch). A hub name is looked up in the
+    local cache first, then on the hub.
+
+    Returns:
+      the model's shape, and its fp32 parameters with as many embedding rows as were published.
+
+    Raises:
+      FileNotFoundError: no such folder, file or hub name, or no way to the hub.
+      ValueError: a file that can't be read, is sharded, or whose arrays are not this GPT-2's.
+    """
+    published = gpt2_weights.read(os.fspath(name_or_folder))
+    config = published.config
+    spec = GPT2Spec(
+        num_layers=config["n_layer"],
+        embed_dim=config["n_embd"],
+        num_heads=config["n_head"],
+        num_positions=config.get("n_positions", config.get("n_ctx", 1024)),
+        dropout=config.get("resid_pdrop", 0.1),
+    )
+    num_rows = published.params.get(("wte", "embedding"), np.zeros((1, 0))).shape[0]
+    shapes = jax.eval_shape(GPT2(spec, num_rows).init, jax.random.key(0))
+    expected = flatten_dict(jax.tree.map(lambda leaf: np.array(leaf.shape), shapes))
+    gpt2_weights.check_shapes(
+        published, {path: tuple(shape) for path, shape in expected.items()}
+    )
+    return spec, unflatten_dict(
+        {path: jnp.asarray(published.params[path], jnp.float32) for path in expected}
+    )

@@ -1,0 +1,223 @@
+"""Finds GPT-2 weights as people publish them, and reads them under Flax's names.
+
+Three file formats, a folder or a hub name, two naming traditions: all of that ends here, as one
+config and one flat dict of arrays. It knows no network: which shapes are right, it is told.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import io
+import json
+import pickle
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import huggingface_hub
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+from etils import epath
+from flax.serialization import msgpack_restore
+from flax.traverse_util import flatten_dict
+from huggingface_hub import errors as hub_errors
+
+WITHOUT_WEIGHTS = "the presets :mini and :demo train from scratch and need no such weights"
+
+# What FlaxGPT2 computes whatever its config says; a checkpoint that wants otherwise is refused.
+EXPECTED_CONFIG = {
+    "model_type": "gpt2",
+    "activation_function": "gelu_new",
+    "layer_norm_epsilon": 1e-5,
+    "n_inner": None,
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "tie_word_embeddings": True,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """What a folder or a hub name held.
+
+    Attributes:
+      file: where the arrays came from, for messages.
+      config: `config.json`.
+      params: arrays by path, such as ("h", "0", "attn", "c_attn", "kernel") [out, in].
+    """
+
+    file: str
+    config: dict[str, Any]
+    params: dict[tuple[str, ...], Any]
+
+
+def read(name: str) -> Published:
+    """Reads a folder (local or gs://), or else a hub name: the local cache first, then the hub.
+
+    Raises:
+      FileNotFoundError: nothing there, or no way to the hub.
+      ValueError: what is there is unreadable, sharded, or no such GPT-2.
+    """
+    folder = epath.Path(name).expanduser()
+    if folder.exists() or name.startswith(("/", ".", "~")) or "://" in name:
+        return _read(name, lambda file: folder / file)
+    cached = functools.partial(_hub_file, name, local_files_only=True)
+    if cached("config.json").exists():
+        return _read(name, cached)
+    return _read(name, functools.partial(_hub_file, name, local_files_only=False))
+
+
+def check_shapes(published: Published, expected: Mapping[tuple[str, ...], tuple[int, ...]]) -> None:
+    """Holds arrays to the shapes that the config asks for.
+
+    Raises:
+      ValueError: names the first arrays that are missing or of another shape.
+    """
+    wrong = []
+    for path, shape in expected.items():
+        array = published.params.get(path)
+        got = "missing" if array is None else tuple(array.shape)
+        if got != shape:
+            wrong.append(f"{'.'.join(path)}: expected {shape}, got {got}")
+    if wrong:
+        rest = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise ValueError(
+            f"{published.file} does not hold the GPT-2 that its config.json tells of: "
+            f"{'; '.join(wrong[:5])}{rest}. Take both files from the same model"
+        )
+
+
+def from_pytorch_names(tensors: Mapping[str, np.ndarray]) -> dict:
+    """PyTorch's names to Flax's. Its Conv1D kernels are [in, out], FlaxGPT2's [out, in]."""
+    renamed = {}
+    for name, tensor in tensors.items():
+        *path, leaf = name.removeprefix("transformer.").split(".")
+        if leaf == "masked_bias" or (path[-1:] == ["attn"] and leaf == "bias"):
+            continue  # causal-mask buffers
+        if leaf == "weight" and path[-1] in ("wte", "wpe"):
+            leaf = "embedding"
+        elif leaf == "weight" and path[-1].startswith("ln_"):
+            leaf = "scale"
+        elif leaf == "weight":
+            leaf, tensor = "kernel", tensor.T
+        renamed[(*path, leaf)] = tensor
+    return renamed
+
+
+def _hub_file(name: str, file: str, *, local_files_only: bool) -> epath.Path:
+    """Path of a hub file in the local cache; a path that does not exist where there is none."""
+    nowhere = epath.Path(name) / file
+    try:
+        return epath.Path(
+            huggingface_hub.hf_hub_download(name, file, local_files_only=local_files_only)
+        )
+    except hub_errors.LocalEntryNotFoundError as error:
+        if local_files_only:
+            return nowhere
+        reason = error
+    except hub_errors.EntryNotFoundError:
+        return nowhere  # the hub answered: this repository has no such file
+    except (OSError, hub_errors.HFValidationError) as error:
+        reason = error
+    raise FileNotFoundError(
+        f"looked for GPT-2 weights in {name!r}: there is no such folder, and the hub did not give "
+        f"{name}/{file} ({type(reason).__name__}). Correct the name, or download the model where "
+        f"there is a network and give its folder instead; {WITHOUT_WEIGHTS}"
+    ) from reason
+
+
+def _read(name: str, find: Callable[[str], epath.Path]) -> Published:
+    config_file = find("config.json")
+    if not config_file.exists():
+        raise FileNotFoundError(
+            f"looked for GPT-2 weights in {name!r} and found no {config_file}. Give a hub name, or "
+            f"a folder that holds config.json and the weights; {WITHOUT_WEIGHTS}"
+        )
+    config = _read_config(config_file)
+    for file, parse in FORMATS.items():
+        path = find(file)
+        if path.exists():
+            return Published(str(path), config, _parse(path, parse))
+    for file in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
+        if find(file).exists():
+            raise ValueError(
+                f"the weights in {name!r} are sharded ({file}), which is not read here. Save them "
+                "again as one file: model.save_pretrained(folder, max_shard_size='100GB')"
+            )
+    raise FileNotFoundError(
+        f"found the config.json of {name!r} but beside it none of {', '.join(FORMATS)}. "
+        f"Download one of them to the same place; {WITHOUT_WEIGHTS}"
+    )
+
+
+def _read_config(path: epath.Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}). Download it again") from error
+    missing = [field for field in ("n_layer", "n_embd", "n_head") if field not in config]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}, so it is not the config of a GPT-2")
+    for field, expected in EXPECTED_CONFIG.items():
+        got = config.get(field, expected)
+        if got != expected and not (field == "n_inner" and got == 4 * config["n_embd"]):
+            raise ValueError(
+                f"{path}: {field} is {got!r}, and the GPT-2 here is built for {expected!r}. "
+                "Choose a checkpoint of the plain architecture"
+            )
+    return config
+
+
+def _parse(path: epath.Path, parse: Callable[[bytes], dict]) -> dict:
+    data = path.read_bytes()
+    try:
+        return parse(data)
+    except ImportError as error:
+        raise ValueError(
+            f"{path} can be read with PyTorch only, which does not import here ({error}). Install "
+            "torch, or give a folder with flax_model.msgpack or model.safetensors"
+        ) from error
+    except (*UNREADABLE, RuntimeError) as error:
+        raise ValueError(
+            f"{path} ({len(data)} bytes) is truncated or holds something else "
+            f"({type(error).__name__}). Download it again"
+        ) from error
+
+
+def _parse_msgpack(data: bytes) -> dict:
+    tree = msgpack_restore(data)
+    if not isinstance(tree, dict):
+        raise ValueError(f"expected a dict of arrays, got {type(tree).__name__}")
+    return flatten_dict(tree.get("transformer", tree))
+
+
+def _parse_safetensors(data: bytes) -> dict:
+    dtypes = {"F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
+    tensors = {
+        name: np.frombuffer(view["data"], dtypes[view["dtype"]]).reshape(view["shape"])
+        for name, view in safetensors.deserialize(data)
+        if view["dtype"] in dtypes  # the causal-mask buffers of old checkpoints are integers
+    }
+    return from_pytorch_names(tensors)
+
+
+def _parse_torch(data: bytes) -> dict:
+    import torch  # an extra: nothing else in the package needs it
+
+    tensors = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return from_pytorch_names({name: tensor.float().numpy() for name, tensor in tensors.items()})
+
+
+FORMATS = {
+    "flax_model.msgpack": _parse_msgpack,
+    "model.safetensors": _parse_safetensors,
+    "pytorch_model.bin": _parse_torch,
+}
+UNREADABLE = (
+    ValueError,
+    AttributeError,  # a file of another structure than a dict of arrays
+    EOFError,
+    pickle.UnpicklingError,
+    safetensors.SafetensorError,
+)

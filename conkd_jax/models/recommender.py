@@ -1,0 +1,232 @@
+"""KGSF's recommender, the recommendation teacher: two graphs, attentive pooling, a gate, a product.
+
+Every call that the program needs is a method: node vectors (once per step or per checkpoint), user
+vectors of contexts, and the item head, so that what a teacher store keeps (a user vector per
+response and one head) is by construction the whole of a prediction.
+
+It knows no file, no corpus and no config; contexts and graphs come as arrays.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from conkd_jax.models.attention_pooling import AttentionEnergies, pool
+from conkd_jax.models.gcn import GCN, NormalizedGraph
+from conkd_jax.models.rgcn import RGCN, RelationalGraph
+
+_XAVIER = nn.initializers.xavier_uniform()
+
+
+@flax.struct.dataclass
+class RecommenderGraphs:
+    """Both graphs, and which nodes are scored. A pytree: pass it to jitted code as an argument.
+
+    Axes in front (*devices) are those of devices that it is replicated over.
+
+    Attributes:
+      entities: the knowledge graph; its outputs are the nodes that can be scored or mentioned.
+      concepts: the concept graph; its outputs are the concepts that can be mentioned.
+      scored_nodes: [S] output node of every score.
+      item_scores: [M] the score that belongs to each item.
+      node_scores: [O] the score that belongs to each output node, -1 where it has none.
+    """
+
+    entities: RelationalGraph
+    concepts: NormalizedGraph
+    scored_nodes: Int[Array | np.ndarray, "*devices S"]
+    item_scores: Int[Array | np.ndarray, "*devices M"]
+    node_scores: Int[Array | np.ndarray, "*devices O"]
+
+
+@flax.struct.dataclass
+class Contexts:
+    """What was said before each response, as indices into the graphs' outputs; -1 is padding."""
+
+    entities: Int[Array | np.ndarray, "*devices B Le"]
+    concepts: Int[Array | np.ndarray, "*devices B Lc"]
+
+
+@flax.struct.dataclass
+class NodeVectors:
+    """The graphs' outputs and their attention energies."""
+
+    entities: Float[Array, "*devices O D"]
+    entity_energies: Float[Array, "*devices O"]
+    concepts: Float[Array, "*devices C D"]
+    concept_energies: Float[Array, "*devices C"]
+
+
+@flax.struct.dataclass
+class UserState:
+    """A context's vectors: p_u, and the concept side v(x) it was made from."""
+
+    user_vectors: Float[Array, "*devices B D"]
+    concept_vectors: Float[Array, "*devices B D"]
+
+
+class Recommender(nn.Module):
+    r"""P_ψ(i|x) = softmax_i(p_uᵀ n_i + b_i), eq. 4, with p_u of eq. 3.
+
+    Gate, in the code's form: β = σ(w₂ᵀ(W₁[v; n] + b₁) + b₂) and p_u = β n(x) + (1-β) v(x), β on
+    the entity side. Eq. 3 of the paper prints β v + (1-β) n with one matrix: the same up to the
+    sign of the gate's argument, less one linear layer.
+
+    Attributes:
+      embed_dim: D of every vector.
+      num_bases: bases of the R-GCN.
+      gcn_relu: eq. 13's ReLU on the concept side.
+      user_dropout: on p_u, in training.
+      context_dropout: chance that a context entity or concept is left out, in training.
+    """
+
+    embed_dim: int = 128
+    num_bases: int = 8
+    gcn_relu: bool = False
+    user_dropout: float = 0.0
+    context_dropout: float = 0.0
+
+    def setup(self) -> None:
+        self.rgcn = RGCN(self.embed_dim, self.num_bases)
+        self.concept_encoder = ConceptEncoder(self.embed_dim, self.gcn_relu)
+        self.entity_attention = AttentionEnergies(self.embed_dim)
+        self.concept_attention = AttentionEnergies(self.embed_dim)
+        self.gate_hidden = nn.Dense(self.embed_dim, kernel_init=_XAVIER)
+        self.gate_output = nn.Dense(1, kernel_init=_XAVIER)
+        self.dropout = nn.Dropout(self.user_dropout)
+        self.head = ScoreHead()
+        self.mim_query = nn.Dense(self.embed_dim, kernel_init=_XAVIER)
+        self.mim_head = ScoreHead()
+
+    def node_vectors(self, graphs: RecommenderGraphs) -> NodeVectors:
+        """Vectors and energies of every output node: once per step, or once per checkpoint."""
+        entities = self.rgcn(graphs.entities)
+        concepts = self.concept_encoder(graphs.concepts)
+        return NodeVectors(
+            entities=entities,
+            entity_energies=self.entity_attention(entities),
+            concepts=concepts,
+            concept_energies=self.concept_attention(concepts),
+        )
+
+    def user_state(
+        self, nodes: NodeVectors, contexts: Contexts, *, deterministic: bool = True
+    ) -> UserState:
+        """p_u of eq. 3 for every context; an empty context gives a vector of zeros."""
+        entity_mask = self._kept(contexts.entities, deterministic)
+        concept_mask = self._kept(contexts.concepts, deterministic)
+        n = pool(
+            nodes.entities,
+            nodes.entity_energies,
+            jnp.maximum(contexts.entities, 0),
+            entity_mask,
+        )
+        v = pool(
+            nodes.concepts,
+            nodes.concept_energies,
+            jnp.maximum(contexts.concepts, 0),
+            concept_mask,
+        )
+        beta = nn.sigmoid(self.gate_output(self.gate_hidden(jnp.concatenate([v, n], axis=-1))))
+        user = beta * n + (1.0 - beta) * v
+        return UserState(self.dropout(user, deterministic=deterministic), v)
+
+    def scores(
+        self, nodes: NodeVectors, user_vectors: Float[Array, "B D"], graphs: RecommenderGraphs
+    ) -> Float[Array, "B S"]:
+        """Logits over every scored node."""
+        kernel, bias = self.head(nodes.entities[graphs.scored_nodes])
+        return user_vectors @ kernel + bias[None, :]
+
+    def item_head(
+        self, nodes: NodeVectors, graphs: RecommenderGraphs
+    ) -> tuple[Float[Array, "D M"], Float[Array, " M"]]:
+        """(kernel, bias): user_vectors @ kernel + bias are the candidates' logits of eq. 4."""
+        kernel, bias = self.head(nodes.entities[graphs.scored_nodes])
+        return kernel[:, graphs.item_scores], bias[graphs.item_scores]
+
+    def mim_scores(
+        self, nodes: NodeVectors, concept_vectors: Float[Array, "B D"], graphs: RecommenderGraphs
+    ) -> Float[Array, "B S"]:
+        """Scores by which a context's concept side names its entities: (W v + c)ᵀ n_e + b_e."""
+        kernel, bias = self.mim_head(nodes.entities[graphs.scored_nodes])
+        return self.mim_query(concept_vectors) @ kernel + bias[None, :]
+
+    def __call__(
+        self, graphs: RecommenderGraphs, contexts: Contexts, *, deterministic: bool = True
+    ) -> tuple[Float[Array, "B S"], Float[Array, "B S"]]:
+        """(recommendation logits, MIM scores) of a batch: a training step's forward pass."""
+        nodes = self.node_vectors(graphs)
+        state = self.user_state(nodes, contexts, deterministic=deterministic)
+        return (
+            self.scores(nodes, state.user_vectors, graphs),
+            self.mim_scores(nodes, state.concept_vectors, graphs),
+        )
+
+    def _kept(self, ids: Int[Array | np.ndarray, "B L"], deterministic: bool) -> Bool[Array, "B L"]:
+        mask = jnp.asarray(ids) >= 0
+        if deterministic or self.context_dropout == 0.0:
+            return mask
+        rng = self.make_rng("dropout")
+        return mask & jax.random.bernoulli(rng, 1.0 - self.context_dropout, ids.shape)
+
+
+class ConceptEncoder(nn.Module):
+    """Learned concept embeddings and one graph convolution over them (eq. 13)."""
+
+    embed_dim: int
+    relu: bool = False
+
+    @nn.compact
+    def __call__(self, normalized_graph: NormalizedGraph) -> Float[Array, "C D"]:
+        """Vectors of the graph's output concepts."""
+        num_local = normalized_graph.graph.nodes.shape[0]
+        embedding = self.param(
+            "embedding", nn.initializers.normal(0.05), (num_local, self.embed_dim)
+        )
+        return GCN(self.embed_dim, self.relu, name="gcn")(normalized_graph, embedding)
+
+
+class ScoreHead(nn.Module):
+    """The nodes themselves as kernel, and a learned bias per scored node."""
+
+    @nn.compact
+    def __call__(
+        self, nodes: Float[Array, "S D"]
+    ) -> tuple[Float[Array, "D S"], Float[Array, " S"]]:
+        """(kernel, bias) of an affine map from a user vector to scores."""
+        return nodes.T, self.param("bias", nn.initializers.zeros, (nodes.shape[0],))
+
+
+def recommendation_loss(
+    logits: Float[Array, "B S"], targets: Int[Array | np.ndarray, " B"]
+) -> Float[Array, " B"]:
+    """Cross-entropy of eq. 4, one value per sample: -log softmax(logits)[target]."""
+    return optax.losses.softmax_cross_entropy_with_integer_labels(logits, targets)
+
+
+def mim_loss(
+    scores: Float[Array, "B S"], members: Int[Array | np.ndarray, "B L"]
+) -> Float[Array, " B"]:
+    r"""KGSF's mutual information maximisation: Σ_e (ŷ_e - y_e)², y the multi-hot of the context.
+
+    Expanded as Σ ŷ² + Σ_{e∈context} (1 - 2ŷ_e), so that no label array is built. A sample whose
+    context names no scored entity counts 0. Squared error on raw scores, as in the public code.
+
+    Args:
+      scores: ŷ, from `Recommender.mim_scores`.
+      members: the distinct scores that belong to the context's entities, -1 for padding.
+
+    Returns:
+      One value per sample; the caller reduces.
+    """
+    mask = members >= 0
+    named = jnp.take_along_axis(scores, jnp.maximum(members, 0), axis=1)
+    squared = jnp.sum(scores**2, axis=1) + jnp.sum(jnp.where(mask, 1.0 - 2.0 * named, 0.0), axis=1)
+    return jnp.where(mask.any(axis=1), squared, 0.0)

@@ -1,0 +1,95 @@
+"""What a training run tells people: a progress bar or plain lines, and TensorBoard scalars.
+
+Reads numbers, changes nothing: a run is the same with or without it. It must not know what is
+trained.
+"""
+
+import time
+from types import TracebackType
+
+import rich.console
+import rich.progress
+from etils import epath
+from tensorboardX import SummaryWriter
+
+from conkd_jax import parallel
+from conkd_jax.watch import Line
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+class Progress:
+    """Loss, tokens a second and time left of one training run.
+
+    On a terminal a bar; elsewhere one plain line each half minute. Quiet in every process but the
+    first, which alone writes the TensorBoard log.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        num_steps: int,
+        start_step: int,
+        log_dir: epath.PathLike | None,
+        console: rich.console.Console | None = None,
+    ):
+        """Shows nothing yet; `with` starts it."""
+        is_quiet = not parallel.is_first_process()
+        self.name, self.num_steps, self.start_step = name, num_steps, start_step
+        self.console = console or rich.console.Console(quiet=is_quiet)
+        self._tokens, self._began, self._last_line = 0.0, time.monotonic(), time.monotonic()
+        self._bar = rich.progress.Progress(
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TextColumn("{task.fields[text]}"),
+            rich.progress.TimeRemainingColumn(),
+            console=self.console,
+            disable=is_quiet or not self.console.is_terminal,
+        )
+        self._task = self._bar.add_task(name, total=num_steps, completed=start_step, text="")
+        self._writer = None
+        if log_dir is not None and not is_quiet:
+            self._writer = SummaryWriter(str(log_dir), purge_step=start_step + 1)
+
+    def __enter__(self) -> "Progress":
+        self._began = self._last_line = time.monotonic()
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+        if self._writer is not None:
+            self._writer.close()
+
+    def step(self, step: int, loss: float, tokens: float) -> None:
+        """Tells of one step whose metrics have come; `tokens` 0 shows steps a second instead."""
+        self._tokens += tokens
+        now = time.monotonic()
+        done = step - self.start_step
+        seconds = max(now - self._began, 1e-9)
+        rate = (
+            f"{self._tokens / seconds:,.0f} tokens/s"
+            if self._tokens
+            else f"{done / seconds:,.1f} steps/s"
+        )
+        self._bar.update(self._task, completed=step, text=f"loss {loss:.4f}, {rate}")
+        if not self.console.is_terminal and now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            left = seconds / max(done, 1) * (self.num_steps - step)
+            self.say(f"step {step}/{self.num_steps}, loss {loss:.4f}, {rate}, {left:,.0f} s left")
+
+    def scalars(self, line: Line) -> None:
+        """Writes the metrics of a line of history to TensorBoard."""
+        if self._writer is not None:
+            for name in line.keys() - {"step"}:
+                self._writer.add_scalar(name, line[name], line["step"])
+
+    def say(self, text: str) -> None:
+        """Prints one line that stays."""
+        self.console.print(f"{self.name}: {text}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,56 @@
+"""Stage `corpus`: raw files, or a seed, to dialogues and graphs. The only door to `data_prep`."""
+
+from __future__ import annotations
+
+from etils import epath
+
+from conkd_jax import parallel
+from conkd_jax.data.corpus import Corpus
+from conkd_jax.stages.artifacts import Context, Stage
+from data_prep import movieworld, redial
+
+VERSION = 1
+
+
+def stage(config, *, use_inferred_order: bool = False) -> Stage:
+    """The corpus of a config.
+
+    Args:
+      config: a whole config.
+      use_inferred_order: with the split `inferred` (ReDial only).
+
+    Raises:
+      data_prep.sources.MissingDataError: the raw files are not there.
+    """
+    part = config.corpus
+    if part.name == "movieworld":
+        identity = {
+            "name": part.name,
+            "seed": part.movieworld_seed,
+            "num_movies": part.movieworld_num_movies,
+            "num_dialogues": part.movieworld_num_dialogues,
+        }
+
+        def build(directory: epath.Path) -> dict:
+            return movieworld.build(
+                directory,
+                seed=part.movieworld_seed,
+                num_movies=part.movieworld_num_movies,
+                num_dialogues=part.movieworld_num_dialogues,
+            )
+    else:
+        raw_dir = part.raw_dir or None
+        options = dict(graph_rule=part.graph_rule, use_inferred_order=use_inferred_order)
+        raw = redial.raw_fingerprint(raw_dir, use_inferred_order=use_inferred_order)
+        identity = {"name": part.name, "raw_files": raw, **options}
+
+        def build(directory: epath.Path) -> dict:
+            return redial.build(raw_dir, directory, **options)
+
+    def run(directory: epath.Path, context: Context) -> dict:
+        report = build(directory) if parallel.is_first_process() else {}
+        parallel.barrier("corpus written")
+        report = report or Corpus.open(directory).report
+        return {"splits": report["splits"], "graph": report["graph"]}
+
+    return Stage("corpus", VERSION, identity, {}, run)

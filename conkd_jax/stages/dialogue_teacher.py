@@ -1,0 +1,56 @@
+"""Stage `dialogue_teacher`: a GPT-2 fine-tuned by NLL on recommender turns, items as tokens (eq. 5).
+
+It is a row of the results table in its own right, and the P_φ of every ConKD row.
+"""
+
+from __future__ import annotations
+
+import jax
+from etils import epath
+
+from conkd_jax.data.corpus import Corpus
+from conkd_jax.data.vocabulary import Vocabulary
+from conkd_jax.stages import language_model
+from conkd_jax.stages.artifacts import Context, Stage
+from conkd_jax.stages.vocabulary import row_limits, rows_of
+
+VERSION = 1
+
+
+def stage(config, corpus: Stage, vocabulary: Stage) -> Stage:
+    """The dialogue teacher of a config; its checkpoint of lowest dev NLL is kept."""
+    part = config.dialogue_teacher
+    identity = {
+        "model": part.to_dict(),
+        "rows": row_limits(config),
+        "seed": config.teacher_seed,
+        "rng_impl": config.rng_impl,
+    }
+
+    def run(directory: epath.Path, context: Context) -> dict:
+        opened = Corpus.open(context.inputs["corpus"])
+        words = Vocabulary.load(context.inputs["vocabulary"])
+        train, dev = (rows_of(config, opened, words, split) for split in ("train", "dev"))
+        start = language_model.initial(part, words, config.teacher_seed, config.rng_impl)
+        batches = language_model.loader(
+            config, part, train, words, "teacher", seed=config.teacher_seed
+        )
+        trained, result = language_model.train(
+            "dialogue_teacher",
+            start,
+            batches,
+            part,
+            config=config,
+            seed=config.teacher_seed,
+            directory=directory,
+            dev=dev,
+            form="teacher",
+            keep="best",
+        )
+        language_model.save(trained, directory)
+        num_parameters = sum(leaf.size for leaf in jax.tree.leaves(trained.params))
+        return {**result.metrics, "num_parameters": int(num_parameters)}
+
+    return Stage(
+        "dialogue_teacher", VERSION, identity, {"corpus": corpus, "vocabulary": vocabulary}, run
+    )

@@ -1,0 +1,204 @@
+"""What one invocation leaves to be read: metrics, predictions, samples, figures, links to artifacts.
+
+Nothing here is computed that an artifact does not hold already; the folder is written anew every time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from conkd_jax.data.corpus import Corpus
+from conkd_jax.data.vocabulary import Vocabulary
+from conkd_jax.eval import figures, report
+from conkd_jax.eval.paper import paper_row
+from conkd_jax.eval.predictions import read_predictions
+from conkd_jax.stages import evaluation
+from conkd_jax.stages.artifacts import Stage
+from conkd_jax.stages.manifests import read_manifest
+
+NUM_TRACES = 6  # responses whose gate is drawn
+
+
+def config_name(path: str) -> str:
+    """A config's name: its path under configs/, without ".py" and preset.
+
+    >>> config_name("configs/ablations/cross_fitted.py:mini")
+    'ablations/cross_fitted'
+    """
+    path = path.split(".py")[0].replace(os.sep, "/")
+    return path.rsplit("configs/", 1)[-1].lstrip("/")
+
+
+def default(config, name: str, workdir: str = "") -> epath.Path:
+    """Where a run's files go: `workdir`, or runs/<config>-<preset>[-<backbone>]-seed<k>."""
+    if workdir:
+        return epath.Path(workdir)
+    backbone = "" if config.backbone == "dialogpt" else f"-{config.backbone}"
+    run = f"{name.replace('/', '-')}-{config.preset}{backbone}-seed{config.seed}"
+    return epath.Path(config.runs_dir) / run
+
+
+def write(
+    folder: epath.Path, config, name: str, stages: Mapping[str, Stage], command: str
+) -> dict[str, Any]:
+    """Writes the folder of a run whose stages are whole.
+
+    Returns:
+      The document that `metrics.json` holds.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    root = config.artifacts_dir
+    directories = {key: stage.directory(root) for key, stage in stages.items()}
+    manifests = {key: read_manifest(stage, root) for key, stage in stages.items()}
+    split = stages["evaluation"].config_part["split"]
+    settings = json.loads(config.to_json_best_effort())
+    scores = json.loads((directories["evaluation"] / evaluation.SCORES).read_text())
+    scores["metrics"] |= _training_metrics(manifests)
+    document = report.metrics_json(
+        config_name=name,
+        preset=config.preset,
+        split=split,
+        seed=config.seed,
+        config_sha256=report.config_sha256(settings),
+        counts=scores["counts"],
+        metrics=scores["metrics"],
+        intervals=scores["intervals"],
+        command=command,
+        machine=machine(),
+        git=manifests["evaluation"]["git"],
+    )
+    document["seconds"] = {key: m["wall_seconds"] for key, m in manifests.items()}
+    report.write_json(folder / "metrics.json", document)
+    record = {"name": name, "settings": settings, "split": split}
+    report.write_json(folder / "config.json", record)
+    shutil.copyfile(
+        directories["evaluation"] / evaluation.PREDICTIONS, folder / evaluation.PREDICTIONS
+    )
+    _samples(folder, config, name, directories)
+    _figures(folder / "figures", name, directories, manifests, document)
+    _links(folder, directories)
+    return document
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were made on."""
+    import jax
+
+    devices = jax.devices()
+    return {
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "devices": f"{len(devices)} x {devices[0].device_kind}",
+        "jax": jax.__version__,
+    }
+
+
+def _training_metrics(manifests: Mapping[str, Mapping]) -> dict[str, float]:
+    """λ on the training responses (optimistic: the teacher was fitted to them), η and teachers' scores."""
+    found = {}
+    store = manifests.get("teacher_outputs", {}).get("metrics", {})
+    for key in ("train_lambda_r", "train_lambda_v", "fitted_eta"):
+        if key in store:
+            found[key] = store[key]
+    if "eta" in manifests.get("student", {}).get("metrics", {}):
+        found["eta"] = manifests["student"]["metrics"]["eta"]
+    return found
+
+
+def _samples(folder: epath.Path, config, name: str, directories: Mapping[str, epath.Path]) -> None:
+    items = Corpus.open(directories["corpus"]).items
+    titles = dict(zip(items.movie_ids.tolist(), items.titles, strict=True))
+    predictions = list(read_predictions(folder / evaluation.PREDICTIONS))
+    text = report.samples_md({name: predictions}, titles, num_samples=config.evaluation.num_samples)
+    (folder / "samples.md").write_text(text)
+
+
+def _figures(
+    folder: epath.Path,
+    name: str,
+    directories: Mapping[str, epath.Path],
+    manifests: Mapping[str, Mapping],
+    document: Mapping,
+) -> None:
+    """Loss curves of everything trained; the gate along responses and over all of them; F1 bars."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stage in ("rec_teacher", "dialogue_teacher", "turn_classifier", "student"):
+        history = directories.get(stage, folder) / "history.jsonl"
+        if history.exists():
+            lines = [json.loads(line) for line in history.read_text().splitlines()]
+            best = manifests[stage]["metrics"].get("step")
+            figures.loss_curves(
+                lines,
+                folder / f"loss_{stage}.png",
+                title=stage.replace("_", " "),
+                best_step=int(best) if best else None,
+            )
+    with np.load(str(directories["evaluation"] / evaluation.TOKENS)) as tokens:
+        tokens = dict(tokens)
+    eta = document["metrics"].get("eta")
+    mass, is_item = tokens["teacher_item_mass"], tokens["is_item"]
+    figures.gate_histograms(
+        mass[is_item],
+        mass[~is_item],
+        folder / "gate_histogram.png",
+        eta=eta,
+        title=f"The dialogue teacher's gate on {document['split']}",
+    )
+    vocabulary = Vocabulary.load(directories["vocabulary"])
+    figures.gate_traces(
+        _traces(tokens, vocabulary),
+        folder / "gate_traces.png",
+        eta=eta,
+        title="λ along gold responses",
+    )
+    paper = paper_row(name)
+    figures.metric_bars(
+        document["metrics"],
+        folder / "items_in_responses.png",
+        paper=paper.metrics if paper else None,
+        intervals={key: tuple(pair) for key, pair in document["intervals"].items()},
+        title=f"{document['config']} ({document['preset']}) on {document['split']}",
+    )
+
+
+def _traces(tokens: Mapping[str, np.ndarray], vocabulary: Vocabulary) -> list[figures.GateTrace]:
+    """The gate along some responses that hold an item, spread evenly over the split."""
+    with_item = np.unique(tokens["response_index"][tokens["is_item"]])
+    chosen = with_item[np.linspace(0, len(with_item) - 1, NUM_TRACES).astype(int)]
+    traces = []
+    for response in islice(dict.fromkeys(chosen.tolist()), NUM_TRACES):
+        of = tokens["response_index"] == response
+        traces.append(
+            figures.GateTrace(
+                title=f"response {response}",
+                tokens=[vocabulary.render([token]) for token in tokens["targets"][of].tolist()],
+                gate=tokens["teacher_item_mass"][of].tolist(),
+                is_item=tokens["is_item"][of].tolist(),
+            )
+        )
+    return traces
+
+
+def _links(folder: epath.Path, directories: Mapping[str, epath.Path]) -> None:
+    """A link, or where the disk has none a line of text, to every artifact of the run."""
+    links = folder / "artifacts"
+    links.mkdir(exist_ok=True)
+    lines = []
+    for stage, directory in directories.items():
+        lines.append(f"{stage} {os.fspath(directory)}")
+        link = os.path.join(os.fspath(links), stage)
+        if "://" in link:
+            continue
+        if os.path.islink(link):
+            os.unlink(link)
+        os.symlink(os.path.abspath(os.fspath(directory)), link)
+    (links / "artifacts.txt").write_text("\n".join(lines) + "\n")

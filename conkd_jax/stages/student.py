@@ -1,0 +1,126 @@
+"""Stage `student`: the one model of the paper, distilled from both teachers (eqs. 6-11).
+
+Reads the teacher store, chooses the gate, trains a fixed number of steps and keeps the last.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from etils import epath
+
+from conkd_jax.data.corpus import Corpus
+from conkd_jax.data.teacher_store import TeacherStore
+from conkd_jax.data.vocabulary import Vocabulary
+from conkd_jax.distill.gates import make_gate
+from conkd_jax.distill.head import Head
+from conkd_jax.distill.teachers import TeacherFeatures, TeacherLogits
+from conkd_jax.stages import language_model, teacher_outputs
+from conkd_jax.stages.artifacts import Context, Stage
+from conkd_jax.stages.vocabulary import row_limits, rows_of
+
+VERSION = 1
+
+
+def stage(config, corpus: Stage, vocabulary: Stage, dialogue_teacher: Stage, store: Stage) -> Stage:
+    """The student of a config. With γ = 0 it is a model trained by NLL alone."""
+    part, distill = config.student, config.distill
+    identity = {
+        "student": part.to_dict(),
+        "distill": distill_identity(distill),
+        "initial": {
+            key: value
+            for key, value in config.dialogue_teacher.to_dict().items()
+            if key in INITIAL_FIELDS
+        },
+        "rows": row_limits(config),
+        "seed": config.seed,
+        "rng_impl": config.rng_impl,
+    }
+    inputs = {"corpus": corpus, "vocabulary": vocabulary, "teacher_outputs": store}
+    if part.init == "dialogue_teacher":
+        inputs["dialogue_teacher"] = dialogue_teacher
+
+    def run(directory: epath.Path, context: Context) -> dict:
+        opened = Corpus.open(context.inputs["corpus"])
+        words = Vocabulary.load(context.inputs["vocabulary"])
+        train, dev = (rows_of(config, opened, words, split) for split in ("train", "dev"))
+        outputs = TeacherStore.open(
+            context.inputs["teacher_outputs"],
+            expect=teacher_outputs.provenance(store.inputs, words),
+        )
+        form = "student" if part.turn_tags else "teacher"
+        if part.init == "dialogue_teacher":
+            start = language_model.load(context.inputs["dialogue_teacher"], words)
+        else:
+            start = language_model.initial(
+                config.dialogue_teacher, words, config.seed, config.rng_impl
+            )
+        batches = language_model.loader(
+            config, part, train, words, form, seed=config.seed, store=outputs
+        )
+        eta = outputs.stats["fitted_eta"] if distill.fit_eta else distill.eta
+        trained, result = language_model.train(
+            "student",
+            start,
+            batches,
+            part,
+            config=config,
+            seed=config.seed,
+            directory=directory,
+            dev=dev,
+            form=form,
+            keep="last",
+            distillation=_distillation(distill, outputs, eta),
+        )
+        language_model.save(trained, directory)
+        return {**result.metrics, "eta": eta}
+
+    return Stage("student", VERSION, identity, inputs, run)
+
+
+INITIAL_FIELDS = ("weights", "num_layers", "embed_dim", "num_heads", "num_positions", "dropout")
+
+
+def distill_identity(distill) -> dict:
+    """The fields of the distill part that a student depends on: η counts only where it is used."""
+    identity = {"gate": distill.gate, "gamma": distill.gamma}
+    if distill.gate == "hard":
+        identity["eta"] = "fitted" if distill.fit_eta else distill.eta
+    elif distill.gate == "constant":
+        identity["constant"] = distill.constant
+    return identity
+
+
+def gate_parameters(distill, eta: float) -> dict:
+    """Keyword arguments of the gate that a config names."""
+    return {"hard": {"eta": eta}, "constant": {"value": distill.constant}}.get(distill.gate, {})
+
+
+def _distillation(distill, store: TeacherStore, eta: float) -> language_model.Distillation:
+    """The gate, and both teachers rebuilt from the store inside the train step."""
+    heads = store.heads
+    constants = {"rec_kernels": heads.rec_kernels, "rec_biases": heads.rec_biases}
+    is_dense = store.spec.format == "dense"
+    if not is_dense:
+        constants["dialogue_head"] = Head(heads.dialogue_kernel, heads.dialogue_bias)
+
+    def teacher(batch, constants):
+        normalizer = batch["teacher_log_normalizer"]
+        if is_dense:
+            return TeacherLogits(batch["teacher_logits"], normalizer)
+        return TeacherFeatures(batch["teacher_features"], constants["dialogue_head"], normalizer)
+
+    def rec_logits(batch, constants):
+        """Logits of P_ψ [G, I]: user vector onto the head of the fold that did not see it."""
+        logits = jnp.einsum("gd,kdi->kgi", batch["user_vectors"], constants["rec_kernels"])
+        logits = logits + constants["rec_biases"][:, None, :]
+        fold = batch["rec_head_index"][None, :, None]
+        return jnp.take_along_axis(logits, fold, axis=0)[0]
+
+    return language_model.Distillation(
+        gate=make_gate(distill.gate, **gate_parameters(distill, eta)),
+        gamma=distill.gamma,
+        teacher=teacher,
+        rec_logits=rec_logits,
+        constants=constants,
+    )

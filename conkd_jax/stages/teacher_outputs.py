@@ -1,0 +1,234 @@
+"""Stage `teacher_outputs`: what both teachers say about every training response, written once.
+
+Each host writes the shards that are its part. The gate is not applied here: hard, soft and constant
+gates, any η and any γ read the same store. The item mass of the dev split is measured beside it, since
+a threshold fitted to the training responses would be fitted to what the teacher knows by heart.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from conkd_jax import parallel
+from conkd_jax.data.corpus import Corpus
+from conkd_jax.data.rows import Rows
+from conkd_jax.data.teacher_outputs import fit_eta, gate_statistics
+from conkd_jax.data.teacher_store import Heads, StoreSpec, TeacherRecord, TeacherStoreWriter
+from conkd_jax.data.vocabulary import Vocabulary
+from conkd_jax.distill.head import Head
+from conkd_jax.eval.scoring import head_statistics, logit_statistics, response_features
+from conkd_jax.stages import language_model, rec_teacher
+from conkd_jax.stages.artifacts import Context, Stage
+from conkd_jax.stages.language_model import LanguageModel
+from conkd_jax.stages.vocabulary import row_limits, rows_of
+
+VERSION = 1
+
+
+def stage(
+    config, corpus: Stage, vocabulary: Stage, dialogue_teacher: Stage, rec_teachers: Sequence[Stage]
+) -> Stage:
+    """The store of a config.
+
+    Args:
+      rec_teachers: the recommendation teacher; or, cross-fitted, one for each fold of train, each
+        trained on the other folds.
+    """
+    part = config.teacher_outputs
+    identity = {
+        "format": part.format,
+        "dtype": part.dtype,
+        "num_shards": part.num_shards,
+        "rows": row_limits(config),
+        "folds": len(rec_teachers),
+    }
+    inputs = {"corpus": corpus, "vocabulary": vocabulary, "dialogue_teacher": dialogue_teacher}
+    inputs |= {f"rec_teacher_{fold}": teacher for fold, teacher in enumerate(rec_teachers)}
+
+    def run(directory: epath.Path, context: Context) -> dict:
+        opened = Corpus.open(context.inputs["corpus"])
+        words = Vocabulary.load(context.inputs["vocabulary"])
+        teacher = language_model.load(context.inputs["dialogue_teacher"], words)
+        rows, dev = (rows_of(config, opened, words, split) for split in ("train", "dev"))
+        vectors, head_index, kernels, biases = _recommenders(
+            opened, words, [context.inputs[f"rec_teacher_{k}"] for k in range(len(rec_teachers))]
+        )
+        head = teacher.head()
+        spec = StoreSpec(
+            part.format,
+            part.dtype,
+            width=teacher.num_targets if part.format == "dense" else head.kernel.shape[0],
+            user_dim=vectors.shape[1],
+        )
+        writer = TeacherStoreWriter(
+            directory,
+            spec,
+            provenance(inputs, words),
+            rows.row_offsets,
+            part.num_shards,
+        )
+        rounding = _Rounding()
+        for shard in writer.missing_shards(jax.process_index(), jax.process_count()):
+            outputs = _shard_outputs(
+                teacher, rows, writer.shard_rows(shard), spec, part.batch_rows, rounding
+            )
+            writer.write_shard(shard, _records(rows, outputs, vectors, head_index, writer, shard))
+        parallel.barrier("teacher outputs written")
+        train_scores = teacher.score(rows, "teacher", part.batch_rows)
+        dev_scores = teacher.score(dev, "teacher", part.batch_rows)
+        stats = {
+            "train": gate_statistics(train_scores.item_mass, train_scores.is_item),
+            "dev": gate_statistics(dev_scores.item_mass, dev_scores.is_item),
+            "fitted_eta": fit_eta(dev_scores.item_mass, dev_scores.is_item),
+            "rounding": rounding.summary(),
+        }
+        if parallel.is_first_process():
+            heads = Heads(kernels, biases)
+            if part.format == "features":
+                heads = Heads(kernels, biases, np.asarray(head.kernel), np.asarray(head.bias))
+            writer.finish(heads, stats)
+        parallel.barrier("teacher store finished")
+        print(
+            f"teacher outputs: λ_r {stats['train']['lambda_r']:.3f}, λ_v "
+            f"{stats['train']['lambda_v']:.3f} on train; {stats['dev']['lambda_r']:.3f}, "
+            f"{stats['dev']['lambda_v']:.3f} on dev; fitted η {stats['fitted_eta']:.3f}"
+        )
+        return {
+            "lambda_r": stats["dev"]["lambda_r"],
+            "lambda_v": stats["dev"]["lambda_v"],
+            "train_lambda_r": stats["train"]["lambda_r"],
+            "train_lambda_v": stats["train"]["lambda_v"],
+            "fitted_eta": stats["fitted_eta"],
+            **{f"rounding_{name}": value for name, value in stats["rounding"].items()},
+        }
+
+    return Stage("teacher_outputs", VERSION, identity, inputs, run)
+
+
+def provenance(inputs: dict[str, Stage], vocabulary: Vocabulary) -> dict[str, str]:
+    """What a store says it was made from, and what its reader holds it to."""
+    made_from = {name: stage.fingerprint for name, stage in inputs.items()}
+    return {**made_from, "vocabulary_sha256": vocabulary.fingerprint}
+
+
+def _recommenders(corpus: Corpus, vocabulary: Vocabulary, directories: list[epath.Path]):
+    """User vectors of all training responses, the head that goes with each, and all heads."""
+    dialogues = corpus.dialogues("train")
+    folds = len(directories)
+    vectors, kernels, biases = [], [], []
+    for directory in directories:
+        teacher = rec_teacher.load(directory, corpus)
+        contexts = teacher.spec.contexts(dialogues, corpus)
+        vectors.append(teacher.user_vectors(contexts))
+        kernels.append(np.asarray(teacher.head.kernel)[:, vocabulary.item_candidates])
+        biases.append(np.asarray(teacher.head.bias)[vocabulary.item_candidates])
+    fold_of = np.array([rec_teacher.fold_of(key[0], folds) for key in contexts.keys], np.int32)
+    chosen = np.stack(vectors)[fold_of, np.arange(len(fold_of))]  # [N, d]
+    return chosen, fold_of, np.stack(kernels), np.stack(biases)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "num_words", "num_targets", "dtype", "dense"))
+def _outputs_of_batch(params, batch, *, model, num_words, num_targets, dtype, dense):
+    """Rounded outputs of a batch with λ and normaliser from them, and λ and NLL without rounding."""
+    features = response_features(model, params, batch)  # [N, F]
+    head: Head = model.head(params, num_targets)
+    if dense:
+        logits = head.logits(features)
+        outputs = logits.astype(dtype)
+        rounded = logit_statistics(outputs.astype(jnp.float32), batch["labels"], num_words)
+        exact = logit_statistics(logits, batch["labels"], num_words)
+    else:
+        outputs = features.astype(dtype)
+        rounded = head_statistics(outputs.astype(jnp.float32), head, batch["labels"], num_words)
+        exact = head_statistics(features, head, batch["labels"], num_words)
+    return outputs, rounded, exact
+
+
+class _Rounding:
+    """What storing in fewer bits cost, against the teacher that was never rounded."""
+
+    def __init__(self):
+        self.max_mass_error, self.flips, self.nll_error, self.tokens = 0.0, 0, 0.0, 0
+
+    def add(self, rounded: dict, exact: dict, eta: float = 0.6) -> None:
+        mass, exact_mass = rounded["item_mass"], exact["item_mass"]
+        if mass.size:
+            self.max_mass_error = max(self.max_mass_error, float(np.abs(mass - exact_mass).max()))
+        self.flips += int(((mass >= eta) != (exact_mass >= eta)).sum())
+        self.nll_error += float((rounded["nll"] - exact["nll"]).sum(dtype=np.float64))
+        self.tokens += mass.size
+
+    def summary(self) -> dict[str, float]:
+        return {
+            "max_item_mass_error": self.max_mass_error,
+            "flips_at_0.6": self.flips,
+            "mean_nll_error": self.nll_error / max(self.tokens, 1),
+            "tokens": self.tokens,
+        }
+
+
+def _shard_outputs(
+    teacher: LanguageModel,
+    rows: Rows,
+    row_range: range,
+    spec: StoreSpec,
+    batch_rows: int,
+    rounding: _Rounding,
+) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """{response id: (outputs [T, W], item mass [T], log-normaliser [T])} of a range of rows."""
+    found = {}
+    vocabulary = teacher.vocabulary
+    batches = language_model.sequential(rows, vocabulary, "teacher", batch_rows, row_range)
+    for responses, batch in batches:
+        outputs, rounded, exact = jax.device_get(
+            _outputs_of_batch(
+                teacher.params,
+                batch,
+                model=teacher.model,
+                num_words=vocabulary.num_words,
+                num_targets=teacher.num_targets,
+                dtype=jnp.dtype(spec.dtype),
+                dense=spec.format == "dense",
+            )
+        )
+        count = int(batch["num_tokens"])
+        rounding.add(
+            {name: value[:count] for name, value in rounded.items()},
+            {name: value[:count] for name, value in exact.items()},
+        )
+        ends = np.cumsum(rows.response_length[responses])
+        for response, end in zip(responses.tolist(), ends.tolist(), strict=True):
+            span = slice(end - int(rows.response_length[response]), end)
+            found[response] = (
+                outputs[span],
+                rounded["item_mass"][span],
+                rounded["log_normalizer"][span],
+            )
+    return found
+
+
+def _records(
+    rows: Rows, outputs: dict, vectors: np.ndarray, head_index: np.ndarray, writer, shard: int
+) -> Iterator[TeacherRecord]:
+    """The records of a shard in its order of responses."""
+    for response in writer.shard_responses(shard):
+        conversation, turn = rows.response_keys[response]
+        stored, mass, normalizer = outputs[response]
+        yield TeacherRecord(
+            conversation_id=conversation,
+            turn=turn,
+            targets=rows.response_targets(response),
+            outputs=stored,
+            item_mass=mass,
+            log_normalizer=normalizer,
+            user_vector=vectors[response],
+            rec_head_index=int(head_index[response]),
+        )
+
+

@@ -1,0 +1,79 @@
+"""Trains, or finds, everything that a config asks for, scores it, and prints the result.
+
+    python -m conkd_jax.train --config=configs/dialogpt_hard.py:demo
+
+Stages run only where their artifact is missing; a stage that was stopped goes on where it stopped.
+`--plan` says what would run, and why, and runs nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import rich.console
+import rich.table
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from conkd_jax import config as conkd
+from conkd_jax import parallel
+from conkd_jax.eval.paper import paper_row
+from conkd_jax.eval.report import summary_table
+from conkd_jax.stages import artifacts, pipeline, run_folder
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    help_string="A file in configs/ and a preset: configs/dialogpt_hard.py[:paper|mini|demo]. "
+    "Any field is an option too, for example --config.distill.eta=.3",
+    lock_config=True,
+)
+_WORKDIR = flags.DEFINE_string("workdir", "", "Where the run's files go; default runs/<its name>.")
+_PLAN = flags.DEFINE_bool("plan", False, "Print what would run, and why, and stop.")
+
+
+def main(argv: list[str]) -> None:
+    """Config, stages, results: the whole program."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown argument {argv[1]!r}; options begin with --")
+    console = rich.console.Console(quiet=not parallel.is_first_process())
+    config = conkd.validate(_CONFIG.value)
+    conkd.validate_devices(config, parallel.num_devices(config.parallel.num_devices))
+
+    # --- what is to be made ------------------------------------------------------------------
+    stages = pipeline.build(config)
+    wanted = stages["evaluation"]
+    if _PLAN.value:
+        console.print(plan_table(artifacts.explain(wanted, config.artifacts_dir)))
+        return
+
+    # --- make what is missing ----------------------------------------------------------------
+    artifacts.ensure(wanted, config.artifacts_dir)
+
+    # --- leave it to be read -----------------------------------------------------------------
+    name = run_folder.config_name(config_flags.get_config_filename(flags.FLAGS["config"]))
+    folder = run_folder.default(config, name, _WORKDIR.value)
+    if parallel.is_first_process():
+        document = run_folder.write(folder, config, name, stages, command=" ".join(sys.argv))
+        console.print(summary_table(document, paper_row(name)))
+        console.print(f"Everything of this run: {folder}", soft_wrap=True)
+
+
+def plan_table(rows: list[artifacts.PlanRow]) -> rich.table.Table:
+    """What `--plan` prints."""
+    table = rich.table.Table(title="What would run")
+    for column in ("stage", "artifact", "state", "why"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def run() -> None:
+    """The command line; a user's mistake ends in one message, not in a traceback."""
+    logging.set_verbosity(logging.WARNING)  # libraries' own news; ours is printed
+    parallel.initialize_distributed()
+    app.run(main)
+
+
+if __name__ == "__main__":
+    run()

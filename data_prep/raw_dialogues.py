@@ -1,0 +1,210 @@
+"""Reads ReDial's JSONL: one dialogue a line, whatever state the line is in.
+
+Everything that can't be used is counted and named, nothing crashes and nothing vanishes silently.
+This module knows ReDial's official schema and must not know graphs, items or splits.
+"""
+
+import collections
+import dataclasses
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+TOKEN = re.compile(r"@\d+|\w+|[^\w\s]")
+MENTION = re.compile(r"@(\d+)")
+# A dialogue past this many messages is counted as over-long (ReDial's longest has far fewer).
+LONG_DIALOGUE_MESSAGES = 200
+# How many problems a report spells out; all of them are counted.
+_MAX_EXAMPLES = 20
+_LARGEST_ID = 2**63 - 1
+
+
+PROBLEM_KINDS = (
+    "malformed_lines",
+    "invalid_utf8_lines",
+    "empty_dialogues",
+    "duplicate_ids",
+    "over_long_dialogues",
+    "blank_messages",
+    "unknown_senders",
+    "control_characters",
+    "lone_surrogates",
+    "emoji",
+    "other_non_ascii",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class RawDialogue:
+    """A dialogue as its file has it, text cleaned.
+
+    Attributes:
+      conversation_id: the official id.
+      messages: (said by the recommender, text) in file order, blank ones included.
+      titles: the movies that the file names for this dialogue, by id.
+    """
+
+    conversation_id: str
+    messages: tuple[tuple[bool, str], ...]
+    titles: dict[int, str]
+
+
+@dataclasses.dataclass
+class Problems:
+    """What was odd in the raw files: counts, and the first few spelled out."""
+
+    counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    examples: list[str] = dataclasses.field(default_factory=list)
+
+    def add(self, kind: str, detail: str = "", number: int = 1) -> None:
+        """Counts `number` problems of a kind; `detail` says where and what."""
+        self.counts[kind] += number
+        if detail and len(self.examples) < _MAX_EXAMPLES:
+            self.examples.append(f"{kind}: {detail}")
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns counts of every known kind, zeros included, and the examples."""
+        return {kind: self.counts[kind] for kind in PROBLEM_KINDS} | {
+            "examples": list(self.examples)
+        }
+
+
+def mention_id(digits: str) -> int:
+    """Returns the number after an "@", or -1 where no movie list could hold it."""
+    if len(digits) > 18:
+        return -1
+    number = int(digits)
+    return number if number <= _LARGEST_ID else -1
+
+
+def read_jsonl(lines: Iterable[bytes], filename: str, problems: Problems) -> Iterator[RawDialogue]:
+    """Reads the dialogues of one file.
+
+    Args:
+      lines: the file's lines, as bytes.
+      filename: its name, for messages.
+      problems: where everything odd is counted.
+
+    Yields:
+      Each usable dialogue once, in file order.
+    """
+    seen: set[str] = set()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{filename}:{number}"
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            problems.add("invalid_utf8_lines", f"{where}: {error.reason} at byte {error.start}")
+            text = line.decode("utf-8", errors="replace")
+        try:
+            dialogue = _parse(json.loads(text.removeprefix("\ufeff")), where, problems)
+        except (ValueError, RecursionError) as error:
+            problems.add("malformed_lines", f"{where}: {error}")
+            continue
+        if not any(text for _, text in dialogue.messages):
+            problems.add("empty_dialogues", f"{where}: dialogue {dialogue.conversation_id}")
+            continue
+        if dialogue.conversation_id in seen:
+            problems.add("duplicate_ids", f"{where}: {dialogue.conversation_id}, kept the first")
+            continue
+        seen.add(dialogue.conversation_id)
+        if len(dialogue.messages) > LONG_DIALOGUE_MESSAGES:
+            problems.add("over_long_dialogues", f"{where}: {len(dialogue.messages)} messages")
+        yield dialogue
+
+
+def merge_turns(messages: Iterable[tuple[bool, str]]) -> list[tuple[bool, list[str]]]:
+    """Merges consecutive messages of one speaker.
+
+    Args:
+      messages: (said by the recommender, text).
+
+    Returns:
+      (said by the recommender, its messages), speakers alternating.
+    """
+    turns: list[tuple[bool, list[str]]] = []
+    for is_recommender, text in messages:
+        if turns and turns[-1][0] == is_recommender:
+            turns[-1][1].append(text)
+        else:
+            turns.append((is_recommender, [text]))
+    return turns
+
+
+def clean_text(text: str, problems: Problems) -> str:
+    """Makes a message storable: control characters and runs of space become one space.
+
+    Lone surrogates, which UTF-8 can't hold, become U+FFFD; emoji and all scripts stay.
+
+    Args:
+      text: the raw message.
+      problems: where odd characters are counted.
+
+    Returns:
+      The text, without space at its ends.
+    """
+    if not text.isascii() or not text.isprintable():
+        text = "".join(_clean_character(character, problems) for character in text)
+    return " ".join(text.split())
+
+
+def _clean_character(character: str, problems: Problems) -> str:
+    if character.isascii():
+        if character.isprintable() or character in "\t\n\r":
+            return character
+        problems.add("control_characters")
+        return " "
+    category = unicodedata.category(character)
+    if category == "Cs":
+        problems.add("lone_surrogates")
+        return "\ufffd"
+    if category == "Cc":
+        problems.add("control_characters")
+        return " "
+    problems.add("emoji" if category == "So" else "other_non_ascii")
+    return character
+
+
+def _parse(value: Any, where: str, problems: Problems) -> RawDialogue:
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a JSON object, got {type(value).__name__}")
+    for key in ("conversationId", "messages", "initiatorWorkerId", "respondentWorkerId"):
+        if key not in value:
+            raise ValueError(f"expected the field {key!r}, found none")
+    conversation_id, messages = value["conversationId"], value["messages"]
+    if isinstance(conversation_id, bool) or not isinstance(conversation_id, str | int):
+        raise ValueError(f"expected a conversationId, got {type(conversation_id).__name__}")
+    if not isinstance(messages, list):
+        raise ValueError(f"expected a list of messages, got {type(messages).__name__}")
+    workers = (value["initiatorWorkerId"], value["respondentWorkerId"])
+    parsed = []
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("text"), str):
+            raise ValueError(f"message {index}: expected an object with a text")
+        if "senderWorkerId" not in message:
+            raise ValueError(f"message {index}: expected a senderWorkerId")
+        sender = message["senderWorkerId"]
+        if sender not in workers:
+            problems.add("unknown_senders", f"{where}: message {index}, taken for the seeker")
+        text = clean_text(message["text"], problems)
+        if not text:
+            problems.add("blank_messages")
+        parsed.append((sender == workers[1], text))
+    return RawDialogue(
+        clean_text(str(conversation_id), Problems()), tuple(parsed), _titles(value, problems)
+    )
+
+
+def _titles(value: dict[str, Any], problems: Problems) -> dict[int, str]:
+    mentions = value.get("movieMentions")
+    if not isinstance(mentions, dict):  # ReDial writes an empty list where there are none
+        return {}
+    return {
+        mention_id(key): clean_text(title, Problems())
+        for key, title in mentions.items()
+        if isinstance(title, str) and key.isdecimal()
+    }

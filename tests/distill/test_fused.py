@@ -1,0 +1,411 @@
+"""The fused form is the reference form: same value, same gradients, however it is cut up."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+
+from conkd_jax.distill import (
+    Head,
+    TeacherFeatures,
+    TeacherLogits,
+    TeacherTopK,
+    fused_gated_kd_loss,
+    gated_kd_loss,
+    nll,
+)
+from conkd_jax.distill.head import spread_over_targets
+
+V, I, F, G = 12, 7, 5, 4  # noqa: E741 (the letters of the paper)
+Y = V + I
+GAMMA = 0.4
+
+
+def make_batch(num_tokens=17, capacity=23, seed=0, dtype=jnp.float32):
+    """A batch of `num_tokens` real tokens; what lies beyond them is as random as the rest."""
+    rng = np.random.default_rng(seed)
+    normal = lambda *shape: jnp.asarray(rng.standard_normal(shape), dtype)  # noqa: E731
+    return {
+        "features": normal(capacity, F),
+        "kernel": normal(F, Y),
+        "bias": normal(Y),
+        "labels": jnp.asarray(rng.integers(0, Y, capacity), jnp.int32),
+        "weights": jnp.asarray(rng.random(capacity) + 0.1, dtype),
+        "num_tokens": num_tokens,
+        "teacher_features": normal(capacity, F + 1),
+        "teacher_head": Head(normal(F + 1, Y), normal(Y)),
+        "rec_logits": normal(G, I),
+        "response_index": jnp.asarray(rng.integers(0, G, capacity), jnp.int32),
+        "gate": jnp.asarray(rng.random(capacity), dtype),
+        "logit_bias": None,
+    }
+
+
+BATCH = make_batch()
+DIFFERENTIATED = ("features", "kernel", "bias")
+TEACHERS = ("features", "features, normalised", "logits", "logits, normalised")
+
+
+def make_teacher(batch, form):
+    logits = batch["teacher_head"].logits(batch["teacher_features"])
+    log_normalizer = jax.nn.logsumexp(logits, axis=-1) if "normalised" in form else None
+    if form.startswith("features"):
+        return TeacherFeatures(batch["teacher_features"], batch["teacher_head"], log_normalizer)
+    return TeacherLogits(logits, log_normalizer)
+
+
+def fused(batch, teacher="features", chunk_size=8, gamma=GAMMA, **changes):
+    arguments = {
+        "teacher": make_teacher(batch, teacher) if isinstance(teacher, str) else teacher,
+        "rec_logits": batch["rec_logits"],
+        "gate": batch["gate"],
+        **changes,
+    }
+    return fused_gated_kd_loss(
+        batch["features"],
+        Head(batch["kernel"], batch["bias"]),
+        batch["labels"],
+        batch["weights"],
+        num_tokens=batch["num_tokens"],
+        response_index=batch["response_index"],
+        gamma=gamma,
+        num_words=V,
+        chunk_size=chunk_size,
+        logit_bias=batch["logit_bias"],
+        **arguments,
+    )
+
+
+def student_logits(batch):
+    extra = batch["logit_bias"]
+    if extra is not None:
+        by_response = extra.shape[-1] == Y
+        extra = extra[batch["response_index"]] if by_response else spread_over_targets(extra, V, Y)
+    return Head(batch["kernel"], batch["bias"]).logits(batch["features"], extra)
+
+
+def reference(batch, gamma=GAMMA):
+    losses = gated_kd_loss(
+        student_logits(batch),
+        batch["labels"],
+        batch["teacher_head"].logits(batch["teacher_features"]),
+        batch["rec_logits"][batch["response_index"]],
+        batch["gate"],
+        gamma,
+        V,
+    )
+    likelihood = nll(student_logits(batch), batch["labels"])
+    n = batch["num_tokens"]
+    weigh = lambda losses: jnp.sum((batch["weights"] * losses)[:n])  # noqa: E731
+    return weigh(losses), weigh(likelihood)
+
+
+def value_and_gradients(function, batch, names=DIFFERENTIATED):
+    """((loss, nll), gradients of the loss by name)."""
+
+    def loss_of(values):
+        loss, likelihood = function({**batch, **values})
+        return loss, (loss, likelihood)
+
+    gradients, sums = jax.jit(jax.grad(loss_of, has_aux=True))({n: batch[n] for n in names})
+    return sums, gradients
+
+
+def assert_same(left, right, rtol=1e-5, atol=1e-5):
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=rtol, atol=atol), left, right)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "chunk_size"),
+    [(teacher, 8) for teacher in TEACHERS] + [("features", c) for c in (1, 17, 64)],
+)
+def test_fused_is_the_reference(teacher, chunk_size):
+    got = value_and_gradients(lambda b: fused(b, teacher, chunk_size), BATCH)
+    assert_same(got, value_and_gradients(reference, BATCH))
+
+
+@pytest.mark.parametrize("form", ["row for a response", "pair for a token"])
+def test_fused_is_the_reference_with_a_logit_bias(form):
+    shape = (G, Y) if form == "row for a response" else (23, 2)
+    batch = {**BATCH, "logit_bias": jax.random.normal(jax.random.key(5), shape)}
+    names = (*DIFFERENTIATED, "logit_bias")
+    got = value_and_gradients(fused, batch, names)
+    assert_same(got, value_and_gradients(reference, batch, names))
+    without = value_and_gradients(fused, BATCH)
+    assert abs(float(got[0][0] - without[0][0])) > 1e-2
+
+
+def test_fused_is_the_reference_in_float64():
+    with jax.enable_x64(True):
+        batch = make_batch(dtype=jnp.float64)
+        got = value_and_gradients(fused, batch)
+        assert got[1]["kernel"].dtype == jnp.float64
+        assert_same(got, value_and_gradients(reference, batch), rtol=1e-12, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=6)  # each compiles anew
+@given(
+    st.integers(0, 1000), st.integers(1, 9), st.integers(0, 9), st.integers(1, 12), st.floats(0, 1)
+)
+def test_fused_is_the_reference_for_any_sizes(seed, num_tokens, padding, chunk_size, gamma):
+    batch = make_batch(num_tokens, num_tokens + padding, seed)
+    got = jax.jit(lambda: fused(batch, chunk_size=chunk_size, gamma=gamma))()
+    assert_same(got, jax.jit(lambda: reference(batch, gamma))(), rtol=1e-4)
+
+
+def test_gradients_agree_with_finite_differences():
+    with jax.enable_x64(True):
+        batch = make_batch(dtype=jnp.float64)
+        _, gradients = value_and_gradients(fused, batch)
+        loss = jax.jit(lambda values: fused({**batch, **values})[0])
+        values = {name: batch[name] for name in DIFFERENTIATED}
+        for name in DIFFERENTIATED:
+            direction = jax.random.normal(jax.random.key(1), batch[name].shape, jnp.float64)
+            up, down = (loss({**values, name: batch[name] + h * direction}) for h in (1e-6, -1e-6))
+            slope = jnp.sum(gradients[name] * direction)
+            np.testing.assert_allclose((up - down) / 2e-6, slope, rtol=1e-6)
+
+
+@pytest.mark.parametrize("gate", [0.0, 1.0])
+def test_a_closed_gate_is_one_teacher_alone(gate):
+    both = {**BATCH, "gate": jnp.full_like(BATCH["gate"], gate)}
+    changes = {"rec_logits": None} if gate == 0 else {"teacher": None}
+    alone = value_and_gradients(lambda b: fused(b, gate=None, **changes), BATCH)
+    assert_same(value_and_gradients(fused, both), alone, 1e-6, 1e-6)
+
+
+def test_no_teacher_is_plain_nll():
+    def plain(b):
+        return fused(b, teacher=None, rec_logits=None, gate=None, gamma=0.0)
+
+    def expected(b):
+        return reference(b)[1], reference(b)[1]
+
+    got = value_and_gradients(plain, BATCH)
+    assert_same(got, value_and_gradients(expected, BATCH))
+    assert_same(got, value_and_gradients(lambda b: fused(b, gamma=0.0), BATCH), 0, 0)
+
+
+@pytest.mark.parametrize("suffix", ["", ", normalised"])
+def test_teacher_features_reproduce_teacher_logits(suffix):
+    from_features = value_and_gradients(lambda b: fused(b, "features" + suffix), BATCH)
+    from_logits = value_and_gradients(lambda b: fused(b, "logits" + suffix), BATCH)
+    assert_same(from_features, from_logits, 1e-6, 1e-6)
+
+
+def test_top_k_of_every_target_is_the_whole_teacher():
+    logits = BATCH["teacher_head"].logits(BATCH["teacher_features"])
+    log_probs, token_ids = lax.top_k(jax.nn.log_softmax(logits), Y)
+    whole = TeacherTopK(token_ids, log_probs)
+    assert_same(
+        value_and_gradients(lambda b: fused(b, teacher=whole), BATCH),
+        value_and_gradients(fused, BATCH),
+    )
+
+
+def test_top_k_leaves_the_tail_with_neither_teacher():
+    logits = BATCH["teacher_head"].logits(BATCH["teacher_features"])
+    log_probs, token_ids = lax.top_k(jax.nn.log_softmax(logits), 3)
+    n = BATCH["num_tokens"]
+
+    def by_definition(batch):  # -sum over the K kept of P_phi log P_theta, mass below 1 and all
+        student = jax.nn.log_softmax(student_logits(batch))
+        kept = jnp.take_along_axis(student, token_ids, axis=-1)
+        kd = -jnp.sum(jnp.exp(log_probs) * kept, axis=-1)
+        likelihood = nll(student_logits(batch), batch["labels"])
+        losses = (1 - GAMMA) * likelihood + GAMMA * kd
+        return jnp.sum((batch["weights"] * losses)[:n]), jnp.sum(
+            (batch["weights"] * likelihood)[:n]
+        )
+
+    def truncated(batch):
+        return fused(batch, TeacherTopK(token_ids, log_probs), rec_logits=None, gate=None)
+
+    assert_same(value_and_gradients(truncated, BATCH), value_and_gradients(by_definition, BATCH))
+
+
+def garbage(batch, value, kind):
+    """The batch with nonsense beyond its real tokens, or where the weights are zero."""
+    n = batch["num_tokens"]
+    spoiled = dict(batch)
+    rows = np.arange(23) >= n
+    if kind == "weightless":
+        rows = np.arange(23) % 5 == 2
+        spoiled["weights"] = jnp.where(rows, 0, batch["weights"])
+    clean = dict(spoiled)
+    for name in ("features", "teacher_features", "gate") + (
+        ("weights",) if kind == "padding" else ()
+    ):
+        array = spoiled[name]
+        mask = rows.reshape(-1, *[1] * (array.ndim - 1))
+        spoiled[name] = jnp.where(jnp.broadcast_to(mask, array.shape), value, array)
+    spoiled["labels"] = jnp.where(rows, -100, batch["labels"])
+    spoiled["response_index"] = jnp.where(rows, 10**6, batch["response_index"])
+    return clean, spoiled
+
+
+@pytest.mark.parametrize("teacher", ["features", "logits"])
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(jnp.nan, "padding"), (jnp.inf, "padding"), (jnp.nan, "weightless"), (1e30, "weightless")],
+)
+def test_tokens_that_do_not_count_may_hold_anything(value, kind, teacher):
+    clean, spoiled = garbage(BATCH, value, kind)
+    got = value_and_gradients(lambda b: fused(b, teacher), spoiled)
+    assert_same(got, value_and_gradients(lambda b: fused(b, teacher), clean), 1e-6, 1e-6)
+    assert np.all(got[1]["features"][BATCH["num_tokens"] :] == 0)
+
+
+def test_capacity_changes_nothing():
+    short = make_batch()
+    per_token = ("features", "labels", "weights", "teacher_features", "response_index", "gate")
+    for name in per_token:
+        short[name] = short[name][:17]
+    got, expected = (value_and_gradients(fused, b) for b in (BATCH, short))
+    assert_same(got[0], expected[0], 1e-6, 1e-6)
+    assert_same(got[1]["kernel"], expected[1]["kernel"], 1e-6, 1e-6)
+    assert_same(got[1]["features"][:17], expected[1]["features"], 1e-6, 1e-6)
+
+
+@pytest.mark.parametrize("capacity", [23, 0])
+def test_no_tokens_is_zero_and_no_gradient(capacity):
+    batch = make_batch(num_tokens=0, capacity=capacity)
+    sums, gradients = value_and_gradients(fused, batch)
+    assert_same(sums, (0.0, 0.0), 0, 0)
+    assert all(np.all(g == 0) for g in gradients.values())
+
+
+def test_no_gradient_reaches_teachers_gate_or_weights():
+    names = ("teacher_features", "teacher_head", "rec_logits", "gate", "weights")
+    _, gradients = value_and_gradients(fused, BATCH, names)
+    for leaf in jax.tree.leaves(gradients):
+        np.testing.assert_array_equal(leaf, jnp.zeros_like(leaf))
+
+
+def test_no_gradient_flows_from_the_logged_nll():
+    gradient = jax.grad(lambda x: fused({**BATCH, "features": x})[1])(BATCH["features"])
+    np.testing.assert_array_equal(gradient, jnp.zeros_like(gradient))
+
+
+def test_the_gradient_scales_with_what_the_loss_is_multiplied_by():
+    def gradient(scale):
+        return jax.grad(lambda x: scale * fused({**BATCH, "features": x})[0])(BATCH["features"])
+
+    np.testing.assert_allclose(gradient(-3.0), -3 * gradient(1.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("excluded", [-1e9, -jnp.inf])
+def test_excluded_targets_leave_value_and_gradient_finite(excluded):
+    batch = dict(BATCH)
+    batch["labels"] = jnp.full_like(batch["labels"], 3)
+    head = batch["teacher_head"]
+    batch["teacher_head"] = Head(head.kernel, head.bias.at[jnp.array([0, V])].set(excluded))
+    batch["rec_logits"] = batch["rec_logits"].at[:, 0].set(excluded)
+    batch["bias"] = batch["bias"].at[jnp.array([0, V])].set(excluded)
+    expected = value_and_gradients(reference, batch)
+    for teacher in ("features", "logits, normalised"):
+        got = value_and_gradients(lambda b, t=teacher: fused(b, t), batch)
+        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(got))
+        assert_same(got, expected)
+
+
+def test_large_logits_do_not_overflow():
+    batch = {**BATCH, "features": 1e4 * BATCH["features"], "rec_logits": 1e4 * BATCH["rec_logits"]}
+    got = value_and_gradients(fused, batch)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(got))
+    assert_same(got, value_and_gradients(reference, batch), rtol=1e-4, atol=1e-2)
+
+
+def test_bfloat16_student_keeps_float32_sums():
+    names = ("features", "kernel", "bias")
+    low = {**BATCH, **{name: BATCH[name].astype(jnp.bfloat16) for name in names}}
+    low["teacher_features"] = BATCH["teacher_features"].astype(jnp.bfloat16)
+    rounded = {**low, **{name: low[name].astype(jnp.float32) for name in names}}
+    (loss, likelihood), gradients = value_and_gradients(fused, low)
+    assert (loss.dtype, likelihood.dtype) == (jnp.float32, jnp.float32)
+    assert all(gradients[name].dtype == jnp.bfloat16 for name in names)
+    (expected, _), exact = value_and_gradients(fused, rounded)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)  # products exact, sums in float32
+    for name in names:  # delta and the result are rounded: a few units of 2^-8
+        got = gradients[name].astype(jnp.float32)
+        scale = float(jnp.max(jnp.abs(exact[name])))
+        np.testing.assert_allclose(got, exact[name], rtol=2e-2, atol=1e-2 * scale)
+
+
+def test_micro_batches_in_a_scan_add_up():
+    parts = [make_batch(num_tokens=n, seed=n) for n in (17, 23, 0, 5)]
+    shared = ("kernel", "bias", "teacher_head", "logit_bias")
+    stacked = {
+        name: jnp.stack([jnp.asarray(p[name]) for p in parts])
+        for name in BATCH
+        if name not in shared
+    }
+
+    def total(values, common):
+        def add(sum_, part):
+            return sum_ + fused({**common, **part, **values})[0], None
+
+        return lax.scan(add, jnp.float32(0), stacked)[0]
+
+    common = {name: BATCH[name] for name in shared}
+    values = {name: BATCH[name] for name in ("kernel", "bias")}
+    got = jax.jit(jax.value_and_grad(total))(values, common)
+    expected = [
+        value_and_gradients(fused, {**part, **common}, ("kernel", "bias")) for part in parts
+    ]
+    np.testing.assert_allclose(got[0], sum(float(sums[0]) for sums, _ in expected), rtol=1e-5)
+    assert_same(got[1], jax.tree.map(lambda *g: sum(g), *[g for _, g in expected]))
+
+
+def test_eight_devices_sum_to_one():
+    num_devices, rows = jax.device_count(), 5
+    assert num_devices == 8
+    batch = make_batch(num_tokens=num_devices * rows, capacity=num_devices * rows)
+    per_token = ("features", "labels", "weights", "teacher_features", "response_index", "gate")
+    split = {
+        name: batch[name].reshape(num_devices, rows, *batch[name].shape[1:]) for name in per_token
+    }
+    shared = {name: batch[name] for name in ("kernel", "bias", "teacher_head", "rec_logits")}
+
+    def step(split, shared):
+        whole = {**split, **shared, "num_tokens": rows, "logit_bias": None}
+        sums, gradients = value_and_gradients(
+            functools.partial(fused, chunk_size=2), whole, ("kernel", "bias")
+        )
+        return lax.psum((sums, gradients), "devices")
+
+    got = jax.pmap(step, axis_name="devices", in_axes=(0, None))(split, shared)
+    expected = value_and_gradients(fused, batch, ("kernel", "bias"))
+    assert_same(jax.tree.map(lambda x: x[0], got), expected)
+
+
+def test_padding_costs_no_chunk():
+    """The number of chunks follows num_tokens at run time: one compilation serves every batch."""
+    compiled = jax.jit(lambda n: fused({**BATCH, "num_tokens": n}, chunk_size=4))
+    for n in (0, 1, 4, 23):
+        assert_same(compiled(n), reference({**BATCH, "num_tokens": n}))
+    assert compiled._cache_size() == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"teacher": None, "rec_logits": None, "gate": None}, "neither `teacher` nor"),
+        ({"gate": None}, "no `gate` to choose"),
+        ({"teacher": None}, "one of `teacher` and `rec_logits` is missing"),
+        ({"gamma": 1.5}, "gamma is the share"),
+    ],
+)
+def test_what_leaves_the_teaching_open_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        fused(BATCH, **changes)
+
+
+def test_a_recommender_without_response_index_is_refused():
+    with pytest.raises(ValueError, match="`response_index` must say"):
+        fused({**BATCH, "response_index": None})

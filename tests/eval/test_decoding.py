@@ -1,0 +1,223 @@
+"""Greedy decoding: equal to a plain loop over full forwards, whatever the batch and the padding."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from conkd_jax.distill.head import Head
+from conkd_jax.eval import decoding
+from conkd_jax.eval.decoding import choose_token, decode_steps, greedy_decode
+from conkd_jax.models.gpt2 import GPT2, GPT2Spec
+
+NUM_WORDS, NUM_ITEMS, END, REC = 30, 20, 29, 51
+NUM_TARGETS = NUM_WORDS + NUM_ITEMS
+MODEL = GPT2(GPT2Spec(num_layers=2, embed_dim=32, num_heads=2, num_positions=64), 64)
+SETTINGS = {"end_id": END, "num_words": NUM_WORDS, "max_tokens": 8, "top_k": 5}
+
+
+@pytest.fixture(scope="module")
+def params():
+    """Weights so large that every context is answered in its own way."""
+    return jax.tree.map(
+        lambda leaf: 15 * leaf if leaf.ndim == 2 else leaf, MODEL.init(jax.random.key(0))
+    )
+
+
+@pytest.fixture(scope="module")
+def head(params):
+    """The tied head, leaning to the end token enough for some rows to end early."""
+    head = MODEL.head(params, NUM_TARGETS)
+    return Head(kernel=head.kernel, bias=head.bias.at[END].set(2.5))
+
+
+@pytest.fixture(scope="module")
+def contexts():
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, NUM_TARGETS, n).tolist() for n in rng.integers(0, 40, 24)]
+
+
+@pytest.fixture(scope="module")
+def openings(contexts):
+    return [REC if index % 2 else END for index in range(len(contexts))]
+
+
+@pytest.fixture(scope="module")
+def expected(params, head, contexts, openings):
+    """Token by token, one context at a time, without a cache: (tokens, [(step, item, top 5)])."""
+    forward = jax.jit(MODEL.features)
+    results = []
+    for context, opening in zip(contexts, openings, strict=True):
+        row, tokens, steps = [*context, opening], [], []
+        while len(tokens) < 8 and END not in tokens:
+            ids = np.zeros((1, 64), np.int32)
+            ids[0, : len(row)] = row
+            logits = np.asarray(head.logits(forward(params, ids)[0, len(row) - 1]))
+            token = int(logits.argmax())
+            if token >= NUM_WORDS:
+                top = NUM_WORDS + np.argsort(-logits[NUM_WORDS:])[:5]
+                steps.append((len(tokens), token, top.tolist()))
+            tokens.append(token)
+            row.append(token)
+        results.append((tokens, steps))
+    return results
+
+
+def plain(decoded):
+    return [
+        (row.tokens, [(step, item, np.asarray(top).tolist()) for step, item, top in row.item_steps])
+        for row in decoded
+    ]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "buckets"), [(1, (40,)), (8, (16, 40)), (64, None)], ids=str
+)
+def test_equals_a_loop_without_cache(
+    params, head, contexts, openings, expected, batch_size, buckets
+):
+    decoded = greedy_decode(
+        MODEL,
+        params,
+        head,
+        contexts,
+        first_token=openings,
+        batch_size=batch_size,
+        context_buckets=buckets,
+        **SETTINGS,
+    )
+    assert plain(decoded) == expected
+
+
+def test_the_cases_hold_what_they_should(expected):
+    """Early ends, full lengths, words and items: or the test above says little."""
+    lengths = {len(tokens) for tokens, _ in expected}
+    assert {8} < lengths
+    assert sum(END in tokens for tokens, _ in expected) >= 4
+    assert sum(len(steps) for _, steps in expected) >= 10
+    assert sum(len(tokens) - len(steps) for tokens, steps in expected) >= 10
+    assert len({tuple(tokens) for tokens, _ in expected}) >= 12
+
+
+def decode(params, head, contexts, **changes):
+    # One batch size and one bucket wherever they don't matter: one compilation serves them all.
+    shared = {"first_token": [REC] * len(contexts), "batch_size": 8, "context_buckets": (40,)}
+    settings = {**SETTINGS, **shared, **changes}
+    return greedy_decode(MODEL, params, head, contexts, **settings)
+
+
+def test_long_context_keeps_its_tail(params, head, contexts):
+    context = [token for context in contexts for token in context][:80]
+    long, tail = decode(params, head, [context, context[-39:]])
+    assert plain([long]) == plain([tail])
+
+
+def test_one_compilation_for_each_bucket_in_use(params, head, contexts):
+    before = decoding._decode_batch._cache_size()
+    for several in (contexts, contexts[::-1], contexts[:13]):  # the last batch is a short one
+        decode(params, head, several, context_buckets=(17, 41, 57))
+        assert decoding._decode_batch._cache_size() == before + 2  # none is longer than 41
+
+
+def test_nothing_to_decode(params, head):
+    assert decode(params, head, []) == []
+
+
+def test_input_only_tokens_are_never_emitted(params, contexts):
+    """Rows past Y are not in the head: [REC] can't come out even if it would win."""
+    loud = {**params, "wte": {"embedding": params["wte"]["embedding"].at[NUM_TARGETS:].mul(50)}}
+    decoded = decode(loud, MODEL.head(loud, NUM_TARGETS), contexts)
+    assert max(max(row.tokens) for row in decoded) < NUM_TARGETS
+
+
+def test_fewer_items_than_top_k(params, head, contexts):
+    decoded = decode(params, head, contexts, top_k=50)
+    tops = [step.top for row in decoded for step in row.item_steps]
+    assert tops and all(sorted(top) == list(range(NUM_WORDS, NUM_TARGETS)) for top in tops)
+
+
+def test_tie_is_listed_with_the_emitted_item_first(params, contexts):
+    """Every item alike: whatever was emitted is `top[0]`, and no item is listed twice."""
+    kernel = jnp.zeros((32, NUM_TARGETS))
+    bias = jnp.zeros(NUM_TARGETS).at[NUM_WORDS:].set(1.0)
+    decoded = decode(params, Head(kernel=kernel, bias=bias), contexts[:2])
+    for row in decoded:
+        assert len(row.item_steps) == 8
+        for step in row.item_steps:
+            assert step.top[0] == step.item and len(set(step.top.tolist())) == 5
+
+
+# --- the rules ----------------------------------------------------------------------------------
+
+
+def test_choose_token_by_both_rules():
+    # Words 0-1, items 2-4. A word leads and items hold 60 %, then 40 %; then an item leads.
+    probabilities = jnp.array(
+        [[0.35, 0.05, 0.2, 0.3, 0.1], [0.5, 0.1, 0.1, 0.2, 0.1], [0.3, 0.3, 0.4, 0.0, 0.0]]
+    )
+    logits = jnp.log(probabilities + 1e-9)
+    np.testing.assert_array_equal(choose_token(logits, num_words=2, item_rule="argmax"), [0, 0, 2])
+    np.testing.assert_array_equal(choose_token(logits, num_words=2, item_rule="mass"), [3, 0, 2])
+
+
+def test_mass_rule_emits_the_best_item_where_a_word_leads(params, head, contexts):
+    """One word is above every item at every step, and all items together have 53 %."""
+    bias = jnp.zeros(NUM_TARGETS).at[NUM_WORDS:].set(0.6).at[0].set(1.0)
+    unsure = Head(kernel=head.kernel / 50, bias=bias)
+    by_argmax, by_mass = (
+        decode(params, unsure, contexts[:8], item_rule=rule) for rule in ("argmax", "mass")
+    )
+    assert all(row == decoding.Decoded([0] * 8, []) for row in by_argmax)
+    assert all(len(row.item_steps) == 8 for row in by_mass)
+    assert all(step.top[0] == step.item for row in by_mass for step in row.item_steps)
+
+
+# --- the loop -----------------------------------------------------------------------------------
+
+
+def test_loop_stops_when_all_rows_have_ended():
+    """A model that counts: row b says 10, 11, … and ends after `ends[b]` tokens."""
+    ends = jnp.array([2, 4, 1])
+
+    def step(token, count):
+        return (token + 1).astype(jnp.float32)[:, None], count + 1
+
+    def choose(features):
+        token = features[:, 0].astype(jnp.int32)
+        return jnp.where(token >= 10 + ends, END, token)
+
+    start = jnp.full((3, 1), 10.0)
+    ended = jnp.array([False, False, False])
+    tokens, kept = decode_steps(
+        start, jnp.int32(0), step, choose, end_id=END, max_tokens=9, has_ended=ended
+    )
+    np.testing.assert_array_equal(
+        tokens[:, :5],
+        [[10, 11, END, END, END], [10, 11, 12, 13, END], [10, END, END, END, END]],
+    )
+    np.testing.assert_array_equal(tokens[:, 5:], END)
+    np.testing.assert_array_equal(kept[1, :5, 0], [10, 11, 12, 13, 14])
+    np.testing.assert_array_equal(kept[:, 5:], 0)  # no step was taken any more
+    tokens, kept = decode_steps(
+        start, jnp.int32(0), step, choose, end_id=END, max_tokens=9, has_ended=~ended
+    )
+    np.testing.assert_array_equal(tokens, END)
+    np.testing.assert_array_equal(kept[:, 1:], 0)
+
+
+# --- refusals -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"item_rule": "best"}, "item_rule is 'best'; it is one of argmax, mass"),
+        ({"first_token": [REC]}, "24 contexts came with 1 opening tokens"),
+        ({"context_buckets": (16, 58)}, r"prompts of 1 to 57 tokens"),
+        ({"context_buckets": ()}, r"prompts of 1 to 57 tokens"),
+        ({"max_tokens": 65}, "max_tokens exceeds"),
+    ],
+)
+def test_wrong_settings_are_refused(params, head, contexts, changes, message):
+    with pytest.raises(ValueError, match=message):
+        decode(params, head, contexts, **changes)

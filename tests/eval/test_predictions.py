@@ -1,0 +1,212 @@
+"""The schema of predictions.jsonl: what is written is read back, and what is wrong is named."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conkd_jax.eval.predictions import (
+    ContextTurn,
+    ItemStep,
+    Prediction,
+    PredictionError,
+    from_record,
+    read_predictions,
+    to_record,
+    word_tokens,
+    write_predictions,
+)
+
+FIELDS = (  # the order and the names that the design promises
+    "conversation_id",
+    "turn",
+    "turn_type",
+    "predicted_turn_type",
+    "context",
+    "mentioned_items",
+    "reference",
+    "reference_items",
+    "reference_items_out_of_vocabulary",
+    "generated",
+    "generated_tokens",
+    "generated_items",
+    "item_steps",
+    "recommender_top",
+    "token_nll",
+    "token_is_item",
+)
+
+
+def example(turn=3, **changes) -> Prediction:
+    fields = {
+        "conversation_id": "20001",
+        "turn": turn,
+        "turn_type": "rec",
+        "predicted_turn_type": "gen",
+        "context": (
+            ContextTurn("seeker", "Hi! 😀\n"),
+            ContextTurn("recommender", "@5 \u2028 \ud83d"),
+        ),
+        "mentioned_items": (5,),
+        "reference": "Have you seen @7?",
+        "reference_items": (7,),
+        "reference_items_out_of_vocabulary": (99,),
+        "generated": "Try @7",
+        "generated_tokens": ("Try", "@7"),
+        "generated_items": (7,),
+        "item_steps": (ItemStep(1, 7, (7, 5, 8)),),
+        "recommender_top": (5, 7),
+        "token_nll": (0.1, 1 / 3, 2.0),
+        "token_is_item": (False, True, False),
+    }
+    return Prediction(**(fields | changes))
+
+
+def test_what_is_written_is_read_back_exactly(tmp_path):
+    run = [example(1), example(3, predicted_turn_type=None, recommender_top=()), example(5)]
+    path = tmp_path / "predictions.jsonl"
+    assert write_predictions(path, iter(run)) == 3
+    assert list(read_predictions(path)) == run
+    lines = path.read_text().splitlines()
+    assert len(lines) == 3
+    assert tuple(json.loads(lines[0])) == FIELDS
+
+
+@settings(deadline=None)
+@given(st.text(), st.text(), st.lists(st.floats(0, 50), max_size=4))
+def test_any_text_and_number_survives(text, other, token_nll):
+    one = example(
+        context=(ContextTurn("seeker", text),),
+        generated=other,
+        generated_tokens=tuple(word_tokens(other)),
+        token_nll=tuple(token_nll),
+        token_is_item=(True,) * len(token_nll),
+    )
+    assert from_record(json.loads(json.dumps(to_record(one)))) == one
+
+
+def test_a_numpy_number_is_named():
+    record = to_record(example()) | {"turn": np.int64(3)}
+    with pytest.raises(PredictionError, match="field 'turn': expected a whole number"):
+        from_record(record)
+
+
+def test_reading_and_writing_stream(tmp_path):
+    path = tmp_path / "p.jsonl"
+
+    def endless():
+        turn = 0
+        while True:
+            assert turn < 10, "more was asked for than was read"
+            yield example(turn)
+            turn += 1
+
+    with pytest.raises(AssertionError, match="more was asked for"):
+        write_predictions(path, endless())
+    assert list(tmp_path.iterdir()) == []  # nothing half-written stays
+    write_predictions(path, (example(turn) for turn in range(3)))
+    with path.open("a") as file:
+        file.write("broken\n")
+    reader = read_predictions(path)
+    assert [next(reader).turn for _ in range(3)] == [0, 1, 2]  # before the broken line is met
+    with pytest.raises(PredictionError, match="line 4"):
+        next(reader)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("turn", -1, "field 'turn': expected a whole number from 0, got -1"),
+        ("turn", True, "field 'turn': expected a whole number from 0, got True"),
+        ("conversation_id", 7, "field 'conversation_id': expected a string, got 7"),
+        ("turn_type", "chat", "field 'turn_type': expected 'rec' or 'gen', got 'chat'"),
+        ("turn_type", None, "field 'turn_type': expected 'rec' or 'gen', got None"),
+        ("predicted_turn_type", 1, "expected 'rec' or 'gen' or null, got 1"),
+        ("context", "hi", "field 'context': expected a list, got 'hi'"),
+        ("context", [{"role": "bot", "text": ""}], r"field 'context\[0\].role': expected 'seeker'"),
+        ("context", [{"role": "seeker"}], r"field 'context\[0\].text': expected a value"),
+        ("reference_items", [3, 4.5], r"field 'reference_items\[1\]': expected a whole number"),
+        ("generated_tokens", ["a", None], r"field 'generated_tokens\[1\]': expected a string"),
+        ("item_steps", [{"step": 0, "item": 1}], r"field 'item_steps\[0\].top'"),
+        ("item_steps", [{"step": 0, "item": 1, "top": [1, 1]}], "different items, best first"),
+        ("item_steps", [7], r"field 'item_steps\[0\]': expected an object with step, item and top"),
+        ("recommender_top", list(range(51)), "at most 50 items, got '51 of them'"),
+        ("token_nll", [float("nan")] * 3, r"field 'token_nll\[0\]': expected a finite number"),
+        ("token_nll", ["1"] * 3, r"field 'token_nll\[0\]': expected a finite number, got '1'"),
+        ("token_is_item", [0, 1, 0], r"field 'token_is_item\[0\]': expected true or false"),
+        ("token_is_item", [True], "expected one value for each of the 3 of 'token_nll', got 1"),
+        ("lambda", 1, "field 'lambda': expected only the fields conversation_id"),
+    ],
+)
+def test_a_bad_field_is_named_with_file_and_line(tmp_path, field, value, message):
+    path = tmp_path / "p.jsonl"
+    bad = to_record(example(5)) | {field: value}
+    path.write_text(json.dumps(to_record(example(1))) + "\n" + json.dumps(bad) + "\n")
+    with pytest.raises(PredictionError, match=message) as caught:
+        list(read_predictions(path))
+    assert str(caught.value).startswith(f"{path}, line 2: ")
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_missing_field_is_named(field):
+    record = to_record(example())
+    del record[field]
+    with pytest.raises(PredictionError, match=f"field '{field}': expected a value"):
+        from_record(record)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"", "expected one JSON object on the line"),
+        (b"[1, 2]", r"expected a JSON object, got \[1, 2\]"),
+        (b'{"conversation_id": "20', "cut short"),
+        (b'{"conversation_id": "\xff"}', "expected UTF-8 text"),
+    ],
+)
+def test_a_line_that_is_no_object_is_named(tmp_path, line, message):
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(json.dumps(to_record(example(1))).encode() + b"\n" + line + b"\n")
+    with pytest.raises(PredictionError, match=message) as caught:
+        list(read_predictions(path))
+    assert "line 2" in str(caught.value)
+
+
+def test_a_file_cut_anywhere_in_its_last_line_is_refused(tmp_path):
+    path = tmp_path / "p.jsonl"
+    write_predictions(path, [example(1), example(3)])
+    whole = path.read_bytes()
+    last = whole.rstrip(b"\n").rfind(b"\n") + 1
+    for cut in range(last + 1, len(whole) - 1, 37):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(PredictionError, match="line 2"):
+            list(read_predictions(path))
+
+
+def test_a_response_that_comes_twice_is_refused(tmp_path):
+    path = tmp_path / "p.jsonl"
+    with pytest.raises(PredictionError, match="each response once"):
+        write_predictions(path, [example(1), example(1)])
+    line = json.dumps(to_record(example(1))) + "\n"
+    path.write_text(line * 2)
+    with pytest.raises(PredictionError, match=r"line 2: .*got \('20001', 1\) again"):
+        list(read_predictions(path))
+
+
+def test_writing_refuses_what_reading_would(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text("the last run's\n")
+    bad = example(token_nll=(float("inf"), 0.0, 0.0))
+    with pytest.raises(PredictionError, match=r"\('20001', 3\)\): field 'token_nll\[0\]'"):
+        write_predictions(path, [example(1), bad])
+    assert path.read_text() == "the last run's\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_word_tokens_keep_items_whole():
+    assert word_tokens("I'd say @123, or @45!") == [
+        *("I", "'", "d", "say", "@123", ",", "or", "@45", "!")
+    ]
+    assert word_tokens("😀 @ @x \n") == ["😀", "@", "@", "x"]

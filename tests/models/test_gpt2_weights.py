@@ -1,0 +1,206 @@
+"""Published GPT-2 weights: every format as transformers writes it, and what can go wrong."""
+
+import json
+import sys
+
+import flax.serialization
+import huggingface_hub
+import jax
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+import transformers
+from transformers.models.gpt2 import modeling_flax_gpt2
+
+from conkd_jax.models.gpt2 import GPT2, GPT2Spec, load_pretrained
+
+CONFIG = {"vocab_size": 41, "n_layer": 2, "n_embd": 16, "n_head": 2, "n_positions": 24}
+SPEC = GPT2Spec(num_layers=2, embed_dim=16, num_heads=2, num_positions=24, dropout=0.1)
+IDS = np.arange(10, dtype=np.int32)[None] * 4
+
+
+@pytest.fixture(scope="module")
+def peer():
+    torch.manual_seed(0)
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**CONFIG)).eval()
+
+
+@pytest.fixture
+def folder(peer, tmp_path):
+    """A folder of single-file safetensors with its config."""
+    peer.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def features(params):
+    return jax.jit(GPT2(SPEC, 41).features)(params, IDS)
+
+
+def assert_is_peer(folder, peer, atol=1e-5):
+    spec, params = load_pretrained(folder)
+    assert spec == SPEC
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
+    with torch.no_grad():
+        expected = peer.transformer(torch.tensor(IDS).long()).last_hidden_state.numpy()
+    np.testing.assert_allclose(features(params), expected, atol=atol)
+
+
+# --- formats ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
+@pytest.mark.parametrize("base", [True, False], ids=["without prefix", "with prefix"])
+def test_reads_what_pytorch_wrote(peer, tmp_path, safe, base):
+    (peer.transformer if base else peer).save_pretrained(tmp_path, safe_serialization=safe)
+    names = {path.name for path in tmp_path.iterdir()} & {"model.safetensors", "pytorch_model.bin"}
+    assert names == {"model.safetensors" if safe else "pytorch_model.bin"}
+    assert_is_peer(tmp_path, peer)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
+def test_half_precision_is_widened(peer, tmp_path, dtype, safe):
+    state = {name: tensor.to(dtype) for name, tensor in peer.transformer.state_dict().items()}
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    if safe:
+        safetensors.torch.save_file(state, tmp_path / "model.safetensors")
+    else:
+        torch.save(state, tmp_path / "pytorch_model.bin")
+    assert_is_peer(tmp_path, peer, atol=0.05)
+
+
+def test_causal_mask_buffers_of_old_checkpoints_are_left_out(peer, tmp_path):
+    state = dict(peer.state_dict())
+    del state["lm_head.weight"]
+    for layer in range(2):
+        state[f"transformer.h.{layer}.attn.bias"] = torch.ones((1, 1, 24, 24), dtype=torch.uint8)
+        state[f"transformer.h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, "n_ctx": 24}))
+    safetensors.torch.save_file(state, tmp_path / "model.safetensors")
+    assert_is_peer(tmp_path, peer)
+
+
+def test_reads_what_flax_wrote(tmp_path):
+    config = transformers.GPT2Config(**CONFIG)
+    module = modeling_flax_gpt2.FlaxGPT2LMHeadModule(config)
+    ids = jax.numpy.asarray(IDS)
+    variables = jax.jit(module.init)(jax.random.key(0), ids, None, ids * 0)
+    config.save_pretrained(tmp_path)
+    # What FlaxGPT2LMHeadModel.save_pretrained writes.
+    (tmp_path / "flax_model.msgpack").write_bytes(flax.serialization.to_bytes(variables["params"]))
+    (tmp_path / "model.safetensors").write_bytes(b"not reached: msgpack comes first")
+    spec, params = load_pretrained(tmp_path)
+    assert spec == SPEC
+    jax.tree.map(np.testing.assert_array_equal, params, dict(variables["params"]["transformer"]))
+    (tmp_path / "flax_model.msgpack").write_bytes(flax.serialization.to_bytes(params))
+    jax.tree.map(np.testing.assert_array_equal, load_pretrained(tmp_path)[1], params)
+
+
+# --- the hub ------------------------------------------------------------------------------------
+
+
+def test_hub_name_without_network_says_what_to_do():
+    with pytest.raises(FileNotFoundError) as error:
+        load_pretrained("microsoft/DialoGPT-small")
+    for part in ("microsoft/DialoGPT-small/config.json", "give its folder", ":mini", ":demo"):
+        assert part in str(error.value)
+
+
+def test_hub_name_is_found_in_the_local_cache(folder, peer, tmp_path_factory, monkeypatch):
+    cache, commit = tmp_path_factory.mktemp("hub"), "0" * 40
+    repository = cache / "models--somebody--gpt2-tiny"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    (repository / "snapshots").mkdir()
+    folder.rename(repository / "snapshots" / commit)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    assert_is_peer("somebody/gpt2-tiny", peer)
+
+
+def test_name_that_is_no_hub_name_is_refused():
+    with pytest.raises(FileNotFoundError, match="Correct the name"):
+        load_pretrained("one/two/three")
+
+
+# --- what can go wrong --------------------------------------------------------------------------
+
+
+def test_missing_folder_is_never_taken_for_a_hub_name(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere/config.json.*:mini and :demo"):
+        load_pretrained(tmp_path / "nowhere")
+
+
+def test_missing_weights_name_what_was_looked_for(folder):
+    (folder / "model.safetensors").unlink()
+    expected = "none of flax_model.msgpack, model.safetensors, pytorch_model.bin"
+    with pytest.raises(FileNotFoundError, match=expected):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
+def test_sharded_weights_are_refused(peer, tmp_path, safe):
+    peer.save_pretrained(tmp_path, safe_serialization=safe, max_shard_size="10KB")
+    with pytest.raises(ValueError, match="sharded .*Save them again as one file"):
+        load_pretrained(tmp_path)
+
+
+def test_bin_without_torch_names_the_other_formats(peer, tmp_path, monkeypatch):
+    peer.save_pretrained(tmp_path, safe_serialization=False)
+    monkeypatch.setitem(sys.modules, "torch", None)  # import torch now raises ImportError
+    with pytest.raises(ValueError, match="pytorch_model.bin can be read with PyTorch only"):
+        load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["flax_model.msgpack", "model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "empty"])
+def test_damaged_file_is_named(peer, tmp_path, file, damage):
+    peer.save_pretrained(tmp_path, safe_serialization=file == "model.safetensors")
+    path = tmp_path / file
+    if file == "flax_model.msgpack":
+        (tmp_path / "pytorch_model.bin").unlink()
+        path.write_bytes(flax.serialization.to_bytes({"transformer": {"wte": np.ones((41, 16))}}))
+    data = path.read_bytes()
+    path.write_bytes(
+        {"truncated": data[: len(data) // 2], "foreign": b"<html>", "empty": b""}[damage]
+    )
+    with pytest.raises(ValueError, match=f"{file} .*Download it again"):
+        load_pretrained(tmp_path)
+
+
+def test_pickle_with_code_is_not_run(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    torch.save(Payload(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="pytorch_model.bin"):
+        load_pretrained(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_embd": 32}, r"c_attn.kernel: expected \(96, 32\), got \(48, 16\)"),
+        ({"n_positions": 32}, r"wpe.embedding: expected \(32, 16\), got \(24, 16\)"),
+        ({"n_layer": 3}, r"h.2.*: expected .* got missing.* and 7 more"),
+        ({"activation_function": "relu"}, "activation_function is 'relu'"),
+        ({"model_type": "opt"}, "model_type is 'opt'"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings is False"),
+        ({"n_head": None}, "lacks n_head"),
+    ],
+)
+def test_config_of_another_model_is_refused(folder, change, message):
+    path = folder / "config.json"
+    config = {**json.loads(path.read_text()), **change}
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+    with pytest.raises(ValueError, match=message):
+        load_pretrained(folder)
+
+
+def test_config_that_is_no_json_is_refused(folder):
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="config.json is no JSON"):
+        load_pretrained(folder)

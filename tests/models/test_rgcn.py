@@ -1,0 +1,182 @@
+"""R-GCN against PyTorch Geometric, a dense adjacency, a permutation, and its own pruned form."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from torch_geometric.nn import RGCNConv
+
+from conkd_jax.models.rgcn import RGCN, build_relational_graph
+
+NUM_NODES, NUM_RELATIONS, NUM_BASES, EMBED_DIM, NUM_EDGES = 23, 4, 3, 6, 120
+
+
+def random_edges(seed=0):
+    """Distinct (source, relation, destination) rows."""
+    rng = np.random.default_rng(seed)
+    flat = rng.choice(NUM_NODES * NUM_RELATIONS * NUM_NODES, NUM_EDGES, replace=False)
+    source, rest = np.divmod(flat, NUM_RELATIONS * NUM_NODES)
+    relation, destination = np.divmod(rest, NUM_NODES)
+    return np.stack([source, relation, destination], axis=1)
+
+
+def whole_parameters(seed=1):
+    """Parameters over all nodes, indexed by node id."""
+    rng = np.random.default_rng(seed)
+
+    def draw(*shape):
+        return rng.normal(size=shape).astype(np.float32)
+
+    return {
+        "basis": draw(NUM_NODES, NUM_BASES, EMBED_DIM),
+        "coefficients": draw(NUM_RELATIONS, NUM_BASES),
+        "root": draw(NUM_NODES, EMBED_DIM),
+        "bias": draw(EMBED_DIM),
+    }
+
+
+def restricted(whole, graph):
+    """The part of whole-graph parameters that a pruned graph's layer holds."""
+    nodes = graph.graph.nodes
+    outputs = nodes[: graph.num_outputs]
+    return {**whole, "basis": whole["basis"][nodes], "root": whole["root"][outputs]}
+
+
+def build(edges, outputs=None, norm="mean"):
+    return build_relational_graph(
+        edges, num_nodes=NUM_NODES, num_relations=NUM_RELATIONS, outputs=outputs, norm=norm
+    )
+
+
+def apply(parameters, graph):
+    layer = RGCN(EMBED_DIM, NUM_BASES)
+    return jax.jit(lambda p, g: layer.apply({"params": p}, g))(parameters, graph)
+
+
+def dense_oracle(whole, edges, norm):
+    """Eq. 2 with one dense adjacency per relation."""
+    adjacency = np.zeros((NUM_RELATIONS, NUM_NODES, NUM_NODES))
+    for source, relation, destination in edges:
+        adjacency[relation, destination, source] += 1
+    if norm == "mean":
+        adjacency /= np.maximum(adjacency.sum(-1, keepdims=True), 1)
+    weights = np.einsum("rb,nbd->rnd", whole["coefficients"], whole["basis"])
+    return np.einsum("rij,rjd->id", adjacency, weights) + whole["root"] + whole["bias"]
+
+
+@pytest.mark.parametrize("norm", ["mean", "sum"])
+def test_matches_dense_adjacency(norm):
+    edges, whole = random_edges(), whole_parameters()
+    graph = build(edges, norm=norm)
+    actual = apply(restricted(whole, graph), graph)
+    np.testing.assert_allclose(actual, dense_oracle(whole, edges, norm), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["mean", "sum"])
+def test_matches_pytorch_geometric_in_value_and_gradient(norm):
+    edges, whole = random_edges(), whole_parameters()
+    cotangent = np.random.default_rng(2).normal(size=(NUM_NODES, EMBED_DIM)).astype(np.float32)
+
+    peer = RGCNConv(NUM_NODES, EMBED_DIM, NUM_RELATIONS, num_bases=NUM_BASES, aggr=norm)
+    with torch.no_grad():
+        peer.weight.copy_(torch.from_numpy(whole["basis"].transpose(1, 0, 2).copy()))
+        peer.comp.copy_(torch.from_numpy(whole["coefficients"]))
+        peer.root.copy_(torch.from_numpy(whole["root"]))
+        peer.bias.copy_(torch.from_numpy(whole["bias"]))
+    edge_index = torch.from_numpy(edges[:, [0, 2]].T.copy())
+    expected = peer(None, edge_index, torch.from_numpy(edges[:, 1].copy()))
+    expected.backward(torch.from_numpy(cotangent))
+
+    graph = build(edges, norm=norm)
+    value, pullback = jax.vjp(lambda p: apply(p, graph), restricted(whole, graph))
+    (gradient,) = pullback(jnp.asarray(cotangent))
+
+    np.testing.assert_allclose(value, expected.detach().numpy(), rtol=1e-5, atol=1e-5)
+    basis_gradient = np.zeros_like(whole["basis"])
+    basis_gradient[graph.graph.nodes] = gradient["basis"]
+    for name, ours, theirs in [
+        ("basis", basis_gradient.transpose(1, 0, 2), peer.weight),
+        ("coefficients", gradient["coefficients"], peer.comp),
+        ("root", gradient["root"], peer.root),
+        ("bias", gradient["bias"], peer.bias),
+    ]:
+        np.testing.assert_allclose(
+            ours, theirs.grad.numpy(), rtol=1e-5, atol=1e-5, err_msg=f"gradient of {name}"
+        )
+
+
+@pytest.mark.parametrize("norm", ["mean", "sum"])
+def test_pruning_changes_nothing(norm):
+    edges, whole = random_edges(), whole_parameters()
+    # A node that only sends and one without any edge are among the outputs; order is the caller's.
+    edges = edges[(edges[:, 2] != 4) & (edges[:, 2] != 9) & (edges[:, 0] != 9)]
+    outputs = np.array([7, 4, 2, 9, 15])
+    full, pruned = build(edges, norm=norm), build(edges, outputs, norm=norm)
+    assert pruned.graph.n_edge[0] < full.graph.n_edge[0]
+    assert len(pruned.graph.nodes) < NUM_NODES
+
+    def gradient(graph, rows):
+        return jax.grad(lambda p: jnp.sum(apply(p, graph)[rows] ** 2))(restricted(whole, graph))
+
+    np.testing.assert_allclose(
+        apply(restricted(whole, pruned), pruned),
+        apply(restricted(whole, full), full)[outputs],
+        rtol=1e-6,
+        atol=1e-6,
+    )
+    full_gradient, pruned_gradient = gradient(full, outputs), gradient(pruned, np.arange(5))
+    spread = np.zeros_like(whole["basis"])
+    spread[pruned.graph.nodes] = pruned_gradient["basis"]
+    np.testing.assert_allclose(spread, full_gradient["basis"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        pruned_gradient["coefficients"], full_gradient["coefficients"], rtol=1e-5, atol=1e-4
+    )
+
+
+def test_permuting_nodes_permutes_outputs():
+    edges, whole = random_edges(), whole_parameters()
+    permutation = np.random.default_rng(3).permutation(NUM_NODES)  # old id -> new id
+    moved = edges.copy()
+    moved[:, 0], moved[:, 2] = permutation[edges[:, 0]], permutation[edges[:, 2]]
+    old_of_new = np.argsort(permutation)
+    moved_whole = {
+        **whole,
+        "basis": whole["basis"][old_of_new],
+        "root": whole["root"][old_of_new],
+    }
+    original, graph = build(edges), build(moved[::-1])
+    np.testing.assert_allclose(
+        np.asarray(apply(restricted(moved_whole, graph), graph))[permutation],
+        apply(restricted(whole, original), original),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+
+
+def test_no_tensor_of_relations_by_nodes_exists():
+    """The largest intermediate is one basis row per pair, whatever the number of relations."""
+    edges, num_relations = random_edges(), 1_000
+    graph = build_relational_graph(edges, num_nodes=NUM_NODES, num_relations=num_relations)
+    layer = RGCN(EMBED_DIM, NUM_BASES)
+    parameters = layer.init(jax.random.key(0), graph)
+    jaxpr = jax.make_jaxpr(jax.grad(lambda p: layer.apply(p, graph).sum()))(parameters)
+    largest = max(v.aval.size for equation in jaxpr.eqns for v in equation.outvars)
+    assert largest <= max(
+        len(graph.pair_senders) * NUM_BASES * EMBED_DIM, num_relations * NUM_BASES
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"norm": "max"}, "expected one of mean, sum, got 'max'"),
+        ({"outputs": np.array([1, 1])}, "distinct"),
+        ({"outputs": np.array([NUM_NODES])}, "output nodes from 0 to below 23"),
+        ({"edges": np.array([[0, NUM_RELATIONS, 1]])}, "edges"),
+    ],
+)
+def test_bad_input_is_named(arguments, message):
+    arguments = {"edges": random_edges(), **arguments}
+    with pytest.raises(ValueError, match=message):
+        build(**arguments)

@@ -1,0 +1,124 @@
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from conkd_jax import checkpoint, parallel
+from conkd_jax.checkpoint import Checkpoints
+
+PROGRESS = {"history": [{"step": 1, "loss": 0.1 + 0.2}], "window": {}, "best_step": 0}
+
+
+def make_state(value=1.0, size=3):
+    params = {
+        "dense": {"kernel": np.full((2, size), value, np.float32)},
+        "half": np.asarray(jnp.arange(size, dtype=jnp.bfloat16) / 3),
+    }
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))
+    return parallel.init_state(params, optimizer, with_ema=True)
+
+
+def assert_same(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert type(x) is type(y) is np.ndarray and x.dtype == y.dtype
+        np.testing.assert_array_equal(x, y)
+
+
+def test_everything_comes_back_in_its_own_types(tmp_path):
+    state = make_state(0.1)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore(state, state.params) is None
+        checkpoints.save(5, state, PROGRESS, best=state.ema)
+    with Checkpoints(tmp_path) as checkpoints:
+        restored = checkpoints.restore(make_state(9.0), make_state(9.0).params)
+    assert restored.step == 5 and restored.progress == PROGRESS
+    assert_same(restored.state, state)  # optax's tuples too, not lists
+    assert_same(restored.best, state.ema)
+
+
+def test_only_the_newest_stays(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, make_state(step), PROGRESS)
+            checkpoints.save(step, make_state(-1), PROGRESS)  # already there: left as it is
+        checkpoints.wait()
+        assert checkpoints.latest_step == 3
+        restored = checkpoints.restore(make_state(), make_state().params)
+    assert restored.best is None
+    assert_same(restored.state, make_state(3))
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["3"]
+
+
+def test_an_unfinished_checkpoint_is_no_checkpoint(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(4, make_state(), PROGRESS)
+    unfinished = tmp_path / "6.orbax-checkpoint-tmp" / "state"
+    unfinished.mkdir(parents=True)
+    (unfinished / "_METADATA").write_text('{"tree')
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step == 4
+        assert checkpoints.restore(make_state(), make_state().params).step == 4
+        checkpoints.save(6, make_state(6.0), PROGRESS)
+        checkpoints.wait()
+        assert checkpoints.latest_step == 6
+
+
+def test_another_tree_is_refused(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(4, make_state(), PROGRESS)
+    other = make_state()
+    other.params["more"] = np.zeros(2, np.float32)
+    for target in (other, make_state(size=4)):
+        with Checkpoints(tmp_path) as checkpoints:
+            with pytest.raises(ValueError, match="does not fit this run's parameters"):
+                checkpoints.restore(target, target.params)
+
+
+def test_params_are_saved_and_replaced(tmp_path):
+    params = make_state(2.0).params
+    checkpoint.save(tmp_path / "params", make_state(1.0).params)
+    checkpoint.save(tmp_path / "params", params)
+    assert_same(checkpoint.load(tmp_path / "params"), params)
+    assert_same(checkpoint.load(tmp_path / "params", make_state().params), params)
+
+
+def test_params_of_another_shape_are_refused(tmp_path):
+    checkpoint.save(tmp_path / "params", make_state().params)
+    with pytest.raises(ValueError, match="kernel.* expected .*2, 4"):
+        checkpoint.load(tmp_path / "params", make_state(size=4).params)
+
+
+def test_missing_params_are_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no saved parameters in .*nothing"):
+        checkpoint.load(tmp_path / "nothing")
+
+
+FULL_DISK = """
+import resource, signal, sys
+import numpy as np
+from conkd_jax.checkpoint import Checkpoints
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+value = np.random.default_rng(0).normal(size=(1000, 1000)).astype(np.float32)
+with Checkpoints(sys.argv[1]) as checkpoints:
+    checkpoints.save(1, {"w": value[:10]}, {})
+    checkpoints.wait()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+    checkpoints.save(2, {"w": value}, {})
+    checkpoints.wait()
+"""
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_an_error_and_leaves_the_checkpoint_before(tmp_path):
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode != 0 and "Error" in run.stderr
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step == 1
+        target = {"w": np.zeros((10, 1000), np.float32)}
+        assert checkpoints.restore(target, target).state["w"].any()

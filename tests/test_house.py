@@ -1,0 +1,238 @@
+"""The rules of the house that a machine can hold: documents stay true, files are where they belong.
+
+Reads the files that are, or would be, committed; runs no command of the README: `.ci/run` does.
+"""
+
+import ast
+import doctest
+import importlib
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LONGEST_FILE = 400  # lines
+LONGEST_FUNCTION = 60
+LARGEST_FILE = 1 << 20  # bytes
+
+# Past a limit for a reason; the reason stands here.
+LONG_FILES: dict[str, str] = {}
+LONG_FUNCTIONS = {
+    "conkd_jax/config.py:base": "one line an option, each with its comment",
+    "conkd_jax/config.py:validate": "one line a rule",
+}
+
+
+def committed() -> list[Path]:
+    """Files that git tracks, or would if they were added now."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout: what would be committed can't be known")
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def label(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def text_files() -> dict[str, str]:
+    suffixes = {".py", ".md", ".sh", ".toml", ".yaml", ".yml", ".json", ".txt", ".cfg", ""}
+    files = [path for path in committed() if path.suffix in suffixes]
+    return {label(path): path.read_text(encoding="utf-8") for path in files}
+
+
+def project() -> dict:
+    return tomllib.loads(read("pyproject.toml"))["project"]
+
+
+# --- documents -------------------------------------------------------------------------------
+
+
+def test_readme_commands_exist() -> None:
+    documents = read("README.md") + read("CONTRIBUTING.md") + read("launch/README.md")
+    targets = set(re.findall(r"^([a-z][a-z-]*):", read("Makefile"), re.M))
+    asked = set(re.findall(r"^ {4}.*?\bmake ([a-z-]+)", documents, re.M))
+    assert asked >= {"demo", "test", "lint"}
+    assert asked <= targets, f"no such target in the Makefile: {asked - targets}"
+
+
+def test_commands_name_files_that_exist() -> None:
+    for name, text in text_files().items():
+        if not name.endswith((".md", ".py", ".sh")) and name != "Makefile":
+            continue
+        for config in re.findall(r"--config=(configs/[\w/]+\.py)", text):
+            assert (ROOT / config).is_file(), f"{name} names {config}, which does not exist"
+        for script in re.findall(r"\b(launch/\w+\.sh)", text):
+            assert (ROOT / script).is_file(), f"{name} names {script}, which does not exist"
+
+
+def test_options_in_documents_exist() -> None:
+    from conkd_jax import config
+
+    options = config.base()
+    for name in ("README.md", "docs/data_card.md", "launch/README.md", *DESIGN_NOTES):
+        for option in re.findall(r"--config\.([\w.]+\w)", read(name)):
+            node = options
+            for key in option.split("."):
+                assert key in node, f"{name}: --config.{option} is no option"
+                node = node[key]
+
+
+def test_links_resolve() -> None:
+    for name, text in text_files().items():
+        if name.endswith(".md"):
+            for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+                if "://" not in target:
+                    found = ((ROOT / name).parent / target).resolve()
+                    assert found.exists(), f"{name} links to {target}, which does not exist"
+
+
+DESIGN_NOTES = sorted(label(path) for path in (ROOT / "docs" / "design").glob("*.md"))
+
+
+def test_design_notes_are_numbered() -> None:
+    numbers = [int(Path(name).name[:4]) for name in DESIGN_NOTES]
+    assert numbers == list(range(1, len(numbers) + 1))
+    for name, number in zip(DESIGN_NOTES, numbers, strict=True):
+        lines = read(name).splitlines()
+        assert lines[0].startswith(f"# {number:04d}. "), f"{name}: the title repeats the number"
+        assert len(lines) <= 60, f"{name}: one page, {len(lines)} lines are more"
+
+
+def test_notes_that_are_cited_exist() -> None:
+    numbers = {Path(name).name[:4] for name in DESIGN_NOTES}
+    for name, text in text_files().items():
+        for number in re.findall(r"docs/design/(\d{4})", text):
+            assert number in numbers, f"{name} cites docs/design/{number}, which does not exist"
+
+
+def test_changelog_knows_this_version() -> None:
+    versions = re.findall(r"^## (\d+\.\d+\.\d+)", read("CHANGELOG.md"), re.M)
+    assert versions[0] == project()["version"]
+
+
+def test_licence_is_apache() -> None:
+    text = read("LICENSE")
+    assert "Apache License" in text and "END OF TERMS AND CONDITIONS" in text
+    assert project()["license"] == "Apache-2.0"
+
+
+def test_every_pin_says_why() -> None:
+    pins = re.findall(r'^  "([A-Za-z][^"]*)",(.*)$', read("pyproject.toml"), re.M)
+    pins = [(pin, rest) for pin, rest in pins if re.search(r"[=<>\[]", pin)]
+    assert len(pins) >= 20
+    for pin, rest in pins:
+        assert "#" in rest, f"pyproject.toml: {pin} has no reason beside it"
+        assert re.search(r"==|<", pin) or pin.startswith("conkd_jax["), f"{pin} has no upper bound"
+
+
+def test_tests_bring_the_peers() -> None:
+    extras = project()["optional-dependencies"]
+    assert {"tpu", "cuda", "test", "peers"} <= set(extras)
+    assert "conkd_jax[peers]" in extras["test"]
+    assert "torch==2.13.0" in extras["peers"]
+
+
+# --- files -----------------------------------------------------------------------------------
+
+
+def test_no_data_is_committed() -> None:
+    suffixes = {".pkl", ".jsonl", ".csv", ".gz", ".zip", ".npz", ".npy", ".msgpack", ".safetensors"}
+    for path in committed():
+        name = label(path)
+        assert path.suffix not in suffixes, f"{name}: data and weights are never committed"
+        assert ".array_record" not in name, f"{name}: data and weights are never committed"
+        assert path.stat().st_size <= LARGEST_FILE, f"{name} is larger than {LARGEST_FILE} bytes"
+
+
+def test_split_lists_hold_ids_only() -> None:
+    for path in (ROOT / "data_prep" / "splits").iterdir():
+        for line in path.read_text(encoding="utf-8").split():
+            assert line.isdigit(), f"{label(path)}: {line[:40]!r} is no conversation id"
+
+
+def test_no_path_of_a_machine() -> None:
+    pattern = re.compile(
+        r"(?<![\w.$}/:-])/(?:" + "|".join(("work", "tmp", "root", "home")) + r")/\w+"
+    )
+    for name, text in text_files().items():
+        found = pattern.search(text)
+        assert found is None, f"{name}: {found.group()!r} is a path of one machine" if found else ""
+
+
+def test_rooms_have_names_of_their_own() -> None:
+    vague = re.compile(r"(^|/)(utils?|helpers?|common|misc)(\.py|/)")
+    found = [label(path) for path in committed() if vague.search(label(path))]
+    assert not found, f"rooms without a name of their own: {found}"
+
+
+def test_scripts_can_be_run() -> None:
+    for name in (".ci/run", *(f"launch/{path.name}" for path in (ROOT / "launch").glob("*.sh"))):
+        assert (ROOT / name).stat().st_mode & 0o111, f"{name} is not executable"
+        subprocess.run(["bash", "-n", str(ROOT / name)], check=True)
+
+
+# --- code ------------------------------------------------------------------------------------
+
+
+def code_files() -> list[Path]:
+    rooms = ("conkd_jax/", "data_prep/", "configs/", "benchmarks/")
+    return [p for p in committed() if p.suffix == ".py" and label(p).startswith(rooms)]
+
+
+def test_files_and_functions_stay_short() -> None:
+    long = []
+    for path in code_files():
+        source = path.read_text(encoding="utf-8")
+        if (lines := source.count("\n")) > LONGEST_FILE and label(path) not in LONG_FILES:
+            long.append(f"{label(path)}: {lines} lines")
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                lines -= (ast.get_docstring(node) or "\n").count("\n")  # a docstring is no burden
+                name = f"{label(path)}:{node.name}"
+                if lines > LONGEST_FUNCTION and name not in LONG_FUNCTIONS:
+                    long.append(f"{name}: {lines} lines")
+    assert not long, "split these, or say why in this file: " + "; ".join(long)
+
+
+def test_exceptions_to_the_lengths_are_needed() -> None:
+    for name in (*LONG_FILES, *LONG_FUNCTIONS):
+        path, _, function = name.partition(":")
+        assert function in read(path), f"{name} is gone: take its exception out of this file"
+
+
+def test_modules_say_why_they_exist() -> None:
+    for path in code_files():
+        source = path.read_text(encoding="utf-8")
+        if source.strip():
+            assert ast.get_docstring(ast.parse(source)), f"{label(path)} has no module docstring"
+
+
+def test_options_have_no_hidden_defaults() -> None:
+    for path in code_files():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr":
+                hidden = len(node.args) == 3 and "config" in ast.unparse(node.args[0])
+                assert not hidden, f"{label(path)}:{node.lineno}: {ast.unparse(node)}"
+
+
+def modules_with_examples() -> list[str]:
+    found = [p for p in (ROOT / "conkd_jax").rglob("*.py") if "\n    >>> " in p.read_text("utf-8")]
+    return sorted(".".join(p.relative_to(ROOT).with_suffix("").parts) for p in found)
+
+
+@pytest.mark.parametrize("name", modules_with_examples())
+def test_examples_in_docstrings_are_true(name: str) -> None:
+    outcome = doctest.testmod(importlib.import_module(name))
+    assert outcome.attempted > 0
+    assert outcome.failed == 0

@@ -1,0 +1,228 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from conkd_jax import parallel
+from tests import classification
+from tests.classification import NUM_ROWS, Points
+
+
+def first_step(task, devices, loader, optimizer=None, **options):
+    """Parameters before and after one step, and its metrics, all on the host."""
+    optimizer = optimizer or optax.sgd(1.0)  # the change of parameters is minus the gradient
+    params = task.init(jax.random.key(0))
+    state = parallel.init_state(params, optimizer, with_ema=options.get("ema_decay", 0) > 0)
+    key = jax.random.key_data(jax.random.key(3, impl=options.get("rng_impl")))
+    fixed = parallel.replicate({"key": key, "constants": task.constants}, devices)
+    step = parallel.make_train_step(task.loss, optimizer, devices, **options)
+    after, metrics = step(parallel.replicate(state, devices), loader.batch(0), fixed)
+    return state.params, parallel.to_host(after), parallel.to_host(metrics)
+
+
+def whole_batch_gradients(task):
+    """The oracle: plain `jax.grad` of all 32 rows at once, no devices and no micro-batches."""
+    params, batch = task.init(jax.random.key(0)), Points().arrays(0)
+    loss = lambda p: task.loss(p, batch, jax.random.key(0), task.constants)[0]  # noqa: E731
+    return jax.value_and_grad(loss)(params)
+
+
+def assert_close(got, wanted, rtol=1e-5):
+    assert jax.tree.structure(got) == jax.tree.structure(wanted)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max())
+
+
+# AdamW would hide a factor (a mean in place of a sum), so these compare gradients.
+@pytest.mark.parametrize("num_devices, accumulate", [(1, 1), (8, 1), (2, 4), (1, 4), (8, 4)])
+def test_gradients_equal_those_of_the_whole_batch(num_devices, accumulate):
+    task = classification.make_task()
+    devices = parallel.select_devices(num_devices)
+    loader = Points(num_devices, accumulate)
+    before, after, metrics = first_step(task, devices, loader)
+    loss, gradients = whole_batch_gradients(task)
+    got = jax.tree.map(lambda old, new: old - new, before, after.params)
+    assert_close(got, jax.tree.map(np.asarray, gradients))
+    np.testing.assert_allclose(metrics["loss"], (loss, 1.0), rtol=1e-5)
+    np.testing.assert_allclose(metrics["grad_norm"][0], optax.tree.norm(gradients), rtol=1e-5)
+    assert metrics["tokens"] == (NUM_ROWS, NUM_ROWS)
+    assert metrics["accuracy"][1] == NUM_ROWS
+    assert after.step == 1
+
+
+def test_clipping_comes_after_the_sum():
+    """Clipping each device's gradient would give up to eight times the norm."""
+    task, devices = classification.make_task(), parallel.select_devices(8)
+    optimizer = optax.chain(optax.clip_by_global_norm(0.01), optax.sgd(1.0))
+    before, after, metrics = first_step(task, devices, Points(8), optimizer)
+    change = jax.tree.map(lambda old, new: old - new, before, after.params)
+    np.testing.assert_allclose(optax.tree.norm(change), 0.01, rtol=1e-4)
+    assert metrics["grad_norm"][0] > 0.01  # told before clipping
+
+
+def test_every_device_and_micro_batch_has_its_own_rng():
+    def loss(params, batch, rng, constants):
+        value = jax.random.uniform(rng)
+        return 0.0 * params["w"] + value, {"square": (value**2, jnp.float32(1))}
+
+    task, devices = classification.make_task(), parallel.select_devices(4)
+    task.init, task.loss = (lambda rng: {"w": np.float32(0)}), loss
+    _, _, metrics = first_step(task, devices, Points(4, 2))
+    (total, _), (squares, count) = metrics["loss"], metrics["square"]
+    assert count == 8
+    assert squares / count - (total / count) ** 2 > 1e-3  # a variance: the draws differ
+
+
+def test_every_step_has_its_own_rng():
+    task, devices = classification.make_task(), parallel.select_devices(1)
+    task.init = lambda rng: {"w": np.float32(0)}
+    task.loss = lambda params, batch, rng, _: (0.0 * params["w"] + jax.random.uniform(rng), {})
+    optimizer = optax.sgd(1.0)
+    step = parallel.make_train_step(task.loss, optimizer, devices)
+    state = parallel.init_state(task.init(None), optimizer, with_ema=False)
+    state = parallel.replicate(state, devices)
+    key = jax.random.key_data(jax.random.key(0))
+    fixed = parallel.replicate({"key": key, "constants": None}, devices)
+    draws = []
+    for index in range(3):
+        state, metrics = step(state, Points(1).batch(index), fixed)
+        draws.append(float(parallel.to_host(metrics)["loss"][0]))
+    assert len(set(draws)) == 3
+
+
+@pytest.mark.parametrize("rng_impl", ["threefry2x32", "rbg", "unsafe_rbg"])
+def test_dropout_is_a_function_of_the_root_key(rng_impl):
+    task, devices = classification.make_task(dropout=0.5), parallel.select_devices(8)
+    runs = [first_step(task, devices, Points(8), rng_impl=rng_impl) for _ in range(2)]
+    assert runs[0][2] == runs[1][2]
+    assert (
+        runs[0][2]["loss"] != first_step(task, devices[:4], Points(4), rng_impl=rng_impl)[2]["loss"]
+    )
+
+
+def test_ema_moves_toward_the_new_parameters():
+    task, devices = classification.make_task(), parallel.select_devices(2)
+    before, after, _ = first_step(task, devices, Points(2), ema_decay=0.75)
+    wanted = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, before, after.params)
+    assert_close(after.ema, wanted)
+
+
+def test_a_train_step_compiles_once_and_takes_over_its_state():
+    task, devices = classification.make_task(), parallel.select_devices(8)
+    optimizer = optax.adam(1e-3)
+    step = parallel.make_train_step(task.loss, optimizer, devices)
+    key = jax.random.key_data(jax.random.key(0))
+    fixed = parallel.replicate({"key": key, "constants": task.constants}, devices)
+    state = parallel.init_state(task.init(jax.random.key(0)), optimizer, with_ema=False)
+    state = first = parallel.replicate(state, devices)
+    loader = Points(8)
+    state, _ = step(state, loader.batch(0), fixed)
+    compiled = []
+    listener = lambda event, seconds, **_: compiled.append(event)  # noqa: E731
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    try:
+        for index in range(1, 4):
+            state, _ = step(state, loader.batch(index), fixed)
+        told = list(compiled)
+        jax.jit(lambda x: x + 1)(np.float32(0))  # the listener does hear compilations
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listener)
+    assert not told and compiled
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first))
+
+
+def test_replicated_trees_come_back():
+    devices = parallel.select_devices(8)
+    tree = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.int32(7), "none": None}
+    placed = parallel.replicate(tree, devices)
+    assert placed["a"].shape == (8, 2, 3)
+    for back in (parallel.to_host(placed), parallel.unreplicate(placed)):
+        np.testing.assert_array_equal(back["a"], tree["a"])
+        assert back["b"] == 7 and back["b"].dtype == np.int32 and back["none"] is None
+    summed = parallel.map_devices(lambda x: jax.lax.psum(x, parallel.AXIS), devices)(placed["b"])
+    assert parallel.to_host(summed) == 56
+
+
+def test_devices_are_chosen_or_refused():
+    assert parallel.num_devices(0) == parallel.num_devices() == 8
+    assert parallel.select_devices(3) == jax.devices()[:3]
+    with pytest.raises(ValueError, match=r"num_devices is 9; here are 8 devices"):
+        parallel.select_devices(9)
+
+
+@pytest.mark.parametrize("batch_size, accumulate", [(4, 1), (12, 1), (8, 2)])
+def test_batches_that_devices_cannot_share_are_refused(batch_size, accumulate):
+    with pytest.raises(ValueError, match=rf"batch of {batch_size} rows .* 8 device"):
+        parallel.check_batch_size(batch_size, 8, accumulate)
+    parallel.check_batch_size(16, 8, accumulate)
+
+
+def test_incomplete_process_variables_are_refused(monkeypatch):
+    monkeypatch.setenv("CONKD_COORDINATOR", "localhost:1")
+    monkeypatch.delenv("CONKD_NUM_PROCESSES", raising=False)
+    with pytest.raises(ValueError, match="CONKD_NUM_PROCESSES"):
+        parallel.initialize_distributed()
+
+
+def test_one_process_tells_itself():
+    value = {"a": [1, None, "é"], "b": 0.1}
+    assert parallel.broadcast(value) == value
+    assert parallel.any_process(True) and not parallel.any_process(False)
+    assert parallel.is_first_process()
+
+
+def start_processes(count, *arguments):
+    """`tests.classification` in `count` processes that share 8 devices."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "tests.classification", *map(str, arguments)]
+    processes = []
+    for index in range(count):
+        environment = os.environ | {"CONKD_PROCESS_ID": str(index)}
+        if count > 1:
+            environment |= {"CONKD_COORDINATOR": address, "CONKD_NUM_PROCESSES": str(count)}
+        processes.append(
+            subprocess.Popen(
+                [*command, f"--cpu_devices={8 // count}"],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    return processes
+
+
+def read_result(directory, index=0):
+    with np.load(directory / f"result-{index}.npz") as arrays:
+        params = dict(arrays)
+    return params, json.loads((directory / f"result-{index}.json").read_text())
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(tmp_path):
+    for count in (1, 2):
+        (tmp_path / str(count)).mkdir()
+        processes = start_processes(count, "--directory", tmp_path / str(count))
+        outputs = [process.communicate(timeout=200)[0] for process in processes]
+        assert [process.returncode for process in processes] == [0] * count, "\n".join(outputs)
+    one, told = read_result(tmp_path / "1")
+    for index in range(2):
+        two, told_by_two = read_result(tmp_path / "2", index)
+        assert_close(two, one, rtol=1e-4)
+        assert told_by_two["step"] == told["step"]
+        losses = [[line["loss"] for line in t["history"]] for t in (told, told_by_two)]
+        assert len(losses[0]) == 20
+        np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+        np.testing.assert_allclose(
+            told_by_two["history"][0]["grad_norm"], told["history"][0]["grad_norm"], rtol=1e-5
+        )
+    assert "done at step 20" in outputs[0] and "done at step" not in outputs[1]

@@ -1,0 +1,10 @@
+from typing import Any
+
+def DEFINE_config_file(
+    name: str,
+    default: str | None = None,
+    help_string: str = ...,
+    lock_config: bool = True,
+    **kwargs: Any,
+) -> Any: ...
+def get_config_filename(config_flag: Any) -> str: ...
