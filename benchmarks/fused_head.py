@@ -28,12 +28,12 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
 
-from conkd_jax.distill import (  # noqa: E402
+from conkd_jax.distill import (
     Head,
     TeacherFeatures,
     TeacherLogits,
@@ -162,7 +162,7 @@ def torch_naive(inputs, num_words):
 
 
 def torch_chunked(inputs, num_words, chunk_size):
-    """The closed form of the gradient, in place and in chunks: the best a PyTorch user can write."""
+    """The closed form of the gradient, chunked and in place: about the best PyTorch can do."""
     batch = {name: torch.from_numpy(value) for name, value in inputs.items()}
     labels, index = batch["labels"].long(), batch["response_index"].long()
     features, table = batch["features"], batch["table"]

@@ -32,7 +32,7 @@ class Checkpoints:
 
     def __init__(self, directory: epath.PathLike):
         """Opens, or makes, the folder of checkpoints."""
-        self.directory = epath.Path(directory)
+        self.directory = epath.Path(directory).resolve()  # orbax takes no relative path
         options = ocp.CheckpointManagerOptions(max_to_keep=1, cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(self.directory, options=options)
 
@@ -129,7 +129,7 @@ def save(directory: epath.PathLike, params: PyTree) -> None:
       params: nested dicts of NumPy arrays.
     """
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(epath.Path(directory), params, force=True)
+        checkpointer.save(epath.Path(directory).resolve(), params, force=True)
 
 
 def load(directory: epath.PathLike, params: PyTree | None = None) -> PyTree:
@@ -146,7 +146,7 @@ def load(directory: epath.PathLike, params: PyTree | None = None) -> PyTree:
       FileNotFoundError: nothing whole is there.
       ValueError: what is there does not fit `params`.
     """
-    directory = epath.Path(directory)
+    directory = epath.Path(directory).resolve()
     if not (directory / "_METADATA").exists():
         raise FileNotFoundError(
             f"no saved parameters in {directory}: expected a folder written by "

@@ -1,15 +1,17 @@
 """Every option of the program, named once, with what it means; and every check across options.
 
-`base()` is the paper's setting. A preset changes sizes, never meanings. A file in `configs/` is one row
-of a results table: it calls `from_argument`, which understands what follows the colon in
+`base()` is the paper's setting. A preset changes sizes, never meanings. A file in `configs/` is one
+row of a results table: it calls `from_argument`, which understands what follows the colon in
 `--config=FILE.py:PRESET[,backbone=NAME]`, and changes the few fields that make its row.
 
-This module knows no file, no model and no array: it can be imported, printed and validated anywhere.
+This module knows no file, no model and no array: it can be imported, printed and validated
+anywhere.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -28,7 +30,7 @@ def _optimizer(learning_rate: float, **overrides) -> ConfigDict:
     part.name = "adamw"  # adamw | adam
     part.learning_rate = learning_rate  # the peak, after warm-up
     part.schedule = "cosine"  # cosine | linear (both down to 0) | constant
-    part.warmup_steps = 100  # linear, from 0
+    part.warmup_steps = 100  # linear, up to the peak
     part.b1 = 0.9
     part.b2 = 0.98
     part.eps = 1e-8
@@ -101,7 +103,7 @@ def base() -> ConfigDict:
     c.dialogue_teacher.dropout = 0.1
     c.dialogue_teacher.epochs = 20
     c.dialogue_teacher.batch_rows = 8  # dialogues; about 43 responses (the paper's batch is 32)
-    c.dialogue_teacher.num_buckets = 6  # lengths that rows are padded to
+    c.dialogue_teacher.num_buckets = 12  # lengths that rows are padded to; 12 waste under 10 %
     c.dialogue_teacher.weighting = "sample"  # sample (1/T a response, eqs. 8-9) | token
     c.dialogue_teacher.optimizer = _optimizer(1e-3)
 
@@ -116,9 +118,7 @@ def base() -> ConfigDict:
     c.turn_classifier.patience = 2
     c.turn_classifier.batch_size = 32
     c.turn_classifier.num_buckets = 4
-    c.turn_classifier.optimizer = _optimizer(
-        1e-3, name="adam", warmup_steps=0, weight_decay=0.0
-    )
+    c.turn_classifier.optimizer = _optimizer(1e-3, name="adam", warmup_steps=0, weight_decay=0.0)
 
     c.teacher_outputs = ConfigDict()
     c.teacher_outputs.format = (
@@ -141,7 +141,7 @@ def base() -> ConfigDict:
     c.student.turn_tags = True  # [REC]/[GEN] opens every recommender turn
     c.student.epochs = 20
     c.student.batch_rows = 8
-    c.student.num_buckets = 6
+    c.student.num_buckets = 12
     c.student.weighting = "sample"
     c.student.optimizer = _optimizer(1e-3)
 
@@ -161,7 +161,9 @@ def base() -> ConfigDict:
     c.parallel.num_devices = 0  # 0 = all of them
 
     c.checkpoint_every = 200  # steps
-    c.rng_impl = "unsafe_rbg"  # JAX's generator for dropout and initialisation
+    c.rng_impl = (
+        "unsafe_rbg"  # generator of the dropout keys; threefry2x32 is the slow, portable one
+    )
     return c
 
 
@@ -172,27 +174,36 @@ def _mini(c: ConfigDict) -> None:
     for part in (c.dialogue_teacher, c.student):
         part.epochs = 8
         part.batch_rows = 16
+        part.num_buckets = 6  # a CPU compiles for longer than it would save
         part.optimizer.learning_rate = 2e-3
     c.dialogue_teacher.update(
-        dict(weights="random", num_layers=2, embed_dim=192, num_heads=4, num_positions=512)
+        {
+            "weights": "random",
+            "num_layers": 2,
+            "embed_dim": 192,
+            "num_heads": 4,
+            "num_positions": 512,
+        }
     )
     c.turn_classifier.update(
-        dict(embed_dim=128, mlp_dim=256, max_context_tokens=96, epochs=3, batch_size=64)
+        {"embed_dim": 128, "mlp_dim": 256, "max_context_tokens": 96, "epochs": 3, "batch_size": 64}
     )
     c.evaluation.split = "valid"
     c.checkpoint_every = 100
 
 
 def _demo(c: ConfigDict) -> None:
-    """MovieWorld and tiny models: the whole pipeline in under five minutes, no download, no data."""
+    """MovieWorld and tiny models: the whole pipeline in five minutes, no download, no data."""
     _mini(c)
     c.corpus.name = "movieworld"
     c.vocabulary.bpe_size = 600
     c.vocabulary.max_row_tokens = 256
-    c.rec_teacher.update(dict(embed_dim=32, num_bases=4, epochs=12, batch_size=128))
-    c.dialogue_teacher.update(dict(embed_dim=64, num_heads=2, num_positions=256, num_buckets=2))
+    c.rec_teacher.update({"embed_dim": 32, "num_bases": 4, "epochs": 12, "batch_size": 128})
+    c.dialogue_teacher.update(
+        {"embed_dim": 64, "num_heads": 2, "num_positions": 256, "num_buckets": 2}
+    )
     c.student.num_buckets = 2
-    c.turn_classifier.update(dict(embed_dim=32, mlp_dim=64, num_buckets=2))
+    c.turn_classifier.update({"embed_dim": 32, "mlp_dim": 64, "num_buckets": 2})
     for part in (c.dialogue_teacher, c.student):
         part.epochs = 12
         part.optimizer.learning_rate = 3e-3
@@ -369,7 +380,7 @@ def validate_devices(config: ConfigDict, num_devices: int) -> None:
             )
 
 
-def _get(config: ConfigDict, field: str):
+def _get(config: Any, field: str) -> Any:
     for key in field.split("."):
         config = config[key]
     return config

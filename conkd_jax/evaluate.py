@@ -58,8 +58,8 @@ def read_config(workdir: epath.Path) -> tuple[ConfigDict, str]:
     path = workdir / "config.json"
     if not path.exists():
         raise conkd.ConfigError(
-            f"--workdir={workdir}: expected a folder that conkd_jax.train left, with config.json in "
-            "it; found none."
+            f"--workdir={workdir}: expected a folder that conkd_jax.train left, with "
+            "config.json in it; found none."
         )
     try:
         record = json.loads(path.read_text())

@@ -30,9 +30,11 @@ class Loader(Protocol):
 
     def iterate(self, start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
         """Batches of start_step, start_step + 1, … without end, arrays [D_local, A, ...]."""
+        ...
 
     def row_ids(self, step: int) -> Any:
         """Names of the rows in the batch of a step, for messages."""
+        ...
 
 
 @dataclasses.dataclass

@@ -23,6 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 AXIS = "devices"
+Device = Any  # jax.Device, which type checkers do not take for a type
 
 # (params, one device's micro-batch, rng, constants) -> (loss sum, {metric: (sum, count)})
 Loss = Callable[[PyTree, PyTree, jax.Array, PyTree], tuple[jax.Array, dict[str, tuple]]]
@@ -104,7 +105,7 @@ def any_process(flag: bool) -> bool:
 # --- devices ---------------------------------------------------------------------------------
 
 
-def select_devices(count: int = 0) -> list[jax.Device]:
+def select_devices(count: int = 0) -> list[Device]:
     """The run's devices, process by process; the same number of each process.
 
     Args:
@@ -113,7 +114,7 @@ def select_devices(count: int = 0) -> list[jax.Device]:
     Raises:
       ValueError: more devices than exist, or a number that the processes can't share evenly.
     """
-    by_process: dict[int, list[jax.Device]] = {}
+    by_process: dict[int, list[Device]] = {}
     for device in sorted(jax.devices(), key=lambda d: (d.process_index, d.id)):
         by_process.setdefault(device.process_index, []).append(device)
     available = sum(map(len, by_process.values()))
@@ -148,12 +149,12 @@ def check_batch_size(batch_size: int, num_devices: int, accumulate_steps: int = 
         )
 
 
-def local_devices(devices: Sequence[jax.Device]) -> list[jax.Device]:
+def local_devices(devices: Sequence[Device]) -> list[Device]:
     """Those of `devices` that this process drives, in order."""
     return [d for d in devices if d.process_index == jax.process_index()]
 
 
-def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
+def replicate(tree: PyTree, devices: Sequence[Device]) -> PyTree:
     """One copy per device under a new leading axis, the form `map_devices` takes and returns."""
     sharding = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec(AXIS))
 
@@ -178,7 +179,7 @@ def to_host(tree: PyTree) -> PyTree:
 
 
 def map_devices(
-    function: Callable, devices: Sequence[jax.Device], *, donate: tuple[int, ...] = ()
+    function: Callable, devices: Sequence[Device], *, donate: tuple[int, ...] = ()
 ) -> Callable:
     """`function` on every device at once: arguments and results have a leading device axis."""
     return jax.pmap(function, axis_name=AXIS, devices=list(devices), donate_argnums=donate)
@@ -234,7 +235,7 @@ def init_state(
 def make_train_step(
     loss: Loss,
     optimizer: optax.GradientTransformation,
-    devices: Sequence[jax.Device],
+    devices: Sequence[Device],
     *,
     ema_decay: float = 0.0,
     rng_impl: str = "threefry2x32",
@@ -248,7 +249,7 @@ def make_train_step(
         `(loss_sum, {name: (sum, count)})`.
       optimizer: sees gradients summed over devices and micro-batches.
       devices: where to run.
-      ema_decay: decay of the parameters' moving average; 0 = none.
+      ema_decay: decay of the parameters' moving average, where the state has one.
       rng_impl: implementation of the root key, "threefry2x32", "rbg" or "unsafe_rbg".
 
     Returns:
@@ -267,7 +268,7 @@ def make_train_step(
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
-        if ema_decay:
+        if ema is not None:
             ema = optax.incremental_update(params, ema, 1.0 - ema_decay)
         return TrainState(params, opt_state, state.step + 1, ema), metrics
 

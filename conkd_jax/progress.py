@@ -88,7 +88,7 @@ class Progress:
         """Writes the metrics of a line of history to TensorBoard."""
         if self._writer is not None:
             for name in line.keys() - {"step"}:
-                self._writer.add_scalar(name, line[name], line["step"])
+                self._writer.add_scalar(name, line[name], int(line["step"]))
 
     def say(self, text: str) -> None:
         """Prints one line that stays."""

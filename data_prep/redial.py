@@ -35,18 +35,23 @@ class _Read:
 
 
 def raw_fingerprint(
-    raw_dir: epath.PathLike | None = None, *, use_inferred_order: bool = False
+    raw_dir: epath.PathLike | None = None,
+    *,
+    use_inferred_order: bool = False,
+    use_test: bool = True,
 ) -> dict[str, str]:
     """Hashes the raw files that a corpus would be made of.
 
     Args:
       raw_dir: as for `build`.
-      use_inferred_order: as for `build`.
+      use_inferred_order, use_test: as for `build`.
 
     Returns:
       SHA-256 by the file's own name, alike in every layout.
     """
-    used = sources.find(raw_dir, use_inferred_order=use_inferred_order).used()
+    used = sources.find(
+        raw_dir, use_inferred_order=use_inferred_order, use_test=use_test
+    ).used()
     return {file.name: file.sha256() for file in sorted(used.values(), key=lambda f: f.name)}
 
 
@@ -56,6 +61,7 @@ def build(
     *,
     graph_rule: str = DEFAULT_GRAPH_RULE,
     use_inferred_order: bool = False,
+    use_test: bool = True,
 ) -> dict[str, Any]:
     """Builds a corpus from ReDial's raw files.
 
@@ -64,6 +70,8 @@ def build(
       out_dir: where the corpus goes; None writes nothing and only reports.
       graph_rule: which relations the knowledge graph keeps, "kgsf" or "kbrd".
       use_inferred_order: adds the split "inferred", dialogues whose turn order is inferred.
+      use_test: adds the split "test" where its file is there. What is trained never reads it, so
+        a corpus for training is built without: the file may come later and changes nothing.
 
     Returns:
       The data report, as `Corpus.report` has it.
@@ -76,7 +84,9 @@ def build(
         raise ValueError(
             f"expected graph_rule to be one of {', '.join(graphs.GRAPH_RULES)}; got {graph_rule!r}"
         )
-    files = sources.find(raw_dir, use_inferred_order=use_inferred_order)
+    files = sources.find(
+        raw_dir, use_inferred_order=use_inferred_order, use_test=use_test
+    )
     raw = _read_dialogues(files)
     titles = _movie_titles(files, raw)
     entities = graphs.read_entities(files.entity_ids.path, files.movie_entities.path, titles)

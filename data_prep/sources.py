@@ -112,7 +112,12 @@ class Sources:
         }
 
 
-def find(raw_dir: epath.PathLike | None = None, *, use_inferred_order: bool = False) -> Sources:
+def find(
+    raw_dir: epath.PathLike | None = None,
+    *,
+    use_inferred_order: bool = False,
+    use_test: bool = True,
+) -> Sources:
     """Finds the raw files.
 
     Taken as they come: a folder with everything in it, one with `redial/` and `kg/`, a checkout
@@ -121,6 +126,7 @@ def find(raw_dir: epath.PathLike | None = None, *, use_inferred_order: bool = Fa
     Args:
       raw_dir: folder or archive. None: `CONKD_RAW_DIR`, else what was downloaded before.
       use_inferred_order: whether the dialogues of inferred turn order are wanted.
+      use_test: whether the test dialogues are wanted, where they are there.
 
     Returns:
       The files.
@@ -134,7 +140,7 @@ def find(raw_dir: epath.PathLike | None = None, *, use_inferred_order: bool = Fa
         raise _missing(raw_dir, root, "the path does not exist")
     found: dict[str, RawFile] = {}
     for use, names in _NAMES.items():
-        if use == "inferred" and not use_inferred_order:
+        if (use == "inferred" and not use_inferred_order) or (use == "test" and not use_test):
             continue
         file = _locate(root, names, search_archives=use in _IN_ARCHIVE)
         if file is not None:

@@ -358,7 +358,7 @@ class GPT2Batches:
             if row != FILL:
                 tokens = rows.row_tokens(row, self.form)
                 input_ids[slot, : len(tokens)] = tokens
-                ids.append(np.arange(rows.row_offsets[row], rows.row_offsets[row + 1]))
+                ids.append(np.arange(int(rows.row_offsets[row]), int(rows.row_offsets[row + 1])))
                 slots.append(np.full(len(ids[-1]), slot))
         responses, slots = np.concatenate(ids), np.concatenate(slots)
         lengths = rows.response_length[responses].astype(np.int64)

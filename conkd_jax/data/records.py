@@ -54,8 +54,7 @@ def shard_length(path: epath.PathLike) -> int:
       RecordError: the file is missing, truncated, or no array_record file.
     """
     path = epath.Path(path)
-    if not path.exists():
-        raise RecordError(f"Expected a shard at {path}, found no file. Write the shard again.")
+    _size(path)  # names a missing file
     with _local_copy(path) as local, _explained(path):
         reader = ArrayRecordReader(local)
         length = reader.num_records()

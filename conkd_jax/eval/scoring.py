@@ -1,7 +1,7 @@
 """Teacher forcing: what a language model thinks of the gold responses, token by token.
 
-One pass over a split's rows gives everything that is measured without decoding: the NLL behind every
-perplexity, the item mass behind every gate (eqs. 6-7), and the rank of the gold item at item steps.
+One pass over a split's rows gives everything that is measured without decoding: the NLL behind
+every perplexity, the item mass behind every gate (eqs. 6-7), and the gold item's rank.
 It serves the dev score of a training, the teacher's gate statistics and the final evaluation alike.
 Knows models and batches; knows no file.
 """
@@ -32,9 +32,9 @@ class TokenScores:
     Attributes:
       response_index: [N] which response of the split a token belongs to.
       nll: [N] negative log-likelihood of the gold token, nats.
-      item_mass: [N] probability mass on items, Σ_{y'∈I} P(y'|y_<t, x) (eq. 7).
+      item_mass: [N] probability of any item, Σ_{y'∈I} P(y'|y_<t, x) (eq. 7).
       is_item: [N] whether the gold token is an item.
-      item_rank: [N] rank of the gold item among all items, from 1; 0 where the gold token is a word.
+      item_rank: [N] rank of the gold item among all items, from 1; 0 at a word.
     """
 
     response_index: np.ndarray
@@ -96,7 +96,7 @@ def _score_batch(params, batch, *, model: GPT2, num_words: int, num_targets: int
 
 
 def response_features(model: GPT2, params, batch, rng: jax.Array | None = None) -> jax.Array:
-    """Features [N, F] at the response tokens of one micro-batch; dropout only where `rng` is given."""
+    """Features [N, F] at the response tokens of a micro-batch; dropout where `rng` is given."""
     states = model.features(params, batch["input_ids"], rng=rng)  # [B, S, F]
     return states.reshape(-1, states.shape[-1])[batch["feature_index"]]  # [N, F]
 

@@ -304,10 +304,8 @@ def load_pretrained(name_or_folder: str | os.PathLike) -> tuple[GPT2Spec, Params
     )
     num_rows = published.params.get(("wte", "embedding"), np.zeros((1, 0))).shape[0]
     shapes = jax.eval_shape(GPT2(spec, num_rows).init, jax.random.key(0))
-    expected = flatten_dict(jax.tree.map(lambda leaf: np.array(leaf.shape), shapes))
-    gpt2_weights.check_shapes(
-        published, {path: tuple(shape) for path, shape in expected.items()}
-    )
+    expected = flatten_dict(shapes)
+    gpt2_weights.check_shapes(published, expected)
     return spec, unflatten_dict(
         {path: jnp.asarray(published.params[path], jnp.float32) for path in expected}
     )

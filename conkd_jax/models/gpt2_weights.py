@@ -68,18 +68,21 @@ def read(name: str) -> Published:
     return _read(name, functools.partial(_hub_file, name, local_files_only=False))
 
 
-def check_shapes(published: Published, expected: Mapping[tuple[str, ...], tuple[int, ...]]) -> None:
+def check_shapes(published: Published, expected: Mapping[tuple[str, ...], Any]) -> None:
     """Holds arrays to the shapes that the config asks for.
+
+    Args:
+      expected: by path, arrays or `jax.ShapeDtypeStruct`s of the right shape.
 
     Raises:
       ValueError: names the first arrays that are missing or of another shape.
     """
     wrong = []
-    for path, shape in expected.items():
+    for path, leaf in expected.items():
         array = published.params.get(path)
         got = "missing" if array is None else tuple(array.shape)
-        if got != shape:
-            wrong.append(f"{'.'.join(path)}: expected {shape}, got {got}")
+        if got != leaf.shape:
+            wrong.append(f"{'.'.join(path)}: expected {leaf.shape}, got {got}")
     if wrong:
         rest = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise ValueError(

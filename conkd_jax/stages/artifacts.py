@@ -120,7 +120,13 @@ def _ensure_one(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str,
         if parallel.is_first_process():
             write_manifest(stage, artifacts_dir, metrics, time.monotonic() - began)
             _log(artifacts_dir, stage, "resumed" if is_resumed else "built", began)
-        return _told_by_first(lambda: read_manifest(stage, artifacts_dir))
+        manifest = _told_by_first(lambda: read_manifest(stage, artifacts_dir))
+        if manifest is None:
+            raise ArtifactError(
+                f"the manifest in {directory} is gone right after it was written; expected nobody "
+                "else to touch the folder. Run the same command again."
+            )
+        return manifest
 
 
 def _told_by_first(read: Callable[[], dict | None]) -> dict | None:

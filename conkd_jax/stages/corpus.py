@@ -12,12 +12,16 @@ from data_prep import movieworld, redial
 VERSION = 1
 
 
-def stage(config, *, use_inferred_order: bool = False) -> Stage:
+def stage(config, *, use_inferred_order: bool = False, use_test: bool = False) -> Stage:
     """The corpus of a config.
+
+    Training reads a corpus without the test split, so that the official test file may be put beside
+    the others at any time: only an evaluation on it reads a corpus with it.
 
     Args:
       config: a whole config.
       use_inferred_order: with the split `inferred` (ReDial only).
+      use_test: with the split `test`.
 
     Raises:
       data_prep.sources.MissingDataError: the raw files are not there.
@@ -40,8 +44,9 @@ def stage(config, *, use_inferred_order: bool = False) -> Stage:
             )
     else:
         raw_dir = part.raw_dir or None
-        options = dict(graph_rule=part.graph_rule, use_inferred_order=use_inferred_order)
-        raw = redial.raw_fingerprint(raw_dir, use_inferred_order=use_inferred_order)
+        wanted = {"use_inferred_order": use_inferred_order, "use_test": use_test}
+        raw = redial.raw_fingerprint(raw_dir, **wanted)
+        options = {"graph_rule": part.graph_rule, **wanted}
         identity = {"name": part.name, "raw_files": raw, **options}
 
         def build(directory: epath.Path) -> dict:

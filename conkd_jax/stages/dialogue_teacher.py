@@ -1,6 +1,7 @@
-"""Stage `dialogue_teacher`: a GPT-2 fine-tuned by NLL on recommender turns, items as tokens (eq. 5).
+"""Stage `dialogue_teacher`: a GPT-2 fine-tuned by NLL on recommender turns (eq. 5).
 
-It is a row of the results table in its own right, and the P_φ of every ConKD row.
+Items are tokens of its vocabulary. It is a row of the results table in its own right, and the P_φ
+of every ConKD row.
 """
 
 from __future__ import annotations

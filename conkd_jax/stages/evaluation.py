@@ -1,7 +1,7 @@
 """Stage `evaluation`: a trained system answers every response of a split, and is scored.
 
-Decoding with the predicted prefix, teacher forcing with the gold one, the recommender alone, and the
-dialogue teacher's gate on the same responses. Leaves `predictions.jsonl`, from which every
+Decoding with the predicted prefix, teacher forcing with the gold one, the recommender alone, and
+the dialogue teacher's gate on the same responses. Leaves `predictions.jsonl`, from which every
 response-level number can be computed again, and the λ of every token.
 """
 
@@ -29,7 +29,7 @@ from conkd_jax.eval.predictions import (
     write_predictions,
 )
 from conkd_jax.eval.scoring import TokenScores
-from conkd_jax.stages import language_model, rec_teacher, turn_classifier
+from conkd_jax.stages import corpus, language_model, rec_teacher, turn_classifier
 from conkd_jax.stages.artifacts import Context, Stage
 from conkd_jax.stages.language_model import LanguageModel
 from conkd_jax.stages.vocabulary import row_limits, rows_of
@@ -50,6 +50,8 @@ def stage(config, stages: Mapping[str, Stage], split: str) -> Stage:
     wanted += ["student"] if config.system == "student" else []
     wanted += ["turn_classifier"] if has_tags else []
     inputs = {name: stages[name] for name in wanted}
+    if split == "test":  # what is trained never reads it, so it lies in a corpus of its own
+        inputs["scored_corpus"] = corpus.stage(config, use_test=True)
     identity = {
         "split": split,
         "system": config.system,
@@ -115,9 +117,9 @@ class _Answers:
 
 def _open(config, context: Context, split: str, has_tags: bool) -> _System:
     """Everything that answering needs, opened from artifacts."""
-    corpus = Corpus.open(context.inputs["corpus"])
+    opened = Corpus.open(context.inputs.get("scored_corpus", context.inputs["corpus"]))
     vocabulary = Vocabulary.load(context.inputs["vocabulary"])
-    rows = rows_of(config, corpus, vocabulary, split)
+    rows = rows_of(config, opened, vocabulary, split)
     teacher = language_model.load(context.inputs["dialogue_teacher"], vocabulary)
     model = teacher
     if config.system == "student":
@@ -128,11 +130,11 @@ def _open(config, context: Context, split: str, has_tags: bool) -> _System:
         predicted = turn_classifier.predict(
             context.inputs["turn_classifier"], contexts(rows, limit, form="teacher")
         )
-    recommender = rec_teacher.load(context.inputs["rec_teacher"], corpus)
-    dialogues = corpus.dialogues(split)
-    vectors = recommender.user_vectors(recommender.spec.contexts(dialogues, corpus))
+    recommender = rec_teacher.load(context.inputs["rec_teacher"], opened)
+    dialogues = opened.dialogues(split)
+    vectors = recommender.user_vectors(recommender.spec.contexts(dialogues, opened))
     return _System(
-        corpus=corpus,
+        corpus=opened,
         vocabulary=vocabulary,
         dialogues={dialogue.conversation_id: dialogue for dialogue in dialogues},
         rows=rows,
@@ -165,7 +167,8 @@ def _answer(config, system: _System) -> _Answers:
     else:
         first = np.where(system.predicted_is_rec[wanted], words.rec_id, words.gen_id)
     room = config.vocabulary.max_row_tokens - config.decode.max_tokens
-    histories = contexts(rows, room - 1, form=system.form, responses=wanted.tolist())
+    found = contexts(rows, room - 1, form=system.form, responses=wanted.tolist())
+    histories = [history.tolist() for history in found]
     decoded = greedy_decode(
         system.model.model,
         system.model.params,
@@ -176,7 +179,8 @@ def _answer(config, system: _System) -> _Answers:
         num_words=words.num_words,
         max_tokens=config.decode.max_tokens,
         batch_size=config.decode.batch_size,
-        context_buckets=[length for length in (32, 64, 128, 192, 256, 384) if length < room] + [room],
+        context_buckets=[length for length in (32, 64, 128, 192, 256, 384) if length < room]
+        + [room],
         item_rule=config.decode.item_rule,
     )
     return _Answers(wanted, decoded)

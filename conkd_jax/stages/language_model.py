@@ -1,8 +1,8 @@
-"""The one way a language model is trained here: dialogue teacher and student differ in data, not in code.
+"""The one way a language model is trained here: teacher and student differ in data, not in code.
 
-A dialogue teacher is a GPT-2 trained by NLL on rows without tags; a student is a GPT-2 trained by the
-gated KD loss on rows with tags. Both are the same `Task` for the one loop: features at the response
-tokens, a head, and `fused_gated_kd_loss`, whose teacher is simply absent for the former.
+A dialogue teacher is a GPT-2 trained by NLL on rows without tags; a student is a GPT-2 trained by
+the gated KD loss on rows with tags. Both are the same `Task` for the one loop: features at the
+response tokens, a head, and `fused_gated_kd_loss`, whose teachers are simply absent for the former.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ class LanguageModel:
 
 
 def initial(part, vocabulary: Vocabulary, seed: int, rng_impl: str) -> LanguageModel:
-    """The model before any training on dialogues: named weights with item rows added, or random ones.
+    """The model before any training on dialogues: named weights and new item rows, or random ones.
 
     Args:
-      part: the `dialogue_teacher` part of a config (weights and sizes; a student begins the same way).
+      part: the `dialogue_teacher` part of a config: weights and sizes, of students too.
       vocabulary: gives the number of rows and every title's sub-words.
       seed, rng_impl: of the random parts.
     """
@@ -181,7 +181,7 @@ def train(
     keep: str,
     distillation: Distillation | None = None,
 ) -> tuple[LanguageModel, loop.Result]:
-    """Trains `start` on `batches`; by NLL alone, or by the gated KD loss where `distillation` is given.
+    """Trains `start` on `batches`: by the gated KD loss where `distillation` is given, else by NLL.
 
     Args:
       part: epochs and optimizer.
@@ -229,13 +229,13 @@ def make_loss(
         given, metrics = {}, {}
         if distillation is not None:
             gate = distillation.gate(batch["item_mass"])  # [N]
-            given = dict(
-                teacher=distillation.teacher(batch, constants),
-                rec_logits=distillation.rec_logits(batch, constants),
-                response_index=batch["response_index"],
-                gate=gate,
-                gamma=distillation.gamma,
-            )
+            given = {
+                "teacher": distillation.teacher(batch, constants),
+                "rec_logits": distillation.rec_logits(batch, constants),
+                "response_index": batch["response_index"],
+                "gate": gate,
+                "gamma": distillation.gamma,
+            }
             mask = batch["loss_mask"]
             metrics["gate"] = ((gate * mask).sum(), mask.sum())
         total, nll = fused_gated_kd_loss(

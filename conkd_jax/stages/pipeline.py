@@ -1,8 +1,8 @@
 """The graph of stages that a config asks for, from raw files to a scored system.
 
-    corpus ─► vocabulary ─► dialogue_teacher ──┬─► teacher_outputs ─► student ─► evaluation
-       └────► rec_teacher (or one a fold) ─────┘
-       └────► turn_classifier ───────────────────────────────────────────────────┘
+corpus ─► vocabulary ─► dialogue_teacher ──┬─► teacher_outputs ─► student ─► evaluation
+   └────► rec_teacher (or one a fold) ─────┘
+   └────► turn_classifier ───────────────────────────────────────────────────┘
 """
 
 from __future__ import annotations
@@ -102,8 +102,4 @@ def _student(config, stages: Mapping[str, Stage]) -> dict[str, Stage]:
 def untrained(stages: Mapping[str, Stage], artifacts_dir: str) -> list[str]:
     """Names of the trained stages whose artifact is missing."""
     trained = ("rec_teacher", "dialogue_teacher", "turn_classifier", "student")
-    return [
-        name
-        for name in trained
-        if name in stages and not stages[name].is_whole(artifacts_dir)
-    ]
+    return [name for name in trained if name in stages and not stages[name].is_whole(artifacts_dir)]

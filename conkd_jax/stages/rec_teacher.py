@@ -42,6 +42,7 @@ from conkd_jax.stages.trained_recommender import (
 )
 
 SCORED_SPLITS = ("dev", "valid")
+CURVES = ("cross_entropy", "recall@1", "recall@10", "recall@50")  # on dev, after every epoch
 
 __all__ = ["RecSpec", "RecTeacher", "fold_of", "load", "run", "score"]
 
@@ -155,7 +156,7 @@ def run(
     fold: int | None = None,
     num_folds: int = 0,
     **training: Any,
-) -> dict[str, float]:
+) -> dict[str, int | float]:
     """Trains a teacher and keeps the parameters of the lowest dev cross-entropy.
 
     One run of the loop: the first `mim_epochs` learn by MIM alone, the rest by
@@ -193,7 +194,7 @@ def run(
     result = loop.train(task, config_part.optimizer, seed=seed, directory=directory, **training)
 
     teacher = build_teacher(result.params, spec, index, graphs)
-    metrics: dict[str, float] = {
+    metrics: dict[str, int | float] = {
         "num_samples": len(task.loader.loader.assemble.targets),
         "best_step": result.step,
     }
@@ -239,7 +240,7 @@ def make_task(
 
     def evaluate(params: PyTree) -> Mapping[str, float]:
         scored = score(build_teacher(params, spec, index, graphs), corpus, "dev")
-        return {f"dev_{name}": value for name, value in scored.items()}
+        return {f"dev_{name}": scored[name] for name in CURVES}
 
     return loop.Task(
         name="rec_teacher",

@@ -1,6 +1,7 @@
-"""What one invocation leaves to be read: metrics, predictions, samples, figures, links to artifacts.
+"""What one invocation leaves to be read: metrics, predictions, samples, figures, links.
 
-Nothing here is computed that an artifact does not hold already; the folder is written anew every time.
+Nothing here is computed that an artifact does not hold already; the folder is written anew every
+time.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from conkd_jax.eval.paper import paper_row
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.stages import evaluation
 from conkd_jax.stages.artifacts import Stage
-from conkd_jax.stages.manifests import read_manifest
+from conkd_jax.stages.manifests import ArtifactError, read_manifest
 
 NUM_TRACES = 6  # responses whose gate is drawn
 
@@ -58,7 +59,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     root = config.artifacts_dir
     directories = {key: stage.directory(root) for key, stage in stages.items()}
-    manifests = {key: read_manifest(stage, root) for key, stage in stages.items()}
+    manifests = {key: _manifest(stage, root) for key, stage in stages.items()}
     split = stages["evaluation"].config_part["split"]
     settings = json.loads(config.to_json_best_effort())
     scores = json.loads((directories["evaluation"] / evaluation.SCORES).read_text())
@@ -89,6 +90,16 @@ def write(
     return document
 
 
+def _manifest(stage: Stage, root: epath.PathLike) -> Mapping[str, Any]:
+    manifest = read_manifest(stage, root)
+    if manifest is None:
+        raise ArtifactError(
+            f"{stage.directory(root)} is not finished: expected every stage of the run to be "
+            "whole. Run conkd_jax.train again."
+        )
+    return manifest
+
+
 def machine() -> dict[str, Any]:
     """What the numbers were made on."""
     import jax
@@ -103,7 +114,7 @@ def machine() -> dict[str, Any]:
 
 
 def _training_metrics(manifests: Mapping[str, Mapping]) -> dict[str, float]:
-    """λ on the training responses (optimistic: the teacher was fitted to them), η and teachers' scores."""
+    """η, and λ on the training responses (optimistic: the teacher was fitted to them)."""
     found = {}
     store = manifests.get("teacher_outputs", {}).get("metrics", {})
     for key in ("train_lambda_r", "train_lambda_v", "fitted_eta"):

@@ -5,6 +5,8 @@ Reads the teacher store, chooses the gate, trains a fixed number of steps and ke
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 from etils import epath
 
@@ -99,10 +101,14 @@ def gate_parameters(distill, eta: float) -> dict:
 def _distillation(distill, store: TeacherStore, eta: float) -> language_model.Distillation:
     """The gate, and both teachers rebuilt from the store inside the train step."""
     heads = store.heads
-    constants = {"rec_kernels": heads.rec_kernels, "rec_biases": heads.rec_biases}
+    constants: dict[str, Any] = {
+        "rec_kernels": heads.rec_kernels,
+        "rec_biases": heads.rec_biases,
+    }
     is_dense = store.spec.format == "dense"
-    if not is_dense:
-        constants["dialogue_head"] = Head(heads.dialogue_kernel, heads.dialogue_bias)
+    if heads.dialogue_kernel is not None and heads.dialogue_bias is not None:
+        head = Head(jnp.asarray(heads.dialogue_kernel), jnp.asarray(heads.dialogue_bias))
+        constants["dialogue_head"] = head
 
     def teacher(batch, constants):
         normalizer = batch["teacher_log_normalizer"]

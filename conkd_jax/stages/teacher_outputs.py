@@ -1,14 +1,16 @@
 """Stage `teacher_outputs`: what both teachers say about every training response, written once.
 
 Each host writes the shards that are its part. The gate is not applied here: hard, soft and constant
-gates, any η and any γ read the same store. The item mass of the dev split is measured beside it, since
-a threshold fitted to the training responses would be fitted to what the teacher knows by heart.
+gates, any η and any γ read the same store. The item mass of the dev split is measured beside it,
+since a threshold fitted to the training responses would be fitted to what the teacher knows by
+heart.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,7 @@ import numpy as np
 from etils import epath
 
 from conkd_jax import parallel
-from conkd_jax.data.corpus import Corpus
+from conkd_jax.data.corpus import Corpus, responses
 from conkd_jax.data.rows import Rows
 from conkd_jax.data.teacher_outputs import fit_eta, gate_statistics
 from conkd_jax.data.teacher_store import Heads, StoreSpec, TeacherRecord, TeacherStoreWriter
@@ -55,87 +57,114 @@ def stage(
         opened = Corpus.open(context.inputs["corpus"])
         words = Vocabulary.load(context.inputs["vocabulary"])
         teacher = language_model.load(context.inputs["dialogue_teacher"], words)
-        rows, dev = (rows_of(config, opened, words, split) for split in ("train", "dev"))
-        vectors, head_index, kernels, biases = _recommenders(
-            opened, words, [context.inputs[f"rec_teacher_{k}"] for k in range(len(rec_teachers))]
-        )
-        head = teacher.head()
-        spec = StoreSpec(
-            part.format,
-            part.dtype,
-            width=teacher.num_targets if part.format == "dense" else head.kernel.shape[0],
-            user_dim=vectors.shape[1],
-        )
+        rows = rows_of(config, opened, words, "train")
+        folds = [context.inputs[f"rec_teacher_{fold}"] for fold in range(len(rec_teachers))]
+        labels = _recommenders(opened, words, folds)
         writer = TeacherStoreWriter(
             directory,
-            spec,
+            _spec(part, teacher, labels),
             provenance(inputs, words),
             rows.row_offsets,
             part.num_shards,
         )
         rounding = _Rounding()
         for shard in writer.missing_shards(jax.process_index(), jax.process_count()):
-            outputs = _shard_outputs(
-                teacher, rows, writer.shard_rows(shard), spec, part.batch_rows, rounding
-            )
-            writer.write_shard(shard, _records(rows, outputs, vectors, head_index, writer, shard))
+            outputs = _shard_outputs(teacher, rows, writer, shard, part.batch_rows, rounding)
+            writer.write_shard(shard, _records(rows, outputs, labels, writer, shard))
         parallel.barrier("teacher outputs written")
-        train_scores = teacher.score(rows, "teacher", part.batch_rows)
-        dev_scores = teacher.score(dev, "teacher", part.batch_rows)
-        stats = {
-            "train": gate_statistics(train_scores.item_mass, train_scores.is_item),
-            "dev": gate_statistics(dev_scores.item_mass, dev_scores.is_item),
-            "fitted_eta": fit_eta(dev_scores.item_mass, dev_scores.is_item),
-            "rounding": rounding.summary(),
-        }
+        dev = rows_of(config, opened, words, "dev")
+        stats = _gate_statistics(teacher, rows, dev, part.batch_rows)
+        stats["rounding"] = rounding.summary()
         if parallel.is_first_process():
-            heads = Heads(kernels, biases)
-            if part.format == "features":
-                heads = Heads(kernels, biases, np.asarray(head.kernel), np.asarray(head.bias))
-            writer.finish(heads, stats)
+            writer.finish(_heads(part, teacher, labels), stats)
+            train, held_out = stats["train"], stats["dev"]
+            print(
+                f"teacher_outputs: λ_r {train['lambda_r']:.3f}, λ_v {train['lambda_v']:.3f} on "
+                f"train; {held_out['lambda_r']:.3f}, {held_out['lambda_v']:.3f} on dev; fitted η "
+                f"{stats['fitted_eta']:.3f}",
+                flush=True,
+            )
         parallel.barrier("teacher store finished")
-        print(
-            f"teacher outputs: λ_r {stats['train']['lambda_r']:.3f}, λ_v "
-            f"{stats['train']['lambda_v']:.3f} on train; {stats['dev']['lambda_r']:.3f}, "
-            f"{stats['dev']['lambda_v']:.3f} on dev; fitted η {stats['fitted_eta']:.3f}"
-        )
-        return {
-            "lambda_r": stats["dev"]["lambda_r"],
-            "lambda_v": stats["dev"]["lambda_v"],
-            "train_lambda_r": stats["train"]["lambda_r"],
-            "train_lambda_v": stats["train"]["lambda_v"],
-            "fitted_eta": stats["fitted_eta"],
-            **{f"rounding_{name}": value for name, value in stats["rounding"].items()},
-        }
+        return _metrics(stats)
 
     return Stage("teacher_outputs", VERSION, identity, inputs, run)
 
 
-def provenance(inputs: dict[str, Stage], vocabulary: Vocabulary) -> dict[str, str]:
+def provenance(inputs: Mapping[str, Stage], vocabulary: Vocabulary) -> dict[str, str]:
     """What a store says it was made from, and what its reader holds it to."""
     made_from = {name: stage.fingerprint for name, stage in inputs.items()}
     return {**made_from, "vocabulary_sha256": vocabulary.fingerprint}
 
 
-def _recommenders(corpus: Corpus, vocabulary: Vocabulary, directories: list[epath.Path]):
-    """User vectors of all training responses, the head that goes with each, and all heads."""
+@dataclasses.dataclass(frozen=True)
+class _RecLabels:
+    """What the recommendation teachers say about the N training responses.
+
+    Attributes:
+      user_vectors: [N, d] p_u of eq. 3, by the teacher that labels the response.
+      head_index: [N] which teacher that is: 0, or the response's fold.
+      kernels: [K, d, I] and biases [K, I] of the teachers' heads, for the items that have tokens.
+    """
+
+    user_vectors: np.ndarray
+    head_index: np.ndarray
+    kernels: np.ndarray
+    biases: np.ndarray
+
+
+def _recommenders(
+    corpus: Corpus, vocabulary: Vocabulary, directories: Sequence[epath.Path]
+) -> _RecLabels:
     dialogues = corpus.dialogues("train")
     folds = len(directories)
+    conversations = [d.conversation_id for d in dialogues for _ in responses(d)]
+    head_index = np.array([rec_teacher.fold_of(c, folds) for c in conversations], np.int32)
     vectors, kernels, biases = [], [], []
     for directory in directories:
         teacher = rec_teacher.load(directory, corpus)
-        contexts = teacher.spec.contexts(dialogues, corpus)
-        vectors.append(teacher.user_vectors(contexts))
+        vectors.append(teacher.user_vectors(teacher.spec.contexts(dialogues, corpus)))
         kernels.append(np.asarray(teacher.head.kernel)[:, vocabulary.item_candidates])
         biases.append(np.asarray(teacher.head.bias)[vocabulary.item_candidates])
-    fold_of = np.array([rec_teacher.fold_of(key[0], folds) for key in contexts.keys], np.int32)
-    chosen = np.stack(vectors)[fold_of, np.arange(len(fold_of))]  # [N, d]
-    return chosen, fold_of, np.stack(kernels), np.stack(biases)
+    chosen = np.stack(vectors)[head_index, np.arange(len(head_index))]  # [N, d]
+    return _RecLabels(chosen, head_index, np.stack(kernels), np.stack(biases))
+
+
+def _spec(part, teacher: LanguageModel, labels: _RecLabels) -> StoreSpec:
+    width = teacher.num_targets if part.format == "dense" else teacher.head().kernel.shape[0]
+    return StoreSpec(part.format, part.dtype, width=width, user_dim=labels.user_vectors.shape[1])
+
+
+def _heads(part, teacher: LanguageModel, labels: _RecLabels) -> Heads:
+    if part.format == "dense":
+        return Heads(labels.kernels, labels.biases)
+    head = teacher.head()
+    return Heads(labels.kernels, labels.biases, np.asarray(head.kernel), np.asarray(head.bias))
+
+
+def _gate_statistics(teacher: LanguageModel, rows: Rows, dev: Rows, batch_rows: int) -> dict:
+    """λ on item and word steps of train and dev, and the η that dev would choose."""
+    stats = {}
+    for split, scored_rows in (("train", rows), ("dev", dev)):
+        scores = teacher.score(scored_rows, "teacher", batch_rows)
+        stats[split] = gate_statistics(scores.item_mass, scores.is_item)
+    stats["fitted_eta"] = fit_eta(scores.item_mass, scores.is_item)
+    return stats
+
+
+def _metrics(stats: dict) -> dict:
+    return {
+        "lambda_r": stats["dev"]["lambda_r"],
+        "lambda_v": stats["dev"]["lambda_v"],
+        "train_lambda_r": stats["train"]["lambda_r"],
+        "train_lambda_v": stats["train"]["lambda_v"],
+        "fitted_eta": stats["fitted_eta"],
+        **{f"rounding_{name}": value for name, value in stats["rounding"].items()},
+    }
 
 
 @functools.partial(jax.jit, static_argnames=("model", "num_words", "num_targets", "dtype", "dense"))
 def _outputs_of_batch(params, batch, *, model, num_words, num_targets, dtype, dense):
-    """Rounded outputs of a batch with λ and normaliser from them, and λ and NLL without rounding."""
+    """Rounded outputs of a batch and their statistics; and those of the outputs unrounded."""
     features = response_features(model, params, batch)  # [N, F]
     head: Head = model.head(params, num_targets)
     if dense:
@@ -176,16 +205,18 @@ class _Rounding:
 def _shard_outputs(
     teacher: LanguageModel,
     rows: Rows,
-    row_range: range,
-    spec: StoreSpec,
+    writer: TeacherStoreWriter,
+    shard: int,
     batch_rows: int,
     rounding: _Rounding,
 ) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """{response id: (outputs [T, W], item mass [T], log-normaliser [T])} of a range of rows."""
+    """{response id: (outputs [T, W], item mass [T], log-normaliser [T])} of a shard."""
     found = {}
-    vocabulary = teacher.vocabulary
-    batches = language_model.sequential(rows, vocabulary, "teacher", batch_rows, row_range)
-    for responses, batch in batches:
+    vocabulary, spec = teacher.vocabulary, writer.spec
+    batches = language_model.sequential(
+        rows, vocabulary, "teacher", batch_rows, writer.shard_rows(shard)
+    )
+    for response_ids, batch in batches:
         outputs, rounded, exact = jax.device_get(
             _outputs_of_batch(
                 teacher.params,
@@ -202,8 +233,8 @@ def _shard_outputs(
             {name: value[:count] for name, value in rounded.items()},
             {name: value[:count] for name, value in exact.items()},
         )
-        ends = np.cumsum(rows.response_length[responses])
-        for response, end in zip(responses.tolist(), ends.tolist(), strict=True):
+        ends = np.cumsum(rows.response_length[response_ids])
+        for response, end in zip(response_ids.tolist(), ends.tolist(), strict=True):
             span = slice(end - int(rows.response_length[response]), end)
             found[response] = (
                 outputs[span],
@@ -214,7 +245,7 @@ def _shard_outputs(
 
 
 def _records(
-    rows: Rows, outputs: dict, vectors: np.ndarray, head_index: np.ndarray, writer, shard: int
+    rows: Rows, outputs: dict, labels: _RecLabels, writer: TeacherStoreWriter, shard: int
 ) -> Iterator[TeacherRecord]:
     """The records of a shard in its order of responses."""
     for response in writer.shard_responses(shard):
@@ -227,8 +258,6 @@ def _records(
             outputs=stored,
             item_mass=mass,
             log_normalizer=normalizer,
-            user_vector=vectors[response],
-            rec_head_index=int(head_index[response]),
+            user_vector=labels.user_vectors[response],
+            rec_head_index=int(labels.head_index[response]),
         )
-
-

@@ -191,7 +191,7 @@ def _user_vectors(module, params, nodes, contexts):
 # --- scoring -------------------------------------------------------------------------------------
 
 
-def score(teacher: RecTeacher, corpus: Corpus, split: str) -> dict[str, float]:
+def score(teacher: RecTeacher, corpus: Corpus, split: str) -> dict[str, int | float]:
     """Recall@1/10/50, MRR, NDCG@10 and cross-entropy over the movies that responses mention.
 
     Over all mentions of a split; with prefix `linked_` over those whose movie is a DBpedia entity
@@ -207,7 +207,7 @@ def score(teacher: RecTeacher, corpus: Corpus, split: str) -> dict[str, float]:
         "linked_": corpus.items.is_linked[targets.item],
         "novel_": targets.is_novel,
     }
-    metrics: dict[str, float] = {}
+    metrics: dict[str, int | float] = {}
     for prefix, chosen in parts.items():
         metrics[f"{prefix}num_targets"] = int(chosen.sum())
         if not chosen.any():
@@ -247,7 +247,7 @@ def save(
     params: PyTree,
     spec: RecSpec,
     index: RecIndex,
-    metrics: Mapping[str, float],
+    metrics: Mapping[str, int | float],
 ) -> None:
     """Writes what `load` reads; every process calls it, the first one writes the small files."""
     directory = epath.Path(directory)

@@ -15,7 +15,7 @@ import optax
 from etils import epath
 
 from conkd_jax import checkpoint, loop, parallel
-from conkd_jax.data.batches import FILL, Loader, Plan, quantile_buckets
+from conkd_jax.data.batches import FILL, Batch, Loader, Plan, quantile_buckets
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.rows import Rows, contexts
 from conkd_jax.data.vocabulary import Vocabulary
@@ -24,7 +24,8 @@ from conkd_jax.stages.artifacts import Context, Stage
 from conkd_jax.stages.vocabulary import row_limits, rows_of
 
 VERSION = 1
-_SHAPE_FILE = "model.json"
+SHAPE_FILE = "model.json"
+SCORING_BATCH = 256  # contexts at a time
 
 
 def stage(config, corpus: Stage, vocabulary: Stage) -> Stage:
@@ -51,84 +52,103 @@ def stage(config, corpus: Stage, vocabulary: Stage) -> Stage:
             "dropout": part.dropout,
         }
         model = TurnClassifier(**shape)
-        result = _train(model, config, train, dev, words, directory)
+        result = _train(model, config, train, dev, directory)
         checkpoint.save(directory / "params", result.params)
         if parallel.is_first_process():
-            (directory / _SHAPE_FILE).write_text(json.dumps(shape, indent=2))
+            (directory / SHAPE_FILE).write_text(json.dumps(shape, indent=2))
         return result.metrics
 
     inputs = {"corpus": corpus, "vocabulary": vocabulary}
     return Stage("turn_classifier", VERSION, identity, inputs, run)
 
 
-def predict(
-    directory: epath.Path, histories: Sequence[np.ndarray], batch_size: int = 256
-) -> np.ndarray:
+def predict(directory: epath.Path, histories: Sequence[np.ndarray]) -> np.ndarray:
     """Whether each response will recommend ([N] bool), from the history before it.
 
     Args:
       directory: the artifact.
       histories: token ids in the teacher's form, as `data.rows.contexts` gives them.
-      batch_size: contexts at a time.
     """
-    model = TurnClassifier(**json.loads((directory / _SHAPE_FILE).read_text()))
+    model = TurnClassifier(**json.loads((directory / SHAPE_FILE).read_text()))
     params = checkpoint.load(directory / "params")
-    return _log_probs(model, params, histories, batch_size).argmax(axis=-1) == REC
+    return _log_probs(model, params, histories, SCORING_BATCH).argmax(axis=-1) == REC
 
 
-def _train(model, config, train: Rows, dev: Rows, words: Vocabulary, directory) -> loop.Result:
-    part = config.turn_classifier
-    histories = contexts(train, part.max_context_tokens, form="teacher")
-    labels = np.where(train.response_is_rec, REC, GEN).astype(np.int32)
-    dev_histories = contexts(dev, part.max_context_tokens, form="teacher")
-    dev_labels = np.where(dev.response_is_rec, REC, GEN).astype(np.int32)
-    lengths = np.array([max(1, len(history)) for history in histories])
-    plan = Plan(
-        lengths, part.batch_size, quantile_buckets(lengths, part.num_buckets), config.teacher_seed
-    )
+class ClassifierBatches:
+    """Assembles contexts into one device's arrays (the loader's `assemble`).
 
-    def assemble(row_ids, bucket_length, step_rows):
-        ids, mask = _padded([histories[r] if r != FILL else [] for r in row_ids], bucket_length)
-        real = row_ids != FILL
+    Arrays: `ids` and `mask` [b, S], `labels` [b], `weights` [b] = 1 / contexts of the global batch.
+    """
+
+    def __init__(self, histories: Sequence[np.ndarray], labels: np.ndarray):
+        self.histories = histories
+        self.labels = labels
+
+    def __call__(self, row_ids: np.ndarray, bucket_length: int, step_rows: np.ndarray) -> Batch:
+        rows = [self.histories[row] if row != FILL else () for row in row_ids]
+        ids, mask = _padded(rows, bucket_length)
+        is_real = row_ids != FILL
         return {
             "ids": ids,
             "mask": mask,
-            "labels": np.where(real, labels[row_ids], GEN).astype(np.int32),
-            "weights": (real / max(1, (step_rows != FILL).sum())).astype(np.float32),
+            "labels": np.where(is_real, self.labels[row_ids], GEN).astype(np.int32),
+            "weights": (is_real / (step_rows != FILL).sum()).astype(np.float32),
         }
+
+
+def make_loss(model: TurnClassifier) -> parallel.Loss:
+    """Cross-entropy of one device's micro-batch (eq. 12, read with its missing one-hot label)."""
 
     def loss(params, batch, rng, constants):
-        logits = model.apply(
-            {"params": params}, batch["ids"], batch["mask"], False, rngs={"dropout": rng}
+        logits = jnp.asarray(
+            model.apply(
+                {"params": params}, batch["ids"], batch["mask"], False, rngs={"dropout": rng}
+            )
         )
         losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
-        real = batch["weights"] > 0
-        right = (logits.argmax(-1) == batch["labels"]) & real
-        tokens = jnp.where(real[:, None], batch["mask"], False).sum()
-        metrics = {"accuracy": (right.sum(), real.sum()), "tokens": (tokens, tokens)}
+        is_real = batch["weights"] > 0
+        is_right = (logits.argmax(-1) == batch["labels"]) & is_real
+        tokens = batch["mask"].sum()
+        metrics = {"accuracy": (is_right.sum(), is_real.sum()), "tokens": (tokens, tokens)}
         return (losses * batch["weights"]).sum(), metrics
 
+    return loss
+
+
+def score(model: TurnClassifier, params, histories: Sequence, labels: np.ndarray) -> dict:
+    """Cross-entropy, accuracy, and the accuracy of always answering the commoner label."""
+    log_probs = _log_probs(model, params, histories, SCORING_BATCH)
+    rate = float((labels == REC).mean())
+    return {
+        "loss": float(-log_probs[np.arange(len(labels)), labels].mean()),
+        "accuracy": float((log_probs.argmax(-1) == labels).mean()),
+        "base_rate": max(rate, 1 - rate),
+    }
+
+
+def _train(model, config, train: Rows, dev: Rows, directory: epath.Path) -> loop.Result:
+    part = config.turn_classifier
+    histories, labels = _examples(train, part.max_context_tokens)
+    dev_histories, dev_labels = _examples(dev, part.max_context_tokens)
+    lengths = np.array([max(1, len(history)) for history in histories])
+    buckets = quantile_buckets(lengths, part.num_buckets)
+    plan = Plan(lengths, part.batch_size, buckets, config.teacher_seed)
+
     def evaluate(params) -> dict[str, float]:
-        log_probs = _log_probs(model, params, dev_histories, 256)
-        gold = log_probs[np.arange(len(dev_labels)), dev_labels]
-        rate = float((dev_labels == REC).mean())
-        return {
-            "dev_loss": float(-gold.mean()),
-            "dev_accuracy": float((log_probs.argmax(-1) == dev_labels).mean()),
-            "dev_base_rate": max(rate, 1 - rate),
-        }
+        scored = score(model, params, dev_histories, dev_labels)
+        return {f"dev_{name}": value for name, value in scored.items()}
 
     def init(rng):
-        ids = jnp.zeros((1, 4), jnp.int32)
-        return model.init(rng, ids, jnp.ones((1, 4), bool))["params"]
+        ids, mask = jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool)
+        return model.init(rng, ids, mask)["params"]
 
     task = loop.Task(
         name="turn_classifier",
         init=init,
-        loss=loss,
+        loss=make_loss(model),
         loader=Loader(
             plan,
-            assemble,
+            ClassifierBatches(histories, labels),
             parallel.num_devices(config.parallel.num_devices),
             part.optimizer.accumulate_steps,
             jax.process_index(),
@@ -150,6 +170,12 @@ def _train(model, config, train: Rows, dev: Rows, words: Vocabulary, directory) 
         checkpoint_every=config.checkpoint_every,
         rng_impl=config.rng_impl,
     )
+
+
+def _examples(rows: Rows, max_tokens: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """The history before every response, and whether the response holds an item."""
+    labels = np.where(rows.response_is_rec, REC, GEN).astype(np.int32)
+    return contexts(rows, max_tokens, form="teacher"), labels
 
 
 def _log_probs(model, params, histories: Sequence, batch_size: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Stage `vocabulary`: the BPE of a backbone, or one trained on the corpus, and one token per movie."""
+"""Stage `vocabulary`: a backbone's BPE, or one trained on the corpus, and one token per movie."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def rows_of(config, corpus: Corpus, vocabulary: Vocabulary, split: str) -> Rows:
 
 
 def row_limits(config) -> dict:
-    """The fields of the vocabulary part that change rows and not tokens: identity of what reads them."""
+    """The fields of the vocabulary part that change rows and not tokens."""
     part = config.vocabulary
     return {
         "max_row_tokens": part.max_row_tokens,

@@ -200,6 +200,15 @@ def test_config_of_another_model_is_refused(folder, change, message):
         load_pretrained(folder)
 
 
+def test_weights_without_an_embedding_are_refused(peer, tmp_path):
+    state = dict(peer.transformer.state_dict())
+    del state["wte.weight"]
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    safetensors.torch.save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="wte.embedding: expected .* got missing"):
+        load_pretrained(tmp_path)
+
+
 def test_config_that_is_no_json_is_refused(folder):
     (folder / "config.json").write_text("{")
     with pytest.raises(ValueError, match="config.json is no JSON"):

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from conkd_jax import checkpoint
 from conkd_jax.data.batches import Loader, Plan
 from conkd_jax.data.corpus import (
     ConceptGraph,
@@ -27,6 +26,7 @@ from conkd_jax.stages.trained_recommender import (
     build_graphs,
     build_index,
     build_module,
+    build_teacher,
     indexed,
     target_scores,
 )
@@ -207,13 +207,18 @@ def test_what_the_teacher_never_met_is_passed_over(trained, corpus):
     np.testing.assert_array_equal(*vectors)
 
 
-def test_scoring_over_entities_ranks_items_only(corpus, tmp_path):
-    part = config_part(score_over="entities", epochs=2)
-    metrics = run(part, corpus, tmp_path)
-    params = checkpoint.load(tmp_path / "params")
+def test_scoring_over_entities_ranks_items_only(corpus):
+    """The public code's softmax over all entities; the head that is kept is over the candidates."""
+    part = config_part(score_over="entities")
+    _, params, graphs, index = parts_of(part, corpus)
     assert params["head"]["bias"].shape == (NUM_ENTITIES,)
-    assert rec_teacher.load(tmp_path, corpus).head.bias.shape == (NUM_MOVIES,)
-    assert np.isfinite(metrics["dev_cross_entropy"])
+    bias = np.random.default_rng(0).normal(size=NUM_ENTITIES).astype(np.float32)
+    params["head"]["bias"] = bias
+    teacher = build_teacher(params, rec_teacher.RecSpec.of(part), index, graphs)
+    assert teacher.head.kernel.shape == (8, NUM_MOVIES)
+    np.testing.assert_array_equal(teacher.head.bias, bias[index.entity_rows(MOVIE_ENTITIES)])
+    members = np.arange(NUM_ENTITIES)
+    np.testing.assert_array_equal(graphs.node_scores, members)  # MIM names genres too
 
 
 def test_loss_is_cross_entropy_with_a_little_mim_and_mim_alone_at_first(corpus):
@@ -315,12 +320,18 @@ def test_bad_input_is_named(corpus, trained, tmp_path):
         rec_teacher.training_dialogues(config_part(), corpus, 3, 3)
     with pytest.raises(FileNotFoundError, match="Run its stage again"):
         rec_teacher.load(tmp_path / "nothing", corpus)
-    graph = ConceptGraph(2, np.zeros((0, 2), np.int32), ["a", "b"], np.zeros(2, bool))
-    other = SimpleNamespace(
-        graph=corpus.graph, concept_graph=graph, items=corpus.items, directory="elsewhere"
+    write_corpus(
+        tmp_path / "other",
+        splits={"train": corpus.dialogues("train")},
+        items=corpus.items,
+        graph=corpus.graph,
+        concept_graph=ConceptGraph(
+            2, np.zeros((0, 2), np.int32), ["funny", "scary"], np.zeros(2, bool)
+        ),
+        report={},
     )
     with pytest.raises(ValueError, match="27 entities and 5 concepts, .* has 27 and 2"):
-        rec_teacher.load(trained[0], other)
+        rec_teacher.load(trained[0], Corpus.open(tmp_path / "other"))
 
 
 def test_ties_rank_behind():

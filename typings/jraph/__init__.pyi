@@ -1,5 +1,5 @@
 # What this project uses of jraph, for the type checker only. The library annotates its arrays as
-# jax.numpy.ndarray or trees of them, and so refuses NumPy arrays and every use of a feature as an array.
+# jax.numpy.ndarray or trees of them, and so refuses NumPy arrays and a feature used as an array.
 from typing import Any, NamedTuple
 
 from jax import Array

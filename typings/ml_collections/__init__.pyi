@@ -1,5 +1,5 @@
-# What this project uses of ml_collections, for the type checker only. The library's own annotations give
-# a field the union of every type that any field could have; here a field is Any, and
+# What this project uses of ml_collections, for the type checker only. The library's own annotations
+# give a field the union of every type that any field could have; here a field is Any, and
 # `conkd_jax.config.validate` checks what it holds.
 from collections.abc import ItemsView, Iterator, KeysView, Mapping
 from typing import Any
