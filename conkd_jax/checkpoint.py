@@ -12,6 +12,8 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jaxtyping import PyTree
 
+CHECKPOINTS = "checkpoints"  # a run's folder of them; nobody reads it once the result is saved
+
 
 class Restored(NamedTuple):
     """One checkpoint: the state's tree, the best parameters (None: none yet), and plain JSON."""

@@ -164,7 +164,7 @@ def base() -> ConfigDict:
     c.rng_impl = (
         "unsafe_rbg"  # generator of the dropout keys; threefry2x32 is the slow, portable one
     )
-    return c
+    return c.lock()
 
 
 def _mini(c: ConfigDict) -> None:
@@ -255,7 +255,7 @@ def validate(config: ConfigDict) -> ConfigDict:
         got = _get(config, field)
         return _Rule(got in choices, field, got, "one of " + ", ".join(choices))
 
-    def within(field: str, low: float, high: float) -> _Rule:
+    def within(field: str, low: int | float, high: int | float) -> _Rule:
         got = _get(config, field)
         return _Rule(low <= got <= high, field, got, f"a number from {low} to {high}")
 
@@ -284,6 +284,11 @@ def validate(config: ConfigDict) -> ConfigDict:
         at_least("decode.batch_size", 1),
         at_least("distill.chunk_size", 1),
         at_least("teacher_outputs.num_shards", 1),
+        at_least("teacher_outputs.batch_rows", 1),
+        at_least("checkpoint_every", 0),
+        one_of("rng_impl", ("unsafe_rbg", "rbg", "threefry2x32")),
+        within("corpus.movieworld_num_movies", 20, 5000),
+        at_least("corpus.movieworld_num_dialogues", 20),
         at_least("evaluation.max_responses", 0),
         within("distill.eta", 0, 1),
         within("distill.gamma", 0, 1),
@@ -292,6 +297,7 @@ def validate(config: ConfigDict) -> ConfigDict:
         within("rec_teacher.context_dropout", 0, 0.99),
         within("rec_teacher.ema_decay", 0, 0.99999),
         within("dialogue_teacher.dropout", 0, 0.99),
+        within("turn_classifier.dropout", 0, 0.99),
     ]
     folds = config.rec_teacher.cross_fit_folds
     rules.append(
@@ -317,9 +323,27 @@ def validate(config: ConfigDict) -> ConfigDict:
             f"more than twice vocabulary.max_response_tokens ({response})",
         )
     )
+    rules.append(
+        _Rule(
+            config.decode.max_tokens + 1 < row,
+            "decode.max_tokens",
+            config.decode.max_tokens,
+            f"at most vocabulary.max_row_tokens - 2 ({row - 2}), to leave room for the history",
+        )
+    )
+    rules.append(
+        _Rule(
+            config.rec_teacher.mim_epochs < config.rec_teacher.epochs,
+            "rec_teacher.mim_epochs",
+            config.rec_teacher.mim_epochs,
+            f"less than rec_teacher.epochs ({config.rec_teacher.epochs}), which include them",
+        )
+    )
     for name in ("rec_teacher", "dialogue_teacher", "turn_classifier", "student"):
         part = config[name]
         batch = "batch_rows" if "batch_rows" in part else "batch_size"
+        if "num_buckets" in part:
+            rules.append(at_least(f"{name}.num_buckets", 1))
         rules += [
             at_least(f"{name}.epochs", 1),
             at_least(f"{name}.{batch}", 1),
@@ -330,19 +354,27 @@ def validate(config: ConfigDict) -> ConfigDict:
         if "weighting" in part:
             rules.append(one_of(f"{name}.weighting", ("sample", "token")))
     teacher = config.dialogue_teacher
+    own_sizes = ["turn_classifier"]
     if teacher.weights == "random":
-        rules += [
-            _Rule(
-                teacher.embed_dim % teacher.num_heads == 0,
-                "dialogue_teacher.embed_dim",
-                teacher.embed_dim,
-                f"a multiple of dialogue_teacher.num_heads ({teacher.num_heads})",
-            ),
+        own_sizes.append("dialogue_teacher")
+        rules.append(
             _Rule(
                 teacher.num_positions >= row,
                 "dialogue_teacher.num_positions",
                 teacher.num_positions,
                 f"at least vocabulary.max_row_tokens ({row})",
+            )
+        )
+    for name in own_sizes:
+        embed_dim, num_heads = config[name].embed_dim, config[name].num_heads
+        rules += [
+            at_least(f"{name}.num_layers", 1),
+            at_least(f"{name}.num_heads", 1),
+            _Rule(
+                embed_dim >= 1 and embed_dim % max(num_heads, 1) == 0,
+                f"{name}.embed_dim",
+                embed_dim,
+                f"a multiple of {name}.num_heads ({num_heads})",
             ),
         ]
     rules.append(
@@ -378,6 +410,15 @@ def validate_devices(config: ConfigDict, num_devices: int) -> None:
                 f"--config.{name}.{field}={-(-part[field] // unit) * unit} or fewer devices "
                 "(--config.parallel.num_devices)"
             )
+
+
+def field_names(config: ConfigDict) -> set[str]:
+    """Dotted names of all fields."""
+    names = set()
+    for key, value in config.items():
+        inside = field_names(value) if isinstance(value, ConfigDict) else {""}
+        names |= {f"{key}.{name}".rstrip(".") for name in inside}
+    return names
 
 
 def _get(config: Any, field: str) -> Any:

@@ -10,27 +10,23 @@ import json
 import sys
 
 import rich.console
-from absl import app, flags, logging
+from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
+from conkd_jax import command_line, parallel
 from conkd_jax import config as conkd
-from conkd_jax import parallel
 from conkd_jax.eval.paper import paper_row
 from conkd_jax.eval.report import summary_table
 from conkd_jax.stages import artifacts, pipeline, run_folder
 
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "A folder that conkd_jax.train left.", required=True
-)
 _SPLIT = flags.DEFINE_enum("split", "valid", ["dev", "valid", "test"], "What to score.")
+flags.declare_key_flag("workdir")
 
 
 def main(argv: list[str]) -> None:
     """Reads the run's config, makes the evaluation of the split, writes it beside the run."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown argument {argv[1]!r}; options begin with --")
-    workdir = epath.Path(_WORKDIR.value)
+    workdir = epath.Path(command_line.WORKDIR.value)
     config, name = read_config(workdir)
     stages = pipeline.build(config, split=_SPLIT.value)
     untrained = pipeline.untrained(stages, config.artifacts_dir)
@@ -58,29 +54,28 @@ def read_config(workdir: epath.Path) -> tuple[ConfigDict, str]:
     path = workdir / "config.json"
     if not path.exists():
         raise conkd.ConfigError(
-            f"--workdir={workdir}: expected a folder that conkd_jax.train left, with "
-            "config.json in it; found none."
+            f"--workdir={workdir}: expected a folder that conkd_jax.train left, with config.json "
+            "in it; found none. For example --workdir=runs/dialogpt_hard-demo-seed0"
         )
     try:
         record = json.loads(path.read_text())
         settings, name = record["settings"], record["name"]
         config = conkd.base()
-        with config.unlocked():
-            config.update(settings)
-        if config.keys() != conkd.base().keys():
-            raise KeyError(f"fields {sorted(set(config.keys()) ^ set(conkd.base().keys()))}")
-    except (ValueError, KeyError, TypeError) as error:
+        config.update(settings)  # locked: a field that is not known any more is an error
+        missing = conkd.field_names(config) - conkd.field_names(ConfigDict(settings))
+        if missing:
+            raise KeyError(f"it lacks {', '.join(sorted(missing))}")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise conkd.ConfigError(
-            f"{path} is not the config of a run of this version: {error}"
+            f"{path} is not the config of a run of this version: {error}. Train it again, or use "
+            "the version that trained it."
         ) from error
     return conkd.validate(config), name
 
 
 def run() -> None:
     """The command line."""
-    logging.set_verbosity(logging.WARNING)  # libraries' own news; ours is printed
-    parallel.initialize_distributed()
-    app.run(main)
+    command_line.run(main)
 
 
 if __name__ == "__main__":

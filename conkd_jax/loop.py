@@ -19,7 +19,7 @@ from etils import epath
 from jaxtyping import PyTree
 
 from conkd_jax import optimizers, parallel
-from conkd_jax.checkpoint import Checkpoints
+from conkd_jax.checkpoint import CHECKPOINTS, Checkpoints
 from conkd_jax.progress import Progress
 from conkd_jax.watch import LateMetrics, Line, StopSignals, Track
 
@@ -226,7 +226,7 @@ def train(
     root_key = jax.random.key_data(jax.random.key(seed, impl=rng_impl))
     fixed = parallel.replicate({"key": root_key, "constants": task.constants}, devices)
     leading = (len(parallel.local_devices(devices)), optimizer_config.accumulate_steps)
-    with Checkpoints(directory / "checkpoints") as checkpoints, StopSignals() as stop:
+    with Checkpoints(directory / CHECKPOINTS) as checkpoints, StopSignals() as stop:
         run = Run.begin(task, optimizer, seed, checkpoints, devices)
         with Progress(task.name, task.num_steps, run.done, log_dir) as progress:
             late = LateMetrics(task.name, task.loader.row_ids, run.track, progress.step)

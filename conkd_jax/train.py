@@ -12,11 +12,12 @@ import sys
 
 import rich.console
 import rich.table
-from absl import app, flags, logging
-from ml_collections import config_flags
+from absl import flags
+from etils import epath
+from ml_collections import ConfigDict, config_flags
 
+from conkd_jax import command_line, parallel
 from conkd_jax import config as conkd
-from conkd_jax import parallel
 from conkd_jax.eval.paper import paper_row
 from conkd_jax.eval.report import summary_table
 from conkd_jax.stages import artifacts, pipeline, run_folder
@@ -27,17 +28,15 @@ _CONFIG = config_flags.DEFINE_config_file(
     "Any field is an option too, for example --config.distill.eta=.3",
     lock_config=True,
 )
-_WORKDIR = flags.DEFINE_string("workdir", "", "Where the run's files go; default runs/<its name>.")
+flags.mark_flag_as_required("config")
+flags.declare_key_flag("workdir")
 _PLAN = flags.DEFINE_bool("plan", False, "Print what would run, and why, and stop.")
 
 
 def main(argv: list[str]) -> None:
     """Config, stages, results: the whole program."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown argument {argv[1]!r}; options begin with --")
     console = rich.console.Console(quiet=not parallel.is_first_process())
-    config = conkd.validate(_CONFIG.value)
-    conkd.validate_devices(config, parallel.num_devices(config.parallel.num_devices))
+    config, name = read_config()
 
     # --- what is to be made ------------------------------------------------------------------
     stages = pipeline.build(config)
@@ -47,15 +46,36 @@ def main(argv: list[str]) -> None:
         return
 
     # --- make what is missing ----------------------------------------------------------------
+    pipeline.check_pretrained(config, stages)
     artifacts.ensure(wanted, config.artifacts_dir)
 
     # --- leave it to be read -----------------------------------------------------------------
-    name = run_folder.config_name(config_flags.get_config_filename(flags.FLAGS["config"]))
-    folder = run_folder.default(config, name, _WORKDIR.value)
+    folder = run_folder.default(config, name, command_line.WORKDIR.value)
     if parallel.is_first_process():
         document = run_folder.write(folder, config, name, stages, command=" ".join(sys.argv))
         console.print(summary_table(document, paper_row(name)))
         console.print(f"Everything of this run: {folder}", soft_wrap=True)
+
+
+def read_config() -> tuple[ConfigDict, str]:
+    """The config that the command line names, checked, and its name.
+
+    Raises:
+      ConfigError: there is no such file, or its settings can't work here.
+    """
+    filename = config_flags.get_config_filename(flags.FLAGS["config"])
+    if not epath.Path(filename.split(":")[0]).is_file():
+        raise conkd.ConfigError(
+            f"--config={filename}: expected a config file and, after a colon, a preset; found no "
+            "such file. For example --config=configs/dialogpt_hard.py:demo"
+        )
+    config = conkd.validate(_CONFIG.value)
+    try:
+        num_devices = parallel.num_devices(config.parallel.num_devices)
+    except ValueError as error:
+        raise conkd.ConfigError(f"config.{error}") from error
+    conkd.validate_devices(config, num_devices)
+    return config, run_folder.config_name(filename)
 
 
 def plan_table(rows: list[artifacts.PlanRow]) -> rich.table.Table:
@@ -69,10 +89,8 @@ def plan_table(rows: list[artifacts.PlanRow]) -> rich.table.Table:
 
 
 def run() -> None:
-    """The command line; a user's mistake ends in one message, not in a traceback."""
-    logging.set_verbosity(logging.WARNING)  # libraries' own news; ours is printed
-    parallel.initialize_distributed()
-    app.run(main)
+    """The command line."""
+    command_line.run(main)
 
 
 if __name__ == "__main__":

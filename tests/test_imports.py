@@ -16,7 +16,8 @@ ROOMS = (
     ("config", "data", "eval"),
     ("optimizers", "progress", "watch", "loop", "parallel", "checkpoint"),
     ("stages",),
-    ("train", "evaluate"),
+    ("command_line",),
+    ("train", "evaluate", "tables"),
 )
 RANK = {room: rank for rank, line in enumerate(ROOMS) for room in line}
 

@@ -59,13 +59,23 @@ def read(name: str) -> Published:
       FileNotFoundError: nothing there, or no way to the hub.
       ValueError: what is there is unreadable, sharded, or no such GPT-2.
     """
+    config, path = find(name)
+    return Published(str(path), config, _parse(path, FORMATS[path.name]))
+
+
+def find(name: str) -> tuple[dict[str, Any], epath.Path]:
+    """The config and the weights' file that `read` would read; a hub name's files are fetched.
+
+    Raises:
+      FileNotFoundError, ValueError: as `read`, but for what is inside the weights' file.
+    """
     folder = epath.Path(name).expanduser()
     if folder.exists() or name.startswith(("/", ".", "~")) or "://" in name:
-        return _read(name, lambda file: folder / file)
+        return _find(name, lambda file: folder / file)
     cached = functools.partial(_hub_file, name, local_files_only=True)
     if cached("config.json").exists():
-        return _read(name, cached)
-    return _read(name, functools.partial(_hub_file, name, local_files_only=False))
+        return _find(name, cached)
+    return _find(name, functools.partial(_hub_file, name, local_files_only=False))
 
 
 def check_shapes(published: Published, expected: Mapping[tuple[str, ...], Any]) -> None:
@@ -130,20 +140,20 @@ def _hub_file(name: str, file: str, *, local_files_only: bool) -> epath.Path:
     ) from reason
 
 
-def _read(name: str, find: Callable[[str], epath.Path]) -> Published:
-    config_file = find("config.json")
+def _find(name: str, file_of: Callable[[str], epath.Path]) -> tuple[dict[str, Any], epath.Path]:
+    config_file = file_of("config.json")
     if not config_file.exists():
         raise FileNotFoundError(
             f"looked for GPT-2 weights in {name!r} and found no {config_file}. Give a hub name, or "
             f"a folder that holds config.json and the weights; {WITHOUT_WEIGHTS}"
         )
     config = _read_config(config_file)
-    for file, parse in FORMATS.items():
-        path = find(file)
+    for file in FORMATS:
+        path = file_of(file)
         if path.exists():
-            return Published(str(path), config, _parse(path, parse))
+            return config, path
     for file in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
-        if find(file).exists():
+        if file_of(file).exists():
             raise ValueError(
                 f"the weights in {name!r} are sharded ({file}), which is not read here. Save them "
                 "again as one file: model.save_pretrained(folder, max_shard_size='100GB')"

@@ -17,6 +17,7 @@ import jax
 from etils import epath
 
 from conkd_jax import parallel
+from conkd_jax.checkpoint import CHECKPOINTS
 from conkd_jax.stages.manifests import (
     MANIFEST,
     ArtifactError,
@@ -119,6 +120,7 @@ def _ensure_one(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str,
         parallel.barrier(f"{stage.fingerprint} ends")
         if parallel.is_first_process():
             write_manifest(stage, artifacts_dir, metrics, time.monotonic() - began)
+            (directory / CHECKPOINTS).rmtree(missing_ok=True)  # larger than the result
             _log(artifacts_dir, stage, "resumed" if is_resumed else "built", began)
         manifest = _told_by_first(lambda: read_manifest(stage, artifacts_dir))
         if manifest is None:

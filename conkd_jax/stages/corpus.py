@@ -5,9 +5,9 @@ from __future__ import annotations
 from etils import epath
 
 from conkd_jax import parallel
-from conkd_jax.data.corpus import Corpus
+from conkd_jax.data.corpus import Corpus, CorpusError
 from conkd_jax.stages.artifacts import Context, Stage
-from data_prep import movieworld, redial
+from data_prep import movieworld, redial, sources
 
 VERSION = 1
 
@@ -45,6 +45,13 @@ def stage(config, *, use_inferred_order: bool = False, use_test: bool = False) -
     else:
         raw_dir = part.raw_dir or None
         wanted = {"use_inferred_order": use_inferred_order, "use_test": use_test}
+        if use_test and sources.find(raw_dir).test is None:
+            raise sources.MissingDataError(
+                f"The test split is asked for, but there is no test_data.jsonl in "
+                f"{raw_dir or 'CONKD_RAW_DIR'}. Put the official file beside the training file, or "
+                "score another split: --config.evaluation.split=valid (--split=valid when scoring "
+                "a run)."
+            )
         raw = redial.raw_fingerprint(raw_dir, **wanted)
         options = {"graph_rule": part.graph_rule, **wanted}
         identity = {"name": part.name, "raw_files": raw, **options}
@@ -53,7 +60,10 @@ def stage(config, *, use_inferred_order: bool = False, use_test: bool = False) -
             return redial.build(raw_dir, directory, **options)
 
     def run(directory: epath.Path, context: Context) -> dict:
-        report = build(directory) if parallel.is_first_process() else {}
+        try:
+            report = build(directory) if parallel.is_first_process() else {}
+        except ValueError as error:  # what the readers of raw files raise, with file and line
+            raise CorpusError(f"The corpus can't be built: {error}") from error
         parallel.barrier("corpus written")
         report = report or Corpus.open(directory).report
         return {"splits": report["splits"], "graph": report["graph"]}

@@ -29,7 +29,7 @@ from conkd_jax.eval.predictions import (
     write_predictions,
 )
 from conkd_jax.eval.scoring import TokenScores
-from conkd_jax.stages import corpus, language_model, rec_teacher, turn_classifier
+from conkd_jax.stages import corpus, language_model, trained_recommender, turn_classifier
 from conkd_jax.stages.artifacts import Context, Stage
 from conkd_jax.stages.language_model import LanguageModel
 from conkd_jax.stages.vocabulary import row_limits, rows_of
@@ -130,7 +130,7 @@ def _open(config, context: Context, split: str, has_tags: bool) -> _System:
         predicted = turn_classifier.predict(
             context.inputs["turn_classifier"], contexts(rows, limit, form="teacher")
         )
-    recommender = rec_teacher.load(context.inputs["rec_teacher"], opened)
+    recommender = trained_recommender.load(context.inputs["rec_teacher"], opened)
     dialogues = opened.dialogues(split)
     vectors = recommender.user_vectors(recommender.spec.contexts(dialogues, opened))
     return _System(
@@ -146,7 +146,7 @@ def _open(config, context: Context, split: str, has_tags: bool) -> _System:
     )
 
 
-def _top(recommender: rec_teacher.RecTeacher, vectors: np.ndarray) -> np.ndarray:
+def _top(recommender: trained_recommender.RecTeacher, vectors: np.ndarray) -> np.ndarray:
     """The best candidates of every response, [N, min(50, M)], best first; ties by candidate."""
     parts = []
     for start in range(0, len(vectors), 512):

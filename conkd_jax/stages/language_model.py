@@ -16,6 +16,7 @@ import numpy as np
 from etils import epath
 
 from conkd_jax import checkpoint, loop, parallel
+from conkd_jax.config import ConfigError
 from conkd_jax.data.batches import FILL, GPT2Batches, Loader, Plan, quantile_buckets
 from conkd_jax.data.rows import Rows
 from conkd_jax.data.vocabulary import Vocabulary
@@ -62,6 +63,9 @@ def initial(part, vocabulary: Vocabulary, seed: int, rng_impl: str) -> LanguageM
       part: the `dialogue_teacher` part of a config: weights and sizes, of students too.
       vocabulary: gives the number of rows and every title's sub-words.
       seed, rng_impl: of the random parts.
+
+    Raises:
+      ConfigError: the named weights can't be read.
     """
     rng = jax.random.key(seed, impl=rng_impl)
     if part.weights == "random":
@@ -74,7 +78,10 @@ def initial(part, vocabulary: Vocabulary, seed: int, rng_impl: str) -> LanguageM
         )
         model = gpt2.GPT2(spec, vocabulary.num_rows)
         return LanguageModel(model, model.init(rng), vocabulary)
-    spec, params = gpt2.load_pretrained(part.weights)
+    try:
+        spec, params = gpt2.load_pretrained(part.weights)
+    except (FileNotFoundError, ValueError) as error:
+        raise ConfigError(f"config.dialogue_teacher.weights: {error}") from error
     spec = dataclasses.replace(spec, dropout=part.dropout)
     titles = [vocabulary.title_token_ids(item) for item in range(vocabulary.num_items)]
     params = gpt2.extend_embedding(params, vocabulary.num_words, titles, vocabulary.num_rows, rng)

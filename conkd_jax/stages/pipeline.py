@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from etils import epath
-
-from conkd_jax.data.corpus import Corpus
+from conkd_jax.config import ConfigError
+from conkd_jax.data.bpe import VocabularyError, load_bpe
+from conkd_jax.models import gpt2_weights
 from conkd_jax.stages import (
     corpus,
     dialogue_teacher,
@@ -22,9 +22,7 @@ from conkd_jax.stages import (
     turn_classifier,
     vocabulary,
 )
-from conkd_jax.stages.artifacts import Context, Stage
-
-REC_TEACHER_VERSION = 1
+from conkd_jax.stages.artifacts import Stage
 
 
 def build(config, split: str | None = None) -> Mapping[str, Stage]:
@@ -39,7 +37,7 @@ def build(config, split: str | None = None) -> Mapping[str, Stage]:
     """
     stages = {"corpus": corpus.stage(config)}
     stages["vocabulary"] = vocabulary.stage(config, stages["corpus"])
-    stages["rec_teacher"] = _rec_teacher(config, _rec_corpus(config, stages["corpus"]))
+    stages["rec_teacher"] = rec_teacher.stage(config, _rec_corpus(config, stages["corpus"]))
     stages["dialogue_teacher"] = dialogue_teacher.stage(
         config, stages["corpus"], stages["vocabulary"]
     )
@@ -47,34 +45,6 @@ def build(config, split: str | None = None) -> Mapping[str, Stage]:
         stages |= _student(config, stages)
     stages["evaluation"] = evaluation.stage(config, stages, split or config.evaluation.split)
     return stages
-
-
-def _rec_teacher(config, corpus: Stage, fold: int | None = None) -> Stage:
-    """The recommendation teacher; with a fold, one that never sees that part of train."""
-    part = config.rec_teacher
-    identity = {
-        "model": {k: v for k, v in part.to_dict().items() if k != "cross_fit_folds"},
-        "seed": config.teacher_seed,
-        "rng_impl": config.rng_impl,
-    }
-    if fold is not None:
-        identity["fold"] = [fold, part.cross_fit_folds]
-
-    def run(directory: epath.Path, context: Context) -> dict:
-        return rec_teacher.run(
-            part,
-            Corpus.open(context.inputs["corpus"]),
-            directory,
-            seed=config.teacher_seed,
-            fold=fold,
-            num_folds=part.cross_fit_folds,
-            log_dir=directory / "tensorboard",
-            num_devices=config.parallel.num_devices,
-            checkpoint_every=config.checkpoint_every,
-            rng_impl=config.rng_impl,
-        )
-
-    return Stage("rec_teacher", REC_TEACHER_VERSION, identity, {"corpus": corpus}, run)
 
 
 def _rec_corpus(config, plain: Stage) -> Stage:
@@ -90,13 +60,36 @@ def _student(config, stages: Mapping[str, Stage]) -> dict[str, Stage]:
     labellers = [stages["rec_teacher"]]
     if folds:
         rec_corpus = _rec_corpus(config, stages["corpus"])
-        labellers = [_rec_teacher(config, rec_corpus, fold) for fold in range(folds)]
+        labellers = [rec_teacher.stage(config, rec_corpus, fold) for fold in range(folds)]
     store = teacher_outputs.stage(config, *common, stages["dialogue_teacher"], labellers)
     added = {"teacher_outputs": store}
     if config.student.turn_tags:
         added["turn_classifier"] = turn_classifier.stage(config, *common)
     added["student"] = student.stage(config, *common, stages["dialogue_teacher"], store)
     return added
+
+
+def check_pretrained(config, stages: Mapping[str, Stage]) -> None:
+    """Looks for the tokenizer and the weights that stages will read, before the first one runs.
+
+    Raises:
+      ConfigError: naming the field; expected files are not there, or of another model.
+    """
+
+    def will_run(name: str) -> bool:
+        return name in stages and not stages[name].is_whole(config.artifacts_dir)
+
+    tokenizer, weights = config.vocabulary.tokenizer, config.dialogue_teacher.weights
+    try:
+        if tokenizer != "train" and will_run("vocabulary"):
+            load_bpe(tokenizer)
+    except VocabularyError as error:
+        raise ConfigError(f"config.vocabulary.tokenizer: {error}") from error
+    try:
+        if weights != "random" and (will_run("dialogue_teacher") or will_run("student")):
+            gpt2_weights.find(weights)
+    except (FileNotFoundError, ValueError) as error:
+        raise ConfigError(f"config.dialogue_teacher.weights: {error}") from error
 
 
 def untrained(stages: Mapping[str, Stage], artifacts_dir: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Trains the recommendation teacher: samples, loss and schedule for the one loop.
+"""Stage `rec_teacher`: samples, loss and schedule of the recommendation teacher.
 
 Leaves the files that `trained_recommender.load` reads: parameters, the index of the nodes that they
 belong to, and `rec_teacher.json`.
@@ -6,7 +6,6 @@ belong to, and `rec_teacher.json`.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -28,23 +27,55 @@ from conkd_jax.models.recommender import (
     mim_loss,
     recommendation_loss,
 )
+from conkd_jax.stages.artifacts import Context, Stage
 from conkd_jax.stages.trained_recommender import (
     RecSpec,
-    RecTeacher,
     build_graphs,
     build_index,
     build_module,
     build_teacher,
     indexed,
-    load,
     save,
     score,
 )
 
+VERSION = 1
 SCORED_SPLITS = ("dev", "valid")
 CURVES = ("cross_entropy", "recall@1", "recall@10", "recall@50")  # on dev, after every epoch
 
-__all__ = ["RecSpec", "RecTeacher", "fold_of", "load", "run", "score"]
+
+def stage(config, corpus: Stage, fold: int | None = None) -> Stage:
+    """The recommendation teacher of a config.
+
+    Args:
+      config: a whole config.
+      corpus: with the split `inferred` where the config reads it.
+      fold: for cross-fitting: a teacher that never sees this part of train.
+    """
+    part = config.rec_teacher
+    identity = {
+        "model": {key: value for key, value in part.to_dict().items() if key != "cross_fit_folds"},
+        "seed": config.teacher_seed,
+        "rng_impl": config.rng_impl,
+    }
+    if fold is not None:
+        identity["fold"] = [fold, part.cross_fit_folds]
+
+    def run_stage(directory: epath.Path, context: Context) -> dict[str, float]:
+        return run(
+            part,
+            Corpus.open(context.inputs["corpus"]),
+            directory,
+            seed=config.teacher_seed,
+            fold=fold,
+            num_folds=part.cross_fit_folds,
+            log_dir=directory / "tensorboard",
+            num_devices=config.parallel.num_devices,
+            checkpoint_every=config.checkpoint_every,
+            rng_impl=config.rng_impl,
+        )
+
+    return Stage("rec_teacher", VERSION, identity, {"corpus": corpus}, run_stage)
 
 
 class RecBatches:
@@ -66,8 +97,8 @@ class RecBatches:
         responses = self.targets.response[rows]
         weight = 1.0 / np.count_nonzero(step_rows != FILL)
         return {
-            "entities": self.contexts.entities[responses],
-            "concepts": self.contexts.concepts[responses],
+            "entities": np.asarray(self.contexts.entities[responses]),
+            "concepts": np.asarray(self.contexts.concepts[responses]),
             "targets": self.targets.item[rows],
             "weights": np.where(row_ids != FILL, weight, 0.0).astype(np.float32),
         }
@@ -82,10 +113,9 @@ class MimFirst:
 
     def iterate(self, start_step: int) -> Iterator[Batch]:
         """Batches from a step on."""
-        with contextlib.closing(self.loader.iterate(start_step)) as batches:
-            for step, batch in enumerate(batches, start_step):
-                is_mim_only = np.float32(step < self.num_mim_steps)
-                yield {**batch, "mim_only": np.full(batch["weights"].shape[:2], is_mim_only)}
+        for step, batch in enumerate(self.loader.iterate(start_step), start_step):
+            is_mim_only = np.float32(step < self.num_mim_steps)
+            yield {**batch, "mim_only": np.full(batch["weights"].shape[:2], is_mim_only)}
 
     def row_ids(self, step: int) -> Int[np.ndarray, " B"]:
         """Samples of a step's global batch, -1 where filled."""
@@ -96,13 +126,14 @@ def make_loss(module: Recommender, mim_weight: float) -> parallel.Loss:
     """The loss of one device's micro-batch: Σ w [CE + mim_weight · MIM], or Σ w MIM at first."""
 
     def loss(params, batch, rng, graphs):
-        logits, mim_scores = module.apply(
+        forward: Any = module.apply(
             {"params": params},
             graphs,
             Contexts(batch["entities"], batch["concepts"]),
             deterministic=False,
             rngs={"dropout": rng},
         )
+        logits, mim_scores = forward
         entities, weights, mim_only = batch["entities"], batch["weights"], batch["mim_only"]
         members = jnp.where(entities >= 0, graphs.node_scores[jnp.maximum(entities, 0)], -1)
         cross_entropy = recommendation_loss(logits, graphs.item_scores[batch["targets"]])
@@ -195,7 +226,7 @@ def run(
 
     teacher = build_teacher(result.params, spec, index, graphs)
     metrics: dict[str, int | float] = {
-        "num_samples": len(task.loader.loader.assemble.targets),
+        "num_samples": len(build_targets(dialogues)),
         "best_step": result.step,
     }
     for split in SCORED_SPLITS:

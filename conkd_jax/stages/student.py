@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from etils import epath
 
+from conkd_jax.config import ConfigError
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.teacher_store import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
@@ -24,8 +25,16 @@ VERSION = 1
 
 
 def stage(config, corpus: Stage, vocabulary: Stage, dialogue_teacher: Stage, store: Stage) -> Stage:
-    """The student of a config. With γ = 0 it is a model trained by NLL alone."""
+    """The student of a config. With γ = 0 it is a model trained by NLL alone.
+
+    Raises:
+      ConfigError: no such gate.
+    """
     part, distill = config.student, config.distill
+    try:
+        make_gate(distill.gate, **gate_parameters(distill, distill.eta))
+    except ValueError as error:  # now, and not when both teachers are trained
+        raise ConfigError(f"config.distill.gate: {error}") from error
     identity = {
         "student": part.to_dict(),
         "distill": distill_identity(distill),

@@ -21,16 +21,24 @@ from conkd_jax import parallel
 from conkd_jax.data.corpus import Corpus, responses
 from conkd_jax.data.rows import Rows
 from conkd_jax.data.teacher_outputs import fit_eta, gate_statistics
-from conkd_jax.data.teacher_store import Heads, StoreSpec, TeacherRecord, TeacherStoreWriter
+from conkd_jax.data.teacher_store import (
+    Heads,
+    StoreSpec,
+    TeacherRecord,
+    TeacherStore,
+    TeacherStoreWriter,
+)
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
 from conkd_jax.eval.scoring import head_statistics, logit_statistics, response_features
-from conkd_jax.stages import language_model, rec_teacher
+from conkd_jax.stages import language_model, trained_recommender
 from conkd_jax.stages.artifacts import Context, Stage
 from conkd_jax.stages.language_model import LanguageModel
+from conkd_jax.stages.rec_teacher import fold_of
 from conkd_jax.stages.vocabulary import row_limits, rows_of
 
 VERSION = 1
+READ_AT_ONCE = 512  # records
 
 
 def stage(
@@ -72,19 +80,19 @@ def stage(
             outputs = _shard_outputs(teacher, rows, writer, shard, part.batch_rows, rounding)
             writer.write_shard(shard, _records(rows, outputs, labels, writer, shard))
         parallel.barrier("teacher outputs written")
-        dev = rows_of(config, opened, words, "dev")
-        stats = _gate_statistics(teacher, rows, dev, part.batch_rows)
-        stats["rounding"] = rounding.summary()
+        dev_rows = rows_of(config, opened, words, "dev")
+        held_out = teacher.score(dev_rows, "teacher", part.batch_rows)
+        stats = {
+            "dev": gate_statistics(held_out.item_mass, held_out.is_item),
+            "fitted_eta": fit_eta(held_out.item_mass, held_out.is_item),
+            "rounding": rounding.summary(),
+        }
         if parallel.is_first_process():
             writer.finish(_heads(part, teacher, labels), stats)
-            train, held_out = stats["train"], stats["dev"]
-            print(
-                f"teacher_outputs: λ_r {train['lambda_r']:.3f}, λ_v {train['lambda_v']:.3f} on "
-                f"train; {held_out['lambda_r']:.3f}, {held_out['lambda_v']:.3f} on dev; fitted η "
-                f"{stats['fitted_eta']:.3f}",
-                flush=True,
-            )
         parallel.barrier("teacher store finished")
+        stats["train"] = _stored_gate_statistics(TeacherStore.open(directory), words.num_words)
+        if parallel.is_first_process():
+            print(_told(stats), flush=True)
         return _metrics(stats)
 
     return Stage("teacher_outputs", VERSION, identity, inputs, run)
@@ -118,10 +126,10 @@ def _recommenders(
     dialogues = corpus.dialogues("train")
     folds = len(directories)
     conversations = [d.conversation_id for d in dialogues for _ in responses(d)]
-    head_index = np.array([rec_teacher.fold_of(c, folds) for c in conversations], np.int32)
+    head_index = np.array([fold_of(c, folds) for c in conversations], np.int32)
     vectors, kernels, biases = [], [], []
     for directory in directories:
-        teacher = rec_teacher.load(directory, corpus)
+        teacher = trained_recommender.load(directory, corpus)
         vectors.append(teacher.user_vectors(teacher.spec.contexts(dialogues, corpus)))
         kernels.append(np.asarray(teacher.head.kernel)[:, vocabulary.item_candidates])
         biases.append(np.asarray(teacher.head.bias)[vocabulary.item_candidates])
@@ -141,14 +149,22 @@ def _heads(part, teacher: LanguageModel, labels: _RecLabels) -> Heads:
     return Heads(labels.kernels, labels.biases, np.asarray(head.kernel), np.asarray(head.bias))
 
 
-def _gate_statistics(teacher: LanguageModel, rows: Rows, dev: Rows, batch_rows: int) -> dict:
-    """λ on item and word steps of train and dev, and the η that dev would choose."""
-    stats = {}
-    for split, scored_rows in (("train", rows), ("dev", dev)):
-        scores = teacher.score(scored_rows, "teacher", batch_rows)
-        stats[split] = gate_statistics(scores.item_mass, scores.is_item)
-    stats["fitted_eta"] = fit_eta(scores.item_mass, scores.is_item)
-    return stats
+def _stored_gate_statistics(store: TeacherStore, num_words: int) -> dict:
+    """λ on item and word steps of all that is stored, whoever wrote it and when."""
+    masses, targets = [], []
+    for start in range(0, len(store), READ_AT_ONCE):
+        for record in store.read(range(start, min(start + READ_AT_ONCE, len(store)))):
+            masses.append(record.item_mass)
+            targets.append(record.targets)
+    return gate_statistics(np.concatenate(masses), np.concatenate(targets) >= num_words)
+
+
+def _told(stats: dict) -> str:
+    train, dev = stats["train"], stats["dev"]
+    return (
+        f"teacher_outputs: λ_r {train['lambda_r']:.3f}, λ_v {train['lambda_v']:.3f} on train; "
+        f"{dev['lambda_r']:.3f}, {dev['lambda_v']:.3f} on dev; fitted η {stats['fitted_eta']:.3f}"
+    )
 
 
 def _metrics(stats: dict) -> dict:

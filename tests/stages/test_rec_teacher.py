@@ -21,7 +21,7 @@ from conkd_jax.data.corpus import (
 from conkd_jax.data.rec_samples import build_targets
 from conkd_jax.distill.head import Head
 from conkd_jax.models.recommender import Contexts, mim_loss, recommendation_loss
-from conkd_jax.stages import rec_teacher
+from conkd_jax.stages import rec_teacher, trained_recommender
 from conkd_jax.stages.trained_recommender import (
     build_graphs,
     build_index,
@@ -166,7 +166,7 @@ def test_learns_what_the_graph_and_the_words_tell(trained):
 
 def test_a_reopened_teacher_is_the_one_that_was_scored(trained, corpus):
     directory, metrics = trained
-    teacher = rec_teacher.load(directory, corpus)
+    teacher = trained_recommender.load(directory, corpus)
     again = rec_teacher.score(teacher, corpus, "valid")
     assert again == {
         name.removeprefix("valid_"): value
@@ -186,7 +186,7 @@ def test_a_reopened_teacher_is_the_one_that_was_scored(trained, corpus):
 
 
 def test_user_vectors_do_not_depend_on_the_company(trained, corpus):
-    teacher = rec_teacher.load(trained[0], corpus)
+    teacher = trained_recommender.load(trained[0], corpus)
     dialogues = corpus.dialogues("valid")
     every = teacher.user_vectors(teacher.spec.contexts(dialogues, corpus))
     alone = teacher.user_vectors(teacher.spec.contexts(dialogues[3:4], corpus))
@@ -194,7 +194,7 @@ def test_user_vectors_do_not_depend_on_the_company(trained, corpus):
 
 
 def test_what_the_teacher_never_met_is_passed_over(trained, corpus):
-    teacher = rec_teacher.load(trained[0], corpus)
+    teacher = trained_recommender.load(trained[0], corpus)
     known = Turn("seeker", "x", entities=(2,), concepts=(0,))
     # Entity 25 is a genre and concept 4 a word that no dialogue names.
     more = Turn("seeker", "x", entities=(2, NUM_MOVIES + 1), concepts=(0, 4))
@@ -319,7 +319,7 @@ def test_bad_input_is_named(corpus, trained, tmp_path):
     with pytest.raises(ValueError, match="fold: .* got 3 of 3"):
         rec_teacher.training_dialogues(config_part(), corpus, 3, 3)
     with pytest.raises(FileNotFoundError, match="Run its stage again"):
-        rec_teacher.load(tmp_path / "nothing", corpus)
+        trained_recommender.load(tmp_path / "nothing", corpus)
     write_corpus(
         tmp_path / "other",
         splits={"train": corpus.dialogues("train")},
@@ -331,7 +331,7 @@ def test_bad_input_is_named(corpus, trained, tmp_path):
         report={},
     )
     with pytest.raises(ValueError, match="27 entities and 5 concepts, .* has 27 and 2"):
-        rec_teacher.load(trained[0], Corpus.open(tmp_path / "other"))
+        trained_recommender.load(trained[0], Corpus.open(tmp_path / "other"))
 
 
 def test_ties_rank_behind():

@@ -1,0 +1,72 @@
+"""How the programs read a command line, and how a user's mistake ends: one message, exit code 2.
+
+Everything that is not a user's mistake keeps its traceback. This file must not know what a program
+does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+from absl import app, flags, logging
+
+from conkd_jax import parallel
+from conkd_jax.config import ConfigError
+from conkd_jax.stages.user_errors import USER_ERRORS
+
+# One flag for both programs: what the one writes, the other reads.
+WORKDIR = flags.DEFINE_string(
+    "workdir",
+    "",
+    "The run's folder. conkd_jax.train writes it, by default runs/<config>-<preset>-seed<seed>; "
+    "conkd_jax.evaluate reads it.",
+)
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """Joins the processes of the run, reads the command line and calls `main`."""
+    logging.set_verbosity(logging.WARNING)  # libraries' own news; ours is printed
+    with explained():
+        parallel.initialize_distributed()
+        app.run(main, flags_parser=parse)
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Reads the flags.
+
+    Returns:
+      What is no flag: the program's name alone.
+
+    Raises:
+      ConfigError: an unknown option or argument, or a value that an option can't have.
+    """
+    try:
+        rest = flags.FLAGS(argv)
+    except (flags.Error, KeyError, AttributeError) as error:
+        # A config file's own error comes wrapped in the texts of two libraries.
+        raise ConfigError(_own_error(error)) from error
+    if len(rest) > 1:
+        raise ConfigError(f"unknown argument {rest[1]!r}; options begin with --")
+    return rest
+
+
+def _own_error(error: BaseException) -> str:
+    cause: BaseException | None = error
+    found = [cause]
+    while cause := cause.__cause__ or cause.__context__:
+        found.append(cause)
+    ours = [each for each in found if isinstance(each, ConfigError)]
+    chosen = (ours or found)[-1 if ours else 0]
+    return str(chosen.args[0] if chosen.args else chosen)  # str(KeyError) is quoted
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Ends the program with a user's error as its only message."""
+    try:
+        yield
+    except USER_ERRORS as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(2) from None

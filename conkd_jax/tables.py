@@ -1,0 +1,171 @@
+"""Prints scored runs as the paper's tables, and keeps the runs that the docs quote.
+
+    python -m conkd_jax.tables --table=2 runs/dialogpt_hard-mini-seed0 --format=markdown
+    python -m conkd_jax.tables --table=gate docs/results/mini
+    python -m conkd_jax.tables --keep runs/dialogpt_hard-mini-seed0
+    python -m conkd_jax.tables --readme
+
+A run is a metrics.json, the folder that conkd_jax.train or conkd_jax.evaluate left, or a folder
+that holds several of them at any depth. `--keep` copies its metrics.json into docs/results/ of
+this checkout, `--readme` makes the tables of README.md from what is kept there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import rich.console
+from absl import app, flags, logging
+from etils import epath
+from rich.measure import Measurement
+
+from conkd_jax.eval import report, table_formats, tables
+from conkd_jax.eval.tables import Document, ResultTable, TableError
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+README_RESULTS = "docs/results/mini"
+FORMATS = ("terminal", "markdown", "latex")
+
+_TABLE = flags.DEFINE_string("table", "", f"Which table: {', '.join(tables.LAYOUTS)}.")
+_FORMAT = flags.DEFINE_enum("format", "terminal", FORMATS, "How the table is written.")
+_KEEP = flags.DEFINE_bool(
+    "keep", False, "Copy the runs' metrics.json into docs/results/, to be committed."
+)
+_README = flags.DEFINE_bool("readme", False, f"Rewrite README.md's tables from {README_RESULTS}.")
+
+
+def main(argv: list[str]) -> None:
+    """One of three things: a table, runs to keep, the README."""
+    runs = argv[1:]
+    if bool(_TABLE.value) + _KEEP.value + _README.value != 1:
+        raise app.UsageError("expected one of --table=NAME, --keep and --readme.")
+    if _README.value == bool(runs):
+        raise app.UsageError(
+            f"--readme takes no runs, it reads {README_RESULTS}."
+            if runs
+            else "expected a run: a metrics.json, the folder of a run, or a folder of them."
+        )
+    try:
+        if _README.value:
+            write_readme(CHECKOUT)
+        elif _KEEP.value:
+            for path in keep(read_runs(runs), CHECKOUT):
+                print(path)
+        else:
+            show(tables.build(_TABLE.value, read_runs(runs)), _FORMAT.value)
+    except TableError as error:
+        sys.exit(f"conkd_jax.tables: {error}")
+
+
+def read_runs(runs: Iterable[epath.PathLike]) -> list[Document]:
+    """The documents of runs, each file once.
+
+    Raises:
+      TableError: a run can't be found, or a file is no metrics.json.
+    """
+    files: dict[epath.Path, None] = {}
+    for run in runs:
+        found = _files(epath.Path(run))
+        if not found:
+            raise TableError(
+                f"{run}: expected a metrics.json, the folder of a run, or a folder that holds "
+                "metrics.json or seed<k>.json at some depth; found none."
+            )
+        files |= dict.fromkeys(path.resolve() for path in found)
+    return [_document(path) for path in files]
+
+
+def _files(path: epath.Path) -> list[epath.Path]:
+    """A file itself; a run's metrics.json, without what lies below it; else those of subfolders."""
+    if not path.is_dir():
+        return [path] if path.exists() else []
+    if (path / "metrics.json").exists():
+        return [path / "metrics.json"]
+    files = []
+    for entry in sorted(path.iterdir()):
+        if entry.is_dir():
+            files += [] if entry.name.startswith(".") else _files(entry)
+        elif entry.name.startswith("seed") and entry.suffix == ".json":
+            files.append(entry)
+    return files
+
+
+def _document(path: epath.Path) -> Document:
+    try:
+        document = json.loads(path.read_text())
+    except ValueError as error:  # bad UTF-8 is one too
+        raise TableError(f"{path}: expected a metrics.json; it is no JSON: {error}") from error
+    return tables.checked(document, str(path))
+
+
+def show(table: ResultTable, form: str) -> None:
+    """Prints a table, as wide as it is: a terminal that is narrower wraps its lines."""
+    if form == "terminal":
+        shown, console = table_formats.terminal(table), rich.console.Console()
+        wanted = Measurement.get(console, console.options.update(width=1000), shown).maximum
+        console.width = max(console.width, wanted)
+        console.print(shown)
+    else:
+        formats = {"markdown": table_formats.markdown, "latex": table_formats.latex}
+        print(formats[form](table), end="")
+
+
+def keep(documents: Iterable[Document], checkout: Path) -> list[str]:
+    """Writes documents where they are committed, their commands without folders of this machine.
+
+    Returns:
+      The files, from the checkout's root.
+
+    Raises:
+      TableError: a file there is of another split, or two of the documents go to one file.
+    """
+    goals: dict[str, Document] = {}
+    for document in documents:
+        path = tables.commit_path(document)
+        if path in goals:
+            raise TableError(f"{path}: expected one run for each file, got two.")
+        if (checkout / path).exists():
+            kept = _document(epath.Path(checkout / path))["split"]
+            if kept != document["split"]:
+                raise TableError(
+                    f"{path} holds scores on {kept}, the run has {document['split']}: expected "
+                    "the same split. Delete that file if this run is to take its place."
+                )
+        goals[path] = document
+    for path, document in goals.items():
+        command = tables.portable_command(document["command"])
+        (checkout / path).parent.mkdir(parents=True, exist_ok=True)
+        report.write_json(checkout / path, {**document, "command": command})
+    return list(goals)
+
+
+def readme(checkout: Path) -> str:
+    """README.md as its committed results make it.
+
+    Raises:
+      TableError: as `table_formats.with_results`, and for a committed file that is no metrics.json.
+    """
+    files = _files(epath.Path(checkout / README_RESULTS))
+    text = (checkout / "README.md").read_text(encoding="utf-8")
+    return table_formats.with_results(text, [_document(path) for path in files])
+
+
+def write_readme(checkout: Path) -> None:
+    """Writes what `readme` gives; the file takes its name once it is whole."""
+    text = readme(checkout)
+    partial = checkout / "README.md.partial"
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(checkout / "README.md")
+
+
+def run() -> None:
+    """The command line; a user's mistake ends in one message, not in a traceback."""
+    logging.set_verbosity(logging.WARNING)  # libraries' own news; ours is printed
+    app.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,279 @@
+"""Scored runs as rows beside the paper's, and the rows as text."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from conkd_jax.eval import paper, report, table_formats, tables
+
+METRICS = {
+    "rer@1": 0.01,
+    "f1@50": 0.2,
+    "rec_ratio": 0.5,
+    "ppl": 10.0,
+    "dist-2": 0.1,
+    "lambda_r": 0.4,
+}
+
+
+def document(config="dialogpt_hard", seed=0, metrics=None, **changes) -> dict:
+    arguments = {
+        "config_name": config,
+        "preset": "mini",
+        "split": "valid",
+        "seed": seed,
+        "config_sha256": report.config_sha256({"config": config, "seed": seed}),
+        "counts": {"responses": 1234},
+        "metrics": METRICS | (metrics or {}),
+        "command": "python -m conkd_jax.train",
+        "machine": {"platform": "Linux", "cpus": 2, "devices": "1 x cpu", "jax": "0.10.2"},
+        "git": "abc1234",
+    }
+    return report.metrics_json(**(arguments | changes))
+
+
+def cells(table: tables.ResultTable) -> dict[str, dict[str, str]]:
+    titles = [column.title for column in table.layout.columns]
+    return {
+        row.label: dict(zip(titles, (cell.text for cell in row.cells), strict=True))
+        for group in table.groups
+        for row in group
+    }
+
+
+def marks(table: tables.ResultTable, title: str) -> dict[str, str | None]:
+    at = [column.title for column in table.layout.columns].index(title)
+    return {row.label: row.cells[at].mark for group in table.groups for row in group}
+
+
+# --- rows -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", tables.LAYOUTS)
+def test_columns_are_metrics_that_runs_and_paper_know(name):
+    known = {
+        metric
+        for row in (*paper.SYSTEMS.values(), *paper.ABLATIONS.values())
+        for metric in row.metrics
+    }
+    for column in tables.LAYOUTS[name].columns:
+        assert name == "gate" or column.metric in known, column
+    titles = [column.title for column in tables.LAYOUTS[name].columns]
+    assert len(set(titles)) == len(titles)
+
+
+def test_our_row_stands_above_the_papers():
+    table = tables.build("2", [document()])
+    assert list(cells(table)) == ["dialogpt_hard", "paper: DialoGPT + ConKD (hard)"]
+    ours, theirs = cells(table).values()
+    assert (ours["ReR@1"], theirs["ReR@1"]) == ("0.010", "0.022")
+    assert (ours["Rec Ratio"], theirs["Rec Ratio"]) == ("0.500", "0.525")
+    assert ours["ReR@10"] == tables.ABSENT  # these runs have none
+
+
+def test_rows_come_in_the_papers_order_and_ablations_after_their_parent():
+    names = ["my_own", "ablations/fitted_threshold", "dialogpt_soft", "dialogpt", "dialogpt_hard"]
+    table = tables.build("3", [document(name) for name in names])
+    assert [[row.label for row in group] for group in table.groups] == [
+        ["dialogpt", "paper: DialoGPT"],
+        ["dialogpt_hard", "ablations/fitted_threshold", "paper: DialoGPT + ConKD (hard)"],
+        ["dialogpt_soft", "paper: DialoGPT + ConKD (soft)"],
+        ["my_own"],
+    ]
+
+
+def test_the_gate_stands_above_the_papers_means():
+    rows = cells(tables.build("gate", [document(metrics={"tf_hit@10": 0.25})]))
+    assert list(rows) == ["dialogpt_hard", "paper: §3.4, on KGSF"]  # no row of Tables 2 and 3
+    assert (rows["dialogpt_hard"]["λ_r"], rows["dialogpt_hard"]["hit@10"]) == ("0.400", "0.250")
+    assert (rows["paper: §3.4, on KGSF"]["λ_r"], rows["paper: §3.4, on KGSF"]["λ_v"]) == (
+        "0.653",
+        "0.023",
+    )
+
+
+def test_seeds_are_one_row_with_their_deviation():
+    table = tables.build(
+        "3", [document(seed=seed, metrics={"ppl": 10.0 + seed}) for seed in (2, 0)]
+    )
+    assert cells(table)["dialogpt_hard"]["PPL"] == "11.00 ± 1.41"
+    assert "seeds 0, 2" in table.caption
+    assert "standard deviation" in table.caption
+
+
+def test_best_and_second_of_ours_are_marked_as_printed():
+    runs = {"dialogpt": 12.0, "dialogpt_hard": 10.0, "dialogpt_soft": 10.001, "my_own": 11.0}
+    table = tables.build("3", [document(name, metrics={"ppl": v}) for name, v in runs.items()])
+    found = marks(table, "PPL")
+    assert found.pop("dialogpt") is None
+    assert found.pop("dialogpt_hard") == found.pop("dialogpt_soft") == "best"  # both print 10.00
+    assert found.pop("my_own") == "second"
+    assert set(found.values()) == {None}  # the paper's PPL of 5.858 to 17.577 is not ours
+    assert set(marks(table, "DIST-2").values()) == {None}  # all alike
+
+
+def test_higher_is_better_but_for_what_is_lower():
+    runs = [document("dialogpt", metrics={"mismatch": 0.9, "rer@1": 0.3})]
+    runs += [document("dialogpt_hard", metrics={"mismatch": 0.8, "rer@1": 0.2})]
+    table = tables.build("1", runs)
+    assert (marks(table, "ReR@1")["dialogpt"], marks(table, "ReR@1")["dialogpt_hard"]) == (
+        "best",
+        None,
+    )
+    assert marks(table, "Mismatch")["dialogpt_hard"] == "best"
+    assert set(marks(tables.build("gate", runs), "λ_r").values()) == {None}
+
+
+def test_the_caption_says_what_the_documents_say():
+    runs = [document(), document("dialogpt", machine="a big one"), document("dialogpt", seed=1)]
+    caption = tables.build("2", runs).caption
+    for said in ("preset mini", "valid split", "1,234 responses", "dialogpt_hard: seed 0"):
+        assert said in caption
+    assert "dialogpt: seeds 0, 1" in caption
+    assert "1 x cpu, 2 CPU cores, jax 0.10.2 and a big one" in caption
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"split": "test"},
+            r"split: .* got valid \(dialogpt seed 0\); test \(dialogpt_hard seed 0",
+        ),
+        ({"preset": "paper"}, "preset: expected the same in every run"),
+        ({"counts": {"responses": 5}}, "n_responses: expected the same"),
+        ({"config": "dialogpt"}, r"dialogpt: seeds: expected two or more, each once, got \[0, 0\]"),
+    ],
+)
+def test_runs_that_make_no_table_are_refused(changes, message):
+    config = changes.pop("config", "dialogpt_hard")
+    with pytest.raises(tables.TableError, match=message):
+        tables.build("2", [document("dialogpt"), document(config, **changes)])
+
+
+def test_a_table_needs_a_name_and_a_run():
+    with pytest.raises(tables.TableError, match="expected one of 1, 2, 3, gate"):
+        tables.build("22", [document()])
+    with pytest.raises(tables.TableError, match="at least one run"):
+        tables.build("2", [])
+
+
+# --- documents ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ([], "no JSON object"),
+        ({"settings": {}}, "of another type: config, preset, split"),
+        (document() | {"seed": "0"}, "of another type: seed"),
+        (document() | {"metrics": {"ppl": "low"}}, "a value of metrics"),
+    ],
+)
+def test_other_json_is_refused(wrong, message):
+    assert tables.checked(document(), "m.json") == document()
+    with pytest.raises(tables.TableError, match=f"^m.json: expected a metrics.json .*{message}"):
+        tables.checked(wrong, "m.json")
+
+
+@pytest.mark.parametrize("config", ["", "../up", "a//b", "/abs"])
+def test_only_configs_of_configs_have_a_place(config):
+    with pytest.raises(tables.TableError, match="expected a config by its path"):
+        tables.commit_path(document(config))
+
+
+def test_commands_keep_no_folder_of_a_machine():
+    command = (
+        "/opt/me/conkd_jax/evaluate.py --config=/opt/me/configs/dialogpt.py:mini,backbone=dialogpt "
+        "--config.artifacts_dir=/disk --workdir /disk/runs/a --config.corpus.raw_dir=gs://bucket/a/b "
+        "--config.distill.eta=.3 --config.runs_dir=../runs"
+    )
+    assert tables.portable_command(command) == (
+        "python -m conkd_jax.evaluate --config=configs/dialogpt.py:mini,backbone=dialogpt "
+        "--config.artifacts_dir=DIR --workdir DIR --config.corpus.raw_dir=gs://bucket/a/b "
+        "--config.distill.eta=.3 --config.runs_dir=../runs"
+    )
+    plain = "python -m conkd_jax.train --config=configs/dialogpt.py:mini"
+    assert tables.portable_command(plain) == plain
+
+
+# --- text -----------------------------------------------------------------------------------
+
+
+def three() -> tables.ResultTable:
+    runs = {"dialogpt": 0.3, "dialogpt_hard": 0.2, "dialogpt_soft": 0.1}
+    return tables.build("2", [document(name, metrics={"rer@1": v}) for name, v in runs.items()])
+
+
+def test_markdown_is_one_table_with_marks():
+    text = table_formats.markdown(three())
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in lines} == {12}
+    assert lines[2].startswith("| `dialogpt` | **0.300** | –")
+    assert lines[4].startswith("| `dialogpt_hard` | <ins>0.200</ins> |")
+    assert lines[5].startswith("| paper: DialoGPT + ConKD (hard) | 0.022 | 0.120 |")
+    assert text.startswith("**Table 2. Items in responses.**")
+    assert text.rstrip().endswith(three().caption)
+
+
+def test_latex_is_escaped_and_of_one_width():
+    text = table_formats.latex(three())
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 7
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {10}
+    assert r"\texttt{dialogpt\_hard} & \underline{0.200} & --" in text
+    assert r"\texttt{dialogpt} & \textbf{0.300}" in text
+    gate = table_formats.latex(tables.build("gate", [document()]))
+    assert r"student $\lambda_r$" in gate
+    assert r"paper: \S3.4, on KGSF" in gate
+    assert gate.isascii()
+
+
+def test_the_terminal_shows_all_of_it():
+    console = Console(file=io.StringIO(), width=150)
+    console.print(table_formats.terminal(three()))
+    text = console.file.getvalue()
+    assert "Table 2. Items in responses" in text
+    lines = {line.split()[0]: line.split() for line in text.splitlines() if line.split()}
+    assert lines["dialogpt_soft"][1] == "0.100"
+    assert len(lines["dialogpt_soft"]) == 11
+
+
+# --- the README's part ----------------------------------------------------------------------
+
+README = "# Name\n\n<!-- results -->\nold\n<!-- /results -->\n\nrest\n"
+
+
+def test_the_readme_gets_three_tables_and_one_caption():
+    text = table_formats.with_results(README, [document()])
+    assert text.startswith("# Name\n\n<!-- results -->\n**Table 2.")
+    assert text.endswith("ReDial's test split.\n<!-- /results -->\n\nrest\n")
+    assert text.count("\n| --- |") == 3
+    assert text.count("Our rows: preset mini") == 1
+    assert "old" not in text
+    assert table_formats.with_results(text, [document()]) == text
+
+
+def test_the_readme_without_results_has_a_placeholder():
+    text = table_formats.with_results(README, [])
+    assert text == README.replace("old", table_formats.PLACEHOLDER)
+
+
+@pytest.mark.parametrize("around", ["{}\n\nold", "old\n\n{}"])
+def test_a_written_sentence_in_the_readme_stays(around):
+    written = "<!-- results-text -->\nSmaller models,\n\non valid.\n<!-- /results-text -->"
+    readme = README.replace("old", around.format(written))
+    text = table_formats.with_results(readme, [document()])
+    assert f"<!-- results -->\n{written}\n\n**Table 2." in text
+    outside = README + written
+    assert table_formats.with_results(outside, [document()]).endswith("rest\n" + written)
+
+
+@pytest.mark.parametrize(
+    "readme", ["", "<!-- /results -->\n<!-- results -->", README + README, "<!-- results -->"]
+)
+def test_a_readme_without_one_part_is_left_alone(readme):
+    with pytest.raises(tables.TableError, match=r"README.md: expected one '<!-- results -->'"):
+        table_formats.with_results(readme, [])

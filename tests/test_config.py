@@ -1,0 +1,215 @@
+"""Every option a user can get wrong, and every config file with every preset."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from conkd_jax import config as conkd
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.py"))
+
+# An ablation, its parent, and the only fields in which the two differ.
+ABLATIONS = {
+    "configs/ablations/fitted_threshold.py": (
+        "configs/dialogpt_hard.py",
+        {"distill.fit_eta": (False, True)},
+    ),
+    "configs/ablations/cross_fitted.py": (
+        "configs/ablations/fitted_threshold.py",
+        {"rec_teacher.cross_fit_folds": (0, 3)},
+    ),
+}
+
+
+def read(name: str, argument: str = "") -> ConfigDict:
+    spec = importlib.util.spec_from_file_location("a_config", ROOT / name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(argument)
+
+
+def with_field(field: str, value, argument: str = "mini") -> ConfigDict:
+    config = conkd.from_argument(argument)
+    config.update_from_flattened_dict({field: value})
+    return config
+
+
+def differences(first: ConfigDict, second: ConfigDict) -> dict:
+    """{dotted field: (value of the first, value of the second)} where they differ."""
+    found = {}
+    for field in conkd.field_names(first) | conkd.field_names(second):
+        values = []
+        for node in (first, second):
+            for key in field.split("."):
+                node = node[key]
+            values.append(node)
+        if values[0] != values[1]:
+            found[field] = tuple(values)
+    return found
+
+
+# --- single fields -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "field, value, expected",
+    [
+        ("distill.eta", 1.2, "a number from 0 to 1"),
+        ("distill.eta", -0.1, "a number from 0 to 1"),
+        ("distill.gamma", 2.0, "a number from 0 to 1"),
+        ("distill.constant", -1.0, "a number from 0 to 1"),
+        ("distill.gate", "medium", "hard, soft, constant, or package.module:function"),
+        ("dialogue_teacher.dropout", 1.0, "a number from 0 to 0.99"),
+        ("vocabulary.max_response_tokens", 0, "1 or more"),
+        ("vocabulary.bpe_size", 100, "300 or more"),
+        ("vocabulary.max_row_tokens", 60, "more than twice vocabulary.max_response_tokens (30)"),
+        ("decode.max_tokens", 0, "1 or more"),
+        ("decode.max_tokens", 511, "at most vocabulary.max_row_tokens - 2 (510)"),
+        ("rec_teacher.cross_fit_folds", 1, "0 (off), or 2 or more"),
+        ("rec_teacher.mim_epochs", 14, "less than rec_teacher.epochs (14)"),
+        ("rec_teacher.norm", "median", "one of mean, sum"),
+        ("dialogue_teacher.num_heads", 5, "a multiple of dialogue_teacher.num_heads (5)"),
+        ("dialogue_teacher.num_heads", 0, "1 or more"),
+        ("turn_classifier.num_heads", 3, "a multiple of turn_classifier.num_heads (3)"),
+        ("dialogue_teacher.num_positions", 100, "at least vocabulary.max_row_tokens (512)"),
+        ("dialogue_teacher.weights", "some/model", "the tokenizer that belongs to the pretrained"),
+        ("dialogue_teacher.num_buckets", 0, "1 or more"),
+        ("student.epochs", 0, "1 or more"),
+        ("student.batch_rows", 0, "1 or more"),
+        ("student.weighting", "words", "one of sample, token"),
+        ("student.optimizer.schedule", "square", "one of cosine, linear, constant"),
+        ("turn_classifier.optimizer.accumulate_steps", 0, "1 or more"),
+        ("teacher_outputs.format", "sparse", "one of features, dense"),
+        ("teacher_outputs.num_shards", 0, "1 or more"),
+        ("evaluation.split", "train", "one of dev, valid, test"),
+        ("evaluation.max_responses", -1, "0 or more"),
+        ("parallel.num_devices", -1, "0 or more"),
+        ("corpus.name", "imdb", "one of redial, movieworld"),
+        ("corpus.movieworld_num_movies", 3, "a number from 20 to 5000"),
+        ("corpus.movieworld_num_dialogues", 3, "20 or more"),
+        ("rng_impl", "dice", "one of unsafe_rbg, rbg, threefry2x32"),
+        ("checkpoint_every", -1, "0 or more"),
+    ],
+)
+def test_a_bad_value_is_refused(field, value, expected):
+    """The message names a field, what it may hold and what it holds."""
+    with pytest.raises(conkd.ConfigError) as error:
+        conkd.validate(with_field(field, value))
+    message = str(error.value)
+    assert f"expected {expected}" in message and f"config.{field.split('.')[0]}" in message
+    assert "got" in message and message.count("config.") <= 2
+
+
+def test_a_message_names_field_expected_and_got():
+    with pytest.raises(conkd.ConfigError) as error:
+        conkd.validate(with_field("distill.eta", 1.2))
+    assert str(error.value) == "config.distill.eta: expected a number from 0 to 1, got 1.2"
+
+
+def test_every_broken_field_is_told_at_once():
+    config = with_field("distill.eta", 1.2)
+    config.distill.gamma = -1.0
+    with pytest.raises(conkd.ConfigError, match=r"config\.distill\.eta.*; config\.distill\.gamma"):
+        conkd.validate(config)
+
+
+def test_validate_gives_the_config_back():
+    config = conkd.from_argument("demo")
+    assert conkd.validate(config) is config
+
+
+# --- devices -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_devices, accumulate", [(32, 1), (3, 1), (8, 4)])
+def test_more_devices_than_rows_are_refused(num_devices, accumulate):
+    config = conkd.from_argument("mini")  # 16 rows a batch
+    config.dialogue_teacher.optimizer.accumulate_steps = accumulate
+    config.rec_teacher.batch_size = 96  # takes them all
+    unit = num_devices * accumulate
+    with pytest.raises(conkd.ConfigError) as error:
+        conkd.validate_devices(config, num_devices)
+    message = str(error.value)
+    assert f"config.dialogue_teacher.batch_rows: expected a multiple of {unit}" in message
+    assert "got 16" in message
+    config.dialogue_teacher.batch_rows = int(message.split("batch_rows=")[1].split(" ")[0])
+    with pytest.raises(conkd.ConfigError) as error:  # what was advised mends it; others remain
+        conkd.validate_devices(config, num_devices)
+    assert "dialogue_teacher" not in str(error.value)
+
+
+def test_batches_that_fit_the_devices_pass():
+    conkd.validate_devices(conkd.from_argument("mini"), 8)
+
+
+# --- arguments and options ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("argument", ["small", "mini,demoo", "backbone=lstm", "mini,size=3", "="])
+def test_unknown_arguments_are_refused(argument):
+    with pytest.raises(conkd.ConfigError) as error:
+        conkd.from_argument(argument)
+    message = str(error.value)
+    assert "is not known" in message and "paper, mini, demo" in message
+    assert "--config=configs/dialogpt_hard.py:mini" in message
+
+
+def test_arguments_name_preset_and_backbone():
+    assert conkd.from_argument().preset == conkd.from_argument("").preset == "paper"
+    assert conkd.from_argument("mini").preset == "mini"
+    both = conkd.from_argument(" demo , backbone=dialogpt ")
+    assert (both.preset, both.backbone) == ("demo", "dialogpt")
+
+
+@pytest.mark.parametrize("field", ["distill.etta", "student.bacth_rows", "decod.max_tokens"])
+def test_a_misspelt_option_is_corrected(monkeypatch, field):
+    argv = ["train", f"--config={ROOT}/configs/dialogpt_hard.py:demo", f"--config.{field}=1"]
+    monkeypatch.setattr(sys, "argv", argv)
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, lock_config=True)
+    with pytest.raises((KeyError, AttributeError), match="Did you mean"):
+        values(argv)
+
+
+def test_a_config_file_can_t_invent_an_option():
+    config = conkd.base()
+    with pytest.raises((KeyError, AttributeError), match='Did you mean "gate"'):
+        config.distill.gat = "soft"
+
+
+# --- the files in configs/ -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", conkd.PRESETS)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_is_valid(name, preset):
+    config = conkd.validate(read(name, preset))
+    conkd.validate_devices(config, 1)
+    assert config.preset == preset
+    assert conkd.field_names(config) == conkd.field_names(conkd.base())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_without_argument_is_the_paper_s(name):
+    assert read(name) == read(name, "paper")
+
+
+@pytest.mark.parametrize("preset", conkd.PRESETS)
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "/ablations/" in name])
+def test_an_ablation_is_its_parent_but_for_its_fields(name, preset):
+    assert name in ABLATIONS, f"name the parent of {name}, and what differs, in ABLATIONS"
+    parent, changed = ABLATIONS[name]
+    assert differences(read(parent, preset), read(name, preset)) == changed
+
+
+def test_rows_of_the_paper_differ_in_what_they_are_named_for():
+    hard = read("configs/dialogpt_hard.py")
+    soft = read("configs/dialogpt_soft.py")
+    teacher = read("configs/dialogpt.py")
+    assert differences(hard, soft) == {"distill.gate": ("hard", "soft")}
+    assert differences(hard, teacher) == {"system": ("student", "dialogue_teacher")}
