@@ -56,7 +56,6 @@ def base() -> ConfigDict:
     c.corpus.name = "redial"  # redial | movieworld (synthetic, generated)
     c.corpus.raw_dir = ""  # raw ReDial and graph files; empty = $CONKD_RAW_DIR
     c.corpus.graph_rule = "kgsf"  # kgsf (46 relations) | kbrd (35): which relations are kept
-    c.corpus.use_inferred_order = False  # also read train_inferred_order.jsonl (recommender only)
     c.corpus.movieworld_seed = 0
     c.corpus.movieworld_num_movies = 120
     c.corpus.movieworld_num_dialogues = 500
@@ -86,7 +85,7 @@ def base() -> ConfigDict:
     c.rec_teacher.patience = 3  # epochs without a better dev cross-entropy
     c.rec_teacher.ema_decay = 0.98  # of the weights that are scored and kept; 0 = off
     c.rec_teacher.batch_size = 512  # samples (turn, movie)
-    c.rec_teacher.use_inferred_order = False  # train on split `inferred` too
+    c.rec_teacher.use_inferred_order = False  # train on train_inferred_order.jsonl too
     c.rec_teacher.cross_fit_folds = (
         0  # K > 1: label each part of train by a teacher that never saw it
     )

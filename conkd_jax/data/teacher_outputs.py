@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, Int64
 
-from conkd_jax.data.teacher_store import FORMATS, StoreError, TeacherRecord, TeacherStore
+from conkd_jax.data.teacher_records import FORMATS, StoreError, TeacherRecord
+from conkd_jax.data.teacher_store import TeacherStore
 
 _CHUNK = 512  # records held at once while arrays are filled
 

@@ -21,13 +21,8 @@ from conkd_jax import parallel
 from conkd_jax.data.corpus import Corpus, responses
 from conkd_jax.data.rows import Rows
 from conkd_jax.data.teacher_outputs import fit_eta, gate_statistics
-from conkd_jax.data.teacher_store import (
-    Heads,
-    StoreSpec,
-    TeacherRecord,
-    TeacherStore,
-    TeacherStoreWriter,
-)
+from conkd_jax.data.teacher_records import Heads, StoreSpec, TeacherRecord
+from conkd_jax.data.teacher_store import TeacherStore, TeacherStoreWriter
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
 from conkd_jax.eval.scoring import head_statistics, logit_statistics, response_features

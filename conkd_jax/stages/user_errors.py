@@ -7,7 +7,7 @@ from conkd_jax.config import ConfigError
 from conkd_jax.data.bpe import VocabularyError
 from conkd_jax.data.corpus import CorpusError
 from conkd_jax.data.records import RecordError
-from conkd_jax.data.teacher_store import StoreError
+from conkd_jax.data.teacher_records import StoreError
 from conkd_jax.eval.predictions import PredictionError
 from conkd_jax.stages.manifests import ArtifactError
 from data_prep.sources import MissingDataError

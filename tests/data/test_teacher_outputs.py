@@ -12,15 +12,8 @@ from conkd_jax.data.batches import GPT2Batches, Loader, Plan, quantile_buckets
 from conkd_jax.data.corpus import Dialogue, Turn
 from conkd_jax.data.rows import build_rows
 from conkd_jax.data.teacher_outputs import TeacherOutputs, fit_eta, gate_statistics
-from conkd_jax.data.teacher_store import (
-    FORMATS,
-    Heads,
-    StoreError,
-    StoreSpec,
-    TeacherRecord,
-    TeacherStore,
-    TeacherStoreWriter,
-)
+from conkd_jax.data.teacher_records import FORMATS, Heads, StoreError, StoreSpec, TeacherRecord
+from conkd_jax.data.teacher_store import TeacherStore, TeacherStoreWriter
 from conkd_jax.data.vocabulary import Vocabulary, train_bpe
 
 VOCABULARY = Vocabulary(train_bpe(["hello good movie"] * 3, 262), [1, 22], ["One", "Two"])

@@ -8,14 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from conkd_jax.data.teacher_store import (
-    Heads,
-    StoreError,
-    StoreSpec,
-    TeacherRecord,
-    TeacherStore,
-    TeacherStoreWriter,
-)
+from conkd_jax.data.teacher_records import Heads, StoreError, StoreSpec, TeacherRecord
+from conkd_jax.data.teacher_store import TeacherStore, TeacherStoreWriter
 from conkd_jax.distill.gates import item_mass
 from conkd_jax.distill.head import Head
 
