@@ -187,12 +187,12 @@ def test_only_configs_of_configs_have_a_place(config):
 def test_commands_keep_no_folder_of_a_machine():
     command = (
         "/opt/me/conkd_jax/evaluate.py --config=/opt/me/configs/dialogpt.py:mini,backbone=dialogpt "
-        "--config.artifacts_dir=/disk --workdir /disk/runs/a --config.corpus.raw_dir=gs://bucket/a/b "
+        "--config.artifacts_dir=/disk --workdir /disk/runs/a --config.corpus.raw_dir=gs://bucket/a "
         "--config.distill.eta=.3 --config.runs_dir=../runs"
     )
     assert tables.portable_command(command) == (
         "python -m conkd_jax.evaluate --config=configs/dialogpt.py:mini,backbone=dialogpt "
-        "--config.artifacts_dir=DIR --workdir DIR --config.corpus.raw_dir=gs://bucket/a/b "
+        "--config.artifacts_dir=DIR --workdir DIR --config.corpus.raw_dir=gs://bucket/a "
         "--config.distill.eta=.3 --config.runs_dir=../runs"
     )
     plain = "python -m conkd_jax.train --config=configs/dialogpt.py:mini"
@@ -252,7 +252,7 @@ def test_the_readme_gets_three_tables_and_one_caption():
     assert text.endswith("ReDial's test split.\n<!-- /results -->\n\nrest\n")
     assert text.count("\n| --- |") == 3
     assert text.count("Our rows: preset mini") == 1
-    assert "old" not in text
+    assert "\nold\n" not in text
     assert table_formats.with_results(text, [document()]) == text
 
 
