@@ -28,7 +28,6 @@ _CONFIG = config_flags.DEFINE_config_file(
     "Any field is an option too, for example --config.distill.eta=.3",
     lock_config=True,
 )
-flags.mark_flag_as_required("config")
 flags.declare_key_flag("workdir")
 _PLAN = flags.DEFINE_bool("plan", False, "Print what would run, and why, and stop.")
 
@@ -63,11 +62,14 @@ def read_config() -> tuple[ConfigDict, str]:
     Raises:
       ConfigError: there is no such file, or its settings can't work here.
     """
+    example = "For example --config=configs/dialogpt_hard.py:demo"
+    if _CONFIG.value is None:
+        raise conkd.ConfigError(f"--config is missing: expected a config file. {example}")
     filename = config_flags.get_config_filename(flags.FLAGS["config"])
     if not epath.Path(filename.split(":")[0]).is_file():
         raise conkd.ConfigError(
             f"--config={filename}: expected a config file and, after a colon, a preset; found no "
-            "such file. For example --config=configs/dialogpt_hard.py:demo"
+            f"such file. {example}"
         )
     config = conkd.validate(_CONFIG.value)
     try:

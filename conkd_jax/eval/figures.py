@@ -291,13 +291,13 @@ def _draw_trace(ax: Axes, trace: GateTrace, longest: int, eta: float | None) -> 
     ax.set_title(_drawable(trace.title), pad=8)
     if eta is not None:
         ax.axhline(eta, color=INK, linestyle="--", linewidth=1)
-        ax.text(longest - 0.35, eta, f"η = {eta:g}", va="center", fontsize=9, clip_on=False)
+        ax.text(longest - 0.35, eta, f"η = {eta:.3g}", va="center", fontsize=9, clip_on=False)
 
 
 def _label_line(ax: Axes, eta: float) -> None:
     is_right = eta > 0.8
     ax.annotate(
-        f"η = {eta:g}",
+        f"η = {eta:.3g}",
         (eta, 0.93),
         xycoords=("data", "axes fraction"),
         xytext=(-5 if is_right else 5, 0),

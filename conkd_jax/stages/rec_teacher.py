@@ -61,7 +61,7 @@ def stage(config, corpus: Stage, fold: int | None = None) -> Stage:
     if fold is not None:
         identity["fold"] = [fold, part.cross_fit_folds]
 
-    def run_stage(directory: epath.Path, context: Context) -> dict[str, float]:
+    def run_stage(directory: epath.Path, context: Context) -> dict:
         return run(
             part,
             Corpus.open(context.inputs["corpus"]),

@@ -26,7 +26,7 @@ from conkd_jax.stages import evaluation
 from conkd_jax.stages.artifacts import Stage
 from conkd_jax.stages.manifests import ArtifactError, read_manifest
 
-NUM_TRACES = 6  # responses whose gate is drawn
+NUM_TRACES = 4  # responses whose gate is drawn
 
 
 def config_name(path: str) -> str:
@@ -63,7 +63,7 @@ def write(
     split = stages["evaluation"].config_part["split"]
     settings = json.loads(config.to_json_best_effort())
     scores = json.loads((directories["evaluation"] / evaluation.SCORES).read_text())
-    scores["metrics"] |= _training_metrics(manifests)
+    scores["metrics"] |= _training_metrics(config, manifests)
     document = report.metrics_json(
         config_name=name,
         preset=config.preset,
@@ -113,14 +113,14 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _training_metrics(manifests: Mapping[str, Mapping]) -> dict[str, float]:
+def _training_metrics(config, manifests: Mapping[str, Mapping]) -> dict[str, float]:
     """η, and λ on the training responses (optimistic: the teacher was fitted to them)."""
     found = {}
     store = manifests.get("teacher_outputs", {}).get("metrics", {})
     for key in ("train_lambda_r", "train_lambda_v", "fitted_eta"):
         if key in store:
             found[key] = store[key]
-    if "eta" in manifests.get("student", {}).get("metrics", {}):
+    if "student" in manifests and config.distill.gate == "hard":
         found["eta"] = manifests["student"]["metrics"]["eta"]
     return found
 

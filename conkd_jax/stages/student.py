@@ -81,10 +81,11 @@ def stage(config, corpus: Stage, vocabulary: Stage, dialogue_teacher: Stage, sto
             dev=dev,
             form=form,
             keep="last",
-            distillation=_distillation(distill, outputs, eta),
+            distillation=distillation(distill, outputs, eta),
         )
         language_model.save(trained, directory)
-        return {**result.metrics, "eta": eta}
+        used = {"eta": eta} if distill.gate == "hard" else {}
+        return {**result.metrics, **used}
 
     return Stage("student", VERSION, identity, inputs, run)
 
@@ -107,7 +108,7 @@ def gate_parameters(distill, eta: float) -> dict:
     return {"hard": {"eta": eta}, "constant": {"value": distill.constant}}.get(distill.gate, {})
 
 
-def _distillation(distill, store: TeacherStore, eta: float) -> language_model.Distillation:
+def distillation(distill, store: TeacherStore, eta: float) -> language_model.Distillation:
     """The gate, and both teachers rebuilt from the store inside the train step."""
     heads = store.heads
     constants: dict[str, Any] = {
