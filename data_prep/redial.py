@@ -49,9 +49,7 @@ def raw_fingerprint(
     Returns:
       SHA-256 by the file's own name, alike in every layout.
     """
-    used = sources.find(
-        raw_dir, use_inferred_order=use_inferred_order, use_test=use_test
-    ).used()
+    used = sources.find(raw_dir, use_inferred_order=use_inferred_order, use_test=use_test).used()
     return {file.name: file.sha256() for file in sorted(used.values(), key=lambda f: f.name)}
 
 
@@ -84,9 +82,7 @@ def build(
         raise ValueError(
             f"expected graph_rule to be one of {', '.join(graphs.GRAPH_RULES)}; got {graph_rule!r}"
         )
-    files = sources.find(
-        raw_dir, use_inferred_order=use_inferred_order, use_test=use_test
-    )
+    files = sources.find(raw_dir, use_inferred_order=use_inferred_order, use_test=use_test)
     raw = _read_dialogues(files)
     titles = _movie_titles(files, raw)
     entities = graphs.read_entities(files.entity_ids.path, files.movie_entities.path, titles)

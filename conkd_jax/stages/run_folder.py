@@ -72,7 +72,7 @@ def write(
         config_sha256=report.config_sha256(settings),
         counts=scores["counts"],
         metrics=scores["metrics"],
-        intervals=scores["intervals"],
+        intervals={key: tuple(pair) for key, pair in scores["intervals"].items()},
         command=command,
         machine=machine(),
         git=manifests["evaluation"]["git"],
