@@ -16,7 +16,6 @@ from ml_collections import ConfigDict
 
 from conkd_jax import command_line, parallel
 from conkd_jax import config as conkd
-from conkd_jax.eval.paper import paper_row
 from conkd_jax.eval.report import summary_table
 from conkd_jax.stages import artifacts, pipeline, run_folder
 
@@ -41,7 +40,7 @@ def main(argv: list[str]) -> None:
         folder = workdir / _SPLIT.value
         document = run_folder.write(folder, config, name, stages, command=" ".join(sys.argv))
         console = rich.console.Console()
-        console.print(summary_table(document, paper_row(name)))
+        console.print(summary_table(document, run_folder.paper(config, name)))
         console.print(f"Everything of this evaluation: {folder}", soft_wrap=True)
 
 

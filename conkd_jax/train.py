@@ -18,7 +18,6 @@ from ml_collections import ConfigDict, config_flags
 
 from conkd_jax import command_line, parallel
 from conkd_jax import config as conkd
-from conkd_jax.eval.paper import paper_row
 from conkd_jax.eval.report import summary_table
 from conkd_jax.stages import artifacts, pipeline, run_folder
 
@@ -52,7 +51,7 @@ def main(argv: list[str]) -> None:
     folder = run_folder.default(config, name, command_line.WORKDIR.value)
     if parallel.is_first_process():
         document = run_folder.write(folder, config, name, stages, command=" ".join(sys.argv))
-        console.print(summary_table(document, paper_row(name)))
+        console.print(summary_table(document, run_folder.paper(config, name)))
         console.print(f"Everything of this run: {folder}", soft_wrap=True)
 
 

@@ -19,6 +19,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from tests.small_world import SmallWorld  # noqa: E402
+
 NUM_DEVICES = 8
 jax.config.update("jax_num_cpu_devices", NUM_DEVICES)
 
@@ -50,6 +52,17 @@ def no_raw_dir(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     """Only tests marked `real_data` see CONKD_RAW_DIR: the rest must pass without it."""
     if request.node.get_closest_marker("real_data") is None:
         monkeypatch.delenv("CONKD_RAW_DIR", raising=False)
+
+
+@pytest.fixture(scope="session")
+def small_world(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
+    """The whole pipeline of `tests/small_world.py`, run once for all tests and all workers."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # shared: whoever comes second waits, then finds every artifact
+    world = SmallWorld(root / "small_world")
+    world.run(world.config())
+    return world
 
 
 @pytest.fixture(scope="session")

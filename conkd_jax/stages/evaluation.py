@@ -231,7 +231,7 @@ def _predictions(system: _System, answers: _Answers, scored: TokenScores) -> Ite
         )
 
 
-def _movie(system: _System, token: int) -> int:
+def _movie(system: _System, token: int | np.integer) -> int:
     """The movie id of an item token."""
     return int(system.vocabulary.movie_ids[int(token) - system.vocabulary.num_words])
 

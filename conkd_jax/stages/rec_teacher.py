@@ -18,7 +18,7 @@ from jaxtyping import Int, PyTree
 
 from conkd_jax import loop, parallel
 from conkd_jax.data.batches import FILL, Batch, Loader, Plan
-from conkd_jax.data.corpus import Corpus, Dialogue
+from conkd_jax.data.corpus import Corpus, CorpusError, Dialogue
 from conkd_jax.data.rec_samples import RecIndex, RecTargets, build_targets
 from conkd_jax.models.recommender import (
     Contexts,
@@ -171,7 +171,7 @@ def training_dialogues(
             raise ValueError(f"fold: expected one of at least 2 folds, got {fold} of {num_folds}")
         dialogues = [d for d in dialogues if fold_of(d.conversation_id, num_folds) != fold]
     if not len(build_targets(dialogues)):
-        raise ValueError(
+        raise CorpusError(
             f"no movie is recommended in {len(dialogues)} training dialogues of "
             f"{corpus.directory}: the recommender has nothing to learn from"
         )

@@ -20,7 +20,7 @@ from etils import epath
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.eval import figures, report
-from conkd_jax.eval.paper import paper_row
+from conkd_jax.eval.paper import PaperRow, paper_row
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.stages import evaluation
 from conkd_jax.stages.artifacts import Stage
@@ -37,6 +37,11 @@ def config_name(path: str) -> str:
     """
     path = path.split(".py")[0].replace(os.sep, "/")
     return path.rsplit("configs/", 1)[-1].lstrip("/")
+
+
+def paper(config, name: str) -> PaperRow | None:
+    """The paper's row to stand beside; none for a synthetic corpus, which no paper has."""
+    return paper_row(name) if config.corpus.name == "redial" else None
 
 
 def default(config, name: str, workdir: str = "") -> epath.Path:
@@ -85,7 +90,7 @@ def write(
         directories["evaluation"] / evaluation.PREDICTIONS, folder / evaluation.PREDICTIONS
     )
     _samples(folder, config, name, directories)
-    _figures(folder / "figures", name, directories, manifests, document)
+    _figures(folder / "figures", directories, manifests, document, paper(config, name))
     _links(folder, directories)
     return document
 
@@ -135,10 +140,10 @@ def _samples(folder: epath.Path, config, name: str, directories: Mapping[str, ep
 
 def _figures(
     folder: epath.Path,
-    name: str,
     directories: Mapping[str, epath.Path],
     manifests: Mapping[str, Mapping],
     document: Mapping,
+    paper: PaperRow | None,
 ) -> None:
     """Loss curves of everything trained; the gate along responses and over all of them; F1 bars."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -171,7 +176,6 @@ def _figures(
         eta=eta,
         title="λ along gold responses",
     )
-    paper = paper_row(name)
     figures.metric_bars(
         document["metrics"],
         folder / "items_in_responses.png",

@@ -67,14 +67,17 @@ def scores_of(model, params, rows, form="teacher", batch_rows=3, row_range=None)
 
 
 def oracle(model, params, rows, form) -> dict[str, np.ndarray]:
-    """Every response alone in its row, without padding, from all logits, one token at a time."""
+    """Every row alone and without padding; from all logits, one token at a time."""
     embedding = np.asarray(params["wte"]["embedding"], np.float64)[: VOCABULARY.num_targets]
+    features = jax.jit(lambda ids: model.features(params, ids))
+    states_of = [
+        np.asarray(features(rows.row_tokens(row, form)[None])[0], np.float64)
+        for row in range(rows.num_rows)
+    ]
     found = {name: [] for name in FIELDS}
     for response, row in enumerate(rows.response_row.tolist()):
-        tokens = rows.row_tokens(row, form)
-        states = np.asarray(model.features(params, jnp.asarray(tokens)[None])[0], np.float64)
         for step, label in enumerate(rows.response_targets(response).tolist()):
-            logits = embedding @ states[rows.response_start[response] + step]
+            logits = embedding @ states_of[row][rows.response_start[response] + step]
             log_probs = log_softmax(logits)
             items = logits[VOCABULARY.num_words :]
             is_item = label >= VOCABULARY.num_words

@@ -1,0 +1,416 @@
+"""The chain from nothing to metrics.json, and what its parts promise each other."""
+
+import json
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+import pytest
+
+from conkd_jax import loop, parallel
+from conkd_jax.data.corpus import Corpus
+from conkd_jax.data.teacher_store import TeacherStore
+from conkd_jax.data.vocabulary import Vocabulary
+from conkd_jax.distill.gates import item_mass
+from conkd_jax.distill.head import Head
+from conkd_jax.eval import metrics
+from conkd_jax.eval.predictions import read_predictions
+from conkd_jax.stages import artifacts, language_model, pipeline, student, trained_recommender
+from conkd_jax.stages.rec_teacher import fold_of
+from conkd_jax.stages.vocabulary import rows_of
+from data_prep.sources import MissingDataError
+from tests.data_prep.raw_files import simple, write_jsonl, write_raw
+from tests.small_world import get_config
+from tests.test_parallel import assert_close, first_step
+
+EVERYTHING = {
+    "corpus",
+    "vocabulary",
+    "rec_teacher",
+    "dialogue_teacher",
+    "teacher_outputs",
+    "student",
+    "turn_classifier",
+    "evaluation",
+}
+PROMISED_METRICS = {
+    *(f"{name}@{k}" for name in ("rer", "prr", "f1", "recall", "tf_hit") for k in (1, 10, 50)),
+    *(f"dist-{n}" for n in (1, 2, 3, 4)),
+    "rec_ratio",
+    "ppl",
+    "lambda_r",
+    "lambda_v",
+    "train_lambda_r",
+    "train_lambda_v",
+    "classifier_accuracy",
+    "classifier_base_rate",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(small_world):
+    """The run's folder."""
+    return small_world.run(small_world.config())
+
+
+@pytest.fixture(scope="module")
+def document(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+class Opened:
+    """The artifacts behind the student of a config, opened."""
+
+    def __init__(self, config):
+        self.config = config
+        self.stages = pipeline.build(config)
+        artifacts.ensure(self.stages["teacher_outputs"], config.artifacts_dir)
+        self.corpus = Corpus.open(self.directory("corpus"))
+        self.words = Vocabulary.load(self.directory("vocabulary"))
+        self.rows = rows_of(config, self.corpus, self.words, "train")
+        self.store = TeacherStore.open(self.directory("teacher_outputs"))
+        self.teacher = language_model.load(self.directory("dialogue_teacher"), self.words)
+
+    def directory(self, name):
+        return self.stages[name].directory(self.config.artifacts_dir)
+
+    def manifest(self, name):
+        return artifacts.read_manifest(self.stages[name], self.config.artifacts_dir)
+
+    def records(self):
+        return self.store.read(range(len(self.store)))
+
+    def student_step(self, num_devices=1, *, is_distilled=True):
+        """(loss, gradients) of the student's first batch."""
+        config = self.config
+        start = language_model.initial(config.dialogue_teacher, self.words, 0, config.rng_impl)
+        # the first step of training barely moves a GPT-2 from its start; these weights tell more
+        start = language_model.LanguageModel(start.model, self.teacher.params, self.words)
+        given = student.distillation(config.distill, self.store, config.distill.eta)
+        config.parallel.num_devices = num_devices
+        loader = language_model.loader(
+            config, config.student, self.rows, self.words, "student", seed=0, store=self.store
+        )
+        task = SimpleNamespace(
+            init=lambda rng: start.params,
+            loss=language_model.make_loss(start, 64, given if is_distilled else None),
+            constants=given.constants if is_distilled else {},
+        )
+        # a step so long that the change of the parameters is the gradient to the last digit
+        before, after, measured = first_step(
+            task, parallel.select_devices(num_devices), loader, optax.sgd(1e4)
+        )
+        leaves = {"params": before, "after": after.params}
+        gradients = optax.tree.sub(leaves["params"], leaves["after"])
+        return float(measured["loss"][0]), gradients
+
+
+@pytest.fixture(scope="module")
+def opened(small_world):
+    """Without dropout: a step is then a function of the batch alone."""
+    return Opened(small_world.config())
+
+
+def without_dropout(world, **fields):
+    found = Opened(world.config(**fields))
+    spec = found.teacher.model.spec
+    assert spec.dropout > 0
+    found.config.dialogue_teacher.dropout = 0.0  # of what is trained; the artifacts stay
+    return found
+
+
+# --- what a run leaves -------------------------------------------------------------------------
+
+
+def test_a_run_leaves_its_numbers(document):
+    assert set(document) >= {"split", "seed", "config_sha256", "n_responses", "counts", "metrics"}
+    assert document["split"] == "valid" and document["seed"] == 0
+    assert document["n_responses"] == document["counts"]["responses"] > 20
+    assert len(document["config_sha256"]) == 64
+    missing = PROMISED_METRICS - set(document["metrics"])
+    assert not missing
+    for name in PROMISED_METRICS - {"ppl"}:
+        assert 0 <= document["metrics"][name] <= 1, name
+    assert document["metrics"]["ppl"] > 1
+    assert set(document["seconds"]) == EVERYTHING
+
+
+def test_predictions_give_the_same_numbers_again(small_world, folder, document):
+    """Whatever is told of responses can be computed from predictions.jsonl and the corpus."""
+    stages = pipeline.build(small_world.config())
+    corpus = Corpus.open(stages["corpus"].directory(small_world.artifacts_dir))
+    items = corpus.items
+    counts = np.zeros(len(items), int)
+    for dialogue in corpus.dialogues("train"):
+        for turn in dialogue.turns:
+            for item in turn.items:
+                counts[item] += 1
+    again = metrics.compute(
+        read_predictions(folder / "predictions.jsonl"),
+        num_items=len(items),
+        popularity=dict(zip(items.movie_ids.tolist(), counts.tolist(), strict=True)),
+        linked_items=set(items.movie_ids[items.is_linked].tolist()),
+        max_response_tokens=24,
+    )
+    assert len(again) > 60
+    for name, value in again.items():
+        assert document["metrics"][name] == pytest.approx(value, rel=1e-9), name
+
+
+def test_predictions_are_of_the_split_in_its_order(small_world, folder):
+    config = small_world.config()
+    stages = pipeline.build(config)
+    corpus = Corpus.open(stages["corpus"].directory(small_world.artifacts_dir))
+    words = Vocabulary.load(stages["vocabulary"].directory(small_world.artifacts_dir))
+    rows = rows_of(config, corpus, words, "valid")
+    predictions = list(read_predictions(folder / "predictions.jsonl"))
+    assert [p.key for p in predictions] == rows.response_keys
+    for response, prediction in enumerate(predictions):
+        targets = rows.response_targets(response)
+        assert len(prediction.token_nll) == len(targets)
+        assert list(prediction.token_is_item) == words.is_item(targets).tolist()
+        assert prediction.predicted_turn_type in ("rec", "gen")
+
+
+def test_a_run_leaves_samples_and_figures(folder):
+    samples = (folder / "samples.md").read_text()
+    assert samples.count("\n## ") == 2 and "small_world" in samples.replace("\\", "")
+    pictures = {path.name for path in (folder / "figures").iterdir()}
+    assert pictures == {
+        "loss_rec_teacher.png",
+        "loss_dialogue_teacher.png",
+        "loss_turn_classifier.png",
+        "loss_student.png",
+        "gate_histogram.png",
+        "gate_traces.png",
+        "items_in_responses.png",
+    }
+    for name in pictures:
+        path = folder / "figures" / name
+        assert path.read_bytes().startswith(b"\x89PNG\r\n")
+        image = plt.imread(path)
+        assert min(image.shape[:2]) > 100 and image.std() > 0.01, f"{name} is blank"
+
+
+def test_a_run_points_to_its_artifacts(folder):
+    for name in EVERYTHING:
+        assert (folder / "artifacts" / name / "manifest.json").is_file()
+    config = json.loads((folder / "config.json").read_text())
+    assert config["settings"]["distill"]["eta"] == 0.04
+
+
+# --- what runs again ---------------------------------------------------------------------------
+
+
+def test_a_second_run_reuses_everything(small_world, folder, document, monkeypatch):
+    def refuse(*arguments, **options):
+        raise AssertionError("nothing is left to run")
+
+    monkeypatch.setattr(loop, "train", refuse)
+    monkeypatch.setattr(artifacts, "write_manifest", refuse)
+    log = small_world.artifacts_dir / "log.jsonl"
+    known = len(log.read_text().splitlines())
+    small_world.run(small_world.config())
+    again = json.loads((folder / "metrics.json").read_text())
+    assert again == document
+    lines = [json.loads(line) for line in log.read_text().splitlines()[known:]]
+    reused = {line["stage"] for line in lines if line["action"] == "reused"}
+    assert reused == EVERYTHING
+
+
+def changed(world, **fields) -> set[str]:
+    """Stages that would run if these fields were changed."""
+    config = world.config(**fields)
+    rows = artifacts.explain(pipeline.build(config)["evaluation"], config.artifacts_dir)
+    return {row.name for row in rows if row.state != "whole"}
+
+
+CHANGES = [
+    ({}, set()),
+    ({"distill__gate": "soft"}, {"student", "evaluation"}),
+    ({"distill__eta": 0.5}, {"student", "evaluation"}),
+    ({"distill__gamma": 0.1}, {"student", "evaluation"}),
+    ({"distill__constant": 0.1}, set()),  # which the hard gate never reads
+    ({"seed": 1}, {"student", "evaluation"}),
+    ({"student__epochs": 3}, {"student", "evaluation"}),
+    ({"decode__item_rule": "mass"}, {"evaluation"}),
+    ({"teacher_outputs__num_shards": 3}, {"teacher_outputs", "student", "evaluation"}),
+    ({"teacher_seed": 1}, EVERYTHING - {"corpus", "vocabulary"}),
+    ({"vocabulary__bpe_size": 310}, EVERYTHING - {"corpus", "rec_teacher"}),
+    ({"corpus__movieworld_seed": 1}, EVERYTHING),
+    ({"parallel__num_devices": 8, "checkpoint_every": 7}, set()),
+]
+
+
+@pytest.mark.parametrize("fields, wanted", CHANGES, ids=[str(fields) for fields, _ in CHANGES])
+def test_only_what_depends_on_a_change_runs_again(small_world, fields, wanted):
+    assert changed(small_world, **fields) == wanted
+
+
+def test_a_test_file_that_comes_later_changes_no_training(tmp_path):
+    raw = write_raw(tmp_path / "raw", [simple(i) for i in range(3)], valid=[simple(9)])
+    config = get_config()
+    config.corpus.update({"name": "redial", "raw_dir": str(raw)})
+    before = pipeline.build(config)
+    with pytest.raises(MissingDataError, match="no test_data.jsonl"):
+        pipeline.build(config, split="test")
+    write_jsonl(raw / "redial" / "test_data.jsonl", [simple(10)])
+    after = pipeline.build(config)
+    assert {n: s.fingerprint for n, s in before.items()} == {
+        n: s.fingerprint for n, s in after.items()
+    }
+    tested = pipeline.build(config, split="test")
+    assert tested["student"].fingerprint == before["student"].fingerprint
+    corpora = {name: tested["evaluation"].inputs[name] for name in ("corpus", "scored_corpus")}
+    assert corpora["corpus"].fingerprint == before["corpus"].fingerprint
+    for name, stage in corpora.items():
+        artifacts.ensure(stage, tmp_path / "artifacts")
+        opened = Corpus.open(stage.directory(tmp_path / "artifacts"))
+        assert ("test" in opened.splits) == (name == "scored_corpus")
+
+
+# --- other systems, other splits ---------------------------------------------------------------
+
+
+def test_the_dialogue_teacher_alone_is_scored_without_a_student(small_world):
+    config = small_world.config(system="dialogue_teacher")
+    stages = pipeline.build(config)
+    assert set(stages) == {
+        "corpus",
+        "vocabulary",
+        "rec_teacher",
+        "dialogue_teacher",
+        "evaluation",
+    }
+    config.runs_dir += "-dialogpt"
+    folder = small_world.run(config)
+    found = json.loads((folder / "metrics.json").read_text())["metrics"]
+    assert "classifier_accuracy" not in found and "train_lambda_r" not in found
+    # its own gate: the system that is scored is the teacher
+    assert found["lambda_r"] == found["student_lambda_r"]
+    predictions = list(read_predictions(folder / "predictions.jsonl"))
+    assert {p.predicted_turn_type for p in predictions} == {None}
+    assert {p.turn_type for p in predictions} == {"rec", "gen"}
+
+
+def test_another_split_is_scored_by_the_same_system(small_world, document):
+    config = small_world.config()
+    stages = pipeline.build(config, split="dev")
+    assert pipeline.untrained(stages, config.artifacts_dir) == []
+    folder = small_world.run(config, split="dev")
+    dev = json.loads((folder / "metrics.json").read_text())
+    assert dev["split"] == "dev" and dev["n_responses"] != document["n_responses"]
+    assert dev["metrics"]["train_lambda_r"] == document["metrics"]["train_lambda_r"]
+    # the student's own training closed with the same measurement on the same split
+    manifest = artifacts.read_manifest(stages["student"], config.artifacts_dir)
+    ppl = np.exp(manifest["metrics"]["dev_nll"])
+    assert dev["metrics"]["ppl"] == pytest.approx(ppl, rel=1e-4)
+
+
+# --- teachers and their store ------------------------------------------------------------------
+
+
+def test_the_stored_gate_is_the_live_teacher_s(opened):
+    """λ differs by what bfloat16 features lose, and by no more than the manifest says."""
+    live = opened.teacher.score(opened.rows, "teacher", batch_rows=4).item_mass
+    stored = np.concatenate([record.item_mass for record in opened.records()])
+    told = opened.manifest("teacher_outputs")["metrics"]["rounding_max_item_mass_error"]
+    assert stored.std() > 1e-3, "a gate that says nothing proves nothing"
+    assert 0 < told < 5e-3
+    assert np.abs(live - stored).max() <= told + 1e-6
+
+
+def test_the_stored_teacher_is_rebuilt_exactly(opened):
+    heads = opened.store.heads
+    head = Head(jnp.asarray(heads.dialogue_kernel), jnp.asarray(heads.dialogue_bias))
+    for record in opened.records()[::20]:
+        logits = head.logits(jnp.asarray(record.outputs, jnp.float32))
+        rebuilt = item_mass(logits, opened.words.num_words)
+        np.testing.assert_allclose(record.item_mass, rebuilt, atol=1e-6)
+
+
+def test_the_stored_recommender_is_the_live_one(opened):
+    recommender = trained_recommender.load(opened.directory("rec_teacher"), opened.corpus)
+    dialogues = opened.corpus.dialogues("train")
+    vectors = recommender.user_vectors(recommender.spec.contexts(dialogues, opened.corpus))
+    stored = np.stack([record.user_vector for record in opened.records()])
+    np.testing.assert_allclose(stored, vectors, atol=1e-6)
+    heads = opened.store.heads
+    logits = stored @ heads.rec_kernels[0] + heads.rec_biases[0]
+    live = recommender.scores(vectors)[:, opened.words.item_candidates]
+    np.testing.assert_allclose(logits, live, atol=1e-5)
+
+
+def test_a_cross_fitted_label_comes_from_a_teacher_that_never_saw_it(small_world):
+    crossed = Opened(small_world.config(rec_teacher__cross_fit_folds=2))
+    records = crossed.records()
+    folds = [fold_of(record.conversation_id, 2) for record in records]
+    assert [record.rec_head_index for record in records] == folds and set(folds) == {0, 1}
+    dialogues = crossed.corpus.dialogues("train")
+    vectors = []
+    for fold in range(2):
+        stage = crossed.stages["teacher_outputs"].inputs[f"rec_teacher_{fold}"]
+        assert stage.config_part["fold"] == [fold, 2]
+        directory = stage.directory(crossed.config.artifacts_dir)
+        teacher = trained_recommender.load(directory, crossed.corpus)
+        vectors.append(teacher.user_vectors(teacher.spec.contexts(dialogues, crossed.corpus)))
+        manifest = artifacts.read_manifest(stage, crossed.config.artifacts_dir)
+        seen = [d for d in dialogues if fold_of(d.conversation_id, 2) != fold]
+        mentions = sum(
+            len(set(turn.items)) for d in seen for turn in d.turns[1:] if turn.role == "recommender"
+        )
+        assert 0 < manifest["metrics"]["num_samples"] <= mentions
+    for index, (record, fold) in enumerate(zip(records, folds, strict=True)):
+        np.testing.assert_allclose(record.user_vector, vectors[fold][index], atol=1e-6)
+    assert np.abs(vectors[0] - vectors[1]).max() > 1e-3
+
+
+# --- the student's step ------------------------------------------------------------------------
+
+EXACT = {"teacher_outputs__dtype": "float32"}
+
+
+def test_dense_and_features_are_the_same_teacher(small_world):
+    features = without_dropout(small_world, **EXACT)
+    dense = without_dropout(small_world, teacher_outputs__format="dense", **EXACT)
+    assert dense.store.spec.width == features.words.num_targets
+    (loss, gradients), (wanted_loss, wanted) = features.student_step(), dense.student_step()
+    assert loss == pytest.approx(wanted_loss, rel=1e-5)
+    assert_close(gradients, wanted, rtol=1e-5)
+
+
+def test_rounded_features_are_nearly_the_same_teacher(small_world):
+    """bfloat16 keeps 8 bits: features are off by up to 1/256, the loss by far less.
+
+    The soft gate, since a hard one flips where a rounded λ passes η.
+    """
+    rounded = without_dropout(small_world)
+    exact = without_dropout(small_world, teacher_outputs__format="dense", **EXACT)
+    for each in (rounded, exact):
+        each.config.distill.gate = "soft"
+    (loss, gradients), (wanted_loss, wanted) = rounded.student_step(), exact.student_step()
+    assert loss == pytest.approx(wanted_loss, rel=1e-3)
+    assert loss != wanted_loss
+    assert_close(gradients, wanted, rtol=2e-2)
+
+
+def test_gamma_0_is_plain_nll(small_world):
+    opened = without_dropout(small_world)
+    distilled, _ = opened.student_step()
+    opened.config.distill.gamma = 0.0
+    loss, gradients = opened.student_step()
+    wanted_loss, wanted = opened.student_step(is_distilled=False)
+    assert loss == pytest.approx(wanted_loss, rel=1e-6)
+    assert_close(gradients, wanted, rtol=1e-6)
+    assert abs(distilled - loss) > 1e-3, "γ > 0 must tell"
+
+
+def test_eight_devices_step_as_one(small_world):
+    """Equal gradients of the whole distillation step: model, store, both teachers, gate, head."""
+    opened = without_dropout(small_world)
+    loss, gradients = opened.student_step(8)
+    wanted_loss, wanted = opened.student_step(1)
+    assert loss == pytest.approx(wanted_loss, rel=1e-5)
+    assert_close(gradients, wanted, rtol=1e-5)

@@ -1,0 +1,392 @@
+"""The programs as a user calls them: plans, helpful refusals, and runs that are killed."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from absl import flags
+
+from conkd_jax import command_line, evaluate, train
+from conkd_jax.data.bpe import train_bpe
+from conkd_jax.stages import pipeline
+from conkd_jax.stages.user_errors import USER_ERRORS
+from tests.data_prep.raw_files import simple, write_raw
+from tests.small_world import SmallWorld
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = f"--config={ROOT}/tests/small_world.py"
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """Calls a program in this process; gives exit code, output and errors."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def program(module, *arguments):
+        argv = [module.__name__, *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", argv)
+        forget_flags()
+        code = 0
+        try:
+            with command_line.explained():
+                module.main(command_line.parse(argv))
+        except SystemExit as end:
+            code = end.code
+        output, errors = capsys.readouterr()
+        return code, output, errors
+
+    yield program
+    forget_flags()
+
+
+def forget_flags():
+    """Makes the flags of this process as they were before any command line."""
+    flags.FLAGS.remove_flag_values([name for name in flags.FLAGS if name.startswith("config.")])
+    flags.FLAGS.unparse_flags()
+    for name in flags.FLAGS:
+        flags.FLAGS[name].unparse()
+
+
+def refused(outcome, *words) -> str:
+    """Asserts that a call ended in one message that holds the words; gives the message."""
+    code, output, errors = outcome
+    assert code == 2, (code, output, errors)
+    assert errors.startswith("error: ") and errors.count("error: ") == 1, errors
+    assert "Traceback" not in errors and "Traceback" not in output
+    for word in words:
+        assert word in errors, errors
+    return errors
+
+
+def folders(world: SmallWorld, *arguments) -> list[str]:
+    """Options that put artifacts and runs into a world."""
+    return [
+        f"--config.artifacts_dir={world.artifacts_dir}",
+        f"--config.runs_dir={world.root / 'runs'}",
+        *arguments,
+    ]
+
+
+@pytest.fixture
+def world(tmp_path) -> SmallWorld:
+    """An empty one."""
+    return SmallWorld(tmp_path / "world")
+
+
+@pytest.fixture
+def spoilt(small_world, tmp_path) -> SmallWorld:
+    """A copy of the finished one, to be damaged."""
+    world = SmallWorld(tmp_path / "spoilt")
+    shutil.copytree(small_world.artifacts_dir, world.artifacts_dir)
+    return world
+
+
+def directory(world: SmallWorld, name: str) -> Path:
+    return Path(pipeline.build(world.config())[name].directory(world.artifacts_dir))
+
+
+# --- plans and runs ----------------------------------------------------------------------------
+
+
+def test_a_plan_runs_nothing(call, world):
+    code, output, errors = call(train, CONFIG, *folders(world), "--plan")
+    assert code == 0 and not errors
+    for name in ("corpus", "rec_teacher", "dialogue_teacher", "teacher_outputs", "student"):
+        assert name in output
+    assert output.count("never made") == 8
+    assert not world.root.exists()
+
+
+def test_a_plan_says_why(call, small_world):
+    arguments = [*folders(small_world), "--config.distill.eta=.7", "--plan"]
+    code, output, _ = call(train, CONFIG, *arguments)
+    assert code == 0
+    assert output.count("whole") == 6
+    assert "config.distill.eta 0.04 -> 0.7" in output
+
+
+def test_a_finished_run_is_printed_again(call, small_world, tmp_path):
+    workdir = tmp_path / "mine"
+    code, output, errors = call(train, CONFIG, *folders(small_world), f"--workdir={workdir}")
+    assert code == 0, errors
+    assert "rec_ratio" in output and str(workdir) in output
+    document = json.loads((workdir / "metrics.json").read_text())
+    assert f"--workdir={workdir}" in document["command"]
+
+
+def test_a_run_is_scored_on_another_split(call, small_world):
+    workdir = small_world.run(small_world.config())
+    code, output, errors = call(evaluate, f"--workdir={workdir}", "--split=dev")
+    assert code == 0, errors
+    assert "on dev" in output
+    assert json.loads((workdir / "dev" / "metrics.json").read_text())["split"] == "dev"
+    assert json.loads((workdir / "metrics.json").read_text())["split"] == "valid"
+
+
+# --- command lines that can't work ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ([], ["--config is missing", "configs/dialogpt_hard.py:demo"]),
+        (["--config=configs/none.py"], ["configs/none.py", "no such file"]),
+        (["--config=configs/dialogpt_hard.py:demmo"], ["'demmo'", "paper, mini, demo"]),
+        ([CONFIG, "--config.distill.etta=.3"], ["Did you mean", '"eta"']),
+        ([CONFIG, "--config.distill.eta=high"], ["config.distill.eta", "high"]),
+        ([CONFIG, "--config.distill.eta=1.3"], ["config.distill.eta", "from 0 to 1", "got 1.3"]),
+        ([CONFIG, "--config.distill.gate=no.such:gate"], ["config.distill.gate", "no.such:gate"]),
+        ([CONFIG, "--config.dialogue_teacher.num_heads=3"], ["a multiple of", "num_heads (3)"]),
+        ([CONFIG, "--config.parallel.num_devices=3"], ["batch_size", "multiple of 3", "got 32"]),
+        ([CONFIG, "--config.parallel.num_devices=64"], ["config.parallel.num_devices", "at most"]),
+        ([CONFIG, "--plam"], ["plam"]),
+        ([CONFIG, "demo"], ["unknown argument 'demo'"]),
+    ],
+    ids=lambda value: value[-1] if value else "nothing",
+)
+def test_a_command_line_that_can_t_work(call, world, monkeypatch, arguments, words):
+    monkeypatch.chdir(ROOT)
+    if CONFIG in arguments:
+        arguments = [CONFIG, *folders(world), *arguments[1:]]
+    refused(call(train, *arguments), *words)
+    assert not world.root.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ([], ["--workdir=", "expected a folder that conkd_jax.train left"]),
+        (["--workdir=nowhere"], ["--workdir=nowhere", "config.json", "found none"]),
+        (["--workdir=nowhere", "--split=train"], ["--split=train", "dev|valid|test"]),
+    ],
+    ids=str,
+)
+def test_an_evaluation_of_no_run(call, arguments, words):
+    refused(call(evaluate, *arguments), *words)
+
+
+@pytest.mark.parametrize(
+    "spoil, word",
+    [
+        (lambda record: record["settings"]["distill"].pop("eta"), "lacks distill.eta"),
+        (lambda record: record["settings"]["distill"].update(tau=2.0), "tau"),
+        (lambda record: record["settings"]["distill"].update(eta=2.0), "config.distill.eta"),
+        (lambda record: record.pop("settings"), "settings"),
+    ],
+    ids=["missing", "unknown", "impossible", "foreign"],
+)
+def test_an_evaluation_of_another_version_s_run(call, small_world, tmp_path, spoil, word):
+    folder = small_world.run(small_world.config())
+    record = json.loads((folder / "config.json").read_text())
+    spoil(record)
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    refused(call(evaluate, f"--workdir={tmp_path}"), word)
+
+
+def test_an_evaluation_trains_nothing(call, small_world, tmp_path):
+    folder = small_world.run(small_world.config())
+    record = json.loads((folder / "config.json").read_text())
+    record["settings"]["artifacts_dir"] = str(tmp_path / "elsewhere")
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    message = refused(call(evaluate, f"--workdir={tmp_path}"), "Run conkd_jax.train")
+    assert "rec_teacher, dialogue_teacher, turn_classifier, student can't be found" in message
+    assert not (tmp_path / "elsewhere").exists()
+
+
+# --- data and weights that are not there ---------------------------------------------------------
+
+
+def test_missing_data_names_every_way_out(call, world):
+    arguments = [f"--config={ROOT}/configs/dialogpt_hard.py:mini", *folders(world)]
+    for more in ([], ["--plan"], [f"--config.corpus.raw_dir={world.root}/raw"]):
+        refused(
+            call(train, *arguments, *more),
+            "--config.corpus.raw_dir",
+            "CONKD_RAW_DIR",
+            "configs/dialogpt_hard.py:demo",
+        )
+    assert not world.root.exists()
+
+
+def test_a_malformed_raw_file_is_named(call, world, tmp_path):
+    raw = write_raw(tmp_path / "raw", [simple(1), simple(2)], valid=[simple(3)])
+    (raw / "kg" / "subkg.pkl").write_bytes(b"no pickle")
+    arguments = ["--config.corpus.name=redial", f"--config.corpus.raw_dir={raw}"]
+    refused(call(train, CONFIG, *folders(world), *arguments), "subkg.pkl")
+
+
+def test_a_test_split_that_is_not_there(call, world, tmp_path):
+    raw = write_raw(tmp_path / "raw", [simple(1)], valid=[simple(2)])
+    arguments = ["--config.corpus.name=redial", f"--config.corpus.raw_dir={raw}"]
+    arguments += ["--config.evaluation.split=test"]
+    refused(call(train, CONFIG, *folders(world), *arguments), "no test_data.jsonl", str(raw))
+    assert not world.root.exists()
+
+
+def test_weights_that_are_not_there(call, world, tmp_path):
+    """Refused before the first stage: nothing is trained, nothing compiled, nothing written."""
+    tokenizer = tmp_path / "tokenizer"
+    tokenizer.mkdir()
+    train_bpe(["hello there"], 300).save(str(tokenizer / "tokenizer.json"))
+    tokens = f"--config.vocabulary.tokenizer={tokenizer}"
+    arguments = [*folders(world), tokens]
+    weights = tmp_path / "weights"
+    given = f"--config.dialogue_teacher.weights={weights}"
+    message = refused(call(train, CONFIG, *arguments, given), "config.dialogue_teacher.weights")
+    assert str(weights) in message and ":demo" in message
+    weights.mkdir()
+    (weights / "config.json").write_text('{"n_layer": 1, "n_embd": 16, "n_head": 2}')
+    refused(call(train, CONFIG, *arguments, given), "model.safetensors", str(weights))
+    assert not world.root.exists()
+
+
+def test_a_tokenizer_that_is_not_there(call, world, tmp_path):
+    tokens = f"--config.vocabulary.tokenizer={tmp_path}/none"
+    refused(call(train, CONFIG, *folders(world), tokens), "config.vocabulary.tokenizer", "none")
+    assert not world.root.exists()
+
+
+# --- damaged artifacts -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", ['{"stage": "stud', '{"stage": "student"}'])
+def test_a_damaged_manifest(call, spoilt, content):
+    path = directory(spoilt, "student") / "manifest.json"
+    path.write_text(content)
+    for more in ([], ["--plan"]):
+        message = refused(call(train, CONFIG, *folders(spoilt), *more), str(path))
+        assert f"Delete the folder {path.parent}" in message
+
+
+def test_a_foreign_manifest(call, spoilt):
+    other = directory(spoilt, "dialogue_teacher") / "manifest.json"
+    shutil.copy(other, directory(spoilt, "student") / "manifest.json")
+    refused(call(train, CONFIG, *folders(spoilt)), "is of another artifact", "student")
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.0])
+def test_a_truncated_store(call, spoilt, keep):
+    shutil.rmtree(directory(spoilt, "student"))
+    shard = next(directory(spoilt, "teacher_outputs").glob("*responses*-00001-*"))
+    shard.write_bytes(shard.read_bytes()[: int(keep * shard.stat().st_size)])
+    message = refused(call(train, CONFIG, *folders(spoilt)), "teacher store", "Delete")
+    assert str(shard.parent) in message
+    assert not (directory(spoilt, "student") / "manifest.json").exists()
+
+
+# --- how an error ends -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", USER_ERRORS)
+def test_a_user_s_error_is_one_message(capsys, kind):
+    with pytest.raises(SystemExit) as end, command_line.explained():
+        raise kind("what to do")
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: what to do\n"
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyError, FileNotFoundError, AssertionError])
+def test_a_defect_keeps_its_traceback(kind):
+    with pytest.raises(kind), command_line.explained():
+        raise kind("a defect")
+
+
+def start(module: str, *arguments, **options) -> subprocess.Popen:
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def test_a_process_ends_as_told():
+    process = start("conkd_jax.train", "--config=configs/dialogpt_hard.py:demmo")
+    output, errors = process.communicate(timeout=250)
+    refused((process.returncode, output, errors), "'demmo'")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "module, words",
+    [
+        ("conkd_jax.train", ["--config", "--workdir", "plan", "paper|mini|demo", "configs/"]),
+        ("conkd_jax.evaluate", ["--workdir", "--split", "dev|valid|test"]),
+    ],
+)
+def test_help_helps(module, words):
+    output, errors = start(module, "--help").communicate(timeout=250)
+    assert not errors
+    for word in words:
+        assert word in output, output
+
+
+# --- killed runs -------------------------------------------------------------------------------
+
+
+def finish(*arguments) -> None:
+    process = start("conkd_jax.train", *arguments)
+    output, errors = process.communicate(timeout=800)
+    assert process.returncode == 0, output + errors
+
+
+def kill_when(happened, *arguments) -> None:
+    """Starts a training and ends it by SIGKILL as soon as something has happened."""
+    process = start("conkd_jax.train", *arguments)
+    try:
+        deadline = time.monotonic() + 800
+        while not happened():
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+    finally:
+        process.kill()
+        output, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL, output + errors
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_killed_run_gives_the_numbers_of_a_straight_one(tmp_path):
+    """SIGKILL in the middle of the teacher store and of the student, then the same command."""
+
+    def command(world):
+        options = ["--config.teacher_outputs.num_shards=8", f"--workdir={world.root / 'run'}"]
+        return [CONFIG, *folders(world), *options]
+
+    straight, killed = SmallWorld(tmp_path / "straight"), SmallWorld(tmp_path / "killed")
+    finish(*command(straight))
+
+    stages = pipeline.build(killed.config(teacher_outputs__num_shards=8))
+    store = Path(stages["teacher_outputs"].directory(killed.artifacts_dir))
+    student = Path(stages["student"].directory(killed.artifacts_dir))
+    kill_when(lambda: any(store.glob("*responses*-00001-of-00008")), *command(killed))
+    assert not (store / "store.json").exists() and not (store / "manifest.json").exists()
+    kept = {path.name: path.read_bytes() for path in store.glob("*responses*-of-00008")}
+    assert 1 < len(kept) < 8
+    kill_when(lambda: any((student / "checkpoints").glob("[1-9]*")), *command(killed))
+    assert not (student / "manifest.json").exists()
+    finish(*command(killed))
+
+    log = (killed.artifacts_dir / "log.jsonl").read_text().splitlines()
+    resumed = [line["stage"] for line in map(json.loads, log) if line["action"] == "resumed"]
+    assert resumed == ["teacher_outputs", "student"]
+    assert all((store / name).read_bytes() == content for name, content in kept.items())
+    found, wanted = (
+        json.loads((world.root / "run" / "metrics.json").read_text())
+        for world in (killed, straight)
+    )
+    for field in ("metrics", "counts", "intervals", "n_responses"):
+        assert found[field] == wanted[field], field
