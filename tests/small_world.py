@@ -62,6 +62,11 @@ class SmallWorld:
         config.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
         return config
 
+    @property
+    def folder(self) -> Path:
+        """What the run of the plain config left; tests only read it."""
+        return self.root / "runs" / f"{NAME}-demo-seed0"
+
     def run(self, config, split: str | None = None) -> Path:
         """What `conkd_jax.train` does with a config; gives the run's folder."""
         from conkd_jax import config as conkd

@@ -31,18 +31,11 @@ def stage(config, corpus: Stage, vocabulary: Stage, dialogue_teacher: Stage, sto
       ConfigError: no such gate.
     """
     part, distill = config.student, config.distill
-    try:
-        make_gate(distill.gate, **gate_parameters(distill, distill.eta))
-    except ValueError as error:  # now, and not when both teachers are trained
-        raise ConfigError(f"config.distill.gate: {error}") from error
+    _check_gate(distill)
     identity = {
         "student": part.to_dict(),
         "distill": distill_identity(distill),
-        "initial": {
-            key: value
-            for key, value in config.dialogue_teacher.to_dict().items()
-            if key in INITIAL_FIELDS
-        },
+        "initial": {key: config.dialogue_teacher[key] for key in INITIAL_FIELDS},
         "rows": row_limits(config),
         "seed": config.seed,
         "rng_impl": config.rng_impl,
@@ -106,6 +99,14 @@ def distill_identity(distill) -> dict:
 def gate_parameters(distill, eta: float) -> dict:
     """Keyword arguments of the gate that a config names."""
     return {"hard": {"eta": eta}, "constant": {"value": distill.constant}}.get(distill.gate, {})
+
+
+def _check_gate(distill) -> None:
+    """Tries the gate before any stage runs: not when both teachers are trained."""
+    try:
+        make_gate(distill.gate, **gate_parameters(distill, distill.eta))
+    except ValueError as error:
+        raise ConfigError(f"config.distill.gate: {error}") from error
 
 
 def distillation(distill, store: TeacherStore, eta: float) -> language_model.Distillation:
