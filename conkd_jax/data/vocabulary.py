@@ -19,6 +19,7 @@ as it was, "(@123)" as "( @123)", and ``encode(decode(encode(text))) == encode(t
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -38,6 +39,8 @@ from conkd_jax.data.bpe import (
 )
 
 __all__ = ["END_TOKEN", "Vocabulary", "VocabularyError", "load_bpe", "train_bpe"]
+
+_DIGIT = re.compile("[0-9]")  # the digits of a movie id; str.isdigit would count "²" too
 
 ROW_MULTIPLE = 128
 
@@ -272,7 +275,7 @@ class Vocabulary:
                 continue
             words = self.tokenizer.decode(list(run), skip_special_tokens=False)
             # without a space "@12" and "3" would read as another movie
-            text += f" {words}" if text and words[:1].isdigit() else words
+            text += f" {words}" if text and _DIGIT.match(words) else words
         return text[1:] if ids and ids[0] >= self.num_words else text
 
 
