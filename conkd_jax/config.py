@@ -16,7 +16,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 PRESETS = ("paper", "mini", "demo")
-BACKBONES = ("dialogpt",)
+BACKBONES = ("dialogpt", "kgsf")
 SYSTEMS = ("dialogue_teacher", "student")
 
 
@@ -45,7 +45,7 @@ def base() -> ConfigDict:
     """The paper's setting: ReDial, DialoGPT-small, one option a line."""
     c = ConfigDict()
     c.preset = "paper"  # set by from_argument
-    c.backbone = "dialogpt"  # the language model of dialogue teacher and student
+    c.backbone = "dialogpt"  # the language model of dialogue teacher and student: dialogpt | kgsf
     c.system = "student"  # what is scored: student (ConKD) | dialogue_teacher (fine-tuned alone)
     c.seed = 0  # the student: initialisation, dropout, order of batches
     c.teacher_seed = 0  # teachers, turn classifier, store: shared by all student seeds
@@ -61,12 +61,16 @@ def base() -> ConfigDict:
     c.corpus.movieworld_num_dialogues = 500
 
     c.vocabulary = ConfigDict()
-    c.vocabulary.tokenizer = "microsoft/DialoGPT-small"  # hub name, local folder, or "train"
+    c.vocabulary.tokenizer = "microsoft/DialoGPT-small"  # hub name, local folder, or "train"; kgsf:
+    # "train", or the path of KGSF's word2index_redial.json
     c.vocabulary.bpe_size = 4096  # words V when the BPE is trained on the corpus
+    c.vocabulary.min_word_count = 1  # kgsf: a rarer word is <unk>
     c.vocabulary.item_vocabulary = (
         "full"  # full (all movies) | train (those named in the train split)
     )
     c.vocabulary.max_row_tokens = 512  # a GPT-2 row: a dialogue, or a piece of a longer one
+    c.vocabulary.max_context_turns = 5  # kgsf: turns that the encoder reads
+    c.vocabulary.max_context_tokens = 256  # kgsf: the last ones of them
     c.vocabulary.max_response_tokens = 30  # T at most; a longer response keeps its head
 
     c.rec_teacher = ConfigDict()
@@ -105,6 +109,14 @@ def base() -> ConfigDict:
     c.dialogue_teacher.num_buckets = 12  # lengths that rows are padded to; 12 waste under 10 %
     c.dialogue_teacher.weighting = "sample"  # sample (1/T a response, eqs. 8-9) | token
     c.dialogue_teacher.optimizer = _optimizer(1e-3)
+
+    c.kgsf = ConfigDict()  # the shape of KGSF's dialogue model, teacher and student
+    c.kgsf.num_layers = 2  # of the encoder, and of the decoder
+    c.kgsf.embed_dim = 300
+    c.kgsf.num_heads = 2
+    c.kgsf.mlp_dim = 300
+    c.kgsf.dropout = 0.1
+    c.kgsf.word_vectors = "word2vec"  # word2vec (trained on the corpus) | random
 
     c.turn_classifier = ConfigDict()
     c.turn_classifier.num_layers = 2
@@ -191,6 +203,36 @@ def _mini(c: ConfigDict) -> None:
     c.checkpoint_every = 100
 
 
+def _kgsf(c: ConfigDict) -> None:
+    """The KGSF backbone in a preset: words, one row a response.
+
+    The paper's appendix with this backbone's settings can't be recovered. These are the public
+    KGSF's (Adam, 1e-3, clip .1, batch 32); η is fitted to the dev split.
+    """
+    c.vocabulary.tokenizer = "train"
+    c.distill.fit_eta = True
+    for part in (c.dialogue_teacher, c.student):
+        part.batch_rows = 32  # responses
+        part.num_buckets = 4
+        part.optimizer.update(
+            {"name": "adam", "learning_rate": 1e-3, "weight_decay": 0.0, "b2": 0.999}
+        )
+        part.optimizer.clip_norm = 0.1
+    c.teacher_outputs.batch_rows = 64
+    if c.preset == "paper":
+        return
+    c.vocabulary.min_word_count = 2
+    c.kgsf.update({"embed_dim": 128, "mlp_dim": 256})
+    for part in (c.dialogue_teacher, c.student):
+        part.batch_rows = 64
+        part.optimizer.learning_rate = 2e-3
+    if c.preset == "demo":
+        c.kgsf.update({"embed_dim": 32, "mlp_dim": 64})
+        for part in (c.dialogue_teacher, c.student):
+            part.num_buckets = 2
+            part.optimizer.learning_rate = 3e-3
+
+
 def _demo(c: ConfigDict) -> None:
     """MovieWorld and tiny models: the whole pipeline in five minutes, no download, no data."""
     _mini(c)
@@ -211,13 +253,18 @@ def _demo(c: ConfigDict) -> None:
     c.evaluation.bootstrap_resamples = 200
 
 
-def from_argument(argument: str | None = None) -> ConfigDict:
+def from_argument(argument: str | None = None, backbone: str = "dialogpt") -> ConfigDict:
     """The configuration that `PRESET[,backbone=NAME]` names; an empty argument is the paper's.
+
+    Args:
+      argument: what follows the colon of --config=FILE.py:…
+      backbone: the row's own, where the argument names none.
 
     Raises:
       ConfigError: if the preset or a key is not known.
     """
     config = base()
+    config.backbone = backbone
     words = [word.strip() for word in (argument or "").split(",") if word.strip()]
     for word in words:
         key, _, value = word.partition("=")
@@ -232,6 +279,8 @@ def from_argument(argument: str | None = None) -> ConfigDict:
                 "for example --config=configs/dialogpt_hard.py:mini"
             )
     {"paper": lambda _: None, "mini": _mini, "demo": _demo}[config.preset](config)
+    if config.backbone == "kgsf":
+        _kgsf(config)
     return config
 
 
@@ -354,7 +403,17 @@ def validate(config: ConfigDict) -> ConfigDict:
             rules.append(one_of(f"{name}.weighting", ("sample", "token")))
     teacher = config.dialogue_teacher
     own_sizes = ["turn_classifier"]
-    if teacher.weights == "random":
+    if config.backbone == "kgsf":
+        own_sizes.append("kgsf")
+        rules += [
+            one_of("kgsf.word_vectors", ("word2vec", "random")),
+            at_least("kgsf.mlp_dim", 1),
+            within("kgsf.dropout", 0, 0.99),
+            at_least("vocabulary.min_word_count", 1),
+            at_least("vocabulary.max_context_turns", 1),
+            at_least("vocabulary.max_context_tokens", 1),
+        ]
+    elif teacher.weights == "random":
         own_sizes.append("dialogue_teacher")
         rules.append(
             _Rule(
@@ -378,7 +437,9 @@ def validate(config: ConfigDict) -> ConfigDict:
         ]
     rules.append(
         _Rule(
-            (teacher.weights == "random") or config.vocabulary.tokenizer != "train",
+            config.backbone != "dialogpt"
+            or teacher.weights == "random"
+            or config.vocabulary.tokenizer != "train",
             "vocabulary.tokenizer",
             config.vocabulary.tokenizer,
             f"the tokenizer that belongs to the pretrained weights {teacher.weights!r}",

@@ -23,6 +23,31 @@ ABLATIONS = {
         "configs/ablations/fitted_threshold.py",
         {"rec_teacher.cross_fit_folds": (0, 3)},
     ),
+    "configs/ablations/both_teachers_special_tokens.py": ("configs/kgsf_hard.py", {}),
+    "configs/ablations/both_teachers.py": (
+        "configs/ablations/both_teachers_special_tokens.py",
+        {"student.turn_tags": (True, False)},
+    ),
+    "configs/ablations/dialogue_teacher.py": (
+        "configs/ablations/both_teachers.py",
+        {"distill.gate": ("hard", "constant"), "distill.constant": (0.5, 0.0)},
+    ),
+    "configs/ablations/rec_teacher.py": (
+        "configs/ablations/both_teachers.py",
+        {"distill.gate": ("hard", "constant"), "distill.constant": (0.5, 1.0)},
+    ),
+    "configs/ablations/constant_gate.py": (
+        "configs/ablations/both_teachers_special_tokens.py",
+        {"distill.gate": ("hard", "constant")},
+    ),
+    "configs/ablations/vanilla.py": (
+        "configs/ablations/both_teachers.py",
+        {"distill.gamma": (0.4, 0.0)},
+    ),
+    "configs/ablations/vanilla_special_tokens.py": (
+        "configs/ablations/both_teachers_special_tokens.py",
+        {"distill.gamma": (0.4, 0.0)},
+    ),
 }
 
 
@@ -216,3 +241,14 @@ def test_rows_of_the_paper_differ_in_what_they_are_named_for():
     teacher = read("configs/dialogpt.py")
     assert differences(hard, soft) == {"distill.gate": ("hard", "soft")}
     assert differences(hard, teacher) == {"system": ("student", "dialogue_teacher")}
+    hard, soft, teacher = (read(f"configs/kgsf{row}.py") for row in ("_hard", "_soft", ""))
+    assert differences(hard, soft) == {"distill.gate": ("hard", "soft")}
+    assert differences(hard, teacher) == {"system": ("student", "dialogue_teacher")}
+
+
+@pytest.mark.parametrize("preset", conkd.PRESETS)
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "/ablations/" in name])
+def test_an_ablation_of_either_backbone_is_valid(name, preset):
+    for backbone in conkd.BACKBONES:
+        config = conkd.validate(read(name, f"{preset},backbone={backbone}"))
+        assert config.backbone == backbone

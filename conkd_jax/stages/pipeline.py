@@ -56,17 +56,25 @@ def _rec_corpus(config, plain: Stage) -> Stage:
 
 def _student(config, stages: Mapping[str, Stage]) -> dict[str, Stage]:
     common = stages["corpus"], stages["vocabulary"]
+    added = {}
+    if config.distill.gamma > 0:
+        added["teacher_outputs"] = _store(config, stages)
+    if config.student.turn_tags:
+        added["turn_classifier"] = turn_classifier.stage(config, *common)
+    added["student"] = student.stage(
+        config, *common, stages["dialogue_teacher"], added.get("teacher_outputs")
+    )
+    return added
+
+
+def _store(config, stages: Mapping[str, Stage]) -> Stage:
     folds = config.rec_teacher.cross_fit_folds
     labellers = [stages["rec_teacher"]]
     if folds:
         rec_corpus = _rec_corpus(config, stages["corpus"])
         labellers = [rec_teacher.stage(config, rec_corpus, fold) for fold in range(folds)]
-    store = teacher_outputs.stage(config, *common, stages["dialogue_teacher"], labellers)
-    added = {"teacher_outputs": store}
-    if config.student.turn_tags:
-        added["turn_classifier"] = turn_classifier.stage(config, *common)
-    added["student"] = student.stage(config, *common, stages["dialogue_teacher"], store)
-    return added
+    common = stages["corpus"], stages["vocabulary"], stages["dialogue_teacher"]
+    return teacher_outputs.stage(config, *common, labellers)
 
 
 def check_pretrained(config, stages: Mapping[str, Stage]) -> None:

@@ -125,8 +125,9 @@ def _training_metrics(config, manifests: Mapping[str, Mapping]) -> dict[str, flo
     for key in ("train_lambda_r", "train_lambda_v", "fitted_eta"):
         if key in store:
             found[key] = store[key]
-    if "student" in manifests and config.distill.gate == "hard":
-        found["eta"] = manifests["student"]["metrics"]["eta"]
+    student = manifests.get("student", {}).get("metrics", {})
+    if "eta" in student:
+        found["eta"] = student["eta"]
     return found
 
 

@@ -24,8 +24,13 @@ from conkd_jax.stages.vocabulary import row_limits, rows_of
 VERSION = 1
 
 
-def stage(config, corpus: Stage, vocabulary: Stage, dialogue_teacher: Stage, store: Stage) -> Stage:
-    """The student of a config. With γ = 0 it is a model trained by NLL alone.
+def stage(
+    config, corpus: Stage, vocabulary: Stage, dialogue_teacher: Stage, store: Stage | None
+) -> Stage:
+    """The student of a config. With γ = 0 eq. 10 is the NLL alone: there is no store to read.
+
+    Args:
+      store: the teachers' outputs; None with γ = 0.
 
     Raises:
       ConfigError: no such gate.
@@ -40,7 +45,9 @@ def stage(config, corpus: Stage, vocabulary: Stage, dialogue_teacher: Stage, sto
         "seed": config.seed,
         "rng_impl": config.rng_impl,
     }
-    inputs = {"corpus": corpus, "vocabulary": vocabulary, "teacher_outputs": store}
+    inputs = {"corpus": corpus, "vocabulary": vocabulary}
+    if store is not None:
+        inputs["teacher_outputs"] = store
     if part.init == "dialogue_teacher":
         inputs["dialogue_teacher"] = dialogue_teacher
 
@@ -48,10 +55,15 @@ def stage(config, corpus: Stage, vocabulary: Stage, dialogue_teacher: Stage, sto
         opened = Corpus.open(context.inputs["corpus"])
         words = Vocabulary.load(context.inputs["vocabulary"])
         train, dev = (rows_of(config, opened, words, split) for split in ("train", "dev"))
-        outputs = TeacherStore.open(
-            context.inputs["teacher_outputs"],
-            expect=teacher_outputs.provenance(store.inputs, words),
-        )
+        outputs, taught, used = None, None, {}
+        if store is not None:
+            outputs = TeacherStore.open(
+                context.inputs["teacher_outputs"],
+                expect=teacher_outputs.provenance(store.inputs, words),
+            )
+            eta = outputs.stats["fitted_eta"] if distill.fit_eta else distill.eta
+            taught = distillation(distill, outputs, eta)
+            used = {"eta": eta} if distill.gate == "hard" else {}
         form = "student" if part.turn_tags else "teacher"
         if part.init == "dialogue_teacher":
             start = language_model.load(context.inputs["dialogue_teacher"], words)
@@ -62,7 +74,6 @@ def stage(config, corpus: Stage, vocabulary: Stage, dialogue_teacher: Stage, sto
         batches = language_model.loader(
             config, part, train, words, form, seed=config.seed, store=outputs
         )
-        eta = outputs.stats["fitted_eta"] if distill.fit_eta else distill.eta
         trained, result = language_model.train(
             "student",
             start,
@@ -74,10 +85,9 @@ def stage(config, corpus: Stage, vocabulary: Stage, dialogue_teacher: Stage, sto
             dev=dev,
             form=form,
             keep="last",
-            distillation=distillation(distill, outputs, eta),
+            distillation=taught,
         )
         language_model.save(trained, directory)
-        used = {"eta": eta} if distill.gate == "hard" else {}
         return {**result.metrics, **used}
 
     return Stage("student", VERSION, identity, inputs, run)
@@ -88,6 +98,8 @@ INITIAL_FIELDS = ("weights", "num_layers", "embed_dim", "num_heads", "num_positi
 
 def distill_identity(distill) -> dict:
     """The fields of the distill part that a student depends on: η counts only where it is used."""
+    if distill.gamma == 0:
+        return {"gamma": 0.0}
     identity = {"gate": distill.gate, "gamma": distill.gamma}
     if distill.gate == "hard":
         identity["eta"] = "fitted" if distill.fit_eta else distill.eta

@@ -1,0 +1,16 @@
+"""Both teachers and the special tokens: the whole of ConKD with the hard gate, as Table 5 names it.
+
+The same student as `kgsf_hard.py` (with `backbone=dialogpt`: as `dialogpt_hard.py`), so nothing is
+trained for it that is there already. Paper, Table 5's "(+)D&R&ST": F1@1/10/50 .023/.111/.253, Rec
+Ratio .499, DIST-1/2/3/4 .035/.138/.249/.344, PPL 8.886.
+
+    python -m conkd_jax.train --config=configs/ablations/both_teachers_special_tokens.py:mini
+    python -m conkd_jax.train --config=configs/ablations/both_teachers_special_tokens.py:mini,backbone=dialogpt
+"""
+
+from configs import kgsf_hard
+
+
+def get_config(argument: str = ""):
+    config = kgsf_hard.get_config(argument)
+    return config
