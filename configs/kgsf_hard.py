@@ -1,4 +1,4 @@
-"""KGSF + ConKD with the hard gate (Table 2, "KGSF + ConKD (hard)"; the last rows of Tables 5 and 6).
+"""KGSF + ConKD with the hard gate (Table 2, "KGSF + ConKD (hard)", and Table 5's last but one).
 
 One teacher at a time (eq. 6). Paper, three seeds: F1@1/10/50 .023/.111/.253, Rec Ratio .499, PPL
 8.886, DIST-2/3/4 .138/.249/.344. The paper's η and γ of this backbone are not known; η is fitted

@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
         return
 
     # --- make what is missing ----------------------------------------------------------------
-    pipeline.check_pretrained(config, stages)
+    pipeline.check_sources(config, stages)
     artifacts.ensure(wanted, config.artifacts_dir)
 
     # --- leave it to be read -----------------------------------------------------------------

@@ -5,7 +5,6 @@ trained for it that is there already. Paper, Table 5's "(+)D&R&ST": F1@1/10/50 .
 Ratio .499, DIST-1/2/3/4 .035/.138/.249/.344, PPL 8.886.
 
     python -m conkd_jax.train --config=configs/ablations/both_teachers_special_tokens.py:mini
-    python -m conkd_jax.train --config=configs/ablations/both_teachers_special_tokens.py:mini,backbone=dialogpt
 """
 
 from configs import kgsf_hard

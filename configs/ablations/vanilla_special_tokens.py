@@ -4,7 +4,6 @@ Not a row of the paper: beside `vanilla.py` it shows what the special tokens do 
 the full model what distillation adds to them.
 
     python -m conkd_jax.train --config=configs/ablations/vanilla_special_tokens.py:mini
-    python -m conkd_jax.train --config=configs/ablations/vanilla_special_tokens.py:mini,backbone=dialogpt
 """
 
 from configs.ablations import both_teachers_special_tokens

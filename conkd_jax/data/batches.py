@@ -2,7 +2,7 @@
 
 This file exists so that a batch is a pure function of (seed, step, host): resuming needs the step
 number alone, and hosts agree without speaking. The plan and the loader are generic; only
-``GPT2Batches`` knows rows of tokens. Nothing here may know a model, a device or a loss.
+``LanguageModelBatches`` knows rows of tokens. Nothing here may know a model, a device or a loss.
 
 A global batch of B rows is laid out as [D devices, A accumulated micro-batches, b rows]; host h of
 H assembles its own D/H devices, that is the rows h·B/H … (h + 1)·B/H.
@@ -17,12 +17,11 @@ import grain
 import numpy as np
 from jaxtyping import Int64, Shaped
 
-from conkd_jax.data.rows import FORMS, Rows
+from conkd_jax.data.rows import FILL, FORMS, Rows
 from conkd_jax.data.teacher_outputs import TeacherOutputs
 from conkd_jax.data.teacher_store import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
 
-FILL = -1
 WEIGHTINGS = ("sample", "token")
 _CAPACITY_MULTIPLE = 64
 _PREFETCH_THREADS = 2
@@ -268,13 +267,12 @@ def _stack(parts: Sequence[Batch]) -> Batch:
     return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
 
 
-class GPT2Batches:
-    """Assembles rows of tokens into one device's arrays (``Loader``'s ``assemble``).
+class LanguageModelBatches:
+    """Assembles rows of a language model into one device's arrays (``Loader``'s ``assemble``).
 
-    With S the bucket's length, N the capacity for response tokens and G that for responses (both
+    Beside the inputs of the rows' own kind (``Rows.inputs``, [b, …]), with N the capacity for response tokens and G that for responses (both
     fixed by the bucket and b: what the b largest rows of the bucket would need)::
 
-        input_ids [b, S] int32       rows, right-padded with [PAD]
         feature_index [N] int32      b·S-flat position of the state that predicts the target
         labels [N] int32             the target
         weights [N] float32          "sample": 1/(T · responses in the global batch), eq. 5 and §5's
@@ -352,23 +350,15 @@ class GPT2Batches:
     ) -> Batch:
         rows = self.rows
         num_targets, num_responses = self.capacities(bucket_length, len(row_ids))
-        input_ids = np.full((len(row_ids), bucket_length), self.pad_id, np.int32)
-        slots, ids = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-        for slot, row in enumerate(row_ids):
-            if row != FILL:
-                tokens = rows.row_tokens(row, self.form)
-                input_ids[slot, : len(tokens)] = tokens
-                ids.append(np.arange(int(rows.row_offsets[row]), int(rows.row_offsets[row + 1])))
-                slots.append(np.full(len(ids[-1]), slot))
-        responses, slots = np.concatenate(ids), np.concatenate(slots)
+        inputs, first = rows.inputs(row_ids, bucket_length, self.form, self.pad_id)
+        responses = rows.responses_of(row_ids)
         lengths = rows.response_length[responses].astype(np.int64)
         index = np.repeat(np.arange(len(responses)), lengths)  # [n]: the target's response
         within = np.arange(len(index)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        first = slots * bucket_length + rows.response_start[responses]
         flat = rows.target_offsets[responses][index] + within
         weights = self._weights(lengths, step_rows)[index]
         batch = {
-            "input_ids": input_ids,
+            **inputs,
             "feature_index": _padded(first[index] + within, num_targets, np.int32),
             "labels": _padded(rows.targets[flat], num_targets, np.int32),
             "weights": _padded(weights, num_targets, np.float32),

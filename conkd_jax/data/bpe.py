@@ -1,6 +1,6 @@
-"""The words: GPT-2's byte-level BPE, from a folder, from the Hugging Face hub, or trained.
+"""The words of GPT-2: its byte-level BPE, from a folder, from the Hugging Face hub, or trained.
 
-This file exists so that every tokenizer of the project is made one way: GPT-2's pipeline over a
+This file exists so that every BPE of the project is made one way: GPT-2's pipeline over a
 table of words and merges, with nothing added, so that no text a user writes encodes to the end
 token. It must not know movies, turns or ids beyond the words.
 """

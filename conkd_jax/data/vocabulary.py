@@ -1,4 +1,4 @@
-"""Token ids: the words of a byte-level BPE, then one token per movie, then the input-only tags.
+"""Token ids: the words of a tokenizer, then one token per movie, then the input-only tags.
 
 This file exists so that every stage reads the same integers. It knows text, movie ids and titles;
 it must not know turns, rows, models or batches.
@@ -14,6 +14,10 @@ Spaces around a movie. GPT-2's words carry the space before them ("Ġseen"), and
 space before ``@123`` belongs to the item token, the text after it is encoded as it stands. Decoding
 puts one space before every item that does not open the text. So "have you seen @123 ?" comes back
 as it was, "(@123)" as "( @123)", and ``encode(decode(encode(text))) == encode(text)``.
+
+Two kinds of words. GPT-2 reads a byte-level BPE (``bpe.py``), KGSF whole words (``words.py``).
+Whole words keep no white space: decoding puts one space before each, and before each item, and
+``unk_id`` stands for every word that the list lacks. Without it ``encode(decode(ids)) == ids``.
 """
 
 import hashlib
@@ -26,6 +30,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from conkd_jax.data.bpe import (
     END_TOKEN,
@@ -37,8 +42,17 @@ from conkd_jax.data.bpe import (
     read_json,
     train_bpe,
 )
+from conkd_jax.data.words import UNK_TOKEN, load_tokenizer, train_words
 
-__all__ = ["END_TOKEN", "Vocabulary", "VocabularyError", "load_bpe", "train_bpe"]
+__all__ = [
+    "END_TOKEN",
+    "Vocabulary",
+    "VocabularyError",
+    "load_bpe",
+    "load_tokenizer",
+    "train_bpe",
+    "train_words",
+]
 
 _DIGIT = re.compile("[0-9]")  # the digits of a movie id; str.isdigit would count "²" too
 
@@ -49,11 +63,15 @@ class Vocabulary:
     """Text to ids and back, over words, movies and tags.
 
     Args:
-        tokenizer: a GPT-2 byte-level BPE, as ``load_bpe`` and ``train_bpe`` return it.
+        tokenizer: the words: a GPT-2 byte-level BPE as ``load_bpe`` and ``train_bpe`` return it, or
+            whole words as ``load_words`` and ``train_words`` do; ``load_tokenizer`` reads either.
         movie_ids: [M] the movie ids of all candidates, in candidate order.
         titles: [M] their titles; they stand in for a movie that has no token, and give the
             initial embedding of one that has.
         item_candidates: [I] the candidates that get a token, in token order; None means all.
+
+    Attributes:
+        unk_id: the id of every word that the list lacks; None for a BPE, which writes any text.
 
     Raises:
         VocabularyError: if the lengths disagree, an id repeats or a candidate does not exist.
@@ -87,8 +105,12 @@ class Vocabulary:
         self.end_id = tokenizer.token_to_id(END_TOKEN)
         if self.end_id is None:
             raise VocabularyError(
-                f"The tokenizer has no end token {END_TOKEN!r}: make it with load_bpe or train_bpe."
+                f"The tokenizer has no end token {END_TOKEN!r}: make it with load_tokenizer, "
+                "train_bpe or train_words."
             )
+        self.unk_id: int | None = None
+        if isinstance(tokenizer.model, WordLevel):
+            self.unk_id = tokenizer.token_to_id(UNK_TOKEN)
 
         self._token_of = {str(m): self.num_words + j for j, m in enumerate(self.movie_ids.tolist())}
         self._title_of = {
@@ -142,7 +164,8 @@ class Vocabulary:
         """Token ids of a text; movies are written ``@id``.
 
         A movie without a token becomes the words of its title, an id that is no movie stays the
-        literal text. Special tokens written by a user are plain characters.
+        literal text: to whole words, an unknown one. Special tokens written by a user are plain
+        characters.
         """
         return self.encode_batch([text])[0]
 
@@ -191,11 +214,15 @@ class Vocabulary:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over everything that decides an id: BPE, movies, titles, item order."""
-        bpe = json.loads(self.tokenizer.to_str())["model"]
+        """SHA-256 over everything that decides an id: words, movies, titles, item order."""
+        model = json.loads(self.tokenizer.to_str())["model"]
+        if self.unk_id is None:
+            kind = {"merges": [merge_text(merge) for merge in model["merges"]]}
+        else:
+            kind = {"unk_id": self.unk_id}
         content = {
-            "vocab": sorted(bpe["vocab"].items(), key=lambda entry: entry[1]),
-            "merges": [merge_text(merge) for merge in bpe["merges"]],
+            "vocab": sorted(model["vocab"].items(), key=lambda entry: entry[1]),
+            **kind,
             "movie_ids": self.candidate_movie_ids.tolist(),
             "titles": self.candidate_titles,
             "item_candidates": self.item_candidates.tolist(),
@@ -223,7 +250,7 @@ class Vocabulary:
             VocabularyError: if a file is missing, unreadable or not the one that was saved.
         """
         directory = epath.Path(directory)
-        tokenizer = load_bpe(directory)
+        tokenizer = load_tokenizer(directory)
         table = read_json(directory / "vocabulary.json")
         try:
             vocabulary = cls(
@@ -266,7 +293,10 @@ class Vocabulary:
         return pieces
 
     def _join(self, ids: Iterable[int] | Int[np.ndarray, " T"], name: Callable[[int], str]) -> str:
-        """Decode runs of words between items, with one space before every item but a first one."""
+        """Decode runs of words between items, with one space before every item but a first one.
+
+        A run of whole words has no space of its own in front; a run of a BPE brings one if it had.
+        """
         text = ""
         ids = [i for i in map(int, ids) if 0 <= i < self.num_targets and i != self.end_id]
         for is_item, run in itertools.groupby(ids, lambda token: token >= self.num_words):
@@ -275,7 +305,8 @@ class Vocabulary:
                 continue
             words = self.tokenizer.decode(list(run), skip_special_tokens=False)
             # without a space "@12" and "3" would read as another movie
-            text += f" {words}" if text and _DIGIT.match(words) else words
+            apart = self.unk_id is not None or _DIGIT.match(words)
+            text += f" {words}" if text and apart else words
         return text[1:] if ids and ids[0] >= self.num_words else text
 
 

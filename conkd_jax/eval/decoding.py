@@ -1,6 +1,6 @@
-"""Greedy decoding of a whole split: contexts in, responses and their item steps out.
+"""Greedy decoding of a whole split: prompts in, responses and their item steps out.
 
-One compiled loop per context length: a static cache, stopped when every row has ended. The logits
+One compiled loop per prompt length: a static cache, stopped when every row has ended. The logits
 of a step are needed for one argmax only, so the loop keeps each step's features, and the most
 probable items are computed afterwards for the few steps that emitted an item.
 
@@ -18,9 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from conkd_jax.data.rows import Prompts
 from conkd_jax.distill.gates import item_mass
 from conkd_jax.distill.head import Head
-from conkd_jax.models.gpt2 import GPT2
+from conkd_jax.models.backbone import Backbone
 from conkd_jax.typing import Array, Bool, Float, Int, Params
 
 ITEM_RULES = ("argmax", "mass")
@@ -55,62 +56,58 @@ class Decoded:
 
 
 def greedy_decode(
-    model: GPT2,
+    model: Backbone,
     params: Params,
     head: Head,
-    contexts: Sequence[Sequence[int]],
+    prompts: Prompts,
     *,
-    first_token: Sequence[int],
     end_id: int,
     num_words: int,
     max_tokens: int = 30,
     batch_size: int = 64,
     top_k: int = 50,
-    context_buckets: Sequence[int] | None = None,
+    buckets: Sequence[int] | None = None,
     item_rule: str = "argmax",
 ) -> list[Decoded]:
-    """Generates a response for every context: y_t = argmax_y P(y | y_<t, x), t ≤ `max_tokens`.
+    """Generates a response to every prompt: y_t = argmax_y P(y | y_<t, x), t ≤ `max_tokens`.
 
-    Contexts are sorted by length and cut into batches; a batch is padded on the left to the
-    smallest bucket that holds its longest. A row's tokens do not depend on its batch, but for ties
-    within the rounding of the sums.
+    Prompts are sorted by length and cut into batches; a batch is padded to the smallest bucket that
+    holds its longest. A row's tokens do not depend on its batch, but for ties within the rounding
+    of the sums.
 
     Args:
       head: onto Y = V ∪ I, so that no input-only token can be emitted.
-      contexts: token ids of everything before the response, without the opening token.
-      first_token: the token that opens each response: [REC], [GEN] or the separator.
+      prompts: what the model reads first, the opening token ([REC], [GEN] or the separator)
+        included.
       end_id: the token that closes a response.
       num_words: |V|, where the items begin.
-      context_buckets: prompt lengths to compile for, the opening token counted. A longer context
-        keeps its tail. None: 32, 48, 64, 96, … up to what the model's positions allow.
+      buckets: prompt lengths to compile for. A longer prompt keeps its tail. None: 32, 48, 64,
+        96, … up to the longest, or to what the model's positions allow.
       item_rule: "argmax", or "mass": where all items together have more than half of the
         probability, the best item is emitted even if a word beats each of them.
 
     Returns:
-      the responses, in the order of the contexts.
+      the responses, in the order of the prompts.
 
     Raises:
-      ValueError: an unknown rule, a missing opening token, or a bucket the model can't hold.
+      ValueError: an unknown rule, or a bucket the model can't hold.
 
     Source: the paper documents no decoding; greedy with 30 tokens is this project's choice.
     """
     if item_rule not in ITEM_RULES:
         raise ValueError(f"item_rule is {item_rule!r}; it is one of {', '.join(ITEM_RULES)}")
-    if len(first_token) != len(contexts):
-        raise ValueError(
-            f"{len(contexts)} contexts came with {len(first_token)} opening tokens; give one each"
-        )
-    buckets = _usable_buckets(context_buckets, model.spec.num_positions - max_tokens + 1)
-    prompts = [[*context, first] for context, first in zip(contexts, first_token, strict=True)]
-    responses: list[list[int]] = [[] for _ in prompts]
+    lengths = prompts.lengths
+    longest = int(max(lengths, default=1))
+    buckets = _usable_buckets(buckets, longest, model.longest_prompt(max_tokens))
+    responses: list[list[int]] = [[] for _ in lengths]
     item_steps: list[tuple[int, int]] = []  # (response, step)
     item_features: list[np.ndarray] = []
-    for members, ids, mask in _batches(prompts, batch_size, buckets):
+    for members, length in _batches(lengths, batch_size, buckets):
         tokens, features = _decode_batch(
             params,
             head,
-            ids,
-            mask,
+            prompts.inputs(members, length, batch_size),
+            np.arange(batch_size) >= len(members),
             model=model,
             end_id=end_id,
             max_tokens=max_tokens,
@@ -193,8 +190,10 @@ def choose_token(
 @functools.partial(
     jax.jit, static_argnames=("model", "end_id", "max_tokens", "num_words", "item_rule")
 )
-def _decode_batch(params, head, ids, mask, *, model, end_id, max_tokens, num_words, item_rule):
-    features, cache = model.prefill(params, ids, mask, ids.shape[1] + max_tokens - 1)
+def _decode_batch(
+    params, head, inputs, is_filled, *, model, end_id, max_tokens, num_words, item_rule
+):
+    features, cache = model.open_cache(params, inputs, max_tokens)
     return decode_steps(
         features,
         cache,
@@ -204,39 +203,34 @@ def _decode_batch(params, head, ids, mask, *, model, end_id, max_tokens, num_wor
         ),
         end_id=end_id,
         max_tokens=max_tokens,
-        has_ended=~mask.any(axis=1),
+        has_ended=is_filled,
     )
 
 
 def _batches(
-    prompts: Sequence[Sequence[int]], batch_size: int, buckets: Sequence[int]
-) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-    """Batches of similar length: (indices of the prompts, ids [B, S], mask [B, S]), left-padded."""
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    lengths: np.ndarray, batch_size: int, buckets: Sequence[int]
+) -> Iterator[tuple[list[int], int]]:
+    """Batches of like lengths: (indices of the prompts, the bucket that holds them)."""
+    order = np.argsort(lengths, kind="stable")
     for start in range(0, len(order), batch_size):
-        members = order[start : start + batch_size]
-        longest = len(prompts[members[-1]])
-        length = next((bucket for bucket in buckets if bucket >= longest), buckets[-1])
-        ids = np.zeros((batch_size, length), np.int32)
-        mask = np.zeros((batch_size, length), bool)
-        for row, member in enumerate(members):
-            tail = prompts[member][-length:]
-            ids[row, length - len(tail) :] = tail
-            mask[row, length - len(tail) :] = True
-        yield members, ids, mask
+        members = order[start : start + batch_size].tolist()
+        longest = lengths[members[-1]]
+        yield members, next((bucket for bucket in buckets if bucket >= longest), buckets[-1])
 
 
-def _usable_buckets(buckets: Sequence[int] | None, limit: int) -> list[int]:
-    if limit < 1:
+def _usable_buckets(buckets: Sequence[int] | None, longest: int, limit: int | None) -> list[int]:
+    if limit is not None and limit < 1:
         raise ValueError("max_tokens exceeds the model's positions; lower it")
     if buckets is None:
-        lengths = (length for n in range(5, 20) for length in (2**n, 3 * 2 ** (n - 1)))
-        return [*(length for length in lengths if length < limit), limit]
+        last = -(-longest // 32) * 32
+        last = last if limit is None else min(last, limit)
+        steps = (length for n in range(5, 20) for length in (2**n, 3 * 2 ** (n - 1)))
+        return [*(length for length in steps if length < last), last]
     buckets = sorted(set(buckets))
-    if not buckets or buckets[0] < 1 or buckets[-1] > limit:
+    if not buckets or buckets[0] < 1 or (limit is not None and buckets[-1] > limit):
         raise ValueError(
-            f"context_buckets are {buckets}; with max_tokens the model's positions leave room for "
-            f"prompts of 1 to {limit} tokens, so choose buckets in this range"
+            f"buckets are {buckets}; with max_tokens the model's positions leave room for prompts "
+            f"of 1 to {limit} tokens, so choose buckets in this range"
         )
     return buckets
 

@@ -19,7 +19,7 @@ import numpy as np
 from conkd_jax.distill.gates import item_mass
 from conkd_jax.distill.head import Head
 from conkd_jax.distill.losses import nll
-from conkd_jax.models.gpt2 import GPT2
+from conkd_jax.models.backbone import Backbone
 from conkd_jax.typing import Array, Float, Int
 
 TOKENS_AT_A_TIME = 256  # rows of logits that exist at once
@@ -89,20 +89,20 @@ def head_statistics(
 
 
 @functools.partial(jax.jit, static_argnames=("model", "num_words", "num_targets"))
-def _score_batch(params, batch, *, model: GPT2, num_words: int, num_targets: int):
+def _score_batch(params, batch, *, model: Backbone, num_words: int, num_targets: int):
     features = response_features(model, params, batch)
     head = model.head(params, num_targets)
     return head_statistics(features, head, batch["labels"], num_words)
 
 
-def response_features(model: GPT2, params, batch, rng: jax.Array | None = None) -> jax.Array:
+def response_features(model: Backbone, params, batch, rng: jax.Array | None = None) -> jax.Array:
     """Features [N, F] at the response tokens of a micro-batch; dropout where `rng` is given."""
-    states = model.features(params, batch["input_ids"], rng=rng)  # [B, S, F]
+    states = model.states(params, batch, rng=rng)  # [B, S, F]
     return states.reshape(-1, states.shape[-1])[batch["feature_index"]]  # [N, F]
 
 
 def score_tokens(
-    model: GPT2,
+    model: Backbone,
     params,
     batches: Iterable[tuple[np.ndarray, dict[str, np.ndarray]]],
     *,

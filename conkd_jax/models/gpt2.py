@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.struct
@@ -136,10 +136,27 @@ class GPT2:
                 rngs=None if rng is None else {"dropout": rng},
             )[0]
 
+    def states(
+        self, params: Params, inputs: Mapping[str, Any], rng: PRNGKeyArray | None = None
+    ) -> Float[Array, "B S F"]:
+        """`features` of a batch's `input_ids`."""
+        return self.features(params, inputs["input_ids"], rng=rng)
+
     def head(self, params: Params, num_targets: int) -> Head:
         """The tied output layer: the first Y rows of the embedding, transposed, and a zero bias."""
         kernel = params["wte"]["embedding"][:num_targets].T  # [F, Y]
         return Head(kernel=kernel, bias=jnp.zeros((num_targets,), kernel.dtype))
+
+    def open_cache(
+        self, params: Params, inputs: Mapping[str, Any], max_tokens: int
+    ) -> tuple[Float[Array, "B F"], KVCache]:
+        """`prefill` with room for a response of `max_tokens`, the last of which isn't read."""
+        ids = inputs["input_ids"]
+        return self.prefill(params, ids, inputs["attention_mask"], ids.shape[1] + max_tokens - 1)
+
+    def longest_prompt(self, max_tokens: int) -> int:
+        """What the learned positions leave beside a response of `max_tokens`."""
+        return self.spec.num_positions - max_tokens + 1
 
     def prefill(
         self,
@@ -299,7 +316,7 @@ def load_pretrained(name_or_folder: str | os.PathLike) -> tuple[GPT2Spec, Params
         num_layers=config["n_layer"],
         embed_dim=config["n_embd"],
         num_heads=config["n_head"],
-        num_positions=config.get("n_positions", config.get("n_ctx", 1024)),
+        num_positions=gpt2_weights.num_positions(config),
         dropout=config.get("resid_pdrop", 0.1),
     )
     num_rows = published.params.get(("wte", "embedding"), np.zeros((1, 0))).shape[0]

@@ -63,6 +63,11 @@ def read(name: str) -> Published:
     return Published(str(path), config, _parse(path, FORMATS[path.name]))
 
 
+def num_positions(config: Mapping[str, Any]) -> int:
+    """Learned positions of a published model, hence its longest sequence, by its `config.json`."""
+    return config.get("n_positions", config.get("n_ctx", 1024))
+
+
 def find(name: str) -> tuple[dict[str, Any], epath.Path]:
     """The config and the weights' file that `read` would read; a hub name's files are fetched.
 

@@ -10,48 +10,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from conkd_jax.models.transformer import EncoderLayer
 from conkd_jax.typing import Array, Bool, Float, Int
 
 GEN, REC = 0, 1  # the two labels
 EMBEDDING_INIT = nn.initializers.normal(0.02)
-
-
-class EncoderLayer(nn.Module):
-    """A standard transformer layer: self-attention, then a ReLU MLP, each with a post-LayerNorm.
-
-    x ← LN(x + Attention(x)), x ← LN(x + MLP(x)), as torch.nn.TransformerEncoderLayer by default.
-
-    Source: Vaswani et al. 2017, §3.1.
-    """
-
-    num_heads: int
-    mlp_dim: int
-    dropout: float = 0.1
-
-    @nn.compact
-    def __call__(
-        self,
-        states: Float[Array, "B S D"],
-        mask: Bool[Array | np.ndarray, "B S"],
-        *,
-        deterministic: bool,
-    ) -> Float[Array, "B S D"]:
-        """Args: mask: True at real tokens; the others are attended to by none."""
-
-        def drop(x):
-            return nn.Dropout(self.dropout)(x, deterministic=deterministic)
-
-        attended = nn.MultiHeadDotProductAttention(
-            self.num_heads,
-            dropout_rate=self.dropout,
-            broadcast_dropout=False,
-            deterministic=deterministic,
-            name="attention",
-        )(states, mask=mask[:, None, None, :])
-        states = nn.LayerNorm(epsilon=1e-5, name="norm_1")(states + drop(attended))
-        hidden = drop(nn.relu(nn.Dense(self.mlp_dim, name="linear_1")(states)))
-        hidden = nn.Dense(states.shape[-1], name="linear_2")(hidden)
-        return nn.LayerNorm(epsilon=1e-5, name="norm_2")(states + drop(hidden))
 
 
 class TurnClassifier(nn.Module):
@@ -110,7 +73,7 @@ class TurnClassifier(nn.Module):
         states = nn.Dropout(self.dropout)(states, deterministic=deterministic)
         for layer in range(self.num_layers):
             states = EncoderLayer(
-                self.num_heads, self.mlp_dim, self.dropout, name=f"layer_{layer}"
+                self.num_heads, self.mlp_dim, self.dropout, self.dropout, name=f"layer_{layer}"
             )(states, mask, deterministic=deterministic)
         weights = mask.astype(states.dtype)  # [B, S]
         total = jnp.einsum("bs,bsd->bd", weights, states)

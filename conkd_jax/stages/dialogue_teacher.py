@@ -1,4 +1,4 @@
-"""Stage `dialogue_teacher`: a GPT-2 fine-tuned by NLL on recommender turns (eq. 5).
+"""Stage `dialogue_teacher`: a language model fine-tuned by NLL on recommender turns (eq. 5).
 
 Items are tokens of its vocabulary. It is a row of the results table in its own right, and the P_φ
 of every ConKD row.
@@ -6,24 +6,31 @@ of every ConKD row.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import jax
 from etils import epath
 
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
-from conkd_jax.stages import language_model
+from conkd_jax.stages import backbones, language_model
 from conkd_jax.stages.artifacts import Context, Stage
-from conkd_jax.stages.vocabulary import row_limits, rows_of
 
 VERSION = 1
+TRAINING_FIELDS = ("epochs", "batch_rows", "num_buckets", "weighting", "optimizer")
 
 
-def stage(config, corpus: Stage, vocabulary: Stage) -> Stage:
-    """The dialogue teacher of a config; its checkpoint of lowest dev NLL is kept."""
-    part = config.dialogue_teacher
+def stage(config, inputs: Mapping[str, Stage]) -> Stage:
+    """The dialogue teacher of a config; its checkpoint of lowest dev NLL is kept.
+
+    Args:
+      inputs: what an untrained model is made from (`pipeline.model_sources`).
+    """
+    part, backbone = config.dialogue_teacher, backbones.of(config)
+    training = {key: part.to_dict()[key] for key in TRAINING_FIELDS}
     identity = {
-        "model": part.to_dict(),
-        "rows": row_limits(config),
+        "model": training | backbone.initial_identity(config),
+        "rows": backbone.row_identity(config),
         "seed": config.teacher_seed,
         "rng_impl": config.rng_impl,
     }
@@ -31,8 +38,8 @@ def stage(config, corpus: Stage, vocabulary: Stage) -> Stage:
     def run(directory: epath.Path, context: Context) -> dict:
         opened = Corpus.open(context.inputs["corpus"])
         words = Vocabulary.load(context.inputs["vocabulary"])
-        train, dev = (rows_of(config, opened, words, split) for split in ("train", "dev"))
-        start = language_model.initial(part, words, config.teacher_seed, config.rng_impl)
+        train, dev = (backbone.rows_of(config, opened, words, split) for split in ("train", "dev"))
+        start = language_model.initial(config, context.inputs, words, config.teacher_seed)
         batches = language_model.loader(
             config, part, train, words, "teacher", seed=config.teacher_seed
         )
@@ -52,6 +59,4 @@ def stage(config, corpus: Stage, vocabulary: Stage) -> Stage:
         num_parameters = sum(leaf.size for leaf in jax.tree.leaves(trained.params))
         return {**result.metrics, "num_parameters": int(num_parameters)}
 
-    return Stage(
-        "dialogue_teacher", VERSION, identity, {"corpus": corpus, "vocabulary": vocabulary}, run
-    )
+    return Stage("dialogue_teacher", VERSION, identity, inputs, run)

@@ -15,7 +15,7 @@ from etils import epath
 
 from conkd_jax import parallel
 from conkd_jax.data.corpus import Corpus, Dialogue
-from conkd_jax.data.rows import Rows, contexts
+from conkd_jax.data.rows import Rows
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.eval import metrics, report
 from conkd_jax.eval.decoding import Decoded, greedy_decode
@@ -29,10 +29,9 @@ from conkd_jax.eval.predictions import (
     write_predictions,
 )
 from conkd_jax.eval.scoring import TokenScores
-from conkd_jax.stages import corpus, language_model, trained_recommender, turn_classifier
+from conkd_jax.stages import backbones, corpus, language_model, trained_recommender, turn_classifier
 from conkd_jax.stages.artifacts import Context, Stage
 from conkd_jax.stages.language_model import LanguageModel
-from conkd_jax.stages.vocabulary import row_limits, rows_of
 
 VERSION = 1
 PREDICTIONS, SCORES, TOKENS = "predictions.jsonl", "scores.json", "tokens.npz"
@@ -61,7 +60,7 @@ def stage(config, stages: Mapping[str, Stage], split: str) -> Stage:
         },
         "max_responses": config.evaluation.max_responses,
         "bootstrap_resamples": config.evaluation.bootstrap_resamples,
-        "rows": row_limits(config),
+        "rows": backbones.of(config).row_identity(config),
     }
 
     def run(directory: epath.Path, context: Context) -> dict:
@@ -91,7 +90,8 @@ def stage(config, stages: Mapping[str, Stage], split: str) -> Stage:
     return Stage("evaluation", VERSION, identity, inputs, run)
 
 
-SCORING_ROWS = 16  # dialogues that are scored at once
+SCORING_ROWS = 16  # rows that are scored at once
+PROMPT_BUCKETS = (32, 64, 128, 192, 256, 384)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,16 +119,16 @@ def _open(config, context: Context, split: str, has_tags: bool) -> _System:
     """Everything that answering needs, opened from artifacts."""
     opened = Corpus.open(context.inputs.get("scored_corpus", context.inputs["corpus"]))
     vocabulary = Vocabulary.load(context.inputs["vocabulary"])
-    rows = rows_of(config, opened, vocabulary, split)
-    teacher = language_model.load(context.inputs["dialogue_teacher"], vocabulary)
+    rows = backbones.of(config).rows_of(config, opened, vocabulary, split)
+    teacher = language_model.load(config, context.inputs["dialogue_teacher"], vocabulary)
     model = teacher
     if config.system == "student":
-        model = language_model.load(context.inputs["student"], vocabulary)
+        model = language_model.load(config, context.inputs["student"], vocabulary)
     predicted = None
     if has_tags:
         limit = config.turn_classifier.max_context_tokens
         predicted = turn_classifier.predict(
-            context.inputs["turn_classifier"], contexts(rows, limit, form="teacher")
+            context.inputs["turn_classifier"], rows.histories(limit, "teacher")
         )
     recommender = trained_recommender.load(context.inputs["rec_teacher"], opened)
     dialogues = opened.dialogues(split)
@@ -166,21 +166,17 @@ def _answer(config, system: _System) -> _Answers:
         first = np.full(len(wanted), words.end_id)
     else:
         first = np.where(system.predicted_is_rec[wanted], words.rec_id, words.gen_id)
-    room = config.vocabulary.max_row_tokens - config.decode.max_tokens
-    found = contexts(rows, room - 1, form=system.form, responses=wanted.tolist())
-    histories = [history.tolist() for history in found]
+    longest = backbones.of(config).longest_prompt(config)
     decoded = greedy_decode(
         system.model.model,
-        system.model.params,
+        system.model.variables,
         system.model.head(),
-        histories,
-        first_token=first.tolist(),
+        rows.prompts(wanted.tolist(), first.tolist(), longest, system.form),
         end_id=words.end_id,
         num_words=words.num_words,
         max_tokens=config.decode.max_tokens,
         batch_size=config.decode.batch_size,
-        context_buckets=[length for length in (32, 64, 128, 192, 256, 384) if length < room]
-        + [room],
+        buckets=[length for length in PROMPT_BUCKETS if length < longest] + [longest],
         item_rule=config.decode.item_rule,
     )
     return _Answers(wanted, decoded)

@@ -1,54 +1,68 @@
 """The one way a language model is trained here: teacher and student differ in data, not in code.
 
-A dialogue teacher is a GPT-2 trained by NLL on rows without tags; a student is a GPT-2 trained by
+A dialogue teacher is trained by NLL on rows without tags; a student is the same model, trained by
 the gated KD loss on rows with tags. Both are the same `Task` for the one loop: features at the
 response tokens, a head, and `fused_gated_kd_loss`, whose teachers are simply absent for the former.
+Which model that is, a GPT-2 or KGSF's, only `stages.backbones` knows.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import numpy as np
 from etils import epath
 
 from conkd_jax import checkpoint, loop, parallel
-from conkd_jax.config import ConfigError
-from conkd_jax.data.batches import FILL, GPT2Batches, Loader, Plan, quantile_buckets
-from conkd_jax.data.rows import Rows
+from conkd_jax.data.batches import LanguageModelBatches, Loader, Plan, quantile_buckets
+from conkd_jax.data.rows import FILL, Rows
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.fused import fused_gated_kd_loss
 from conkd_jax.eval.scoring import response_features, score_tokens
-from conkd_jax.models import gpt2
+from conkd_jax.models.backbone import Backbone
+from conkd_jax.stages import backbones
 
-SPEC_FILE = "model.json"
+SPEC_FILE, PARAMS, FROZEN = "model.json", "params", "frozen"
 SCORING_BUCKETS = 8  # more than in training: no gradient is compiled
 STORE_CACHE_BYTES = 2 << 30  # a store up to this size is read into memory once
 
 
 @dataclasses.dataclass(frozen=True)
 class LanguageModel:
-    """A GPT-2, its weights and the vocabulary that its rows belong to."""
+    """A model, its weights and the vocabulary that its rows belong to.
 
-    model: gpt2.GPT2
+    Attributes:
+      model: the architecture.
+      params: what is trained.
+      vocabulary: whose tokens the rows are made of.
+      frozen: arrays that the model reads and no training changes, beside `params`.
+    """
+
+    model: Backbone
     params: dict
     vocabulary: Vocabulary
+    frozen: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def variables(self) -> dict:
+        """All arrays: what the model's functions take."""
+        return {**self.params, **self.frozen}
 
     @property
     def num_targets(self) -> int:
         return self.vocabulary.num_targets
 
     def head(self):
-        return self.model.head(self.params, self.num_targets)
+        return self.model.head(self.variables, self.num_targets)
 
     def score(self, rows: Rows, form: str, batch_rows: int, progress=iter):
         """Teacher-forced scores of every response of `rows` (see `eval.scoring`)."""
         return score_tokens(
             self.model,
-            self.params,
+            self.variables,
             sequential(rows, self.vocabulary, form, batch_rows),
             num_words=self.vocabulary.num_words,
             num_targets=self.num_targets,
@@ -56,60 +70,47 @@ class LanguageModel:
         )
 
 
-def initial(part, vocabulary: Vocabulary, seed: int, rng_impl: str) -> LanguageModel:
-    """The model before any training on dialogues: named weights and new item rows, or random ones.
+def initial(
+    config, inputs: Mapping[str, epath.Path], vocabulary: Vocabulary, seed: int
+) -> LanguageModel:
+    """The model of a config before any training on dialogues, as its backbone makes it.
 
     Args:
-      part: the `dialogue_teacher` part of a config: weights and sizes, of students too.
-      vocabulary: gives the number of rows and every title's sub-words.
-      seed, rng_impl: of the random parts.
+      inputs: artifact folders by stage name.
+      seed: of the random parts.
 
     Raises:
       ConfigError: the named weights can't be read.
     """
-    rng = jax.random.key(seed, impl=rng_impl)
-    if part.weights == "random":
-        spec = gpt2.GPT2Spec(
-            num_layers=part.num_layers,
-            embed_dim=part.embed_dim,
-            num_heads=part.num_heads,
-            num_positions=part.num_positions,
-            dropout=part.dropout,
-        )
-        model = gpt2.GPT2(spec, vocabulary.num_rows)
-        return LanguageModel(model, model.init(rng), vocabulary)
-    try:
-        spec, params = gpt2.load_pretrained(part.weights)
-    except (FileNotFoundError, ValueError) as error:
-        raise ConfigError(f"config.dialogue_teacher.weights: {error}") from error
-    spec = dataclasses.replace(spec, dropout=part.dropout)
-    titles = [vocabulary.title_token_ids(item) for item in range(vocabulary.num_items)]
-    params = gpt2.extend_embedding(params, vocabulary.num_words, titles, vocabulary.num_rows, rng)
-    return LanguageModel(gpt2.GPT2(spec, vocabulary.num_rows), params, vocabulary)
+    model, params, frozen = backbones.of(config).initial(config, inputs, vocabulary, seed)
+    return LanguageModel(model, params, vocabulary, frozen)
 
 
 def save(language_model: LanguageModel, directory: epath.Path) -> None:
     """Writes weights and sizes of a trained model as an artifact's content."""
     spec = dataclasses.asdict(language_model.model.spec)
-    checkpoint.save(directory / "params", language_model.params)
+    checkpoint.save(directory / PARAMS, language_model.params)
+    if language_model.frozen:
+        checkpoint.save(directory / FROZEN, language_model.frozen)
     if jax.process_index() == 0:
         (directory / SPEC_FILE).write_text(json.dumps(spec, indent=2))
 
 
-def load(directory: epath.Path, vocabulary: Vocabulary) -> LanguageModel:
-    """Reads what `save` wrote."""
-    spec = gpt2.GPT2Spec(**json.loads((directory / SPEC_FILE).read_text()))
-    model = gpt2.GPT2(spec, vocabulary.num_rows)
-    return LanguageModel(model, checkpoint.load(directory / "params"), vocabulary)
+def load(config, directory: epath.Path, vocabulary: Vocabulary) -> LanguageModel:
+    """Reads what `save` wrote for a model of the config's backbone."""
+    spec = json.loads((directory / SPEC_FILE).read_text())
+    frozen = checkpoint.load(directory / FROZEN) if (directory / FROZEN).exists() else {}
+    model = backbones.of(config).model_of(spec, vocabulary)
+    return LanguageModel(model, checkpoint.load(directory / PARAMS), vocabulary, frozen)
 
 
 def loader(
     config, part, rows: Rows, vocabulary: Vocabulary, form: str, *, seed: int, store=None
 ) -> Loader:
-    """Training batches of whole-dialogue rows, a pure function of (seed, step, host)."""
+    """Training batches of rows, a pure function of (seed, step, host)."""
     lengths = rows.lengths
     plan = Plan(lengths, part.batch_rows, quantile_buckets(lengths, part.num_buckets), seed)
-    assemble = GPT2Batches(
+    assemble = LanguageModelBatches(
         rows,
         vocabulary,
         plan,
@@ -142,17 +143,16 @@ def sequential(
     """
     lengths = rows.lengths
     plan = Plan(lengths, batch_rows, quantile_buckets(lengths, SCORING_BUCKETS), seed=0)
-    assemble = GPT2Batches(rows, vocabulary, plan, form)
+    assemble = LanguageModelBatches(rows, vocabulary, plan, form)
     wanted = range(rows.num_rows) if row_range is None else row_range
     for bucket in plan.bucket_lengths:
         members = plan.rows_of(bucket)
         members = members[(members >= wanted.start) & (members < wanted.stop)]
         for start in range(0, len(members), batch_rows):
             row_ids = members[start : start + batch_rows]
-            responses = [np.arange(*rows.row_offsets[row : row + 2]) for row in row_ids]
             filled = np.full(batch_rows, FILL, np.int64)
             filled[: len(row_ids)] = row_ids
-            yield np.concatenate(responses), assemble(filled, bucket, filled)
+            yield rows.responses_of(row_ids), assemble(filled, bucket, filled)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +206,10 @@ def train(
         name=name,
         init=lambda rng: start.params,
         loss=make_loss(start, config.distill.chunk_size, distillation),
-        constants={} if distillation is None else distillation.constants,
+        constants={
+            "frozen": start.frozen,
+            **({} if distillation is None else distillation.constants),
+        },
         loader=batches,
         num_steps=part.epochs * steps_per_epoch,
         evaluate=evaluate,
@@ -234,6 +237,7 @@ def make_loss(
 
     def loss(params, batch, rng, constants):
         given, metrics = {}, {}
+        variables = {**params, **constants["frozen"]}
         if distillation is not None:
             gate = distillation.gate(batch["item_mass"])  # [N]
             given = {
@@ -246,8 +250,8 @@ def make_loss(
             mask = batch["loss_mask"]
             metrics["gate"] = ((gate * mask).sum(), mask.sum())
         total, nll = fused_gated_kd_loss(
-            response_features(model, params, batch, rng),
-            model.head(params, vocabulary.num_targets),
+            response_features(model, variables, batch, rng),
+            model.head(variables, vocabulary.num_targets),
             batch["labels"],
             batch["weights"],
             num_tokens=batch["num_tokens"],

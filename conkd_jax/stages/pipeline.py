@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from conkd_jax.config import ConfigError
-from conkd_jax.data.bpe import VocabularyError, load_bpe
-from conkd_jax.models import gpt2_weights
 from conkd_jax.stages import (
+    backbones,
     corpus,
     dialogue_teacher,
     evaluation,
@@ -38,13 +36,18 @@ def build(config, split: str | None = None) -> Mapping[str, Stage]:
     stages = {"corpus": corpus.stage(config)}
     stages["vocabulary"] = vocabulary.stage(config, stages["corpus"])
     stages["rec_teacher"] = rec_teacher.stage(config, _rec_corpus(config, stages["corpus"]))
-    stages["dialogue_teacher"] = dialogue_teacher.stage(
-        config, stages["corpus"], stages["vocabulary"]
-    )
+    stages["dialogue_teacher"] = dialogue_teacher.stage(config, model_sources(config, stages))
     if config.system == "student":
         stages |= _student(config, stages)
     stages["evaluation"] = evaluation.stage(config, stages, split or config.evaluation.split)
     return stages
+
+
+def model_sources(config, stages: Mapping[str, Stage]) -> dict[str, Stage]:
+    """What an untrained language model is made from: KGSF's reads the recommender's graphs."""
+    wanted = ["corpus", "vocabulary"]
+    wanted += ["rec_teacher"] if backbones.of(config).READS_RECOMMENDER else []
+    return {name: stages[name] for name in wanted}
 
 
 def _rec_corpus(config, plain: Stage) -> Stage:
@@ -55,14 +58,18 @@ def _rec_corpus(config, plain: Stage) -> Stage:
 
 
 def _student(config, stages: Mapping[str, Stage]) -> dict[str, Stage]:
-    common = stages["corpus"], stages["vocabulary"]
     added = {}
     if config.distill.gamma > 0:
         added["teacher_outputs"] = _store(config, stages)
     if config.student.turn_tags:
-        added["turn_classifier"] = turn_classifier.stage(config, *common)
+        added["turn_classifier"] = turn_classifier.stage(
+            config, stages["corpus"], stages["vocabulary"]
+        )
     added["student"] = student.stage(
-        config, *common, stages["dialogue_teacher"], added.get("teacher_outputs")
+        config,
+        model_sources(config, stages),
+        stages["dialogue_teacher"],
+        added.get("teacher_outputs"),
     )
     return added
 
@@ -77,7 +84,7 @@ def _store(config, stages: Mapping[str, Stage]) -> Stage:
     return teacher_outputs.stage(config, *common, labellers)
 
 
-def check_pretrained(config, stages: Mapping[str, Stage]) -> None:
+def check_sources(config, stages: Mapping[str, Stage]) -> None:
     """Looks for the tokenizer and the weights that stages will read, before the first one runs.
 
     Raises:
@@ -87,17 +94,11 @@ def check_pretrained(config, stages: Mapping[str, Stage]) -> None:
     def will_run(name: str) -> bool:
         return name in stages and not stages[name].is_whole(config.artifacts_dir)
 
-    tokenizer, weights = config.vocabulary.tokenizer, config.dialogue_teacher.weights
-    try:
-        if tokenizer != "train" and will_run("vocabulary"):
-            load_bpe(tokenizer)
-    except VocabularyError as error:
-        raise ConfigError(f"config.vocabulary.tokenizer: {error}") from error
-    try:
-        if weights != "random" and (will_run("dialogue_teacher") or will_run("student")):
-            gpt2_weights.find(weights)
-    except (FileNotFoundError, ValueError) as error:
-        raise ConfigError(f"config.dialogue_teacher.weights: {error}") from error
+    backbones.of(config).check_sources(
+        config,
+        makes_words=will_run("vocabulary"),
+        makes_model=will_run("dialogue_teacher") or will_run("student"),
+    )
 
 
 def untrained(stages: Mapping[str, Stage], artifacts_dir: str) -> list[str]:

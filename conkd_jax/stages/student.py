@@ -5,6 +5,7 @@ Reads the teacher store, chooses the gate, trains a fixed number of steps and ke
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,35 +18,36 @@ from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.gates import make_gate
 from conkd_jax.distill.head import Head
 from conkd_jax.distill.teachers import TeacherFeatures, TeacherLogits
-from conkd_jax.stages import language_model, teacher_outputs
+from conkd_jax.stages import backbones, language_model, teacher_outputs
 from conkd_jax.stages.artifacts import Context, Stage
-from conkd_jax.stages.vocabulary import row_limits, rows_of
 
 VERSION = 1
 
 
 def stage(
-    config, corpus: Stage, vocabulary: Stage, dialogue_teacher: Stage, store: Stage | None
+    config, sources: Mapping[str, Stage], dialogue_teacher: Stage, store: Stage | None
 ) -> Stage:
     """The student of a config. With γ = 0 eq. 10 is the NLL alone: there is no store to read.
 
     Args:
+      sources: what an untrained model is made from (`pipeline.model_sources`).
+      dialogue_teacher: read where the student starts from it.
       store: the teachers' outputs; None with γ = 0.
 
     Raises:
       ConfigError: no such gate.
     """
-    part, distill = config.student, config.distill
+    part, distill, backbone = config.student, config.distill, backbones.of(config)
     _check_gate(distill)
     identity = {
         "student": part.to_dict(),
         "distill": distill_identity(distill),
-        "initial": {key: config.dialogue_teacher[key] for key in INITIAL_FIELDS},
-        "rows": row_limits(config),
+        "initial": backbone.initial_identity(config),
+        "rows": backbone.row_identity(config),
         "seed": config.seed,
         "rng_impl": config.rng_impl,
     }
-    inputs = {"corpus": corpus, "vocabulary": vocabulary}
+    inputs = dict(sources)
     if store is not None:
         inputs["teacher_outputs"] = store
     if part.init == "dialogue_teacher":
@@ -54,7 +56,7 @@ def stage(
     def run(directory: epath.Path, context: Context) -> dict:
         opened = Corpus.open(context.inputs["corpus"])
         words = Vocabulary.load(context.inputs["vocabulary"])
-        train, dev = (rows_of(config, opened, words, split) for split in ("train", "dev"))
+        train, dev = (backbone.rows_of(config, opened, words, split) for split in ("train", "dev"))
         outputs, taught, used = None, None, {}
         if store is not None:
             outputs = TeacherStore.open(
@@ -66,11 +68,9 @@ def stage(
             used = {"eta": eta} if distill.gate == "hard" else {}
         form = "student" if part.turn_tags else "teacher"
         if part.init == "dialogue_teacher":
-            start = language_model.load(context.inputs["dialogue_teacher"], words)
+            start = language_model.load(config, context.inputs["dialogue_teacher"], words)
         else:
-            start = language_model.initial(
-                config.dialogue_teacher, words, config.seed, config.rng_impl
-            )
+            start = language_model.initial(config, context.inputs, words, config.seed)
         batches = language_model.loader(
             config, part, train, words, form, seed=config.seed, store=outputs
         )
@@ -91,9 +91,6 @@ def stage(
         return {**result.metrics, **used}
 
     return Stage("student", VERSION, identity, inputs, run)
-
-
-INITIAL_FIELDS = ("weights", "num_layers", "embed_dim", "num_heads", "num_positions", "dropout")
 
 
 def distill_identity(distill) -> dict:

@@ -26,11 +26,10 @@ from conkd_jax.data.teacher_store import TeacherStore, TeacherStoreWriter
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
 from conkd_jax.eval.scoring import head_statistics, logit_statistics, response_features
-from conkd_jax.stages import language_model, trained_recommender
+from conkd_jax.stages import backbones, language_model, trained_recommender
 from conkd_jax.stages.artifacts import Context, Stage
 from conkd_jax.stages.language_model import LanguageModel
 from conkd_jax.stages.rec_teacher import fold_of
-from conkd_jax.stages.vocabulary import row_limits, rows_of
 
 VERSION = 1
 READ_AT_ONCE = 512  # records
@@ -45,12 +44,12 @@ def stage(
       rec_teachers: the recommendation teacher; or, cross-fitted, one for each fold of train, each
         trained on the other folds.
     """
-    part = config.teacher_outputs
+    part, backbone = config.teacher_outputs, backbones.of(config)
     identity = {
         "format": part.format,
         "dtype": part.dtype,
         "num_shards": part.num_shards,
-        "rows": row_limits(config),
+        "rows": backbone.row_identity(config),
         "folds": len(rec_teachers),
     }
     inputs = {"corpus": corpus, "vocabulary": vocabulary, "dialogue_teacher": dialogue_teacher}
@@ -59,8 +58,8 @@ def stage(
     def run(directory: epath.Path, context: Context) -> dict:
         opened = Corpus.open(context.inputs["corpus"])
         words = Vocabulary.load(context.inputs["vocabulary"])
-        teacher = language_model.load(context.inputs["dialogue_teacher"], words)
-        rows = rows_of(config, opened, words, "train")
+        teacher = language_model.load(config, context.inputs["dialogue_teacher"], words)
+        rows = backbone.rows_of(config, opened, words, "train")
         folds = [context.inputs[f"rec_teacher_{fold}"] for fold in range(len(rec_teachers))]
         labels = _recommenders(opened, words, folds)
         writer = TeacherStoreWriter(
@@ -75,7 +74,7 @@ def stage(
             outputs = _shard_outputs(teacher, rows, writer, shard, part.batch_rows, rounding)
             writer.write_shard(shard, _records(rows, outputs, labels, writer, shard))
         parallel.barrier("teacher outputs written")
-        dev_rows = rows_of(config, opened, words, "dev")
+        dev_rows = backbone.rows_of(config, opened, words, "dev")
         held_out = teacher.score(dev_rows, "teacher", part.batch_rows)
         stats = {
             "dev": gate_statistics(held_out.item_mass, held_out.is_item),
@@ -230,7 +229,7 @@ def _shard_outputs(
     for response_ids, batch in batches:
         outputs, rounded, exact = jax.device_get(
             _outputs_of_batch(
-                teacher.params,
+                teacher.variables,
                 batch,
                 model=teacher.model,
                 num_words=vocabulary.num_words,

@@ -25,7 +25,7 @@ from conkd_jax.data.rec_samples import RecContexts, RecIndex, build_contexts, bu
 from conkd_jax.distill.head import Head
 from conkd_jax.eval import ranking
 from conkd_jax.models.gcn import build_normalized_graph
-from conkd_jax.models.recommender import Contexts, Recommender, RecommenderGraphs
+from conkd_jax.models.recommender import Contexts, NodeVectors, Recommender, RecommenderGraphs
 from conkd_jax.models.rgcn import build_relational_graph
 
 PARAMS, INDEX, REPORT = "params", "index.npz", "rec_teacher.json"
@@ -76,12 +76,14 @@ class RecTeacher:
     Attributes:
       spec: what it was built with.
       index: which entities and concepts it knows; others in a context are passed over.
+      nodes: vectors of those, and their attention energies.
       user_vectors_of: jitted map from a batch of `Contexts` to [B, D].
       head: kernel [D, M] and bias [M] onto the candidates, in the corpus' order of items.
     """
 
     spec: RecSpec
     index: RecIndex
+    nodes: NodeVectors
     user_vectors_of: Callable[[Contexts], Float[Array, "B D"]]
     head: Head
 
@@ -172,7 +174,7 @@ def build_teacher(
     module = build_module(spec)
     nodes, kernel, bias = _encode(module, params, graphs)
     user_vectors_of = functools.partial(_user_vectors, module, params, nodes)
-    return RecTeacher(spec, index, user_vectors_of, Head(kernel, bias))
+    return RecTeacher(spec, index, nodes, user_vectors_of, Head(kernel, bias))
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -15,13 +15,13 @@ import optax
 from etils import epath
 
 from conkd_jax import checkpoint, loop, parallel
-from conkd_jax.data.batches import FILL, Batch, Loader, Plan, quantile_buckets
+from conkd_jax.data.batches import Batch, Loader, Plan, quantile_buckets
 from conkd_jax.data.corpus import Corpus
-from conkd_jax.data.rows import Rows, contexts
+from conkd_jax.data.rows import FILL, Rows
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.models.turn_classifier import GEN, REC, TurnClassifier
+from conkd_jax.stages import backbones
 from conkd_jax.stages.artifacts import Context, Stage
-from conkd_jax.stages.vocabulary import row_limits, rows_of
 
 VERSION = 1
 SHAPE_FILE = "model.json"
@@ -30,10 +30,10 @@ SCORING_BATCH = 256  # contexts at a time
 
 def stage(config, corpus: Stage, vocabulary: Stage) -> Stage:
     """The turn classifier of a config; its checkpoint of lowest dev cross-entropy is kept."""
-    part = config.turn_classifier
+    part, backbone = config.turn_classifier, backbones.of(config)
     identity = {
         "model": part.to_dict(),
-        "rows": row_limits(config),
+        "rows": backbone.row_identity(config),
         "seed": config.teacher_seed,
         "rng_impl": config.rng_impl,
     }
@@ -41,7 +41,7 @@ def stage(config, corpus: Stage, vocabulary: Stage) -> Stage:
     def run(directory: epath.Path, context: Context) -> dict:
         opened = Corpus.open(context.inputs["corpus"])
         words = Vocabulary.load(context.inputs["vocabulary"])
-        train, dev = (rows_of(config, opened, words, split) for split in ("train", "dev"))
+        train, dev = (backbone.rows_of(config, opened, words, split) for split in ("train", "dev"))
         shape = {
             "vocab": words.num_rows,
             "num_layers": part.num_layers,
@@ -67,7 +67,7 @@ def predict(directory: epath.Path, histories: Sequence[np.ndarray]) -> np.ndarra
 
     Args:
       directory: the artifact.
-      histories: token ids in the teacher's form, as `data.rows.contexts` gives them.
+      histories: token ids in the teacher's form, as `Rows.histories` gives them.
     """
     model = TurnClassifier(**json.loads((directory / SHAPE_FILE).read_text()))
     params = checkpoint.load(directory / "params")
@@ -175,7 +175,7 @@ def _train(model, config, train: Rows, dev: Rows, directory: epath.Path) -> loop
 def _examples(rows: Rows, max_tokens: int) -> tuple[list[np.ndarray], np.ndarray]:
     """The history before every response, and whether the response holds an item."""
     labels = np.where(rows.response_is_rec, REC, GEN).astype(np.int32)
-    return contexts(rows, max_tokens, form="teacher"), labels
+    return rows.histories(max_tokens, "teacher"), labels
 
 
 def _log_probs(model, params, histories: Sequence, batch_size: int) -> np.ndarray:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conkd_jax.data.batches import FILL, GPT2Batches, Loader, Plan, quantile_buckets
+from conkd_jax.data.batches import FILL, LanguageModelBatches, Loader, Plan, quantile_buckets
 from conkd_jax.data.corpus import Dialogue, Turn
-from conkd_jax.data.rows import build_rows
+from conkd_jax.data.dialogue_rows import build_rows
 from conkd_jax.data.vocabulary import Vocabulary, train_bpe
 
 VOCABULARY = Vocabulary(train_bpe(["hello there good movie"] * 3, 265), [1, 22], ["One", "Two"])
@@ -35,7 +35,7 @@ BUCKETS = quantile_buckets(ROWS.lengths, 3)
 
 def loader(form="student", weighting="sample", batch_size=8, devices=1, accumulate=1, **host):
     plan = Plan(ROWS.lengths, batch_size, BUCKETS, 5)
-    assemble = GPT2Batches(ROWS, VOCABULARY, plan, form, weighting)
+    assemble = LanguageModelBatches(ROWS, VOCABULARY, plan, form, weighting)
     return Loader(plan, assemble, devices, accumulate, **host)
 
 
@@ -256,11 +256,11 @@ def test_an_uneven_batch_is_refused():
 def test_options_and_rows_that_do_not_fit_are_refused():
     plan = Plan(ROWS.lengths, 8, BUCKETS, 5)
     with pytest.raises(ValueError, match="form must be"):
-        GPT2Batches(ROWS, VOCABULARY, plan, "pupil")
+        LanguageModelBatches(ROWS, VOCABULARY, plan, "pupil")
     with pytest.raises(ValueError, match="weighting one of"):
-        GPT2Batches(ROWS, VOCABULARY, plan, "student", "row")
+        LanguageModelBatches(ROWS, VOCABULARY, plan, "student", "row")
     with pytest.raises(ValueError, match="made for other rows"):
-        GPT2Batches(make_rows(seed=1), VOCABULARY, plan, "student")
+        LanguageModelBatches(make_rows(seed=1), VOCABULARY, plan, "student")
 
 
 def numbers(fail_at: int = -1) -> Loader:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conkd_jax.data.batches import GPT2Batches, Loader, Plan, quantile_buckets
+from conkd_jax.data.batches import LanguageModelBatches, Loader, Plan, quantile_buckets
 from conkd_jax.data.corpus import Dialogue, Turn
-from conkd_jax.data.rows import build_rows
+from conkd_jax.data.dialogue_rows import build_rows
 from conkd_jax.data.teacher_outputs import TeacherOutputs, fit_eta, gate_statistics
 from conkd_jax.data.teacher_records import FORMATS, Heads, StoreError, StoreSpec, TeacherRecord
 from conkd_jax.data.teacher_store import TeacherStore, TeacherStoreWriter
@@ -80,7 +80,7 @@ def outputs_of(store: TeacherStore, cache_in_memory: int = 0, rows=ROWS) -> Teac
 def test_a_batch_pairs_target_by_target(tmp_path, format, cache_in_memory):
     store = make_store(tmp_path, format)
     plan = Plan(ROWS.lengths, 8, quantile_buckets(ROWS.lengths, 2), 0)
-    assemble = GPT2Batches(
+    assemble = LanguageModelBatches(
         ROWS, VOCABULARY, plan, "student", store=store, cache_in_memory=cache_in_memory
     )
     assert assemble.outputs.is_cached == (cache_in_memory > 0)

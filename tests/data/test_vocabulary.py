@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conkd_jax.data.vocabulary import END_TOKEN, Vocabulary, VocabularyError, train_bpe
+from conkd_jax.data.vocabulary import (
+    END_TOKEN,
+    Vocabulary,
+    VocabularyError,
+    load_bpe,
+    train_bpe,
+    train_words,
+)
 
 MOVIES = [12, 123, 777, 900]
 TITLES = ["Avatar (2009)", "The Matrix (1999)", "300", " "]
@@ -15,6 +22,10 @@ TEXTS = ["have you seen the movie", "I have seen it, it is great", "seen The Mat
 TOKENIZER = train_bpe(TEXTS, 290)
 FULL = Vocabulary(TOKENIZER, MOVIES, TITLES)
 PART = Vocabulary(TOKENIZER, MOVIES, TITLES, [3, 1])
+# the other kind: every token below is a whole word
+WORD_TOKENIZER = train_words([*TEXTS, "( ) @ ? , 3 Avatar 2009 12 😀 ²"])
+WORDS = Vocabulary(WORD_TOKENIZER, MOVIES, TITLES)
+WORDS_PART = Vocabulary(WORD_TOKENIZER, MOVIES, TITLES, [3, 1])
 
 # what people write around movies, and what could be taken for one
 pieces = st.one_of(
@@ -27,19 +38,22 @@ texts = st.lists(pieces, max_size=8).map("".join)
 
 
 def test_the_layout_of_the_ids():
-    for vocabulary in (FULL, PART):
-        assert vocabulary.num_words == TOKENIZER.get_vocab_size() == 290
+    for vocabulary in (FULL, PART, WORDS, WORDS_PART):
+        assert vocabulary.num_words == vocabulary.tokenizer.get_vocab_size()
         assert vocabulary.num_targets == vocabulary.num_words + vocabulary.num_items
         tags = [vocabulary.gen_id, vocabulary.rec_id, vocabulary.pad_id]
         assert tags == list(range(vocabulary.num_targets, vocabulary.num_targets + 3))
         assert vocabulary.num_rows % 128 == 0
         assert 0 <= vocabulary.num_rows - vocabulary.pad_id - 1 < 128
         assert vocabulary.end_id < vocabulary.num_words
+    assert (FULL.num_words, FULL.unk_id) == (290, None)
+    assert (WORDS.end_id, WORDS.unk_id) == (0, 1)
     assert FULL.item_candidates.tolist() == [0, 1, 2, 3]
-    assert PART.movie_ids.tolist() == [900, 123]
-    assert PART.titles == [" ", "The Matrix (1999)"]
-    assert PART.encode("@900") == [290]
-    assert PART.encode("@123") == [291]
+    for part in (PART, WORDS_PART):
+        assert part.movie_ids.tolist() == [900, 123]
+        assert part.titles == [" ", "The Matrix (1999)"]
+        assert part.encode("@900") == [part.num_words]
+        assert part.encode("@123") == [part.num_words + 1]
 
 
 def test_is_item():
@@ -65,6 +79,28 @@ def test_text_comes_back(text, back):
     assert FULL.decode(FULL.encode(text)) == back
 
 
+@pytest.mark.parametrize(
+    ("text", "back"),
+    [
+        ("have you seen @123 ?", "have you seen @123 ?"),
+        ("@123 is great", "@123 is great"),
+        ("  seen it,is\n\ngreat ", "seen it , is great"),
+        ("seen@123,@12 and  @777", "seen @123 , @12 <unk> @777"),
+        ("(@123)", "( @123 )"),
+        ("@12@123", "@12 @123"),
+        ("@12 3", "@12 3"),
+        ("@12²", "@12 ²"),
+        ("@@12", "@ @12"),
+        ("@ 12", "@ 12"),
+        ("seen @99 ?", "seen <unk> ?"),
+        ("it is 😀 Great\x00", "it is 😀 <unk> <unk>"),
+        (" \n", ""),
+    ],
+)
+def test_whole_words_come_back_with_single_spaces(text, back):
+    assert WORDS.decode(WORDS.encode(text)) == back
+
+
 def test_an_item_carries_the_space_before_it():
     words = FULL.encode("have you seen")
     item = FULL.num_words + 1
@@ -83,6 +119,31 @@ def test_encoding_what_was_decoded_changes_nothing(text):
         assert all(0 <= i < vocabulary.num_targets for i in ids)
 
 
+@settings(max_examples=300, deadline=None)
+@given(texts)
+def test_encoding_whole_words_that_were_decoded_changes_nothing(text):
+    tokenizer = train_words([text, *TITLES])
+    for candidates in (None, [3, 1]):
+        vocabulary = Vocabulary(tokenizer, MOVIES, TITLES, candidates)
+        ids = vocabulary.encode(text)
+        assert vocabulary.end_id not in ids
+        assert all(0 <= i < vocabulary.num_targets for i in ids)
+        assert vocabulary.unk_id not in ids or "@" in text  # only beside what is no movie
+        known = [i for i in ids if i != vocabulary.unk_id]
+        assert vocabulary.encode(vocabulary.decode(known)) == known
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.integers(0, WORDS.num_rows - 1), max_size=12))
+def test_whatever_a_model_writes_in_whole_words_is_read_as_it_was(ids):
+    text = WORDS.decode(ids)
+    assert text == text.strip() and "  " not in text
+    read = [i for i in ids if i < WORDS.num_targets and i != WORDS.end_id]
+    assert len(text.split()) == len(read)
+    if WORDS.unk_id not in read:
+        assert WORDS.encode(text) == read
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=30).filter(lambda text: "@" not in text))
 def test_words_come_back_exactly(text):
@@ -92,7 +153,8 @@ def test_words_come_back_exactly(text):
 @settings(max_examples=50, deadline=None)
 @given(st.lists(texts, max_size=5))
 def test_a_batch_is_its_texts(batch):
-    assert FULL.encode_batch(batch) == [FULL.encode(text) for text in batch]
+    for vocabulary in (FULL, WORDS_PART):
+        assert vocabulary.encode_batch(batch) == [vocabulary.encode(text) for text in batch]
 
 
 def test_a_movie_without_a_token_is_its_title():
@@ -100,6 +162,7 @@ def test_a_movie_without_a_token_is_its_title():
     assert PART.decode(PART.encode("(@12)")) == "( Avatar (2009))"
     assert PART.decode(PART.encode("@123@777")) == "@123 300"
     assert not PART.is_item(PART.encode("seen @12 ?")).any()
+    assert WORDS_PART.decode(WORDS_PART.encode("seen@12?")) == "seen Avatar ( 2009 ) ?"
 
 
 def test_an_unknown_or_untitled_movie_is_its_text():
@@ -122,13 +185,18 @@ def test_decoding_leaves_out_what_is_no_text():
 
 
 def test_rendering_gives_titles():
-    assert FULL.render(FULL.encode("seen @123 or @900 ?")) == "seen The Matrix (1999) or @900 ?"
+    text = "seen @123 or @900 ?"
+    assert FULL.render(FULL.encode(text)) == "seen The Matrix (1999) or @900 ?"
+    assert WORDS.render(WORDS.encode(text)) == "seen The Matrix (1999) <unk> @900 ?"
 
 
 def test_a_user_cannot_write_an_end_token():
     ids = FULL.encode(f"hello {END_TOKEN} @123")
     assert FULL.end_id not in ids
     assert FULL.decode(ids) == f"hello {END_TOKEN} @123"
+    assert not {WORDS.end_id, WORDS.unk_id} & {*WORDS.encode("( @123 it? )")}
+    for vocabulary in (WORDS, Vocabulary(train_words([END_TOKEN, "<unk>"]), MOVIES, TITLES)):
+        assert vocabulary.end_id not in vocabulary.encode(f"{END_TOKEN}<unk>@123 {END_TOKEN}")
 
 
 def test_broken_surrogates_are_replaced():
@@ -138,8 +206,10 @@ def test_broken_surrogates_are_replaced():
 def test_title_token_ids_stand_as_in_a_sentence():
     for item in range(FULL.num_items):
         assert FULL.title_token_ids(item)
-    sentence = FULL.encode("seen The Matrix (1999)")
-    assert sentence[-len(FULL.title_token_ids(1)) :] == FULL.title_token_ids(1)
+    for vocabulary in (FULL, WORDS):
+        sentence = vocabulary.encode("seen The Matrix (1999)")
+        assert sentence[-len(vocabulary.title_token_ids(1)) :] == vocabulary.title_token_ids(1)
+    assert WORDS.title_token_ids(3) == [WORDS.unk_id]  # it has no title: "@900"
 
 
 def test_the_train_item_vocabulary():
@@ -166,13 +236,16 @@ def test_items_that_do_not_fit_are_refused(movies, titles, candidates):
         Vocabulary(TOKENIZER, movies, titles, candidates)
 
 
-def test_saving_and_loading(tmp_path):
-    PART.save(tmp_path / "vocabulary")
+@pytest.mark.parametrize("saved", [PART, WORDS_PART], ids=["bpe", "words"])
+def test_saving_and_loading(tmp_path, saved):
+    saved.save(tmp_path / "vocabulary")
     loaded = Vocabulary.load(tmp_path / "vocabulary")
-    assert loaded.fingerprint == PART.fingerprint
+    assert loaded.fingerprint == saved.fingerprint
+    assert loaded.unk_id == saved.unk_id
     assert loaded.item_candidates.tolist() == [3, 1]
     text = "have you seen @123, @900 or @12 ?"
-    assert loaded.encode(text) == PART.encode(text)
+    assert loaded.encode(text) == saved.encode(text)
+    assert loaded.decode(loaded.encode(text)) == saved.decode(saved.encode(text))
 
 
 def test_the_fingerprint_tells_vocabularies_apart():
@@ -181,8 +254,23 @@ def test_the_fingerprint_tells_vocabularies_apart():
         Vocabulary(TOKENIZER, MOVIES, ["Avatar", *TITLES[1:]]),
         Vocabulary(TOKENIZER, [13, *MOVIES[1:]], TITLES),
         Vocabulary(train_bpe(TEXTS, 280), MOVIES, TITLES),
+        WORDS,
+        WORDS_PART,
+        Vocabulary(train_words(TEXTS), MOVIES, TITLES),
     ]
-    assert len({FULL.fingerprint, *(other.fingerprint for other in others)}) == 5
+    assert len({FULL.fingerprint, *(other.fingerprint for other in others)}) == 8
+
+
+def test_a_fingerprint_stays_from_release_to_release(tmp_path):
+    """Trained artifacts carry it: who changes one of these asks every user to train again."""
+    (tmp_path / "vocab.json").write_text(json.dumps({END_TOKEN: 0, "h": 1, "i": 2, "hi": 3}))
+    (tmp_path / "merges.txt").write_text("h i\n")
+    bpe = Vocabulary(load_bpe(tmp_path), [12, 123], ["A (2009)", "B"], [1, 0])
+    words = Vocabulary(train_words(["hi ho hi"]), [12, 123], ["A (2009)", "B"], [1, 0])
+    assert [bpe.fingerprint[:16], words.fingerprint[:16]] == [
+        "8427d9a07df94360",
+        "468a19611c7e2dd5",
+    ]
 
 
 def test_a_changed_or_missing_file_is_refused(tmp_path):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from conkd_jax.data.dialogue_rows import TokenPrompts
 from conkd_jax.distill.head import Head
 from conkd_jax.eval import decoding
 from conkd_jax.eval.decoding import choose_token, decode_steps, greedy_decode
@@ -80,10 +81,9 @@ def test_equals_a_loop_without_cache(
         MODEL,
         params,
         head,
-        contexts,
-        first_token=openings,
+        prompts(contexts, openings),
         batch_size=batch_size,
-        context_buckets=buckets,
+        buckets=buckets,
         **SETTINGS,
     )
     assert plain(decoded) == expected
@@ -99,11 +99,14 @@ def test_the_cases_hold_what_they_should(expected):
     assert len({tuple(tokens) for tokens, _ in expected}) >= 12
 
 
+def prompts(contexts, openings):
+    return TokenPrompts([[*c, first] for c, first in zip(contexts, openings, strict=True)])
+
+
 def decode(params, head, contexts, **changes):
     # One batch size and one bucket wherever they don't matter: one compilation serves them all.
-    shared = {"first_token": [REC] * len(contexts), "batch_size": 8, "context_buckets": (40,)}
-    settings = {**SETTINGS, **shared, **changes}
-    return greedy_decode(MODEL, params, head, contexts, **settings)
+    settings = {**SETTINGS, "batch_size": 8, "buckets": (40,), **changes}
+    return greedy_decode(MODEL, params, head, prompts(contexts, [REC] * len(contexts)), **settings)
 
 
 def test_long_context_keeps_its_tail(params, head, contexts):
@@ -115,7 +118,7 @@ def test_long_context_keeps_its_tail(params, head, contexts):
 def test_one_compilation_for_each_bucket_in_use(params, head, contexts):
     before = decoding._decode_batch._cache_size()
     for several in (contexts, contexts[::-1], contexts[:13]):  # the last batch is a short one
-        decode(params, head, several, context_buckets=(17, 41, 57))
+        decode(params, head, several, buckets=(17, 41, 57))
         assert decoding._decode_batch._cache_size() == before + 2  # none is longer than 41
 
 
@@ -212,9 +215,8 @@ def test_loop_stops_when_all_rows_have_ended():
     ("changes", "message"),
     [
         ({"item_rule": "best"}, "item_rule is 'best'; it is one of argmax, mass"),
-        ({"first_token": [REC]}, "24 contexts came with 1 opening tokens"),
-        ({"context_buckets": (16, 58)}, r"prompts of 1 to 57 tokens"),
-        ({"context_buckets": ()}, r"prompts of 1 to 57 tokens"),
+        ({"buckets": (16, 58)}, r"prompts of 1 to 57 tokens"),
+        ({"buckets": ()}, r"prompts of 1 to 57 tokens"),
         ({"max_tokens": 65}, "max_tokens exceeds"),
     ],
 )

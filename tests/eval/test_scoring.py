@@ -7,7 +7,7 @@ import pytest
 from scipy.special import log_softmax
 
 from conkd_jax.data.corpus import Dialogue, Turn
-from conkd_jax.data.rows import build_rows
+from conkd_jax.data.dialogue_rows import build_rows
 from conkd_jax.data.vocabulary import Vocabulary, train_bpe
 from conkd_jax.distill.head import Head
 from conkd_jax.eval import scoring
@@ -71,7 +71,7 @@ def oracle(model, params, rows, form) -> dict[str, np.ndarray]:
     embedding = np.asarray(params["wte"]["embedding"], np.float64)[: VOCABULARY.num_targets]
     features = jax.jit(lambda ids: model.features(params, ids))
     states_of = [
-        np.asarray(features(rows.row_tokens(row, form)[None])[0], np.float64)
+        np.asarray(features(rows.tokens[form][row][None])[0], np.float64)
         for row in range(rows.num_rows)
     ]
     found = {name: [] for name in FIELDS}

@@ -18,8 +18,8 @@ from conkd_jax.distill.head import Head
 from conkd_jax.eval import metrics
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.stages import artifacts, language_model, pipeline, student, trained_recommender
+from conkd_jax.stages.backbones.dialogpt import rows_of
 from conkd_jax.stages.rec_teacher import fold_of
-from conkd_jax.stages.vocabulary import rows_of
 from data_prep.sources import MissingDataError
 from tests.data_prep.raw_files import simple, write_jsonl, write_raw
 from tests.small_world import get_config
@@ -70,7 +70,7 @@ class Opened:
         self.words = Vocabulary.load(self.directory("vocabulary"))
         self.rows = rows_of(config, self.corpus, self.words, "train")
         self.store = TeacherStore.open(self.directory("teacher_outputs"))
-        self.teacher = language_model.load(self.directory("dialogue_teacher"), self.words)
+        self.teacher = language_model.load(config, self.directory("dialogue_teacher"), self.words)
 
     def directory(self, name):
         return self.stages[name].directory(self.config.artifacts_dir)
@@ -84,7 +84,8 @@ class Opened:
     def student_step(self, num_devices=1, *, is_distilled=True):
         """(loss, gradients) of the student's first batch."""
         config = self.config
-        start = language_model.initial(config.dialogue_teacher, self.words, 0, config.rng_impl)
+        folders = {name: self.directory(name) for name in ("corpus", "vocabulary")}
+        start = language_model.initial(config, folders, self.words, 0)
         # the first step of training barely moves a GPT-2 from its start; these weights tell more
         start = language_model.LanguageModel(start.model, self.teacher.params, self.words)
         given = student.distillation(config.distill, self.store, config.distill.eta)
@@ -95,7 +96,7 @@ class Opened:
         task = SimpleNamespace(
             init=lambda rng: start.params,
             loss=language_model.make_loss(start, 64, given if is_distilled else None),
-            constants=given.constants if is_distilled else {},
+            constants={"frozen": {}, **(given.constants if is_distilled else {})},
         )
         # a step so long that the change of the parameters is the gradient to the last digit
         before, after, measured = first_step(

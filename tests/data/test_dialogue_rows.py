@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conkd_jax.data.corpus import Dialogue, Turn, responses
-from conkd_jax.data.rows import build_rows, contexts
+from conkd_jax.data.dialogue_rows import build_rows
 from conkd_jax.data.vocabulary import Vocabulary, train_bpe
 
 VOCABULARY = Vocabulary(train_bpe(["hello there good movie"] * 3, 265), [1, 22], ["One", "Two"])
@@ -52,8 +52,8 @@ def test_a_row_written_out():
     rows = build_rows([said], VOCABULARY)
     hi, good, no, bye = (VOCABULARY.encode(turn.text) for turn in said.turns)
     assert rows.num_rows == 1
-    assert rows.tokens[0].tolist() == [*hi, END, *good, END, *no, END, *bye, END]
-    assert rows.student_tokens(0).tolist() == [*hi, REC, *good, END, *no, GEN, *bye, END]
+    assert rows.tokens["teacher"][0].tolist() == [*hi, END, *good, END, *no, END, *bye, END]
+    assert rows.tokens["student"][0].tolist() == [*hi, REC, *good, END, *no, GEN, *bye, END]
     assert rows.response_keys == [("d", 1), ("d", 3)]
     assert rows.response_start.tolist() == [len(hi), len(hi) + len(good) + 2 + len(no)]
     assert rows.response_targets(0).tolist() == [*good, END]
@@ -65,13 +65,13 @@ def test_a_row_written_out():
 def test_a_first_turn_by_the_recommender_is_no_target():
     rows = build_rows([dialogue("hello", "hi", "good", first="recommender")], VOCABULARY)
     hello, hi, good = (VOCABULARY.encode(text) for text in ("hello", "hi", "good"))
-    assert rows.student_tokens(0).tolist() == [GEN, *hello, END, *hi, GEN, *good, END]
+    assert rows.tokens["student"][0].tolist() == [GEN, *hello, END, *hi, GEN, *good, END]
     assert rows.response_keys == [("d", 2)]
 
 
 def test_a_row_stops_after_its_last_response():
     rows = build_rows([dialogue("hi", "hello", "and this is never read")], VOCABULARY)
-    assert rows.tokens[0].tolist() == [
+    assert rows.tokens["teacher"][0].tolist() == [
         *VOCABULARY.encode("hi"),
         END,
         *VOCABULARY.encode("hello"),
@@ -86,17 +86,19 @@ def test_a_cut_response_keeps_its_head_and_has_no_end_among_its_targets():
     assert len(ids) > 31
     assert rows.response_targets(0).tolist() == ids[:30]
     assert rows.response_is_rec[0]  # by the whole turn: its movie is past the cut
-    assert [*ids, END] == rows.tokens[0][rows.response_start[0] + 1 :][: len(ids) + 1].tolist()
+    assert [*ids, END] == rows.tokens["teacher"][0][rows.response_start[0] + 1 :][
+        : len(ids) + 1
+    ].tolist()
     exact = build_rows([dialogue("hi", "x" * 30)], VOCABULARY, 512, 31)
     assert exact.response_targets(0)[-1] == END
 
 
 def test_nothing_said_is_still_a_response():
     rows = build_rows([dialogue("", "", "", "")], VOCABULARY)
-    assert rows.tokens[0].tolist() == [END] * 4
-    assert rows.student_tokens(0).tolist() == [GEN, END, GEN, END]
+    assert rows.tokens["teacher"][0].tolist() == [END] * 4
+    assert rows.tokens["student"][0].tolist() == [GEN, END, GEN, END]
     assert [rows.response_targets(n).tolist() for n in range(2)] == [[END], [END]]
-    assert [context.tolist() for context in contexts(rows, 9)] == [[], [GEN, END]]
+    assert [context.tolist() for context in rows.histories(9, "student")] == [[], [GEN, END]]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def test_a_split_without_responses_has_no_rows(source):
     assert rows.num_rows == rows.num_responses == len(rows.targets) == 0
     assert rows.row_offsets.tolist() == [0]
     assert rows.target_offsets.tolist() == [0]
-    assert contexts(rows, 5) == []
+    assert rows.histories(5, "student") == []
 
 
 @settings(max_examples=200, deadline=None)
@@ -123,7 +125,7 @@ def test_every_response_is_whole_in_exactly_one_row(split, max_row, max_response
     for row in range(rows.num_rows):
         members = slice(rows.row_offsets[row], rows.row_offsets[row + 1])
         assert (rows.response_row[members] == row).all()
-        assert len(rows.tokens[row]) <= max_row
+        assert len(rows.tokens["teacher"][row]) <= max_row
         assert rows.row_targets[row] == rows.response_length[members].sum()
     for n, (said, turn) in enumerate(expected):
         ids = VOCABULARY.encode(said.turns[turn].text)
@@ -133,7 +135,7 @@ def test_every_response_is_whole_in_exactly_one_row(split, max_row, max_response
         assert length == len(targets)
         assert rows.response_is_rec[n] == VOCABULARY.is_item(ids).any()
         for form in ("teacher", "student"):
-            row = rows.row_tokens(rows.response_row[n], form).tolist()
+            row = rows.tokens[form][rows.response_row[n]].tolist()
             # the states at SEP … SEP + T - 1 exist and read SEP, y_1 … y_{T-1}
             tag = REC if rows.response_is_rec[n] else GEN
             assert row[start] == (END if form == "teacher" else tag)
@@ -150,7 +152,7 @@ def test_every_response_is_whole_in_exactly_one_row(split, max_row, max_response
 def test_both_forms_differ_only_where_a_recommender_turn_opens(split, max_row):
     rows = build_rows(spoken(split), VOCABULARY, max_row, 4)
     for row in range(rows.num_rows):
-        teacher, student = rows.tokens[row], rows.student_tokens(row)
+        teacher, student = rows.tokens["teacher"][row], rows.tokens["student"][row]
         assert teacher.shape == student.shape
         differs = teacher != student
         assert (teacher[differs] == END).all()
@@ -162,12 +164,12 @@ def test_a_turn_longer_than_a_row_keeps_its_tail_as_context():
     said = dialogue("x" * 100 + "yz", "hi", "w" * 200, "v" * 200 + "u", "q", "bye")
     rows = build_rows([said], VOCABULARY, 40, 10)
     assert rows.num_rows == 3
-    assert rows.tokens[0][:20].tolist() == VOCABULARY.encode("x" * 100 + "yz")[-20:]
-    assert rows.tokens[1][:20].tolist() == VOCABULARY.encode("w" * 200)[-20:]
-    assert len(rows.tokens[1]) == 40
+    assert rows.tokens["teacher"][0][:20].tolist() == VOCABULARY.encode("x" * 100 + "yz")[-20:]
+    assert rows.tokens["teacher"][1][:20].tolist() == VOCABULARY.encode("w" * 200)[-20:]
+    assert len(rows.tokens["teacher"][1]) == 40
     # the response that did not fit is history of the next row, with its end
     tail = [*VOCABULARY.encode("v" * 200 + "u"), END, *VOCABULARY.encode("q")][-20:]
-    assert rows.tokens[2][:20].tolist() == tail
+    assert rows.tokens["teacher"][2][:20].tolist() == tail
 
 
 def test_ten_thousand_turns():
@@ -178,7 +180,7 @@ def test_ten_thousand_turns():
     # half of every row is history, so the tokens double and do not grow with the square
     assert rows.lengths.sum() < 2.5 * len(rows.dialogue_tokens["teacher"][0])
     assert (rows.response_start[1:] + rows.response_length[1:] <= 128).all()
-    assert len(contexts(rows, 64)[-1]) == 64
+    assert len(rows.histories(64, "student")[-1]) == 64
 
 
 @settings(max_examples=100, deadline=None)
@@ -187,9 +189,9 @@ def test_contexts_are_the_tail_of_the_whole_history(split, limit, form):
     source = spoken(split)
     rows = build_rows(source, VOCABULARY, 16, 4)
     expected = [history(said, turn, form)[-limit:] for said in source for turn in responses(said)]
-    assert [context.tolist() for context in contexts(rows, limit, form)] == expected
+    assert [context.tolist() for context in rows.histories(limit, form)] == expected
     chosen = list(range(rows.num_responses))[::-2]
-    assert [c.tolist() for c in contexts(rows, limit, form, chosen)] == [
+    assert [c.tolist() for c in rows.histories(limit, form, chosen)] == [
         expected[n] for n in chosen
     ]
 
@@ -206,6 +208,6 @@ def test_what_does_not_fit_is_refused():
         build_rows([Dialogue("d8", (Turn("assistant", "a"),))], VOCABULARY)
     rows = build_rows([], VOCABULARY)
     with pytest.raises(ValueError, match="form must be"):
-        contexts(rows, 5, "pupil")
+        rows.histories(5, "pupil")
     with pytest.raises(ValueError, match="max_tokens"):
-        contexts(rows, 0)
+        rows.histories(0, "student")

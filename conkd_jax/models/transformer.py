@@ -1,0 +1,273 @@
+"""The transformer of Vaswani et al. 2017, as two models here need it: encoder and decoder layers.
+
+Flax's own attention can't say that nothing is there to attend to, nor compute a memory's keys and
+values once for all steps of a decoding, so attention is assembled here from Flax's parts, under
+Flax's parameter names. It knows no vocabulary, no embedding and no graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from conkd_jax.typing import Array, Bool, Float, Int
+
+LAYER_NORM_EPSILON = 1e-5  # PyTorch's
+
+
+class KeysValues(NamedTuple):
+    """A memory of L places as an attention reads it, in H heads of D/H numbers each."""
+
+    keys: Float[Array, "B L H D/H"]
+    values: Float[Array, "B L H D/H"]
+
+
+class LayerCache(NamedTuple):
+    """What a decoder layer keeps of a batch that is being decoded.
+
+    Attributes:
+      own: keys and values of the tokens read so far, at a static length; zeros behind them.
+      memories: those of every memory, which no step changes.
+    """
+
+    own: KeysValues
+    memories: tuple[KeysValues, ...]
+
+
+class Attention(nn.Module):
+    r"""Multi-head attention, softmax(Q Kᵀ / √d) V, that gives zeros where all is masked.
+
+    Parameters have the names and shapes of Flax's MultiHeadDotProductAttention. A query all of
+    whose keys are masked gets a vector of exact zeros, the output bias included; a plain softmax
+    would give it the mean of the padding.
+
+    Attributes:
+      embed_dim: D of queries and output; a memory may have another width.
+      num_heads: divides `embed_dim`.
+      dropout: rate on the attention weights.
+      dtype: computation type; None takes that of the inputs and the parameters.
+
+    Source: Vaswani et al. 2017, §3.2.
+    """
+
+    embed_dim: int
+    num_heads: int
+    dropout: float = 0.0
+    dtype: Any = None
+
+    def setup(self) -> None:
+        if self.embed_dim % self.num_heads:
+            raise ValueError(
+                f"an attention of width embed_dim = {self.embed_dim} can't be cut into "
+                f"num_heads = {self.num_heads} heads of one size; change one of them"
+            )
+        heads = (self.num_heads, self.embed_dim // self.num_heads)
+        self.query = nn.DenseGeneral(heads, dtype=self.dtype)
+        self.key = nn.DenseGeneral(heads, dtype=self.dtype)
+        self.value = nn.DenseGeneral(heads, dtype=self.dtype)
+        self.out = nn.DenseGeneral(self.embed_dim, axis=(-2, -1), dtype=self.dtype)
+
+    def keys_values(self, memory: Float[Array, "B L D"]) -> KeysValues:
+        """The memory's keys and values: all that attention needs of it, for any queries."""
+        return KeysValues(self.key(memory), self.value(memory))
+
+    def __call__(
+        self,
+        states: Float[Array, "B Q D"],
+        memory: KeysValues,
+        mask: Bool[Array | np.ndarray, "#B #Q L"],
+        *,
+        deterministic: bool,
+    ) -> Float[Array, "B Q D"]:
+        """Attends from every state to the memory.
+
+        Args:
+          states: the queries.
+          memory: from `keys_values`.
+          mask: True where a query may look.
+        """
+        use_dropout = self.dropout > 0.0 and not deterministic
+        attended = nn.dot_product_attention(
+            self.query(states),
+            memory.keys,
+            memory.values,
+            mask=mask[:, None],
+            broadcast_dropout=False,
+            dropout_rng=self.make_rng("dropout") if use_dropout else None,
+            dropout_rate=self.dropout,
+            deterministic=not use_dropout,
+            dtype=self.dtype,
+            force_fp32_for_softmax=True,
+        )  # [B, Q, H, D/H]
+        return jnp.where(jnp.any(mask, axis=-1, keepdims=True), self.out(attended), 0)
+
+
+class EncoderLayer(nn.Module):
+    """A standard transformer layer: self-attention, then a ReLU MLP, each with a post-LayerNorm.
+
+    x ← LN(x + Attention(x)), x ← LN(x + MLP(x)), as torch.nn.TransformerEncoderLayer by default.
+
+    Attributes:
+      num_heads: attention heads; divides the states' width.
+      mlp_dim: hidden width of the MLP.
+      dropout: rate on what attention and MLP add, and inside the MLP, after its ReLU.
+      attention_dropout: rate on the attention weights.
+      dtype: computation type; None takes that of the states and the parameters.
+
+    Source: Vaswani et al. 2017, §3.1.
+    """
+
+    num_heads: int
+    mlp_dim: int
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(
+        self,
+        states: Float[Array, "B S D"],
+        mask: Bool[Array | np.ndarray, "B S"],
+        *,
+        deterministic: bool,
+    ) -> Float[Array, "B S D"]:
+        """Args: mask: True at real tokens; the others are attended to by none."""
+        width, dtype = states.shape[-1], self.dtype
+
+        def drop(x):
+            return nn.Dropout(self.dropout)(x, deterministic=deterministic)
+
+        def norm(name):
+            return nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, dtype=dtype, name=name)
+
+        attention = Attention(
+            width, self.num_heads, self.attention_dropout, dtype, name="attention"
+        )
+        attended = attention(
+            states, attention.keys_values(states), mask[:, None, :], deterministic=deterministic
+        )
+        states = norm("norm_1")(states + drop(attended))
+        hidden = drop(nn.relu(nn.Dense(self.mlp_dim, dtype=dtype, name="linear_1")(states)))
+        hidden = nn.Dense(width, dtype=dtype, name="linear_2")(hidden)
+        return norm("norm_2")(states + drop(hidden))
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, attention to each memory in turn, then a ReLU MLP; all post-LayerNorm.
+
+    x ← LN(x + SelfAttention(x)), x ← LN(x + Attention_m(x, memory_m)) for m = 1, 2, …,
+    x ← LN(x + MLP(x)): with one memory it is torch.nn.TransformerDecoderLayer by default.
+
+    Attributes:
+      embed_dim: D of the states.
+      num_memories: how many memories are attended to, one after the other.
+      num_heads, mlp_dim, dropout, attention_dropout, dtype: as `EncoderLayer`'s.
+
+    Source: Vaswani et al. 2017, §3.1; more than one memory: KGSF's decoder.
+    """
+
+    embed_dim: int
+    num_memories: int
+    num_heads: int
+    mlp_dim: int
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    dtype: Any = None
+
+    def setup(self) -> None:
+        def attention():
+            return Attention(self.embed_dim, self.num_heads, self.attention_dropout, self.dtype)
+
+        def norm():
+            return nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, dtype=self.dtype)
+
+        self.self_attention = attention()
+        self.self_norm = norm()
+        self.memory_attention = [attention() for _ in range(self.num_memories)]
+        self.memory_norm = [norm() for _ in range(self.num_memories)]
+        self.linear_1 = nn.Dense(self.mlp_dim, dtype=self.dtype)
+        self.linear_2 = nn.Dense(self.embed_dim, dtype=self.dtype)
+        self.mlp_norm = norm()
+        self.drop = nn.Dropout(self.dropout)
+
+    def __call__(
+        self,
+        states: Float[Array, "B T D"],
+        memories: Sequence[Float[Array, "B _ _"]],
+        masks: Sequence[Bool[Array | np.ndarray, "B _"]],
+        *,
+        deterministic: bool,
+    ) -> Float[Array, "B T D"]:
+        """All tokens at once, each looking back to itself and those before it.
+
+        Args:
+          memories: [B, L, D] each, in the order in which they are attended to.
+          masks: [B, L] each: True where a memory is real. A row without any adds zeros.
+        """
+        length = states.shape[1]
+        return self._advance(
+            states,
+            self.self_attention.keys_values(states),
+            jnp.tril(jnp.ones((1, length, length), bool)),
+            self._read(memories),
+            masks,
+            deterministic,
+        )
+
+    def open_cache(self, memories: Sequence[Float[Array, "B _ _"]], max_tokens: int) -> LayerCache:
+        """Computes every memory's keys and values once, and makes room for `max_tokens` tokens."""
+        read = self._read(memories)
+        own = jax.tree.map(
+            lambda x: jnp.zeros((x.shape[0], max_tokens, *x.shape[2:]), x.dtype), read[0]
+        )
+        return LayerCache(own, read)
+
+    def step(
+        self,
+        states: Float[Array, "B 1 D"],
+        cache: LayerCache,
+        position: Int[Array, ""],
+        masks: Sequence[Bool[Array | np.ndarray, "B _"]],
+    ) -> tuple[Float[Array, "B 1 D"], LayerCache]:
+        """Reads one more token of every row, the `position`-th from 0; no dropout."""
+        own = jax.tree.map(
+            lambda past, new: jax.lax.dynamic_update_slice_in_dim(past, new, position, axis=1),
+            cache.own,
+            self.self_attention.keys_values(states),
+        )
+        is_read = jnp.arange(own.keys.shape[1], dtype=jnp.int32) <= position
+        states = self._advance(states, own, is_read[None, None, :], cache.memories, masks, True)
+        return states, cache._replace(own=own)
+
+    def _read(self, memories) -> tuple[KeysValues, ...]:
+        pairs = zip(self.memory_attention, memories, strict=True)
+        return tuple(attention.keys_values(memory) for attention, memory in pairs)
+
+    def _advance(self, states, own, own_mask, memories, masks, deterministic):
+        def drop(x):
+            return self.drop(x, deterministic=deterministic)
+
+        attended = self.self_attention(states, own, own_mask, deterministic=deterministic)
+        states = self.self_norm(states + drop(attended))
+        for attention, norm, memory, mask in zip(
+            self.memory_attention, self.memory_norm, memories, masks, strict=True
+        ):
+            attended = attention(states, memory, mask[:, None, :], deterministic=deterministic)
+            states = norm(states + drop(attended))
+        hidden = self.linear_2(drop(nn.relu(self.linear_1(states))))
+        return self.mlp_norm(states + drop(hidden))
+
+
+def sinusoidal_positions(length: int, embed_dim: int) -> Float[np.ndarray, "L D"]:
+    r"""Codes of the positions 0, 1, …: PE_{p,2j} = sin(p / 10000^{2j/D}), PE_{p,2j+1} = cos(same).
+
+    Source: Vaswani et al. 2017, §3.5.
+    """
+    column = np.arange(embed_dim)
+    angles = np.arange(length)[:, None] / 10000.0 ** (column // 2 * 2 / embed_dim)
+    return np.where(column % 2 == 0, np.sin(angles), np.cos(angles)).astype(np.float32)

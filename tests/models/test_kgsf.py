@@ -1,0 +1,361 @@
+"""KGSF's dialogue model against plain NumPy, and what it promises of padding, caches and graphs."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from conkd_jax.eval.decoding import decode_steps
+from conkd_jax.models.kgsf import KGSF, KGSFSpec
+from conkd_jax.models.transformer import sinusoidal_positions
+
+SPEC = KGSFSpec(num_layers=2, embed_dim=12, num_heads=3, mlp_dim=20, node_dim=8)
+NUM_ROWS, NUM_TARGETS, NUM_ENTITIES, NUM_CONCEPTS = 40, 30, 9, 7
+MODEL = KGSF(SPEC, NUM_ROWS, NUM_TARGETS)
+CONTEXT_LENGTHS, NUM_MENTIONED = (9, 4, 6), ((4, 3), (0, 2), (1, 0))  # (entities, concepts)
+
+
+def draw(rng, *shape):
+    return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+
+def padded(rows, length, fill):
+    return np.array([[*row, *[fill] * (length - len(row))] for row in rows], np.int32)
+
+
+@pytest.fixture(scope="module")
+def start():
+    """The trained part as it is drawn."""
+    return MODEL.init(jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def params(start):
+    """Trained part and graph, every leaf drawn anew: biases and norms away from 0 and 1."""
+    rng = np.random.default_rng(0)
+    trained = jax.tree.map(lambda leaf: leaf + 0.3 * draw(rng, *leaf.shape), start)
+    graph = {
+        "entities": draw(rng, 6, SPEC.node_dim),
+        "entity_energies": draw(rng, 6),
+        "entity_rows": jnp.array([3, -1, 0, 5, 1, -1, 2, 4, 0, -1], jnp.int32),
+        "concepts": draw(rng, 7, SPEC.node_dim),
+        "concept_energies": draw(rng, 7),
+        "concept_rows": jnp.array([6, 5, 4, 3, 2, 1, 0, -1], jnp.int32),
+        "copy_mask": jnp.asarray(rng.random(NUM_TARGETS) < 0.5, jnp.float32),
+    }
+    assert graph["entity_rows"].shape == (NUM_ENTITIES + 1,)
+    return {**trained, "graph": graph}
+
+
+@pytest.fixture(scope="module")
+def samples():
+    """Three samples without padding: one without entities, one without concepts."""
+    rng = np.random.default_rng(1)
+    with_nodes = np.array([0, 2, 3, 4, 6, 7])
+    return [
+        {
+            "context": rng.integers(0, NUM_ROWS, length),
+            "response": rng.integers(0, NUM_ROWS, 5),
+            "entities": rng.permutation(with_nodes)[:num_entities],
+            "concepts": rng.permutation(NUM_CONCEPTS)[:num_concepts],
+        }
+        for length, (num_entities, num_concepts) in zip(CONTEXT_LENGTHS, NUM_MENTIONED, strict=True)
+    ]
+
+
+def batch(samples, *, context=9, response=5, entities=4, concepts=3, fill=0):
+    """Inputs of `states`, padded to the given lengths."""
+    lengths = np.array([len(sample["context"]) for sample in samples])
+    return {
+        "context_ids": padded([sample["context"] for sample in samples], context, fill),
+        "context_mask": np.arange(context) < lengths[:, None],
+        "response_ids": padded([sample["response"] for sample in samples], response, fill),
+        "entities": padded([sample["entities"] for sample in samples], entities, -1),
+        "concepts": padded([sample["concepts"] for sample in samples], concepts, -1),
+    }
+
+
+@pytest.fixture(scope="module")
+def inputs(samples):
+    return batch(samples)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def states(model, params, inputs, rng=None):
+    return model.states(params, inputs, rng)
+
+
+@pytest.fixture(scope="module")
+def features(params, inputs):
+    return np.asarray(states(MODEL, params, inputs))
+
+
+# --- against NumPy ------------------------------------------------------------------------------
+
+
+def softmax(scores):
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def linear(params, x):
+    return x @ params["kernel"] + params["bias"]
+
+
+def norm(params, x):
+    x = x - x.mean(axis=-1, keepdims=True)
+    return (
+        x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-5) * params["scale"] + params["bias"]
+    )
+
+
+def attend(params, queries, memory, mask=True):
+    """[Q, D], [L, D] -> [Q, D], one head after the other; zeros where there is no memory."""
+    if not len(memory):
+        return np.zeros_like(queries)
+    total = params["out"]["bias"]
+    for head in range(SPEC.num_heads):
+        q, k, v = (
+            x @ params[name]["kernel"][:, head] + params[name]["bias"][head]
+            for name, x in (("query", queries), ("key", memory), ("value", memory))
+        )
+        scores = np.where(mask, q @ k.T / np.sqrt(SPEC.embed_dim // SPEC.num_heads), -np.inf)
+        total = total + softmax(scores) @ v @ params["out"]["kernel"][head]
+    return total
+
+
+def mlp(params, x):
+    return linear(params["linear_2"], np.maximum(linear(params["linear_1"], x), 0))
+
+
+def embed(params, ids):
+    positions = sinusoidal_positions(len(ids), SPEC.embed_dim)
+    return params["tokens"]["embedding"][ids] * np.sqrt(SPEC.embed_dim) + positions
+
+
+def pooled(nodes, energies):
+    return softmax(energies) @ nodes if len(nodes) else np.zeros(SPEC.node_dim)
+
+
+def oracle(params, sample):
+    """(decoder states [T, D], copy states [T, D], logits [T, Y]) of one sample, term by term."""
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    graph, mentioned, vectors = params["graph"], {}, {}
+    for side, one in (("entities", "entity"), ("concepts", "concept")):
+        rows = graph[f"{one}_rows"][sample[side]].astype(int)
+        mentioned[one] = graph[side][rows]
+        vectors[one] = pooled(mentioned[one], graph[f"{one}_energies"][rows])
+    context = embed(params, sample["context"])
+    for index in range(SPEC.num_layers):
+        layer = params[f"encoder_{index}"]
+        context = norm(layer["norm_1"], context + attend(layer["attention"], context, context))
+        context = norm(layer["norm_2"], context + mlp(layer, context))
+    memories = (
+        linear(params["entity_memory"], mentioned["entity"]),
+        linear(params["concept_memory"], mentioned["concept"]),
+        context,
+    )
+    states = embed(params, sample["response"])
+    causal = np.tril(np.ones((len(states), len(states)), bool))
+    for index in range(SPEC.num_layers):
+        layer = params[f"decoder_{index}"]
+        attended = attend(layer["self_attention"], states, states, causal)
+        states = norm(layer["self_norm"], states + attended)
+        for m, memory in enumerate(memories):
+            attended = attend(layer[f"memory_attention_{m}"], states, memory)
+            states = norm(layer[f"memory_norm_{m}"], states + attended)
+        states = norm(layer["mlp_norm"], states + mlp(layer, states))
+    v = linear(params["concept_pooled"], vectors["concept"])
+    n = linear(params["entity_pooled"], vectors["entity"])
+    copied = np.stack([linear(params["copy_state"], np.concatenate([v, n, s])) for s in states])
+    copy_logits = copied @ params["copy_kernel"] + params["copy_bias"]
+    words = states @ params["tokens"]["embedding"][:NUM_TARGETS].T
+    return states, copied, words + copy_logits * graph["copy_mask"]
+
+
+def test_features_and_logits_follow_the_formulas(params, samples, features):
+    """With every sample padded in the batch and unpadded in the oracle."""
+    logits = MODEL.head(params, NUM_TARGETS).logits(jnp.asarray(features))
+    for row, sample in enumerate(samples):
+        decoded, copied, expected = oracle(params, sample)
+        np.testing.assert_allclose(features[row, :, : SPEC.embed_dim], decoded, atol=1e-5)
+        np.testing.assert_allclose(features[row, :, SPEC.embed_dim :], copied, atol=2e-5)
+        np.testing.assert_allclose(logits[row], expected, atol=1e-4)
+
+
+def test_words_outside_the_copy_mask_have_the_decoders_logit(params, features):
+    head = MODEL.head(params, NUM_TARGETS)
+    masked = np.asarray(params["graph"]["copy_mask"]) == 0
+    assert 0 < masked.sum() < NUM_TARGETS
+    np.testing.assert_array_equal(head.kernel[SPEC.embed_dim :, masked], 0)
+    np.testing.assert_array_equal(head.bias[masked], 0)
+    words = features[..., : SPEC.embed_dim] @ params["tokens"]["embedding"][:NUM_TARGETS].T
+    logits = np.asarray(head.logits(jnp.asarray(features)))
+    np.testing.assert_allclose(logits[..., masked], words[..., masked], atol=1e-5)
+    assert np.abs(logits - words)[..., ~masked].max() > 0.1
+
+
+# --- decoding -----------------------------------------------------------------------------------
+
+
+def test_steps_equal_teacher_forcing(params, inputs, features):
+    prompt = {name: array for name, array in inputs.items() if name != "response_ids"}
+    prompt["first_token"] = inputs["response_ids"][:, 0]
+    got, cache = jax.jit(MODEL.open_cache, static_argnums=2)(params, prompt, 8)  # 5 are read
+    step = jax.jit(MODEL.step)
+    np.testing.assert_allclose(got, features[:, 0], atol=1e-5)
+    for t in range(1, 5):
+        got, cache = step(params, inputs["response_ids"][:, t], cache)
+        np.testing.assert_allclose(got, features[:, t], atol=1e-5)
+
+
+def test_the_decoders_loop_takes_the_cache(params, inputs):
+    """Greedy tokens of the loop are those of teacher forcing on themselves."""
+    head = MODEL.head(params, NUM_TARGETS)
+    prompt = {**inputs, "first_token": np.full(3, 35, np.int32)}
+
+    @jax.jit
+    def decode(params):
+        start, cache = MODEL.open_cache(params, prompt, 5)
+        return decode_steps(
+            start,
+            cache,
+            functools.partial(MODEL.step, params),
+            lambda features: head.logits(features).argmax(axis=-1),
+            end_id=-1,
+            max_tokens=5,
+            has_ended=jnp.zeros(3, bool),
+        )[0]
+
+    tokens = np.asarray(decode(params))
+    forced = {**inputs, "response_ids": np.concatenate([np.full((3, 1), 35), tokens[:, :4]], 1)}
+    expected = head.logits(states(MODEL, params, forced)).argmax(axis=-1)
+    np.testing.assert_array_equal(tokens, expected)
+
+
+# --- what changes nothing, and what may ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("unknown", [[], [1, 5]], ids=["padding", "unknown entities"])
+def test_padding_and_what_the_graph_lacks_change_nothing(params, samples, features, unknown):
+    wider = [{**sample, "entities": [*sample["entities"], *unknown]} for sample in samples]
+    wider = batch(wider, context=13, response=8, entities=6, concepts=5, fill=17)
+    got = states(MODEL, params, wider)
+    np.testing.assert_allclose(got[:, :5], features, atol=1e-5)
+
+
+def test_empty_lists_are_as_no_lists(params, samples):
+    bare = [{**sample, "entities": [], "concepts": []} for sample in samples]
+    got = states(MODEL, params, batch(bare))
+    assert np.isfinite(got).all()
+    none = states(MODEL, params, batch(bare, entities=0, concepts=0))
+    np.testing.assert_allclose(got, none, atol=1e-6)
+
+
+def test_order_of_entities_changes_nothing(params, inputs, features):
+    turned = {**inputs, "entities": inputs["entities"][:, ::-1]}
+    np.testing.assert_allclose(states(MODEL, params, turned), features, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["entities", "concepts", "context_ids", "response_ids"])
+def test_every_input_matters(params, inputs, features, name):
+    other = {**inputs, name: np.roll(inputs[name], 1, axis=0)}
+    changed = np.abs(states(MODEL, params, other) - features)
+    for half in np.split(changed, 2, axis=-1):  # decoder states, copy states
+        assert (half.max(axis=(1, 2)) > 1e-3).all()
+
+
+def test_no_token_looks_ahead(params, inputs, features):
+    other = {**inputs, "response_ids": inputs["response_ids"].copy()}
+    other["response_ids"][:, 3:] = 39 - other["response_ids"][:, 3:]
+    got = states(MODEL, params, other)
+    np.testing.assert_allclose(got[:, :3], features[:, :3], atol=1e-6)
+    assert (np.abs(got - features)[:, 3:].max(axis=(1, 2)) > 1e-3).all()
+
+
+# --- gradients, dropout, types ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def gradients(params, samples):
+    """(gradients of everything, features) where the batch has a row of padding alone."""
+    filled = batch([*samples, {name: [] for name in samples[0]}])
+
+    @jax.jit
+    @functools.partial(jax.grad, has_aux=True, allow_int=True)
+    def grads_and_features(params):
+        features = MODEL.states(params, filled)
+        return jnp.square(MODEL.head(params, NUM_TARGETS).logits(features)).sum(), features
+
+    return grads_and_features(params)
+
+
+def test_no_gradient_reaches_the_graph(params, gradients):
+    for name, leaf in gradients[0]["graph"].items():
+        if jnp.issubdtype(params["graph"][name].dtype, jnp.floating):
+            np.testing.assert_array_equal(leaf, 0, err_msg=name)
+
+
+def test_gradients_reach_every_parameter(gradients):
+    trained = {name: leaf for name, leaf in gradients[0].items() if name != "graph"}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(trained):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        if not name.endswith("key.bias"):  # it moves all scores of a query alike
+            assert np.abs(leaf).max() > 1e-3, f"no gradient reaches {name}"
+
+
+def test_a_row_of_padding_alone_is_finite_with_its_gradient(gradients):
+    floats = [leaf for leaf in jax.tree.leaves(gradients) if leaf.dtype == np.float32]
+    assert len(floats) > 50
+    assert all(np.isfinite(leaf).all() for leaf in floats)
+
+
+def test_dropout_is_told_by_its_key(params, inputs, features):
+    first = states(MODEL, params, inputs, jax.random.key(0))
+    np.testing.assert_array_equal(first, states(MODEL, params, inputs, jax.random.key(0)))
+    assert np.abs(first - states(MODEL, params, inputs, jax.random.key(1))).max() > 1e-2
+    assert np.abs(first - features).max() > 1e-2
+
+
+def test_types(start, params, inputs, features):
+    assert {leaf.dtype for leaf in (features, *jax.tree.leaves(start))} == {np.dtype(np.float32)}
+    narrow = states(KGSF(SPEC, NUM_ROWS, NUM_TARGETS, jnp.bfloat16), params, inputs)
+    assert narrow.dtype == jnp.bfloat16
+    np.testing.assert_allclose(narrow.astype(jnp.float32), features, atol=0.3)
+
+
+# --- parameters ---------------------------------------------------------------------------------
+
+
+def test_default_sizes_are_kgsfs():
+    model = KGSF(KGSFSpec(), 23_932, 23_929)
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    assert set(shapes) == {
+        *("tokens", "encoder_0", "encoder_1", "decoder_0", "decoder_1"),
+        *("entity_memory", "concept_memory", "entity_pooled", "concept_pooled"),
+        *("copy_state", "copy_kernel", "copy_bias"),
+    }
+    assert shapes["tokens"]["embedding"].shape == (23_932, 300)
+    assert shapes["entity_memory"]["kernel"].shape == (128, 300)
+    assert shapes["copy_state"]["kernel"].shape == (900, 300)
+    assert shapes["copy_kernel"].shape == (300, 23_929)
+    assert shapes["encoder_1"]["attention"]["query"]["kernel"].shape == (300, 2, 150)
+
+
+def test_embedding_starts_at_word_vectors_or_at_noise(start):
+    vectors = np.random.default_rng(0).normal(size=(NUM_ROWS, SPEC.embed_dim))
+    given = MODEL.init(jax.random.key(0), vectors)
+    np.testing.assert_allclose(given["tokens"]["embedding"], vectors, atol=1e-6)
+    assert np.std(start["tokens"]["embedding"]) == pytest.approx(12**-0.5, rel=0.1)
+    np.testing.assert_array_equal(given["copy_kernel"], start["copy_kernel"])
+
+
+def test_what_does_not_fit_is_refused(params):
+    with pytest.raises(ValueError, match=r"\(40, 3\); KGSF\(num_rows = 40\) .* needs \(40, 12\)"):
+        MODEL.init(jax.random.key(0), np.zeros((NUM_ROWS, 3)))
+    with pytest.raises(ValueError, match="onto 31 targets .* copy term has 30"):
+        MODEL.head(params, 31)
+    with pytest.raises(ValueError, match="num_targets = 50 exceeds num_rows = 40"):
+        KGSF(SPEC, 40, 50).init(jax.random.key(0))
