@@ -225,11 +225,13 @@ def _kgsf(c: ConfigDict) -> None:
     c.kgsf.update({"embed_dim": 128, "mlp_dim": 256})
     for part in (c.dialogue_teacher, c.student):
         part.batch_rows = 64
+        part.epochs = 4  # word vectors and graphs give it a head start
         part.optimizer.learning_rate = 2e-3
     if c.preset == "demo":
         c.kgsf.update({"embed_dim": 32, "mlp_dim": 64})
         for part in (c.dialogue_teacher, c.student):
             part.num_buckets = 2
+            part.epochs = 8
             part.optimizer.learning_rate = 3e-3
 
 

@@ -22,6 +22,8 @@ def get_config(argument: str = "demo"):
     config.dialogue_teacher.update(
         {"num_layers": 1, "embed_dim": 32, "num_heads": 2, "num_positions": 64}
     )
+    config.kgsf.update({"num_layers": 1, "embed_dim": 16, "mlp_dim": 16})
+    config.vocabulary.update({"max_context_tokens": 48, "max_context_turns": 4})
     config.turn_classifier.update(
         {
             "num_layers": 1,
@@ -54,9 +56,9 @@ class SmallWorld:
     def artifacts_dir(self) -> Path:
         return self.root / "artifacts"
 
-    def config(self, **fields):
+    def config(self, argument: str = "demo", **fields):
         """The config; `fields` are dotted names with "__" for the dot."""
-        config = get_config()
+        config = get_config(argument)
         config.artifacts_dir = str(self.artifacts_dir)
         config.runs_dir = str(self.root / "runs")
         config.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})

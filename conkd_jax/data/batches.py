@@ -270,8 +270,9 @@ def _stack(parts: Sequence[Batch]) -> Batch:
 class LanguageModelBatches:
     """Assembles rows of a language model into one device's arrays (``Loader``'s ``assemble``).
 
-    Beside the inputs of the rows' own kind (``Rows.inputs``, [b, …]), with N the capacity for response tokens and G that for responses (both
-    fixed by the bucket and b: what the b largest rows of the bucket would need)::
+    Beside the inputs of the rows' own kind (``Rows.inputs``, [b, …]), with N the capacity for
+    response tokens and G that for responses (both fixed by the bucket and b: what the b largest
+    rows of the bucket would need)::
 
         feature_index [N] int32      b·S-flat position of the state that predicts the target
         labels [N] int32             the target

@@ -42,17 +42,9 @@ from conkd_jax.data.bpe import (
     read_json,
     train_bpe,
 )
-from conkd_jax.data.words import UNK_TOKEN, load_tokenizer, train_words
+from conkd_jax.data.words import UNK_TOKEN, load_tokenizer
 
-__all__ = [
-    "END_TOKEN",
-    "Vocabulary",
-    "VocabularyError",
-    "load_bpe",
-    "load_tokenizer",
-    "train_bpe",
-    "train_words",
-]
+__all__ = ["END_TOKEN", "Vocabulary", "VocabularyError", "load_bpe", "train_bpe"]
 
 _DIGIT = re.compile("[0-9]")  # the digits of a movie id; str.isdigit would count "²" too
 
@@ -64,7 +56,7 @@ class Vocabulary:
 
     Args:
         tokenizer: the words: a GPT-2 byte-level BPE as ``load_bpe`` and ``train_bpe`` return it, or
-            whole words as ``load_words`` and ``train_words`` do; ``load_tokenizer`` reads either.
+            whole words as ``load_words`` and ``train_words`` do.
         movie_ids: [M] the movie ids of all candidates, in candidate order.
         titles: [M] their titles; they stand in for a movie that has no token, and give the
             initial embedding of one that has.
@@ -105,8 +97,8 @@ class Vocabulary:
         self.end_id = tokenizer.token_to_id(END_TOKEN)
         if self.end_id is None:
             raise VocabularyError(
-                f"The tokenizer has no end token {END_TOKEN!r}: make it with load_tokenizer, "
-                "train_bpe or train_words."
+                f"The tokenizer has no end token {END_TOKEN!r}: make it with load_bpe, train_bpe, "
+                "load_words or train_words."
             )
         self.unk_id: int | None = None
         if isinstance(tokenizer.model, WordLevel):

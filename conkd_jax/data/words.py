@@ -78,6 +78,11 @@ def load_words(path: epath.PathLike) -> Tokenizer:
         VocabularyError: if the file is missing, damaged or another list than KGSF's.
     """
     path = epath.Path(path)
+    if not path.is_file():
+        raise VocabularyError(
+            f"Expected KGSF's word list, the file word2index_redial.json, at {path}; there is no "
+            "such file. Give its path, or set the tokenizer to 'train' to count the corpus' words."
+        )
     table = read_json(path)
     if not table or not _counts_up(table.values(), _FIRST_INDEX):
         raise VocabularyError(
@@ -96,26 +101,22 @@ def load_words(path: epath.PathLike) -> Tokenizer:
     return _word_level({word: i for i, word in enumerate([END_TOKEN, UNK_TOKEN, *words])})
 
 
-def load_tokenizer(name_or_path: epath.PathLike) -> Tokenizer:
-    """A tokenizer of either kind, told by what is there.
+def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
+    """A saved tokenizer of either kind, told by its ``tokenizer.json``.
 
     Args:
-        name_or_path: a ``.json`` file: KGSF's word list, as ``load_words`` reads it; a folder whose
-            ``tokenizer.json`` holds whole words, as ``Vocabulary.save`` leaves it; or a folder or
-            hub name of a GPT-2 BPE, as ``load_bpe`` reads it.
+        folder: where ``Vocabulary.save`` left it; or a GPT-2 folder, as ``load_bpe`` reads it.
 
     Raises:
-        VocabularyError: if nothing of the three is there, or it is damaged.
+        VocabularyError: if it is missing or damaged, or cuts text in another way than these two.
     """
-    path = epath.Path(name_or_path)
-    if path.suffix == ".json":
-        return load_words(path)
-    saved = path / "tokenizer.json"
-    if saved.exists():
-        content = read_json(saved)
-        if _type_of(content, "model") == "WordLevel":
-            return _from_tokenizer_json(content, saved)
-    return load_bpe(name_or_path)
+    path = epath.Path(folder) / "tokenizer.json"
+    if path.exists():
+        content = read_json(path)
+        model = content.get("model")
+        if isinstance(model, dict) and model.get("type") == "WordLevel":
+            return _from_tokenizer_json(content, path)
+    return load_bpe(folder)
 
 
 def _word_level(vocab: dict[str, int]) -> Tokenizer:
@@ -146,11 +147,6 @@ def _from_tokenizer_json(content: dict[str, Any], path: epath.Path) -> Tokenizer
             f"{content.get('pre_tokenizer')}: make it with train_words or load_words."
         )
     return tokenizer
-
-
-def _type_of(content: dict[str, Any], part: str) -> Any:
-    value = content.get(part)
-    return value.get("type") if isinstance(value, dict) else None
 
 
 def _counts_up(values: Iterable[Any], first: int) -> bool:

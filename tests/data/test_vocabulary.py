@@ -13,8 +13,8 @@ from conkd_jax.data.vocabulary import (
     VocabularyError,
     load_bpe,
     train_bpe,
-    train_words,
 )
+from conkd_jax.data.words import train_words
 
 MOVIES = [12, 123, 777, 900]
 TITLES = ["Avatar (2009)", "The Matrix (1999)", "300", " "]

@@ -1,0 +1,183 @@
+"""The second backbone through the same stages: KGSF as teacher and as student, from end to end."""
+
+import json
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from conkd_jax import checkpoint, parallel
+from conkd_jax import config as conkd
+from conkd_jax.config import ConfigError
+from conkd_jax.data.corpus import Corpus
+from conkd_jax.data.teacher_store import TeacherStore
+from conkd_jax.data.vocabulary import Vocabulary
+from conkd_jax.eval.predictions import read_predictions
+from conkd_jax.stages import (
+    artifacts,
+    backbones,
+    language_model,
+    pipeline,
+    student,
+    trained_recommender,
+)
+from conkd_jax.stages.backbones import kgsf
+from tests.small_world import get_config
+from tests.test_parallel import assert_close, first_step
+
+KGSF = "demo,backbone=kgsf"
+
+
+@pytest.fixture(scope="module")
+def config(small_world):
+    return small_world.config(KGSF, distill__fit_eta=False)
+
+
+@pytest.fixture(scope="module")
+def folder(small_world, config):
+    return small_world.run(config)
+
+
+@pytest.fixture(scope="module")
+def opened(config, folder):
+    """(corpus, vocabulary, folder of each stage)."""
+    stages = pipeline.build(config)
+    directories = {name: stage.directory(config.artifacts_dir) for name, stage in stages.items()}
+    return (
+        Corpus.open(directories["corpus"]),
+        Vocabulary.load(directories["vocabulary"]),
+        directories,
+    )
+
+
+def test_a_run_of_kgsf_leaves_the_same_files(folder, small_world):
+    assert folder != small_world.folder
+    document = json.loads((folder / "metrics.json").read_text())
+    other = json.loads((small_world.folder / "metrics.json").read_text())
+    only_where_items_are_said = {"mismatch", "gini", "popularity_bias"}
+    assert set(document["metrics"]) ^ set(other["metrics"]) <= only_where_items_are_said
+    assert document["n_responses"] == other["n_responses"]
+    predictions = list(read_predictions(folder / "predictions.jsonl"))
+    same = list(read_predictions(small_world.folder / "predictions.jsonl"))
+    for ours, theirs in zip(predictions, same, strict=True):
+        assert ours.key == theirs.key
+        assert ours.reference_items == theirs.reference_items
+        assert ours.recommender_top == theirs.recommender_top  # one recommender for both
+
+
+def test_the_recommender_is_shared_and_nothing_else(small_world, config):
+    ours, theirs = pipeline.build(config), pipeline.build(small_world.config())
+    shared = {name for name in ours if ours[name].fingerprint == theirs[name].fingerprint}
+    assert shared == {"corpus", "rec_teacher"}
+
+
+def test_an_ablation_trains_its_student_alone(config, folder):
+    """Teachers, store and classifier are there: a second row waits for none of them."""
+    changes = [
+        ({"distill.gate": "soft"}, {"student", "evaluation"}),
+        ({"distill.gate": "constant", "distill.constant": 1.0}, {"student", "evaluation"}),
+        ({"student.turn_tags": False}, {"student", "evaluation"}),
+        ({"distill.gamma": 0.0, "student.turn_tags": False}, {"student", "evaluation"}),
+        ({"system": "dialogue_teacher"}, {"evaluation"}),
+    ]
+    for fields, wanted in changes:
+        changed = config.copy_and_resolve_references()
+        changed.update_from_flattened_dict(fields)
+        rows = artifacts.explain(pipeline.build(changed)["evaluation"], config.artifacts_dir)
+        assert {row.name for row in rows if row.state != "whole"} == wanted, fields
+
+
+def test_without_teachers_none_is_read(config):
+    changed = config.copy_and_resolve_references()
+    changed.distill.gamma = 0.0
+    stages = pipeline.build(changed)
+    assert "teacher_outputs" not in stages
+    assert set(stages["student"].inputs) == {"corpus", "vocabulary", "rec_teacher"}
+    changed.distill.eta = 0.9  # read by none
+    assert pipeline.build(changed)["student"].fingerprint == stages["student"].fingerprint
+
+
+def test_the_graphs_are_the_recommender_s_and_stay_so(opened):
+    """Frozen in teacher and student: equal to the recommender's own to the last bit."""
+    corpus, _, directories = opened
+    recommender = trained_recommender.load(directories["rec_teacher"], corpus)
+    rows = corpus.items.entity_ids
+    for name in ("dialogue_teacher", "student"):
+        graph = checkpoint.load(directories[name] / language_model.FROZEN)["graph"]
+        np.testing.assert_array_equal(graph["entities"], recommender.nodes.entities)
+        np.testing.assert_array_equal(graph["concept_energies"], recommender.nodes.concept_energies)
+        np.testing.assert_array_equal(
+            graph["entity_rows"][rows], recommender.index.entity_rows(rows)
+        )
+        assert graph["entity_rows"][-1] == graph["concept_rows"][-1] == -1
+        assert len(graph["concept_rows"]) == corpus.concept_graph.num_concepts + 1
+
+
+def test_the_copy_term_reaches_items_and_concepts(opened):
+    corpus, words, _ = opened
+    mask = kgsf.copy_mask(corpus, words)
+    assert mask[words.num_words :].all() and not mask[[words.end_id, words.unk_id]].any()
+    keys = set(corpus.concept_graph.words)
+    reached = [words.tokenizer.id_to_token(t) for t in np.flatnonzero(mask[: words.num_words])]
+    assert 0 < len(reached) < words.num_words
+    assert {word.lower() for word in reached} <= keys
+
+
+def test_the_store_holds_what_the_teacher_says(config, opened):
+    corpus, words, directories = opened
+    teacher = language_model.load(config, directories["dialogue_teacher"], words)
+    rows = backbones.of(config).rows_of(config, corpus, words, "train")
+    store = TeacherStore.open(directories["teacher_outputs"])
+    assert store.spec.width == teacher.head().kernel.shape[0] == 2 * config.kgsf.embed_dim
+    live = teacher.score(rows, "teacher", batch_rows=16).item_mass
+    stored = np.concatenate([record.item_mass for record in store.read(range(len(store)))])
+    assert stored.std() > 1e-3, "a gate that says nothing proves nothing"
+    assert np.abs(live - stored).max() < 5e-3
+
+
+def test_one_device_is_eight(config, opened):
+    """Loss and gradients of a student's first step, dropout off."""
+    corpus, words, directories = opened
+    store = TeacherStore.open(directories["teacher_outputs"])
+    teacher = language_model.load(config, directories["dialogue_teacher"], words)
+    spec = {**json.loads((directories["student"] / "model.json").read_text()), "dropout": 0.0}
+    model = kgsf.model_of(spec, words)
+    start = language_model.LanguageModel(model, teacher.params, words, teacher.frozen)
+    given = student.distillation(config.distill, store, 0.1)
+    rows = backbones.of(config).rows_of(config, corpus, words, "train")
+    steps = []
+    for num_devices in (1, 8):
+        settings = config.copy_and_resolve_references()
+        settings.parallel.num_devices = num_devices
+        loader = language_model.loader(
+            settings, settings.student, rows, words, "student", seed=0, store=store
+        )
+
+        class Task:
+            init = staticmethod(lambda rng: start.params)
+            loss = staticmethod(language_model.make_loss(start, 64, given))
+            constants = {"frozen": start.frozen, **given.constants}
+
+        before, after, measured = first_step(
+            Task, parallel.select_devices(num_devices), loader, optax.sgd(1e4)
+        )
+        steps.append((float(measured["loss"][0]), optax.tree.sub(before, after.params)))
+    (loss, gradients), (loss_8, gradients_8) = steps
+    assert loss == pytest.approx(loss_8, rel=1e-5)
+    assert max(float(abs(leaf).max()) for leaf in jax.tree.leaves(gradients)) > 0
+    assert_close(gradients, gradients_8)
+
+
+def test_kgsf_s_own_word_list_is_an_option(tmp_path):
+    words = tmp_path / "word2index_redial.json"
+    words.write_text(json.dumps({"good": 4, "@111": 5, "movie": 6, "_split_": 7}))
+    config = get_config(KGSF)
+    config.vocabulary.tokenizer = str(words)
+    conkd.validate(config)
+    backbones.of(config).check_sources(config, makes_words=True, makes_model=True)
+    tokenizer = backbones.of(config).tokenizer(config, None)
+    assert tokenizer.token_to_id("movie") is not None and tokenizer.token_to_id("@111") is None
+    config.vocabulary.tokenizer = str(tmp_path / "nothing.json")
+    with pytest.raises(ConfigError, match="config.vocabulary.tokenizer"):
+        backbones.of(config).check_sources(config, makes_words=True, makes_model=True)
