@@ -11,21 +11,27 @@ A gate is one pure function of the mass, so adding one takes three lines::
     def square_gate(mass, *, scale=1.0):
         return scale * mass**2
 
-and a config may also name a function that lives elsewhere, "package.module:function".
+and a config may also name a function that lives elsewhere, "package.module:function". A gate that
+has a parameter `log_probs` is given the dialogue teacher's whole distribution beside its mass.
 This file must not know where the mass comes from, nor what the gate is used for.
 """
 
 import functools
+import inspect
+import math
 import pkgutil
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from conkd_jax.distill.head import accumulation_dtype
+from conkd_jax.distill.teachers import Teacher, take_rows
 from conkd_jax.typing import Array, Float
 
-Gate = Callable[[Float[Array, "*N"]], Float[Array, "*N"]]
+Gate = Callable[..., Float[Array, "*N"]]  # of the mass, and of `log_probs` where it asks for them
+TOKENS_AT_A_TIME = 256  # whose log-probabilities exist at once
 
 GATES: dict[str, Callable] = {}
 
@@ -106,7 +112,7 @@ def make_gate(name: str, **params) -> Gate:
         params: the function's keyword arguments, such as ``eta=.6``.
 
     Returns:
-        A function of the mass alone.
+        A function of the mass, and of ``log_probs`` where `reads_log_probs`.
 
     Raises:
         ValueError: no such gate, a parameter it does not take or lacks, a value it refuses, or a
@@ -117,11 +123,13 @@ def make_gate(name: str, **params) -> Gate:
         >>> gate(jnp.array([0.2, 0.6, 0.9]))
         Array([0., 1., 1.], dtype=float32)
     """
-    gate = functools.partial(_find_gate(name), **params)
+    gate = functools.partial(find_gate(name), **params)
     mass = jax.ShapeDtypeStruct((2, 3), jnp.float32)
+    log_probs = jax.ShapeDtypeStruct((2, 3, 5), jnp.float32)
     try:
-        result = jax.eval_shape(gate, mass)
-    except TypeError as error:
+        given = {"log_probs": log_probs} if reads_log_probs(gate) else {}
+        result = jax.eval_shape(gate, mass, **given)
+    except (TypeError, ValueError) as error:  # ValueError: a keyword that the signature lacks
         raise ValueError(f"The gate {name!r} does not take {params}: {error}") from error
     if getattr(result, "shape", None) != mass.shape or result.dtype != mass.dtype:
         raise ValueError(
@@ -131,7 +139,42 @@ def make_gate(name: str, **params) -> Gate:
     return gate
 
 
-def _find_gate(name: str) -> Callable:
+def reads_log_probs(gate: Callable) -> bool:
+    """Whether a gate takes log P_phi(. | y_<t, x) [*N, Y] beside the mass."""
+    return "log_probs" in inspect.signature(gate).parameters
+
+
+def open_gate(
+    gate: Gate, mass: Float[Array, " N"], teacher: Teacher, num_targets: int
+) -> Float[Array, " N"]:
+    """lambda_t of every token: by its mass alone, or by the teacher's distribution if it is asked.
+
+    The distribution costs a gate that reads it one more pass over the teacher's head, a few hundred
+    tokens at a time.
+
+    Args:
+        gate: as `make_gate` returns it.
+        mass: item mass of the dialogue teacher, of all N tokens.
+        teacher: the dialogue teacher of the same tokens.
+        num_targets: |Y|.
+    """
+    if not reads_log_probs(gate):
+        return gate(mass)
+    size = math.gcd(mass.shape[0], TOKENS_AT_A_TIME)
+
+    def chunk(start):
+        probs, _ = teacher.chunk(start, size).probs(num_targets)
+        return gate(take_rows(mass, start, size), log_probs=jnp.log(probs))
+
+    return lax.map(chunk, jnp.arange(0, mass.shape[0], size, dtype=jnp.int32)).reshape(-1)
+
+
+def find_gate(name: str) -> Callable:
+    """The function that a config names, its parameters still open.
+
+    Raises:
+        ValueError: no such gate.
+    """
     if name in GATES:
         return GATES[name]
     known = f"Known gates: {', '.join(sorted(GATES))}; or name your own as package.module:function."

@@ -21,6 +21,7 @@ from conkd_jax.data.batches import LanguageModelBatches, Loader, Plan, quantile_
 from conkd_jax.data.rows import FILL, Rows
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.fused import fused_gated_kd_loss
+from conkd_jax.distill.gates import open_gate
 from conkd_jax.eval.scoring import response_features, score_tokens
 from conkd_jax.models.backbone import Backbone
 from conkd_jax.stages import backbones
@@ -160,7 +161,7 @@ class Distillation:
     """What a student's loss needs beyond labels.
 
     Attributes:
-      gate: maps the stored item mass [N] to λ [N].
+      gate: maps the stored item mass [N], and the teacher's distribution if it asks, to λ [N].
       gamma: γ of eq. 10.
       teacher: builds the fused loss's dialogue teacher from (batch, constants).
       rec_logits: recommender logits [G, I] from (batch, constants).
@@ -239,9 +240,12 @@ def make_loss(
         given, metrics = {}, {}
         variables = {**params, **constants["frozen"]}
         if distillation is not None:
-            gate = distillation.gate(batch["item_mass"])  # [N]
+            teacher = distillation.teacher(batch, constants)
+            gate = open_gate(
+                distillation.gate, batch["item_mass"], teacher, vocabulary.num_targets
+            )  # [N]
             given = {
-                "teacher": distillation.teacher(batch, constants),
+                "teacher": teacher,
                 "rec_logits": distillation.rec_logits(batch, constants),
                 "response_index": batch["response_index"],
                 "gate": gate,

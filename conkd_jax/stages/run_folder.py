@@ -126,7 +126,7 @@ def _training_metrics(config, manifests: Mapping[str, Mapping]) -> dict[str, flo
         if key in store:
             found[key] = store[key]
     student = manifests.get("student", {}).get("metrics", {})
-    if config.distill.gate == "hard" and "eta" in student:
+    if config.distill.gate != "soft" and "eta" in student:
         found["eta"] = student["eta"]
     return found
 

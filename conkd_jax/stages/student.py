@@ -5,6 +5,8 @@ Reads the teacher store, chooses the gate, trains a fixed number of steps and ke
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +17,7 @@ from conkd_jax.config import ConfigError
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.teacher_store import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
-from conkd_jax.distill.gates import make_gate
+from conkd_jax.distill.gates import find_gate, make_gate
 from conkd_jax.distill.head import Head
 from conkd_jax.distill.teachers import TeacherFeatures, TeacherLogits
 from conkd_jax.stages import backbones, language_model, teacher_outputs
@@ -65,7 +67,7 @@ def stage(
             )
             eta = outputs.stats["fitted_eta"] if distill.fit_eta else distill.eta
             taught = distillation(distill, outputs, eta)
-            used = {"eta": eta} if distill.gate == "hard" else {}
+            used = {"eta": eta} if "eta" in gate_parameters(distill, eta) else {}
         form = "student" if part.turn_tags else "teacher"
         if part.init == "dialogue_teacher":
             start = language_model.load(config, context.inputs["dialogue_teacher"], words)
@@ -94,20 +96,29 @@ def stage(
 
 
 def distill_identity(distill) -> dict:
-    """The fields of the distill part that a student depends on: η counts only where it is used."""
+    """The fields of the distill part that a student depends on: η counts only where it is used.
+
+    Of a gate that a user keeps elsewhere, its source text too: another text is another student.
+    """
     if distill.gamma == 0:
         return {"gamma": 0.0}
     identity = {"gate": distill.gate, "gamma": distill.gamma}
-    if distill.gate == "hard":
+    parameters = gate_parameters(distill, distill.eta)
+    if "eta" in parameters:
         identity["eta"] = "fitted" if distill.fit_eta else distill.eta
-    elif distill.gate == "constant":
+    if "value" in parameters:
         identity["constant"] = distill.constant
+    if ":" in distill.gate:
+        source = inspect.getsource(find_gate(distill.gate))
+        identity["gate_sha256"] = hashlib.sha256(source.encode()).hexdigest()
     return identity
 
 
 def gate_parameters(distill, eta: float) -> dict:
-    """Keyword arguments of the gate that a config names."""
-    return {"hard": {"eta": eta}, "constant": {"value": distill.constant}}.get(distill.gate, {})
+    """What a config gives a gate that asks for it: `eta`, and distill.constant as `value`."""
+    asked = inspect.signature(find_gate(distill.gate)).parameters
+    given = {"eta": eta, "value": distill.constant}
+    return {name: value for name, value in given.items() if name in asked}
 
 
 def _check_gate(distill) -> None:

@@ -24,7 +24,7 @@ from conkd_jax.stages import (
 )
 from conkd_jax.stages.backbones import kgsf
 from tests.small_world import get_config
-from tests.test_parallel import assert_close, first_step
+from tests.test_parallel import first_step
 
 KGSF = "demo,backbone=kgsf"
 
@@ -165,18 +165,21 @@ def test_one_device_is_eight(config, opened):
         steps.append((float(measured["loss"][0]), optax.tree.sub(before, after.params)))
     (loss, gradients), (loss_8, gradients_8) = steps
     assert loss == pytest.approx(loss_8, rel=1e-5)
-    assert max(float(abs(leaf).max()) for leaf in jax.tree.leaves(gradients)) > 0
-    assert_close(gradients, gradients_8)
+    # The bias of attention's keys has no gradient at all but for rounding: the scale is that of all.
+    largest = max(float(abs(leaf).max()) for leaf in jax.tree.leaves(gradients))
+    assert largest > 1e-3
+    for one, eight in zip(jax.tree.leaves(gradients), jax.tree.leaves(gradients_8), strict=True):
+        np.testing.assert_allclose(one, eight, rtol=1e-4, atol=1e-5 * largest)
 
 
-def test_kgsf_s_own_word_list_is_an_option(tmp_path):
+def test_kgsf_s_own_word_list_is_an_option(tmp_path, opened):
     words = tmp_path / "word2index_redial.json"
     words.write_text(json.dumps({"good": 4, "@111": 5, "movie": 6, "_split_": 7}))
     config = get_config(KGSF)
     config.vocabulary.tokenizer = str(words)
     conkd.validate(config)
     backbones.of(config).check_sources(config, makes_words=True, makes_model=True)
-    tokenizer = backbones.of(config).tokenizer(config, None)
+    tokenizer = backbones.of(config).tokenizer(config, opened[0])
     assert tokenizer.token_to_id("movie") is not None and tokenizer.token_to_id("@111") is None
     config.vocabulary.tokenizer = str(tmp_path / "nothing.json")
     with pytest.raises(ConfigError, match="config.vocabulary.tokenizer"):
