@@ -167,6 +167,10 @@ def base() -> ConfigDict:
     c.evaluation.num_samples = 12  # dialogues' responses shown in samples.md
     c.evaluation.bootstrap_resamples = 1000
 
+    c.sweep = ConfigDict()  # one run for each value of one field, then a table and a figure
+    c.sweep.field = ""  # a dotted field, for example "distill.eta"; empty = a single run
+    c.sweep.over = ()
+
     c.parallel = ConfigDict()
     c.parallel.kind = "pmap"
     c.parallel.num_devices = 0  # 0 = all of them
@@ -447,12 +451,42 @@ def validate(config: ConfigDict) -> ConfigDict:
             f"the tokenizer that belongs to the pretrained weights {teacher.weights!r}",
         )
     )
+    swept = config.sweep.field
+    if swept:
+        rules += [
+            _Rule(swept in field_names(config), "sweep.field", swept, "the dotted name of a field"),
+            _Rule(len(config.sweep.over) > 0, "sweep.over", config.sweep.over, "one or more"),
+        ]
     broken = [rule for rule in rules if not rule.holds]
     if broken:
         raise ConfigError(
             "; ".join(f"config.{r.field}: expected {r.expected}, got {r.got!r}" for r in broken)
         )
     return config
+
+
+def settings(config: ConfigDict) -> dict[str, ConfigDict]:
+    """The single runs of a config, each checked, by what tells them apart ("eta=0.3").
+
+    Without a sweep that is the config itself, under "".
+
+    Raises:
+      ConfigError: a value that the swept field can't have.
+    """
+    field = config.sweep.field
+    if not field:
+        return {"": config}
+    found = {}
+    for value in config.sweep.over:
+        single = config.copy_and_resolve_references()
+        try:
+            single.update_from_flattened_dict({field: value, "sweep.field": "", "sweep.over": ()})
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"config.sweep.over: {value!r} is none of {field}: {error}"
+            ) from error
+        found[f"{field.rsplit('.', 1)[-1]}={value}"] = validate(single)
+    return found
 
 
 def validate_devices(config: ConfigDict, num_devices: int) -> None:

@@ -165,7 +165,7 @@ def test_one_device_is_eight(config, opened):
         steps.append((float(measured["loss"][0]), optax.tree.sub(before, after.params)))
     (loss, gradients), (loss_8, gradients_8) = steps
     assert loss == pytest.approx(loss_8, rel=1e-5)
-    # The bias of attention's keys has no gradient at all but for rounding: the scale is that of all.
+    # The bias of attention's keys has no gradient but for rounding: the scale is that of all.
     largest = max(float(abs(leaf).max()) for leaf in jax.tree.leaves(gradients))
     assert largest > 1e-3
     for one, eight in zip(jax.tree.leaves(gradients), jax.tree.leaves(gradients_8), strict=True):

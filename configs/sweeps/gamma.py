@@ -1,0 +1,17 @@
+"""γ, the weight of the teachers against the label (eq. 10), over .2, .4, .6 and .8, scored on dev.
+
+The paper gives γ = .4 for DialoGPT and nothing for KGSF. One run a value; teachers, store and
+classifier are made once. Leaves `sweep.md`, `sweep.json` and `sweep.png` beside the runs.
+
+    python -m conkd_jax.train --config=configs/sweeps/gamma.py:mini
+"""
+
+from configs import kgsf_hard
+
+
+def get_config(argument: str = ""):
+    config = kgsf_hard.get_config(argument)
+    config.evaluation.split = "dev"  # a setting is never chosen on the split that is reported
+    config.sweep.field = "distill.gamma"
+    config.sweep.over = (0.2, 0.4, 0.6, 0.8)
+    return config

@@ -1,0 +1,70 @@
+"""A config with a list of values: one run each, a table and a figure of all."""
+
+import json
+import sys
+
+import pytest
+from absl import flags
+
+from conkd_jax import command_line, train
+from conkd_jax import config as conkd
+from tests.small_world import get_config
+from tests.test_train import CONFIG, forget_flags
+
+
+def swept(field, values):
+    config = get_config()
+    config.sweep.update({"field": field, "over": values})
+    return config
+
+
+def test_one_config_a_value():
+    config = swept("distill.gamma", (0.2, 0.8))
+    found = conkd.settings(conkd.validate(config))
+    assert list(found) == ["gamma=0.2", "gamma=0.8"]
+    assert [single.distill.gamma for single in found.values()] == [0.2, 0.8]
+    assert all(not single.sweep.field for single in found.values())
+    assert config.distill.gamma == 0.4  # untouched
+    assert conkd.settings(get_config()) == {"": get_config()}
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "message"),
+    [
+        ("distill.gama", (0.1,), "config.sweep.field: expected the dotted name of a field"),
+        ("distill.gamma", (), "config.sweep.over: expected one or more"),
+        ("distill.gamma", (0.1, 1.5), r"config.distill.gamma: expected a number from 0 to 1"),
+        ("distill.gamma", ("much",), "'much' is none of distill.gamma"),
+    ],
+)
+def test_a_sweep_that_can_t_work_is_refused_before_any_run(field, values, message):
+    with pytest.raises(conkd.ConfigError, match=message):
+        conkd.settings(conkd.validate(swept(field, values)))
+
+
+def test_a_sweep_leaves_its_runs_a_table_and_a_figure(small_world, tmp_path, monkeypatch, capsys):
+    """Over a field of decoding, so that everything trained is shared."""
+    argv = [
+        "train",
+        CONFIG,
+        f"--config.artifacts_dir={small_world.artifacts_dir}",
+        f"--workdir={tmp_path / 'sweep'}",
+        "--config.sweep.field=decode.max_tokens",
+        "--config.sweep.over=(1,8)",
+    ]
+    monkeypatch.setattr(sys, "argv", argv)
+    forget_flags()
+    try:
+        train.main(command_line.parse(argv))
+    finally:
+        flags.FLAGS.unparse_flags()
+    folder = tmp_path / "sweep"
+    single = {path.name for path in folder.iterdir() if path.is_dir()}
+    assert single == {"max_tokens=1", "max_tokens=8"}
+    kept = json.loads((folder / "sweep.json").read_text())["runs"]
+    for name in single:
+        metrics = json.loads((folder / name / "metrics.json").read_text())["metrics"]
+        assert kept[name]["metrics"] == metrics
+    assert kept["max_tokens=8"]["metrics"] != kept["max_tokens=1"]["metrics"]
+    assert (folder / "sweep.png").exists() and (folder / "sweep.md").exists()
+    assert "decode.max_tokens on valid" in capsys.readouterr().out
