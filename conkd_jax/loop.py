@@ -20,6 +20,7 @@ from jaxtyping import PyTree
 
 from conkd_jax import optimizers, parallel
 from conkd_jax.checkpoint import CHECKPOINTS, Checkpoints
+from conkd_jax.config import ConfigError
 from conkd_jax.progress import Progress
 from conkd_jax.watch import LateMetrics, Line, StopSignals, Track
 
@@ -42,7 +43,7 @@ class Task:
     """What is trained.
 
     Attributes:
-      name: for messages and logs.
+      name: of its part of the config, for messages and logs.
       init: rng to the first parameters (nested dicts).
       loss: `(params, batch, rng, constants)` to `(loss_sum, {name: (sum, count)})` for one
         device's micro-batch. Sums over devices and micro-batches give the batch's values: weights
@@ -162,7 +163,7 @@ class Run:
 
     def add_line(self) -> Line:
         """Adds a line to the history, evaluating where that is due; keeps the best parameters."""
-        metrics = evaluate(self.task, self.params) if self.is_evaluation_due else {}
+        metrics = evaluate(self.task, self.params, self.done) if self.is_evaluation_due else {}
         line = self.track.close_window(self.done, metrics)
         if metrics and self.task.select and self.track.is_gain(line, self.task.select):
             self.best = parallel.to_host(self.params)
@@ -214,12 +215,17 @@ def train(
       The result; every process gets the same one.
 
     Raises:
-      FloatingPointError: a loss or a gradient norm is not finite; nothing of that step is saved.
+      ConfigError: the optimizer part can't work for a training of this length; names the field.
+      FloatingPointError: a loss, a gradient norm or the selected metric is not finite; nothing of
+        that step is saved.
       ValueError: batches that don't fit the devices, or a checkpoint of another model.
       SystemExit: after SIGINT or SIGTERM, when the state is saved.
     """
     devices, directory = parallel.select_devices(num_devices), epath.Path(directory)
-    optimizer = optimizers.make_optimizer(optimizer_config, task.num_steps)
+    try:
+        optimizer = optimizers.make_optimizer(optimizer_config, task.num_steps)
+    except ValueError as error:
+        raise ConfigError(f"config.{task.name}.{error}") from error
     update = parallel.make_train_step(
         task.loss, optimizer, devices, ema_decay=task.ema_decay, rng_impl=rng_impl
     )
@@ -254,12 +260,13 @@ def train(
     return result
 
 
-def evaluate(task: Task, params: PyTree) -> dict[str, float]:
+def evaluate(task: Task, params: PyTree, step: int) -> dict[str, float]:
     """The first process's metrics of `task.evaluate`; none where the task has none.
 
     Args:
       task: what is trained.
       params: replicated.
+      step: steps done, for the message.
 
     Raises:
       ValueError: the selected metric is not among them.
@@ -275,7 +282,12 @@ def evaluate(task: Task, params: PyTree) -> dict[str, float]:
     if name not in metrics:
         raise ValueError(f"{task.name}: select names {name!r}; evaluate gives {sorted(metrics)}")
     if not math.isfinite(metrics[name]):
-        raise FloatingPointError(f"{task.name}: evaluate gives {name} = {metrics[name]}")
+        raise FloatingPointError(
+            f"{task.name}: evaluate gives {name} = {metrics[name]} after {step} steps; expected a "
+            f"finite number. Rows of the last batch: {task.loader.row_ids(step - 1)}. Nothing of "
+            "this step was saved: lower optimizer.learning_rate or look at these rows; the same "
+            "command continues from the last checkpoint."
+        )
     return metrics
 
 

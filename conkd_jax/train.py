@@ -18,6 +18,7 @@ from ml_collections import ConfigDict, config_flags
 
 from conkd_jax import command_line, parallel
 from conkd_jax import config as conkd
+from conkd_jax.eval import sweeps
 from conkd_jax.eval.report import summary_table
 from conkd_jax.stages import artifacts, pipeline, run_folder
 
@@ -36,23 +37,32 @@ def main(argv: list[str]) -> None:
     console = rich.console.Console(quiet=not parallel.is_first_process())
     config, name = read_config()
 
-    # --- what is to be made ------------------------------------------------------------------
-    stages = pipeline.build(config)
-    wanted = stages["evaluation"]
+    # --- what is to be made: one run, or one for each value of a sweep ------------------------
+    runs = {label: (each, pipeline.build(each)) for label, each in conkd.settings(config).items()}
     if _PLAN.value:
-        console.print(plan_table(artifacts.explain(wanted, config.artifacts_dir)))
+        for label, (each, stages) in runs.items():
+            rows = artifacts.explain(stages["evaluation"], each.artifacts_dir)
+            console.print(plan_table(rows, label))
         return
 
-    # --- make what is missing ----------------------------------------------------------------
-    pipeline.check_sources(config, stages)
-    artifacts.ensure(wanted, config.artifacts_dir)
-
-    # --- leave it to be read -----------------------------------------------------------------
+    documents = {}
     folder = run_folder.default(config, name, command_line.WORKDIR.value)
-    if parallel.is_first_process():
-        document = run_folder.write(folder, config, name, stages, command=" ".join(sys.argv))
-        console.print(summary_table(document, run_folder.paper(config, name)))
-        console.print(f"Everything of this run: {folder}", soft_wrap=True)
+    for label, (each, stages) in runs.items():
+        # --- make what is missing ------------------------------------------------------------
+        pipeline.check_sources(each, stages)
+        artifacts.ensure(stages["evaluation"], each.artifacts_dir)
+
+        # --- leave it to be read -------------------------------------------------------------
+        if parallel.is_first_process():
+            # What only training read, the teachers' outputs, may have been deleted since.
+            there = {key: one for key, one in stages.items() if one.is_whole(each.artifacts_dir)}
+            documents[label] = run_folder.write(
+                folder / label, each, name, there, command=" ".join(sys.argv)
+            )
+            console.print(summary_table(documents[label], run_folder.paper(each, name)))
+    if config.sweep.field and parallel.is_first_process():
+        console.print(sweeps.write(folder, config.sweep.field, documents))
+    console.print(f"Everything of this run: {folder}", soft_wrap=True)
 
 
 def read_config() -> tuple[ConfigDict, str]:
@@ -79,9 +89,9 @@ def read_config() -> tuple[ConfigDict, str]:
     return config, run_folder.config_name(filename)
 
 
-def plan_table(rows: list[artifacts.PlanRow]) -> rich.table.Table:
-    """What `--plan` prints."""
-    table = rich.table.Table(title="What would run")
+def plan_table(rows: list[artifacts.PlanRow], label: str = "") -> rich.table.Table:
+    """What `--plan` prints of a run."""
+    table = rich.table.Table(title=f"What would run {label}".rstrip())
     for column in ("stage", "artifact", "state", "why"):
         table.add_column(column, overflow="fold")
     for row in rows:

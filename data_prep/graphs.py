@@ -28,6 +28,8 @@ _MIN_COUNT = 1000
 # How often the code counts every edge before it compares with 1,000: KGSF walks its loop twice.
 _COUNTED = {"kgsf": 2, "kbrd": 1}
 GRAPH_RULES = tuple(_COUNTED)
+# The first columns of ReDial's movie list; the number of mentions, after them, is not read.
+_MOVIE_COLUMNS = ["movieId", "movieName"]
 
 _Triple = tuple[int, int, int]
 
@@ -280,23 +282,30 @@ def read_movies(content: bytes, filename: str) -> dict[int, str]:
     """Reads the official movie list.
 
     Args:
-      content: the CSV file, columns movieId, movieName (with year) and mentions.
+      content: the CSV file, columns movieId, movieName (with year) and nbMentions.
       filename: its name, for messages.
 
     Returns:
       Title by movie id.
 
     Raises:
-      GraphError: a row has no movie id and name.
+      GraphError: the header names other columns, or a row has no movie id and name.
     """
-    text = content.decode("utf-8-sig", errors="replace")
+    rows = csv.reader(io.StringIO(content.decode("utf-8-sig", errors="replace"), newline=""))
+    header = [name.strip() for name in next(rows, [])]
+    if header[:2] != _MOVIE_COLUMNS:
+        raise GraphError(
+            f"{filename}:1: expected the columns {', '.join(_MOVIE_COLUMNS)}, …; found "
+            f"{', '.join(header[:5]) or 'none'}. Use movies_with_mentions.csv of the official "
+            "ReDial archive."
+        )
     movies: dict[int, str] = {}
-    for number, row in enumerate(csv.reader(io.StringIO(text, newline="")), start=1):
-        if not row or (number == 1 and not row[0].strip().isdecimal()):
+    for number, row in enumerate(rows, start=2):
+        if not row:
             continue
         if len(row) < 2 or not row[0].strip().isdecimal():
             raise GraphError(
-                f"{filename}:{number}: expected movieId, movieName, mentions; got {row!r}."
+                f"{filename}:{number}: expected movieId, movieName, nbMentions; got {row!r}."
             )
         movies[int(row[0])] = " ".join(row[1].split())
     return movies

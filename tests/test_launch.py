@@ -1,11 +1,14 @@
-"""`launch/local_processes.sh`: what its processes are told, and what follows when one fails."""
+"""`launch/local_processes.sh`: what its processes are told, what follows when one fails, and that
+several of them make what one makes."""
 
+import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,3 +69,67 @@ def test_a_wrong_number_is_explained(launch, arguments: tuple[str, ...]) -> None
     outcome = launch(*arguments)
     assert outcome.returncode == 2
     assert outcome.stderr.startswith("usage: launch/local_processes.sh N")
+
+
+def pipeline(root: Path, num_processes: int) -> Path:
+    """Runs the pipeline of tests/small_world.py, one device a process; gives the run's folder."""
+    options = {
+        "artifacts_dir": root / "artifacts",
+        "runs_dir": root / "runs",
+        "parallel.num_devices": num_processes,
+        "dialogue_teacher.epochs": 3,
+        "student.epochs": 3,
+        # Dropout alone depends on the layout of devices.
+        "rec_teacher.user_dropout": 0.0,
+        "rec_teacher.context_dropout": 0.0,
+        "dialogue_teacher.dropout": 0.0,
+        "turn_classifier.dropout": 0.0,
+        # Rounded to bfloat16 the last digit of a float32 can become its third.
+        "teacher_outputs.dtype": "float32",
+    }
+    outcome = subprocess.run(
+        [
+            str(ROOT / "launch" / "local_processes.sh"),
+            str(num_processes),
+            "--config=tests/small_world.py",
+            *(f"--config.{name}={value}" for name, value in options.items()),
+        ],
+        env=os.environ | {"PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        timeout=800,
+    )
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    (folder,) = (root / "runs").iterdir()
+    return folder
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_two_processes_make_what_one_makes(tmp_path: Path) -> None:
+    """From nothing to decoded responses, both processes writing into one folder of artifacts."""
+    one, two = (pipeline(tmp_path / str(number), number) for number in (1, 2))
+    for stage in ("rec_teacher", "dialogue_teacher", "turn_classifier", "student"):
+        history = Path("artifacts") / stage / "history.jsonl"
+        for wanted, found in zip(lines(one / history), lines(two / history), strict=True):
+            assert found.keys() == wanted.keys()
+            for name in wanted.keys() & {
+                "step",
+                "loss",
+                "dev_nll",
+                "dev_loss",
+                "dev_cross_entropy",
+            }:
+                np.testing.assert_allclose(found[name], wanted[name], rtol=1e-4, err_msg=name)
+    manifest = json.loads((two / "artifacts" / "student" / "manifest.json").read_text())
+    assert manifest["machine"]["num_processes"] == 2
+    predictions = [lines(folder / "predictions.jsonl") for folder in (one, two)]
+    for wanted, found in zip(*predictions, strict=True):
+        for name in ("conversation_id", "turn", "predicted_turn_type", "generated_tokens"):
+            assert found[name] == wanted[name]
+        np.testing.assert_allclose(found["token_nll"], wanted["token_nll"], rtol=1e-3, atol=1e-3)
+    assert len({response["generated"] for response in predictions[0]}) > 3, "a trivial comparison"

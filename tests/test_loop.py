@@ -11,6 +11,7 @@ import pytest
 
 from conkd_jax import loop
 from conkd_jax.checkpoint import Checkpoints
+from conkd_jax.config import ConfigError
 from conkd_jax.parallel import init_state
 from tests.classification import Points, make_task, optimizer_config
 from tests.test_parallel import read_result, start_processes
@@ -287,8 +288,12 @@ def test_a_bad_number_is_never_evaluated(tmp_path):
 
 def test_a_bad_evaluation_stops(tmp_path):
     evaluation, _ = scripted([0.1, math.nan])
-    with pytest.raises(FloatingPointError, match="points: evaluate gives score = nan"):
+    with pytest.raises(FloatingPointError) as error:
         train(make_task(select=("score", "min"), **evaluation), tmp_path)
+    message = str(error.value)
+    assert "points: evaluate gives score = nan after 8 steps" in message
+    assert "row-7-31" in message and "row-8-" not in message
+    assert saved(make_task(select=("score", "min"), **evaluation), tmp_path).step == 5
 
 
 @pytest.mark.parametrize(
@@ -313,6 +318,14 @@ def test_tasks_that_contradict_themselves_are_refused(fields, message):
 def test_batches_of_another_layout_are_refused(tmp_path, loader, config):
     with pytest.raises(ValueError, match=r"batch\['x'\] has shape .* expected \(8, "):
         train(make_task(loader), tmp_path, num_devices=8, config=optimizer_config(**config))
+
+
+@pytest.mark.parametrize("field, value", [("warmup_steps", 20), ("schedule", "step")])
+def test_an_optimizer_that_can_t_work_is_named(tmp_path, field, value):
+    message = f"config.points.optimizer.{field} is {value!r}"
+    with pytest.raises(ConfigError, match=message):
+        train(make_task(), tmp_path, config=optimizer_config(**{field: value}))
+    assert not any(tmp_path.iterdir())
 
 
 def test_metric_names_are_checked(tmp_path):

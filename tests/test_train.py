@@ -130,6 +130,22 @@ def test_a_run_is_scored_on_another_split(call, small_world, tmp_path):
     assert json.loads((tmp_path / "dev" / "metrics.json").read_text())["split"] == "dev"
 
 
+def test_a_store_that_was_deleted_is_made_again_only_for_a_student(call, spoilt, tmp_path):
+    shutil.rmtree(directory(spoilt, "teacher_outputs"))
+    arguments = [CONFIG, *folders(spoilt), f"--workdir={tmp_path}"]
+    code, output, errors = call(train, *arguments, "--plan")
+    assert code == 0, errors
+    assert output.count("not needed") == 1 and "missing" not in output
+    code, output, errors = call(train, *arguments)
+    assert code == 0, errors
+    assert not directory(spoilt, "teacher_outputs").exists()
+    document = json.loads((tmp_path / "metrics.json").read_text())
+    assert document["metrics"]["ppl"] > 1 and "teacher_outputs" not in document["seconds"]
+    code, output, errors = call(train, *arguments, "--config.distill.eta=.7", "--plan")
+    assert code == 0, errors
+    assert output.count("missing") == 3 and "not needed" not in output
+
+
 # --- command lines that can't work ---------------------------------------------------------------
 
 
@@ -249,6 +265,30 @@ def test_a_tokenizer_that_is_not_there(call, world, tmp_path):
     tokens = f"--config.vocabulary.tokenizer={tmp_path}/none"
     refused(call(train, CONFIG, *folders(world), tokens), "config.vocabulary.tokenizer", "none")
     assert not world.root.exists()
+
+
+# --- trainings that can't work -------------------------------------------------------------------
+
+
+def test_a_warm_up_longer_than_the_training(call, spoilt):
+    longer = "--config.turn_classifier.optimizer.warmup_steps=1000"
+    message = refused(
+        call(train, CONFIG, *folders(spoilt), longer),
+        "config.turn_classifier.optimizer.warmup_steps is 1000, but training has",
+        "Lower warmup_steps or train longer",
+    )
+    assert message.count("\n") == 1
+
+
+def test_a_training_that_goes_astray(call, spoilt):
+    astray = "--config.turn_classifier.optimizer.learning_rate=1e38"
+    refused(
+        call(train, CONFIG, *folders(spoilt), astray),
+        "turn_classifier: loss nan",
+        "at step 1; expected finite numbers",
+        "Rows of its batch: [",
+        "lower optimizer.learning_rate",
+    )
 
 
 # --- damaged artifacts -------------------------------------------------------------------------
@@ -378,8 +418,11 @@ def test_a_killed_run_gives_the_numbers_of_a_straight_one(tmp_path):
     finish(*command(killed))
 
     log = (killed.artifacts_dir / "log.jsonl").read_text().splitlines()
+    seconds = {line["stage"]: line["seconds"] for line in map(json.loads, log)}
     resumed = [line["stage"] for line in map(json.loads, log) if line["action"] == "resumed"]
     assert resumed == ["teacher_outputs", "student"]
+    told = json.loads((student / "manifest.json").read_text())
+    assert told["tries"] == 2 and told["wall_seconds"] > seconds["student"] > 0
     assert all((store / name).read_bytes() == content for name, content in kept.items())
     found, wanted = (
         json.loads((world.root / "run" / "metrics.json").read_text())

@@ -1,8 +1,8 @@
 """Which stages run: each only where its artifact is missing, and never two runs at one artifact.
 
 An artifact is the folder <artifacts_dir>/<stage>/<fingerprint>/. A stage whose artifact is whole
-never runs again; one whose folder has no manifest goes on in the same folder. This file must not
-know what any stage computes.
+never runs again; one whose folder has no manifest goes on in the same folder; one whose artifact is
+gone runs only if a stage that runs reads it. This file must not know what any stage computes.
 """
 
 import contextlib
@@ -20,9 +20,12 @@ from conkd_jax import parallel
 from conkd_jax.checkpoint import CHECKPOINTS
 from conkd_jax.stages.manifests import (
     MANIFEST,
+    TRIES,
     ArtifactError,
     Context,
     Stage,
+    Tries,
+    begin_try,
     digest,
     digest_files,
     is_remote,
@@ -48,7 +51,13 @@ SECONDS_BETWEEN_LOCK_TRIES = 1.0
 
 
 class PlanRow(NamedTuple):
-    """What would happen to one stage: `state` is "whole", "partial" or "missing"."""
+    """What would happen to one stage.
+
+    Attributes:
+      name, fingerprint: of the stage.
+      state: "whole", "partial", "missing", or "not needed": gone, and not made again.
+      why: the reason.
+    """
 
     name: str
     fingerprint: str
@@ -57,7 +66,11 @@ class PlanRow(NamedTuple):
 
 
 def ensure(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any]:
-    """Makes the stage's artifact whole, its inputs first; runs only what is missing.
+    """Makes the stage's artifact and its inputs whole; runs only what is missing.
+
+    What lies further back is made only where a stage that runs reads it: the teachers' outputs may
+    be deleted once the student is whole. The stage's own inputs are made in any case, since who
+    reads a result reads them beside it (`run_folder`).
 
     The first process decides and tells the others. Two runs never build one artifact at once: the
     second waits, then reuses it.
@@ -76,9 +89,11 @@ def ensure(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any]:
     if parallel.is_first_process():
         artifacts_dir.mkdir(parents=True, exist_ok=True)
     check_is_shared(artifacts_dir)
+    unneeded = _told_by_first(lambda: _unneeded(stage, artifacts_dir))
     manifests: dict[str, dict] = {}
     for each in in_order(stage):
-        manifests[each.fingerprint] = _ensure_one(each, artifacts_dir, manifests)
+        if each.fingerprint not in unneeded:
+            manifests[each.fingerprint] = _ensure_one(each, artifacts_dir, manifests)
     return manifests[stage.fingerprint]
 
 
@@ -95,18 +110,29 @@ def in_order(stage: Stage) -> list[Stage]:
     return list(order.values())
 
 
+def _unneeded(stage: Stage, artifacts_dir: epath.PathLike) -> list[str]:
+    """Fingerprints of what is not whole and need not be: all that reads it is whole."""
+    order = in_order(stage)
+    whole = {each.fingerprint for each in order if each.is_whole(artifacts_dir)}
+    needed = {stage.fingerprint, *stage.input_fingerprints.values()}
+    for each in reversed(order):  # what reads comes before what is read
+        if each.fingerprint in needed - whole:
+            needed |= set(each.input_fingerprints.values())
+    return [each.fingerprint for each in order if each.fingerprint not in whole | needed]
+
+
 def _ensure_one(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str, dict]) -> dict:
     directory = stage.directory(artifacts_dir)
-    began = time.monotonic()
     with _lock(stage, artifacts_dir):
+        began = time.monotonic()
         # Read once by the first process: the others must not see another moment of the disk.
         manifest = _told_by_first(lambda: read_manifest(stage, artifacts_dir))
         if manifest is not None:
             _log(artifacts_dir, stage, "reused", began)
             return manifest
         is_resumed = parallel.broadcast(directory.exists() and any(directory.iterdir()))
+        tries = Tries(*_told_by_first(lambda: begin_try(directory)))
         if parallel.is_first_process():
-            directory.mkdir(parents=True, exist_ok=True)
             action = "resuming" if is_resumed else "building"
             print(f"{stage.name} {stage.fingerprint}: {action} {directory}", flush=True)
         parallel.barrier(f"{stage.fingerprint} starts")
@@ -119,7 +145,9 @@ def _ensure_one(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str,
         metrics = stage.run(directory, context)
         parallel.barrier(f"{stage.fingerprint} ends")
         if parallel.is_first_process():
-            write_manifest(stage, artifacts_dir, metrics, time.monotonic() - began)
+            seconds = tries.seconds + time.monotonic() - began
+            write_manifest(stage, artifacts_dir, metrics, wall_seconds=seconds, tries=tries.number)
+            (directory / TRIES).unlink()
             (directory / CHECKPOINTS).rmtree(missing_ok=True)  # larger than the result
             _log(artifacts_dir, stage, "resumed" if is_resumed else "built", began)
         manifest = _told_by_first(lambda: read_manifest(stage, artifacts_dir))
@@ -131,7 +159,7 @@ def _ensure_one(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str,
         return manifest
 
 
-def _told_by_first(read: Callable[[], dict | None]) -> dict | None:
+def _told_by_first(read: Callable[[], Any]) -> Any:
     """The first process's answer, or its ArtifactError, in every process."""
     answer: dict[str, Any] = {}
     if parallel.is_first_process():
@@ -152,11 +180,14 @@ def explain(stage: Stage, artifacts_dir: epath.PathLike) -> list[PlanRow]:
       ArtifactError: a manifest is truncated or foreign.
     """
     rows = []
+    unneeded = _unneeded(stage, artifacts_dir)
     for each in in_order(stage):
         directory = each.directory(artifacts_dir)
         manifest = read_manifest(each, artifacts_dir)
         if manifest is not None:
             state, why = "whole", f"finished {manifest.get('finished_at')}"
+        elif each.fingerprint in unneeded:
+            state, why = "not needed", "not there, but all that is made from it is"
         elif directory.exists() and any(directory.iterdir()):
             state, why = "partial", "no manifest: it was stopped, and will go on"
         else:

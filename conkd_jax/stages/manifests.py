@@ -13,13 +13,15 @@ import os
 import pathlib
 import platform
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from etils import epath
 
 MANIFEST = "manifest.json"
+TRIES = "tries.json"  # beside a partial artifact; what it says goes into the manifest
 FINGERPRINT_LENGTH = 16  # hexadecimal digits: 64 bits
 
 
@@ -154,7 +156,12 @@ def read_manifest(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any]
 
 
 def write_manifest(
-    stage: Stage, artifacts_dir: epath.PathLike, metrics: Mapping[str, Any], wall_seconds: float
+    stage: Stage,
+    artifacts_dir: epath.PathLike,
+    metrics: Mapping[str, Any],
+    *,
+    wall_seconds: float,
+    tries: int,
 ) -> None:
     """Makes the artifact whole: the last file written, and there all at once or not at all.
 
@@ -162,7 +169,8 @@ def write_manifest(
       stage: the stage that has run.
       artifacts_dir: the root of all artifacts.
       metrics: what the stage gave back; plain JSON, scalars of NumPy and jax too.
-      wall_seconds: how long it took.
+      wall_seconds: how long it took, the tries that were stopped included.
+      tries: how often it was begun.
     """
     directory = stage.directory(artifacts_dir)
     manifest = {
@@ -174,6 +182,7 @@ def write_manifest(
         "git": git_hash(),
         "seed": stage.config_part.get("seed"),
         "wall_seconds": round(wall_seconds, 3),
+        "tries": tries,
         "metrics": metrics,
         "machine": {
             "system": platform.platform(),
@@ -185,15 +194,7 @@ def write_manifest(
     }
     # NumPy and jax scalars count as the numbers they are.
     text = json.dumps(manifest, indent=2, default=lambda value: value.item())
-    if is_remote(directory):  # an object store shows a file once it is whole
-        (directory / MANIFEST).write_text(text)
-        return
-    unfinished = directory / f"{MANIFEST}.tmp"
-    with unfinished.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(directory / MANIFEST)
+    _write_whole(directory / MANIFEST, text)
 
 
 def git_hash() -> str:
@@ -217,6 +218,63 @@ def is_remote(path: epath.Path) -> bool:
     return "://" in os.fspath(path)
 
 
+def _write_whole(path: epath.Path, text: str) -> None:
+    """Writes a file that is there all at once or not at all."""
+    if is_remote(path):  # an object store shows a file once it is whole
+        path.write_text(text)
+        return
+    unfinished = path.with_name(f"{path.name}.tmp")
+    with unfinished.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+
+
 def now() -> str:
     """The time in UTC, ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+# --- tries -------------------------------------------------------------------------------------
+
+
+class Tries(NamedTuple):
+    """The tries at an artifact that is not whole yet, kept beside it.
+
+    Attributes:
+      number: how many have begun, the last one included.
+      seconds: what those before the last one took.
+      began: when the last one began; a Unix time, as files have.
+    """
+
+    number: int
+    seconds: float
+    began: float
+
+
+def begin_try(directory: epath.Path) -> Tries:
+    """Makes the artifact's folder and notes in it that a try begins.
+
+    The try before it was stopped, perhaps killed: it took as long as from its beginning to the
+    last file that it wrote, a checkpoint for example.
+
+    Raises:
+      ArtifactError: the note of the tries before is damaged.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    path, tries = directory / TRIES, Tries(1, 0.0, time.time())
+    if path.exists():
+        try:
+            before = Tries(**json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise ArtifactError(
+                f"{path} is damaged ({error}); expected what conkd_jax wrote. Delete it: only the "
+                "seconds of earlier tries are lost."
+            ) from error
+        files = (file for file in directory.iterdir() if file.is_file())
+        last_written = max(file.stat().mtime for file in files)
+        seconds = before.seconds + max(0.0, last_written - before.began)
+        tries = Tries(before.number + 1, seconds, tries.began)
+    _write_whole(path, json.dumps(tries._asdict()))
+    return tries

@@ -21,4 +21,5 @@ USER_ERRORS = (
     StoreError,
     PredictionError,
     ArtifactError,
+    FloatingPointError,  # a training that went astray, by its step and rows (conkd_jax.watch)
 )

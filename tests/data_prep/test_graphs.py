@@ -2,6 +2,7 @@
 
 import gzip
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -141,9 +142,26 @@ def test_the_official_dump_gives_english_edges_within_the_vocabulary(tmp_path):
 
 def test_the_movie_list_is_read_as_published():
     content = 'movieId,movieName,nbMentions\n5,"We, the Women  (1953)",1\n6,Mowgli (2019),2\n'
-    assert graphs.read_movies(b"\xef\xbb\xbf" + content.encode(), "m.csv") == {
-        5: "We, the Women (1953)",
-        6: "Mowgli (2019)",
-    }
+    for mark in (b"", b"\xef\xbb\xbf"):
+        assert graphs.read_movies(mark + content.encode(), "m.csv") == {
+            5: "We, the Women (1953)",
+            6: "Mowgli (2019)",
+        }
     with pytest.raises(graphs.GraphError, match=r"m\.csv:3: expected movieId"):
         graphs.read_movies(b"movieId,movieName\n5,a\nx,b\n", "m.csv")
+
+
+@pytest.mark.parametrize(
+    "header, found",
+    [
+        (b"", "none"),
+        (b"5,We the Women (1953),1\n", "5, We the Women (1953), 1"),
+        (b"id,title\n", "id, title"),
+        (b"movieName,movieId,nbMentions\n", "movieName, movieId, nbMentions"),
+        (b"movieId;movieName;nbMentions\n", "movieId;movieName;nbMentions"),
+    ],
+)
+def test_a_movie_list_of_other_columns_is_refused(header, found):
+    message = rf"m\.csv:1: expected the columns movieId, movieName, …; found {re.escape(found)}\."
+    with pytest.raises(graphs.GraphError, match=message):
+        graphs.read_movies(header + b"6,Mowgli (2019),2\n" * bool(header), "m.csv")

@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import socket
@@ -16,7 +17,7 @@ from conkd_jax.stages.artifacts import ArtifactError, Stage, ensure, explain
 
 
 class Pipeline:
-    """corpus -> teacher -> student, with corpus an input of student too; notes what ran."""
+    """corpus -> teacher -> student -> evaluation; corpus is read by all; notes what ran."""
 
     def __init__(self, rate=0.1, version=1):
         self.ran = []
@@ -24,6 +25,9 @@ class Pipeline:
         self.teacher = self.stage("teacher", {"seed": 0}, {"corpus": self.corpus}, version)
         self.student = self.stage(
             "student", {"seed": 3, "rate": rate}, {"corpus": self.corpus, "teacher": self.teacher}
+        )
+        self.evaluation = self.stage(
+            "evaluation", {}, {"corpus": self.corpus, "student": self.student}
         )
 
     def stage(self, name, config_part, inputs=None, version=1):
@@ -137,7 +141,8 @@ def test_a_manifest_tells_what_made_the_artifact(tmp_path):
     assert manifest["inputs"] == pipeline.student.input_fingerprints
     assert manifest["metrics"] == {"loss": 0.5, "counts": [1, 2]}
     assert manifest["machine"]["devices"] == f"8 x {jax.devices()[0].device_kind}"
-    assert manifest["wall_seconds"] >= 0 and manifest["finished_at"] and manifest["git"]
+    assert manifest["wall_seconds"] >= 0 and manifest["tries"] == 1
+    assert manifest["finished_at"] and manifest["git"]
     assert sorted(p.name for p in path.parent.iterdir()) == ["manifest.json", "out.txt"]
 
 
@@ -161,6 +166,73 @@ def test_a_stopped_stage_goes_on_in_its_folder(tmp_path):
     assert kept == [(False, False), (True, True)]
     assert teacher.is_whole(tmp_path)
     assert log(tmp_path)[-1]["action"] == "resumed"
+
+
+def test_a_stopped_stage_s_seconds_are_those_of_all_tries(tmp_path):
+    """A try that was stopped counts up to the last file that it wrote."""
+    began, lasted = time.time(), [100, 50]
+
+    def run(directory, context):
+        if lasted:
+            (directory / "checkpoint").write_text("half")
+            written = time.time() + lasted.pop(0)
+            os.utime(directory / "checkpoint", (written, written))
+            raise RuntimeError("the disk is full")
+        return {}
+
+    stage = Stage("teacher", 1, {}, {}, run)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="the disk is full"):
+            ensure(stage, tmp_path)
+    manifest = ensure(stage, tmp_path)
+    assert manifest["tries"] == 3
+    assert 147 < manifest["wall_seconds"] < 150 + time.time() - began
+    assert {path.name for path in stage.directory(tmp_path).iterdir()} == {
+        "checkpoint",
+        "manifest.json",
+    }
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"number": 1}'])
+def test_a_damaged_note_of_earlier_tries_is_named(tmp_path, content):
+    stage = Pipeline().corpus
+    path = stage.directory(tmp_path) / "tries.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    with pytest.raises(ArtifactError, match=r"tries.json is damaged .*Delete it"):
+        ensure(stage, tmp_path)
+    path.unlink()
+    assert ensure(stage, tmp_path)["tries"] == 1
+
+
+def test_what_lies_further_back_is_made_only_for_a_stage_that_runs(tmp_path):
+    first = Pipeline()
+    ensure(first.evaluation, tmp_path)
+    first.teacher.directory(tmp_path).rmtree()
+    again = Pipeline()
+    rows = explain(again.evaluation, tmp_path)
+    assert [row.state for row in rows] == ["whole", "not needed", "whole", "whole"]
+    ensure(again.evaluation, tmp_path)
+    assert again.ran == [] and not again.teacher.is_whole(tmp_path)
+    ablation = Pipeline(rate=0.2)
+    assert [row.state for row in explain(ablation.evaluation, tmp_path)][1] == "missing"
+    ensure(ablation.evaluation, tmp_path)
+    assert ablation.ran == ["teacher", "student", "evaluation"]
+
+
+def test_a_plan_names_what_runs_whatever_is_gone(tmp_path):
+    names = ("corpus", "teacher", "student", "evaluation")
+    for gone in itertools.chain(*(itertools.combinations(names, n) for n in range(5))):
+        ensure(Pipeline().student, tmp_path)
+        ensure(Pipeline().evaluation, tmp_path)
+        for name in gone:
+            getattr(Pipeline(), name).directory(tmp_path).rmtree()
+        pipeline = Pipeline()
+        rows = explain(pipeline.evaluation, tmp_path)
+        ensure(pipeline.evaluation, tmp_path)
+        assert pipeline.ran == [row.name for row in rows if row.state == "missing"], gone
+        for wanted in (pipeline.corpus, pipeline.student, pipeline.evaluation):
+            assert wanted.is_whole(tmp_path), gone
 
 
 def test_a_plan_says_what_would_run_and_why(tmp_path):
@@ -258,7 +330,7 @@ def test_a_killed_run_leaves_no_lock(tmp_path):
         process.kill()
     resumed = []
     stage = Stage("teacher", 1, {}, {}, lambda directory, c: resumed.append(c.is_resumed) or {})
-    ensure(stage, tmp_path)
+    assert ensure(stage, tmp_path)["tries"] == 2
     assert resumed == [True]
 
 
