@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import jax
@@ -76,23 +77,45 @@ def logit_statistics(
 
 
 def head_statistics(
-    features: Float[Array, "N F"], head: Head, labels: Int[Array, " N"], num_words: int
+    features: Float[Array, "N F"],
+    head: Head,
+    labels: Int[Array, " N"],
+    num_words: int,
+    num_tokens: Int[Array | np.ndarray, ""] | int | None = None,
 ) -> dict[str, Array]:
-    """`logit_statistics` of head(features), with a few hundred rows of logits at a time."""
+    """`logit_statistics` of head(features), with a few hundred rows of logits at a time.
 
-    def one(token):
-        feature, label = token
-        logits = head.logits(feature[None])
-        return jax.tree.map(lambda x: x[0], logit_statistics(logits, label[None], num_words))
+    Args:
+      num_tokens: real tokens, which come first; what lies a chunk behind them is zero and costs
+        nothing. None: all.
+    """
+    capacity = labels.shape[0]
+    size = math.gcd(capacity, TOKENS_AT_A_TIME)
 
-    return jax.lax.map(one, (features, labels), batch_size=TOKENS_AT_A_TIME)
+    def chunk(start):
+        rows = (jax.lax.dynamic_slice_in_dim(array, start, size) for array in (features, labels))
+        tokens, gold = rows
+        return logit_statistics(head.logits(tokens), gold, num_words)
+
+    def add(index, found):
+        start = index * size
+        return jax.tree.map(
+            lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, start, 0),
+            found,
+            chunk(start),
+        )
+
+    shapes = jax.eval_shape(chunk, 0)
+    found = jax.tree.map(lambda part: jnp.zeros((capacity,), part.dtype), shapes)
+    count = jnp.asarray(capacity if num_tokens is None else num_tokens, jnp.int32)
+    return jax.lax.fori_loop(jnp.int32(0), -(-count // size), add, found)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "num_words", "num_targets"))
 def _score_batch(params, batch, *, model: Backbone, num_words: int, num_targets: int):
     features = response_features(model, params, batch)
     head = model.head(params, num_targets)
-    return head_statistics(features, head, batch["labels"], num_words)
+    return head_statistics(features, head, batch["labels"], num_words, batch["num_tokens"])
 
 
 def response_features(model: Backbone, params, batch, rng: jax.Array | None = None) -> jax.Array:

@@ -184,8 +184,9 @@ def _outputs_of_batch(params, batch, *, model, num_words, num_targets, dtype, de
         exact = logit_statistics(logits, batch["labels"], num_words)
     else:
         outputs = features.astype(dtype)
-        rounded = head_statistics(outputs.astype(jnp.float32), head, batch["labels"], num_words)
-        exact = head_statistics(features, head, batch["labels"], num_words)
+        given = head, batch["labels"], num_words, batch["num_tokens"]
+        rounded = head_statistics(outputs.astype(jnp.float32), *given)
+        exact = head_statistics(features, *given)
     return outputs, rounded, exact
 
 

@@ -137,14 +137,17 @@ def test_a_range_of_rows_is_a_part_of_the_whole(model, params, rows):
 def test_chunks_of_the_head_change_nothing(monkeypatch):
     rng = np.random.default_rng(0)
     head = Head(jnp.asarray(rng.normal(size=(6, 11)), jnp.float32), jnp.zeros(11))
-    features = jnp.asarray(rng.normal(size=(9, 6)), jnp.float32)
-    labels = jnp.asarray(rng.integers(0, 11, 9), jnp.int32)
+    features = jnp.asarray(rng.normal(size=(12, 6)), jnp.float32)
+    labels = jnp.asarray(rng.integers(0, 11, 12), jnp.int32)
     wanted = logit_statistics(head.logits(features), labels, 7)
-    monkeypatch.setattr(scoring, "TOKENS_AT_A_TIME", 4)
-    found = head_statistics(features, head, labels, 7)
-    assert found.keys() == wanted.keys()
-    for name, value in wanted.items():
-        np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
+    for size, num_tokens in ((4, None), (4, 12), (5, None), (4, 5)):
+        monkeypatch.setattr(scoring, "TOKENS_AT_A_TIME", size)
+        found = head_statistics(features, head, labels, 7, num_tokens)
+        assert found.keys() == wanted.keys()
+        real = slice(num_tokens)
+        for name, value in wanted.items():
+            np.testing.assert_allclose(found[name][real], value[real], rtol=1e-5, err_msg=name)
+    assert (found["nll"][8:] == 0).all()  # whole chunks of padding are never computed
 
 
 def test_equal_items_share_the_better_rank():
