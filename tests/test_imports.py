@@ -34,6 +34,7 @@ HOMES = {
     "tensorflow_datasets": ("conkd_jax/data", "data_prep"),
     "array_record": ("conkd_jax/data/records.py",),
     "grain": ("conkd_jax/data",),
+    "gensim": ("conkd_jax/data/word_vectors.py",),
 }
 NEVER = ("tensorflow", "torch_geometric", "nltk", "beartype", "pytest", "clu")
 PURE = ("distill", "models")  # no files, no datasets, no configs
