@@ -24,7 +24,8 @@ from conkd_jax.stages import artifacts, pipeline, run_folder
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
-    help_string="A file in configs/ and a preset: configs/dialogpt_hard.py[:paper|mini|demo]. "
+    help_string="A file in configs/, a preset and, where it is not the file's own, a backbone: "
+    "configs/dialogpt_hard.py[:paper|mini|demo[,backbone=dialogpt|kgsf]]. "
     "Any field is an option too, for example --config.distill.eta=.3",
     lock_config=True,
 )

@@ -26,6 +26,7 @@ from conkd_jax.stages import evaluation
 from conkd_jax.stages.artifacts import Stage
 from conkd_jax.stages.manifests import ArtifactError, read_manifest
 
+FOLDERS = ("artifacts_dir", "runs_dir")
 NUM_TRACES = 4  # responses whose gate is drawn
 
 
@@ -74,7 +75,7 @@ def write(
         preset=config.preset,
         split=split,
         seed=config.seed,
-        config_sha256=report.config_sha256(settings),
+        config_sha256=report.config_sha256(_without_folders(settings)),
         counts=scores["counts"],
         metrics=scores["metrics"],
         intervals={key: tuple(pair) for key, pair in scores["intervals"].items()},
@@ -93,6 +94,13 @@ def write(
     _figures(folder / "figures", directories, manifests, document, paper(config, name))
     _links(folder, directories)
     return document
+
+
+def _without_folders(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings less where files lie on this machine, which changes no number."""
+    kept = {key: value for key, value in settings.items() if key not in FOLDERS}
+    corpus = {key: value for key, value in settings["corpus"].items() if key != "raw_dir"}
+    return {**kept, "corpus": corpus}
 
 
 def _manifest(stage: Stage, root: epath.PathLike) -> Mapping[str, Any]:

@@ -17,7 +17,14 @@ from conkd_jax.distill.gates import item_mass
 from conkd_jax.distill.head import Head
 from conkd_jax.eval import metrics
 from conkd_jax.eval.predictions import read_predictions
-from conkd_jax.stages import artifacts, language_model, pipeline, student, trained_recommender
+from conkd_jax.stages import (
+    artifacts,
+    language_model,
+    pipeline,
+    run_folder,
+    student,
+    trained_recommender,
+)
 from conkd_jax.stages.backbones.dialogpt import rows_of
 from conkd_jax.stages.rec_teacher import fold_of
 from data_prep.sources import MissingDataError
@@ -135,6 +142,17 @@ def test_a_run_leaves_its_numbers(document):
         assert 0 <= document["metrics"][name] <= 1, name
     assert document["metrics"]["ppl"] > 1
     assert set(document["seconds"]) == EVERYTHING
+
+
+def test_the_hash_of_a_config_is_of_what_was_run_and_not_where(small_world, document):
+    def sha256(**fields):
+        config = small_world.config(**fields)
+        stages = pipeline.build(small_world.config())
+        folder = small_world.root / "hashed"
+        return run_folder.write(folder, config, "x", stages, command="a test")["config_sha256"]
+
+    assert sha256(corpus__raw_dir="/elsewhere") == document["config_sha256"]
+    assert sha256(distill__gamma=0.1) != document["config_sha256"]
 
 
 def test_predictions_give_the_same_numbers_again(small_world, folder, document):
