@@ -1,7 +1,15 @@
-"""Scores a trained run on a split: python -m conkd_jax.evaluate --workdir=RUN --split=test
+"""Scores a trained run on a split, or the responses of any system.
 
-The run's own config says which system it is; nothing is trained. Where the split's file came after
-the training (the official test file, say), only the corpus that holds it is built anew.
+    python -m conkd_jax.evaluate --workdir=RUN --split=test
+    python -m conkd_jax.evaluate --predictions=FILE --out=DIR --graph=CORPUS
+
+With --workdir the run's own config says which system it is; nothing is trained. Where the split's
+file came after the training (the official test file, say), only the corpus that holds it is built
+anew.
+
+With --predictions a predictions.jsonl is all that is read of the system: docs/metrics.md shows what
+it holds and which of its fields are optional. --out names a folder for metrics.json and figures;
+--graph names a corpus (of a run: RUN/artifacts/corpus) for what the file can't hold.
 """
 
 from __future__ import annotations
@@ -16,16 +24,47 @@ from ml_collections import ConfigDict
 
 from conkd_jax import command_line, parallel
 from conkd_jax import config as conkd
-from conkd_jax.eval.report import summary_table
+from conkd_jax.data.corpus import Corpus
+from conkd_jax.eval import any_system
+from conkd_jax.eval.report import paper_beside, summary_table
 from conkd_jax.stages import artifacts, pipeline, run_folder
 
-_SPLIT = flags.DEFINE_enum("split", "valid", ["dev", "valid", "test"], "What to score.")
+_SPLIT = flags.DEFINE_enum(
+    "split", "valid", ["dev", "valid", "test"], "What to score, or what --predictions answer."
+)
+_PREDICTIONS = flags.DEFINE_string("predictions", "", "A predictions.jsonl to score.")
+_OUT = flags.DEFINE_string(
+    "out",
+    "",
+    "With --predictions: where metrics.json and figures go.",
+    allow_override=True,  # conkd_jax.human has an --out of its own; tests import both
+)
+_GRAPH = flags.DEFINE_string(
+    "graph", "", "With --predictions: a corpus, for 2-hop relevance, coverage and popularity."
+)
 flags.declare_key_flag("workdir")
 
 
 def main(argv: list[str]) -> None:
+    """One of two things: a run of this project, a file of anybody's."""
+    if bool(_PREDICTIONS.value) == bool(command_line.WORKDIR.value):
+        raise conkd.ConfigError(
+            "name one of --workdir=RUN, the run to score (expected a folder that conkd_jax.train "
+            "left), and --predictions=FILE, the responses of any system (docs/metrics.md)."
+        )
+    if _PREDICTIONS.value:
+        score_file()
+        return
+    for flag in (_OUT, _GRAPH):
+        if flag.value:
+            raise conkd.ConfigError(
+                f"--{flag.name} goes with --predictions; a run has its own folder and corpus."
+            )
+    score_run(epath.Path(command_line.WORKDIR.value))
+
+
+def score_run(workdir: epath.Path) -> None:
     """Reads the run's config, makes the evaluation of the split, writes it beside the run."""
-    workdir = epath.Path(command_line.WORKDIR.value)
     config, name = read_config(workdir)
     stages = pipeline.build(config, split=_SPLIT.value)
     untrained = pipeline.untrained(stages, config.artifacts_dir)
@@ -42,6 +81,25 @@ def main(argv: list[str]) -> None:
         console = rich.console.Console()
         console.print(summary_table(document, run_folder.paper(config, name)))
         console.print(f"Everything of this evaluation: {folder}", soft_wrap=True)
+
+
+def score_file() -> None:
+    """Scores the predictions, prints the summary, says what is left out, writes the folder."""
+    corpus = Corpus.open(_GRAPH.value) if _GRAPH.value else None
+    scored = any_system.score(
+        _PREDICTIONS.value,
+        split=_SPLIT.value,
+        corpus=corpus,
+        command=" ".join(sys.argv),
+        machine=run_folder.machine(),
+    )
+    console = rich.console.Console()
+    console.print(summary_table(scored.document, paper_beside(scored.document)))
+    if scored.left_out:
+        console.print(f"Left out: {'; '.join(scored.left_out)}.", soft_wrap=True)
+    if _OUT.value:
+        any_system.write(scored, _OUT.value)
+        console.print(f"Everything of this evaluation: {_OUT.value}", soft_wrap=True)
 
 
 def read_config(workdir: epath.Path) -> tuple[ConfigDict, str]:

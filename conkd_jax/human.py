@@ -146,15 +146,17 @@ def _system(file: epath.Path) -> System:
     """Who wrote the predictions, by the config beside them; else by the name of file or folder."""
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     if file.name != "predictions.jsonl":
-        return System(file.stem, "", "", sha256)
+        return System(file.stem, "", "", "", sha256)
     path = file.parent / "config.json"
     if not path.exists():
-        return System(file.parent.name, "", "", sha256)
+        return System(file.parent.name, "", "", "", sha256)
     try:
         record = json.loads(path.read_text())
         config, settings = record["name"], record["settings"]
-        run = f"{config.replace('/', '-')}-{settings['preset']}-seed{settings['seed']}"
-        return System(run, config, settings["corpus"]["name"], sha256)
+        backbone, corpus = settings["backbone"], settings["corpus"]["name"]
+        label = report.run_label(config, backbone).replace("/", "-")
+        run = f"{label}-{settings['preset']}-seed{settings['seed']}"
+        return System(run, config, backbone, corpus, sha256)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StudyError(
             f"{path} is not the config of a run ({error!r}): expected one that conkd_jax.train "

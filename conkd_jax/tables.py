@@ -1,20 +1,24 @@
-"""Prints scored runs as the paper's tables, and keeps the runs that the docs quote.
+"""Prints scored runs as the paper's tables, compares two runs, and keeps the runs that docs quote.
 
     python -m conkd_jax.tables --table=2 runs/dialogpt_hard-mini-seed0 --format=markdown
-    python -m conkd_jax.tables --table=gate docs/results/mini
+    python -m conkd_jax.tables --table=5 docs/results/mini --figure=ladder.png
+    python -m conkd_jax.tables --table=7 runs/dialogpt-mini-seed0 runs/dialogpt_hard-mini-seed0
+    python -m conkd_jax.tables --compare runs/dialogpt-mini-seed0 runs/dialogpt_hard-mini-seed0
     python -m conkd_jax.tables --keep runs/dialogpt_hard-mini-seed0
     python -m conkd_jax.tables --readme
 
 A run is a metrics.json, the folder that conkd_jax.train or conkd_jax.evaluate left, or a folder
-that holds several of them at any depth. `--keep` copies its metrics.json into docs/results/ of
-this checkout, `--readme` makes the tables of README.md from what is kept there.
+that holds several of them at any depth; Table 7 (and 9, which is the same) and `--compare` read
+predictions.jsonl, of a run's folder or by itself. `--figure` draws what is printed. `--keep` copies
+a run's metrics.json into docs/results/ of this checkout, `--readme` makes the tables of README.md
+from what is kept there.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import rich.console
@@ -22,15 +26,33 @@ from absl import app, flags, logging
 from etils import epath
 from rich.measure import Measurement
 
-from conkd_jax.eval import report, table_formats, tables
+from conkd_jax.data.corpus import Corpus, CorpusError
+from conkd_jax.eval import (
+    any_system,
+    paired,
+    report,
+    resampling,
+    samples,
+    table_figures,
+    table_formats,
+    tables,
+)
+from conkd_jax.eval.layouts import LAYOUTS
+from conkd_jax.eval.predictions import PredictionError, read_predictions
 from conkd_jax.eval.tables import Document, ResultTable, TableError
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 README_RESULTS = "docs/results/mini"
 FORMATS = ("terminal", "markdown", "latex")
+SAMPLE_TABLES = ("7", "9")  # the paper has its sample outputs in two places
+NUM_SAMPLES = 5
 
-_TABLE = flags.DEFINE_string("table", "", f"Which table: {', '.join(tables.LAYOUTS)}.")
+_TABLE = flags.DEFINE_string(
+    "table", "", f"Which table: {', '.join((*LAYOUTS, *SAMPLE_TABLES))}; 7 and 9 are samples."
+)
+_COMPARE = flags.DEFINE_bool("compare", False, "Test two runs against each other, paired.")
 _FORMAT = flags.DEFINE_enum("format", "terminal", FORMATS, "How the table is written.")
+_FIGURE = flags.DEFINE_string("figure", "", "Draw the table, or the comparison, as this PNG too.")
 _KEEP = flags.DEFINE_bool(
     "keep", False, "Copy the runs' metrics.json into docs/results/, to be committed."
 )
@@ -38,26 +60,38 @@ _README = flags.DEFINE_bool("readme", False, f"Rewrite README.md's tables from {
 
 
 def main(argv: list[str]) -> None:
-    """One of three things: a table, runs to keep, the README."""
+    """One of four things: a table, a comparison, runs to keep, the README."""
     runs = argv[1:]
-    if bool(_TABLE.value) + _KEEP.value + _README.value != 1:
-        raise app.UsageError("expected one of --table=NAME, --keep and --readme.")
+    if bool(_TABLE.value) + _COMPARE.value + _KEEP.value + _README.value != 1:
+        raise app.UsageError("expected one of --table=NAME, --compare, --keep and --readme.")
     if _README.value == bool(runs):
         raise app.UsageError(
             f"--readme takes no runs, it reads {README_RESULTS}."
             if runs
             else "expected a run: a metrics.json, the folder of a run, or a folder of them."
         )
+    if _FIGURE.value and not (_COMPARE.value or _TABLE.value in LAYOUTS):
+        raise app.UsageError("--figure goes with a --table of numbers or with --compare.")
     try:
         if _README.value:
             write_readme(CHECKOUT)
         elif _KEEP.value:
             for path in keep(read_runs(runs), CHECKOUT):
                 print(path)
+        elif _COMPARE.value:
+            show(compare(runs, _FIGURE.value), _FORMAT.value)
+        elif _TABLE.value in SAMPLE_TABLES:
+            show_samples(runs, _FORMAT.value)
         else:
-            show(tables.build(_TABLE.value, read_runs(runs)), _FORMAT.value)
-    except TableError as error:
+            table = tables.build(_TABLE.value, read_runs(runs))
+            show(table, _FORMAT.value)
+            if _FIGURE.value:
+                table_figures.bars(table, _FIGURE.value)
+    except (TableError, PredictionError, CorpusError) as error:
         sys.exit(f"conkd_jax.tables: {error}")
+
+
+# --- runs ------------------------------------------------------------------------------------
 
 
 def read_runs(runs: Iterable[epath.PathLike]) -> list[Document]:
@@ -101,6 +135,31 @@ def _document(path: epath.Path) -> Document:
     return tables.checked(document, str(path))
 
 
+def prediction_files(runs: Iterable[epath.PathLike]) -> dict[str, epath.Path]:
+    """The predictions of runs, by what the runs are called.
+
+    Raises:
+      TableError: a run has none, or two are called the same.
+    """
+    found: dict[str, epath.Path] = {}
+    for run in runs:
+        path = epath.Path(run)
+        path = path / "predictions.jsonl" if path.is_dir() else path
+        if not path.exists():
+            raise TableError(
+                f"{run}: expected a predictions.jsonl, or the folder of a run with one in it; "
+                "found none."
+            )
+        name = any_system.system_name(path)
+        if name in found:
+            raise TableError(f"{found[name]} and {path}: expected runs of different names.")
+        found[name] = path
+    return found
+
+
+# --- what is printed -------------------------------------------------------------------------
+
+
 def show(table: ResultTable, form: str) -> None:
     """Prints a table, as wide as it is: a terminal that is narrower wraps its lines."""
     if form == "terminal":
@@ -111,6 +170,71 @@ def show(table: ResultTable, form: str) -> None:
     else:
         formats = {"markdown": table_formats.markdown, "latex": table_formats.latex}
         print(formats[form](table), end="")
+
+
+def compare(runs: Sequence[str], figure: str = "") -> ResultTable:
+    """Two runs on the same responses, tested against each other.
+
+    Args:
+      runs: two of them.
+      figure: where recall, ReR, PrR and F1 of both over k are drawn, if anywhere.
+
+    Raises:
+      TableError: there are not two, or they did not answer the same responses.
+      PredictionError: a file is no predictions.jsonl.
+    """
+    files = prediction_files(runs)
+    if len(files) != 2:
+        raise TableError(f"--compare: expected two runs, got {len(files)}.")
+    names = tuple(files)
+    first, second = (any_system.statistics(path) for path in files.values())
+    try:
+        found = resampling.compare(first, second)
+    except ValueError as error:
+        raise TableError(f"{names[0]} and {names[1]}: {error}.") from error
+    if figure:
+        curves = {
+            name: any_system.statistics(path, ks=any_system.CURVE_KS)
+            for name, path in files.items()
+        }
+        table_figures.over_k(
+            {name: curve.metrics() for name, curve in curves.items()},
+            figure,
+            intervals={name: curve.intervals() for name, curve in curves.items()},
+        )
+    return paired.table((names[0], names[1]), found, num_dialogues=len(first.turns))
+
+
+def show_samples(runs: Sequence[str], form: str) -> None:
+    """Prints what the runs answered to the same histories.
+
+    Raises:
+      TableError: a run can't be found, or they have no history in common.
+      PredictionError: a file is no predictions.jsonl.
+      CorpusError: a run's corpus, which has the titles, is damaged.
+    """
+    files = prediction_files(runs)
+    systems = {name: list(read_predictions(path)) for name, path in files.items()}
+    titles: dict[int, str] = {}
+    for path in files.values():
+        corpus = path.parent / "artifacts" / "corpus"
+        if corpus.exists():
+            items = Corpus.open(corpus).items
+            titles |= dict(zip(items.movie_ids.tolist(), items.titles, strict=True))
+    try:
+        chosen, total = samples.side_by_side(systems, num_samples=NUM_SAMPLES, with_items=True)
+    except ValueError as error:
+        raise TableError(str(error)) from error
+    if form == "terminal":
+        rich.console.Console().print(samples.terminal(chosen, titles))
+        print(f"{len(chosen)} of {total:,} responses that name an item, spread over the split.")
+    elif form == "markdown":
+        print(samples.markdown(chosen, titles), end="")
+    else:
+        print(samples.latex(chosen, titles, table_formats.latex_text), end="")
+
+
+# --- what is kept ----------------------------------------------------------------------------
 
 
 def keep(documents: Iterable[Document], checkout: Path) -> list[str]:

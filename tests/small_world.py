@@ -67,7 +67,7 @@ class SmallWorld:
     @property
     def folder(self) -> Path:
         """What the run of the plain config left; tests only read it."""
-        return self.root / "runs" / f"{NAME}-demo-seed0"
+        return self.root / "runs" / f"{NAME}-dialogpt-demo-seed0"
 
     def run(self, config, split: str | None = None) -> Path:
         """What `conkd_jax.train` does with a config; gives the run's folder."""

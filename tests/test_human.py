@@ -26,7 +26,7 @@ def write_run(folder: Path, system: str = "dialogpt_hard", corpus: str = "redial
     folder.mkdir(parents=True)
     name = judged.NAMES[0] if system == "dialogpt" else judged.NAMES[1]
     write_predictions(folder / "predictions.jsonl", judged.answers(name).values())
-    settings = {"preset": "mini", "seed": 0, "corpus": {"name": corpus}}
+    settings = {"preset": "mini", "backbone": "dialogpt", "seed": 0, "corpus": {"name": corpus}}
     record = {"name": system, "settings": settings, "split": "valid"}
     (folder / "config.json").write_text(json.dumps(record))
     return folder
@@ -154,7 +154,7 @@ def test_systems_are_named_by_their_config_else_by_their_file(tmp_path, runs):
     program.export([*runs, copy, ablation], tmp_path / "out", num_contexts=2)
     names = [system.name for system in key(tmp_path / "out").systems]
     assert names == [
-        "dialogpt", "dialogpt_hard-mini-seed0", "soft", "ablations-vanilla-mini-seed0",
+        "dialogpt", "dialogpt_hard-mini-seed0", "soft", "ablations-vanilla-dialogpt-mini-seed0",
     ]  # fmt: skip
 
 

@@ -9,7 +9,9 @@ from absl.testing import flagsaver
 
 from conkd_jax import tables as program
 from conkd_jax.eval import report, table_formats
+from conkd_jax.eval.predictions import ContextTurn, write_predictions
 from conkd_jax.eval.tables import TableError, commit_path
+from tests.eval.predicted import A, B, prediction
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -18,6 +20,7 @@ def document(config="dialogpt_hard", seed=0, **changes) -> dict:
     arguments = {
         "config_name": config,
         "preset": "mini",
+        "backbone": "dialogpt",
         "split": "valid",
         "seed": seed,
         "config_sha256": report.config_sha256({}),
@@ -119,6 +122,85 @@ def test_kept_runs_name_no_folder_and_hold_their_place(tmp_path):
     assert not (tmp_path / "docs/results/mini/dialogpt_hard/seed5.json").exists()
 
 
+# --- predictions ----------------------------------------------------------------------------
+
+
+def write_run(folder: Path, top=(A, B), **fields) -> Path:
+    """A run's folder with 20 responses, half of them with an item."""
+    folder.mkdir()
+    run = [
+        prediction(
+            1,
+            gold=(A,),
+            tops=[top] if i % 2 else [],
+            dialogue=str(i),
+            context=(ContextTurn("seeker", "something with cats"),),
+            **fields,
+        )
+        for i in range(20)
+    ]
+    write_predictions(folder / "predictions.jsonl", run)
+    return folder
+
+
+def test_two_runs_are_compared(tmp_path, capsys):
+    good, bad = write_run(tmp_path / "good"), write_run(tmp_path / "bad", top=(B, A))
+    called(bad, good / "predictions.jsonl", compare=True, figure=str(tmp_path / "k.png"))
+    out = capsys.readouterr().out
+    lines = {line.split()[0]: line.split() for line in out.splitlines() if line.split()}
+    assert lines["rer@1"][1:4] == ["0.000", "0.500", "+0.500"]
+    assert float(lines["rer@1"][-1]) < 0.01
+    assert lines["rec_ratio"][-1] == "1.000"
+    assert "Paired over 20 dialogues" in out
+    assert (tmp_path / "k.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("one",), "expected two runs, got 1"),
+        (("one", "nowhere"), r"nowhere: expected a predictions.jsonl, or the folder of a run"),
+        (("one", "one"), "expected runs of different names"),
+        (("one", "other"), "one and other: paired test: expected two runs on the same responses"),
+    ],
+)
+def test_runs_that_can_t_be_compared(tmp_path, names, message):
+    write_run(tmp_path / "one")
+    write_run(tmp_path / "other")
+    shorter = (tmp_path / "other" / "predictions.jsonl").read_text().splitlines(keepends=True)[1:]
+    (tmp_path / "other" / "predictions.jsonl").write_text("".join(shorter))
+    with pytest.raises(SystemExit, match=message):
+        called(*(tmp_path / name for name in names), compare=True)
+
+
+@pytest.mark.parametrize("table", program.SAMPLE_TABLES)
+@pytest.mark.parametrize(
+    ("form", "start"),
+    [("terminal", "1. Conversation 0"), ("markdown", "## 1. "), ("latex", r"\begin{table*}")],
+)
+def test_samples_are_shown_side_by_side(tmp_path, capsys, table, form, start):
+    write_run(tmp_path / "mine")
+    write_run(tmp_path / "theirs", item_steps=None)
+    called(tmp_path / "mine", tmp_path / "theirs", table=table, format=form)
+    out = capsys.readouterr().out
+    assert out.startswith(start)
+    assert out.count("something with cats") == program.NUM_SAMPLES
+    assert "mine" in out and "theirs" in out and f"@{A}" in out
+
+
+def test_a_broken_predictions_file_gets_one_message(tmp_path):
+    path = write_run(tmp_path / "a") / "predictions.jsonl"
+    path.write_text("{}\n")
+    with pytest.raises(SystemExit, match="line 1: field 'conversation_id': expected a value"):
+        called(tmp_path / "a", table="7")
+
+
+def test_a_table_is_drawn(tmp_path):
+    figure = tmp_path / "ladder.png"
+    called(write(tmp_path / "metrics.json"), table="3", figure=str(figure))
+    assert figure.stat().st_size > 1000
+
+
 # --- the command line -----------------------------------------------------------------------
 
 
@@ -147,6 +229,9 @@ def test_a_wide_table_is_not_squeezed(tmp_path, capsys, monkeypatch):
         (["a"], {"table": "2", "keep": True}, "expected one of --table"),
         ([], {"table": "2"}, "expected a run"),
         (["a"], {"readme": True}, "takes no runs"),
+        (["a"], {"table": "2", "compare": True}, "expected one of --table"),
+        (["a"], {"table": "7", "figure": "f.png"}, "--figure goes with a --table of numbers"),
+        (["a"], {"keep": True, "figure": "f.png"}, "--figure goes with"),
     ],
 )
 def test_calls_that_ask_for_nothing_clear_are_refused(runs, options, message):

@@ -22,6 +22,8 @@ def coverage(item_counts: Mapping[Any, int], num_items: int) -> float:
 
     Raises:
       ValueError: if more items were recommended than there are.
+
+    Source: catalogue coverage of Ge et al., RecSys 2010.
     """
     distinct = sum(count > 0 for count in item_counts.values())
     if distinct > num_items:
@@ -40,6 +42,8 @@ def gini(counts: Num[np.ndarray, " items"]) -> float:
 
     >>> gini(np.array([1, 1, 1, 1])), gini(np.array([0, 0, 0, 8]))
     (0.0, 0.75)
+
+    Source: the coefficient over items of Fleder and Hosanagar, 2009.
     """
     total = counts.sum()
     if not total:

@@ -1,19 +1,14 @@
 """The figures of a run: curves of a training, the gate at work, and metrics beside the paper's.
 
 Each function takes plain numbers and a path and draws one PNG. Nothing here reads a run or computes
-a metric. Figures are made without pyplot, so that they leave no state behind and need no display;
-colours are Okabe and Ito's, which people with colour blindness tell apart, and text stands beside
-what it names.
+a metric; `drawing` says what all figures look like, and `table_figures` draws whole tables.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -21,34 +16,21 @@ from etils import epath
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont
-from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Patch
 
+from conkd_jax.eval.drawing import (
+    BLUE,
+    GREY,
+    INK,
+    MARGIN,
+    STYLE,
+    VERMILION,
+    drawable,
+    finish,
+    short_number,
+    shortened,
+)
 from conkd_jax.eval.matching import Number
-
-BLUE, VERMILION, GREY, INK = "#0072B2", "#D55E00", "#9A9A9A", "#222222"
-_STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.labelcolor": INK,
-    "axes.edgecolor": GREY,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": "#E6E6E6",
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "text.parse_math": False,
-    "figure.dpi": 130,
-    "figure.constrained_layout.use": True,
-}
-_MARGIN = 0.25  # around panels, in inches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,15 +82,15 @@ def loss_curves(
         raise ValueError(f"loss curves: expected metrics {names or ''} in the history, got none")
     columns = min(3, len(series))
     rows = math.ceil(len(series) / columns)
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(3.6 * columns + _MARGIN, 2.5 * rows + _MARGIN))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.6 * columns + MARGIN, 2.5 * rows + MARGIN))
         axes = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
         for ax, (name, (steps, values)) in zip(axes, series.items(), strict=False):
             is_dev = name.startswith(("dev", "valid"))
             color = VERMILION if is_dev else BLUE
             marker = "o" if len(steps) <= 25 else None
             ax.plot(steps, values, color=color, linewidth=1.8, marker=marker, markersize=3.5)
-            ax.set_title(_drawable(name))
+            ax.set_title(drawable(name))
             _note_last(ax, steps, values, color)
             if best_step is not None:
                 ax.axvline(best_step, color=GREY, linestyle=":", linewidth=1.2)
@@ -121,7 +103,7 @@ def loss_curves(
             ax.tick_params(labelbottom=True)
         if best_step is not None:
             axes[0].set_title(f"dotted: kept, step {best_step:,}", loc="right", fontsize=8)
-        _finish(figure, title, path)
+        finish(figure, title, path)
 
 
 def gate_traces(
@@ -138,13 +120,13 @@ def gate_traces(
     if not traces:
         raise ValueError("gate traces: expected at least one response, got none")
     longest = max(len(trace.tokens) for trace in traces)
-    size = (max(6.0, 0.44 * longest + 1.2), 2.35 * len(traces) + _MARGIN)
-    with matplotlib.rc_context(_STYLE):
+    size = (max(6.0, 0.44 * longest + 1.2), 2.35 * len(traces) + MARGIN)
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=size)
         axes = figure.subplots(len(traces), 1, squeeze=False).ravel()
         for ax, trace in zip(axes, traces, strict=True):
             _draw_trace(ax, trace, longest, eta)
-        _finish(figure, title, path)
+        finish(figure, title, path)
 
 
 def gate_histograms(
@@ -164,7 +146,7 @@ def gate_histograms(
       eta: threshold of the hard gate; the share of steps at or above it is written where given.
       title: of the whole figure.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.8, 4.4))
         axes = figure.subplots(2, 1, sharex=True)
         panels = (
@@ -187,7 +169,7 @@ def gate_histograms(
         if eta is not None:
             _label_line(axes[0], eta)
         axes[1].set_xlabel("λ, the probability that the teacher gives to items")
-        _finish(figure, title, path)
+        finish(figure, title, path)
 
 
 def metric_bars(
@@ -220,7 +202,7 @@ def metric_bars(
     if not panels:
         raise ValueError(f"metric bars: expected some of {list(families)}, got {list(ours)}")
     labels = {"rer": "ReR@k", "prr": "PrR@k", "f1": "F1@k", "recall": "Recall@k (recommender)"}
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.3 * len(panels) + 0.6, 3.4))
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=True).ravel()
         for ax, (family, ks) in zip(axes, panels.items(), strict=True):
@@ -231,7 +213,7 @@ def metric_bars(
         axes[0].margins(y=0.12)
         if paper:
             _name_bars(figure, names)
-        _finish(figure, title, path)
+        finish(figure, title, path)
 
 
 def _series(history, names) -> dict[str, tuple[list, list]]:
@@ -278,7 +260,7 @@ def _draw_trace(ax: Axes, trace: GateTrace, longest: int, eta: float | None) -> 
                 fontsize=9,
                 fontweight="bold",
             )
-    labels = [_shortened(_drawable(token)) for token in trace.tokens]
+    labels = [shortened(drawable(token)) for token in trace.tokens]
     ax.set_xticks(places, labels, rotation=38, ha="right", rotation_mode="anchor", fontsize=9)
     for label, color, is_item in zip(ax.get_xticklabels(), colors, trace.is_item, strict=True):
         if is_item:
@@ -288,7 +270,7 @@ def _draw_trace(ax: Axes, trace: GateTrace, longest: int, eta: float | None) -> 
     ax.set_yticks((0, 0.5, 1))
     ax.set_ylabel("λ", rotation=0, va="center", labelpad=8)
     ax.tick_params(axis="x", length=0)
-    ax.set_title(_drawable(trace.title), pad=8)
+    ax.set_title(drawable(trace.title), pad=8)
     if eta is not None:
         ax.axhline(eta, color=INK, linestyle="--", linewidth=1)
         ax.text(longest - 0.35, eta, f"η = {eta:.3g}", va="center", fontsize=9, clip_on=False)
@@ -320,7 +302,7 @@ def _draw_bars(ax: Axes, metrics: Sequence[str], ours, paper, intervals) -> None
                 whisker = [[max(0.0, value - low)], [max(0.0, high - value)]]
                 ax.errorbar(x, value, whisker, color=INK, linewidth=1.2, capsize=2.5)
             ax.annotate(
-                f"{value:.3f}".replace("0.", ".", 1),
+                short_number(value),
                 (x, max(high, value)),
                 xytext=(0, 3),
                 textcoords="offset points",
@@ -332,33 +314,8 @@ def _draw_bars(ax: Axes, metrics: Sequence[str], ours, paper, intervals) -> None
 def _name_bars(figure: Figure, names: tuple[str, str]) -> None:
     figure.legend(
         [Patch(color=BLUE), Patch(color=GREY)],
-        [_drawable(name) for name in names],
+        [drawable(name) for name in names],
         loc="outside lower center",
         ncols=2,
         frameon=False,
     )
-
-
-def _shortened(text: str, limit: int = 22) -> str:
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
-
-
-def _drawable(text: str) -> str:
-    """The text on one line, with "□" for what the font has no glyph of (emoji, for example)."""
-    glyphs = _glyphs()
-    return "".join(c if ord(c) in glyphs else " " if c.isspace() else "□" for c in text)
-
-
-@functools.cache
-def _glyphs() -> frozenset[int]:
-    family = _STYLE["font.family"]
-    fonts = (findfont(family), findfont(FontProperties(family=[family], weight="bold")))
-    return frozenset.intersection(*(frozenset(FT2Font(font).get_charmap()) for font in fonts))
-
-
-def _finish(figure: Figure, title: str, path: epath.PathLike) -> None:
-    if title:
-        figure.suptitle(_drawable(title), x=0.01, ha="left", fontweight="bold")
-    image = io.BytesIO()
-    figure.savefig(image, format="png", metadata={"Software": None})
-    epath.Path(path).write_bytes(image.getvalue())

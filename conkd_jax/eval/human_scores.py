@@ -15,7 +15,7 @@ from jaxtyping import Float
 from conkd_jax.eval import paper
 from conkd_jax.eval.human_sheets import Judgements
 from conkd_jax.eval.human_study import SCALES, Study, System
-from conkd_jax.eval.resampling import ResponseStatistics
+from conkd_jax.eval.resampling import RunStatistics
 
 AVERAGE = "human_average"
 METRICS = (*(scale.metric for scale in SCALES), AVERAGE)
@@ -84,20 +84,21 @@ def ordinal_alpha(scores: Float[np.ndarray, "annotators units"]) -> float | None
     return float(krippendorff.alpha(reliability_data=paired, level_of_measurement="ordinal"))
 
 
-def _statistics(study: Study, scores: np.ndarray) -> ResponseStatistics:
+def _statistics(study: Study, scores: np.ndarray) -> RunStatistics:
     """Sums and counts of each context, for one system's [annotators, contexts, scales] scores."""
     by_scale = scores.sum(0).astype(float)  # [contexts, scales]
     sums = np.column_stack([by_scale, by_scale.sum(1)])
     counts = np.full(sums.shape, float(len(scores)))
     counts[:, -1] *= len(SCALES)
-    return ResponseStatistics(
-        study.contexts, METRICS, sums, counts, whole={}, totals={"contexts": len(sums)}
+    return RunStatistics.of_responses(
+        study.contexts, METRICS, sums, counts, totals={"contexts": len(sums)}
     )
 
 
 def _paper_row(system: System) -> dict | None:
     """The paper's human scores of the same system; none on another corpus."""
-    row = paper.paper_row(system.config) if system.corpus == "redial" else None
+    on_redial = system.corpus == "redial"
+    row = paper.paper_row(system.config, system.backbone) if on_redial else None
     if row is None or AVERAGE not in row.metrics:
         return None
     return {"name": row.name, "metrics": {metric: row.metrics[metric] for metric in METRICS}}

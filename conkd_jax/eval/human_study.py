@@ -84,12 +84,14 @@ class System:
     Attributes:
       name: what the scores call it; no sheet does.
       config: its path under configs/, "" where it isn't known.
+      backbone: the backbone of its config, "" likewise.
       corpus: the corpus of its config, "" likewise.
       sha256: hash of its predictions.jsonl.
     """
 
     name: str
     config: str
+    backbone: str
     corpus: str
     sha256: str
 

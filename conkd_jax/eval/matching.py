@@ -73,7 +73,12 @@ class ItemResponse:
         `one_to_one`: each gold item is matched at most once and each step at most once, greedily in
         the order of the steps; a step takes the best-ranked gold item that is still free. It grows
         with k.
-        `pairs`: Σ_s Σ_{g∈G_r} 1[g ∈ T_k(s)], every pair counts (NTRD's public code).
+        `pairs`: Σ_s Σ_{g∈G_r} 1[g ∈ T_k(s)], every pair counts (NTRD's public code,
+        `run_novel.py`).
+
+        >>> twice = ItemResponse.of("A", ["A", "A"])  # one gold item, named twice
+        >>> twice.hits(1), twice.hits(1, "pairs")
+        (1, 2)
 
         Raises:
           ValueError: if `match` is neither, or k < 1.
@@ -126,6 +131,8 @@ def f1(response: ItemResponse, k: int, match: str = "one_to_one") -> Pair:
 
     >>> ratio(f1(r, 2) for r in WORKED_EXAMPLE)
     0.4
+
+    Source: the paper's Table 2.
     """
     return 2 * response.hits(k, match), response.num_gold + response.num_steps
 
@@ -136,7 +143,8 @@ def rer_original(response: ItemResponse, k: int) -> Pair:
     >>> ratio(rer_original(r, 2) for r in WORKED_EXAMPLE)
     0.5
 
-    Source: NTRD's public code, whose denominator is the gold responses with an item; Table 8.
+    Source: NTRD's public code (`run_novel.py`), whose denominator is the number of gold responses
+      with an item; the paper's Table 8.
     """
     return response.hits(k, "pairs"), float(response.num_gold > 0)
 
@@ -144,13 +152,37 @@ def rer_original(response: ItemResponse, k: int) -> Pair:
 def rec_ratio(response: ItemResponse) -> Pair:
     """Rec Ratio = Q / N: the share of generated responses with an item.
 
-    Two other quantities go under the name "item ratio": items per response (NTRD) and item slots
-    per response (UniCRS).
-
     >>> ratio(rec_ratio(r) for r in WORKED_EXAMPLE)
     0.6666666666666666
+
+    Source: the paper's Table 2. Two other quantities go under the name "item ratio":
+      `items_per_response` and `item_slots_per_response`.
     """
     return float(response.num_steps > 0), 1.0
+
+
+def items_per_response(response: ItemResponse) -> Pair:
+    """NTRD's "item ratio" = N_p / N: generated items a response; it may exceed 1.
+
+    >>> responses = ItemResponse.of("A", ["AB", "BC"]), ItemResponse.of("", [])
+    >>> ratio(items_per_response(r) for r in responses)
+    1.0
+
+    Source: NTRD's public code (`run_novel.py`, "hypo item ratio").
+    """
+    return response.num_steps, 1
+
+
+def item_slots_per_response(response: ItemResponse, is_empty: bool) -> Pair:
+    """UniCRS' "item ratio" = N_p / #{generated responses that are not empty}.
+
+    >>> responses = ItemResponse.of("A", ["AB", "BC"]), ItemResponse.of("", [])
+    >>> ratio(item_slots_per_response(r, is_empty=not r.num_steps) for r in responses)
+    2.0
+
+    Source: UniCRS' public code (`evaluate_conv.py`), which counts `<movie>` slots.
+    """
+    return response.num_steps, int(not is_empty)
 
 
 def novel(
@@ -167,6 +199,9 @@ def novel(
 
     >>> ratio([rer(novel("AB", "AC", ["AB", "CB"], mentioned="A"), k=2)])
     1.0
+
+    Source: He et al., CIKM 2023 ("Large Language Models as Zero-Shot Conversational Recommenders"),
+      who show how much repeated items inflate; the treatment of item steps is ours.
     """
     kept = [top for item, top in zip(items, tops, strict=True) if item not in mentioned]
     return ItemResponse.of([g for g in gold if g not in mentioned], kept)
@@ -182,12 +217,15 @@ def two_hop(
 
     An item step counts as one hit if its top k meets the set; hits are capped at |G_r|, and N_g and
     N_p stay as they are. So each step's best rank is stood against |G_r| interchangeable gold
-    items, which
-    `hits(k, "one_to_one")` then counts. Without mentioned items the gold items are left alone.
+    items, which `hits(k, "one_to_one")` then counts. Without mentioned items the gold items are
+    left alone.
 
     >>> response = two_hop("A", ["CX"], mentioned="M", neighbours={"M": {"X"}})
     >>> rer(response, 1), rer(response, 2)
     ((0, 1), (1, 1))
+
+    Source: the paper's Table 4, which doesn't define the denominators; these are our reading.
+      `relevance.TwoHopItems` makes the neighbours.
     """
     relevant = set(gold).union(*(neighbours.get(item, ()) for item in mentioned))
     best = (
@@ -198,13 +236,14 @@ def two_hop(
 
 
 def mismatch(items: Sequence[Item], recommender_top: Sequence[Item]) -> Pair:
-    """Share of generated item slots whose item is not the recommender's first (Table 1,
-    "Mismatch").
+    """Share of generated item slots whose item is not the recommender's first for the turn.
 
-    The paper does not define it; this reading is ours. (0, 0) where there is no recommender.
+    (0, 0) where there is no recommender.
 
     >>> ratio([mismatch("AB", "AC")])
     0.5
+
+    Source: the paper's Table 1, "Mismatch", which it does not define; this reading is ours.
     """
     if not recommender_top:
         return 0.0, 0.0

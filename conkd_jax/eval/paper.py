@@ -23,6 +23,16 @@ class PaperRow:
     metrics: Mapping[str, float]
 
 
+def _table_1(recall, mismatch, drop) -> dict[str, float]:
+    columns = {"recall": recall, "drop": drop}
+    metrics = {
+        f"{name}@{k}": value
+        for name, values in columns.items()
+        for k, value in zip(_K, values, strict=True)
+    }
+    return metrics | {"mismatch": mismatch}
+
+
 def _table_2(rer, prr, f1, rec_ratio) -> dict[str, float]:
     columns = {"rer": rer, "prr": prr, "f1": f1}
     metrics = {
@@ -88,11 +98,12 @@ _TABLE_3 = {
     ),
 }
 
-# Table 1: Recall@k of the recommender module and the mismatch; its ReR@k are Table 2's.
+# Table 1: Recall@k of the recommender module, the mismatch, and what is lost between recommender
+# and response, 1 - ReR@k / R@k; its ReR@k are Table 2's.
 _TABLE_1 = {
-    "KBRD": {"recall@1": 0.034, "recall@10": 0.168, "recall@50": 0.360, "mismatch": 0.931},
-    "KGSF": {"recall@1": 0.038, "recall@10": 0.183, "recall@50": 0.382, "mismatch": 0.926},
-    "RevCore": {"recall@1": 0.052, "recall@10": 0.195, "recall@50": 0.341, "mismatch": 0.971},
+    "KBRD": _table_1((0.034, 0.168, 0.360), 0.931, (0.7647, 0.7619, 0.7417)),
+    "KGSF": _table_1((0.038, 0.183, 0.382), 0.926, (0.7895, 0.7650, 0.7333)),
+    "RevCore": _table_1((0.052, 0.195, 0.341), 0.971, (0.8846, 0.8410, 0.7742)),
 }
 
 # Table 4: F1@k where 2-hop neighbours of mentioned items count as gold.
@@ -156,40 +167,79 @@ ABLATIONS: Mapping[str, PaperRow] = {
     for name, metrics in _TABLE_5_6.items()
 }
 
-# Which row a file of configs/ is put beside. An ablation that the paper has not stands beside its
-# parent.
-_ROW_OF_CONFIG = {
-    "redial": "ReDial",
-    "kbrd": "KBRD",
-    "kgsf": "KGSF",
-    "revcore": "RevCore",
-    "dialogpt": "DialoGPT",
-    "recindial": "RecInDial",
-    "kgsf_hard": "KGSF + ConKD (hard)",
-    "kgsf_soft": "KGSF + ConKD (soft)",
-    "dialogpt_hard": "DialoGPT + ConKD (hard)",
-    "dialogpt_soft": "DialoGPT + ConKD (soft)",
+# Which system a config of configs/ is, by backbone; "" are systems that this project doesn't train.
+# An ablation that the paper has not stands beside its parent.
+_SYSTEM_OF_CONFIG: Mapping[str, Mapping[str, str]] = {
+    "dialogpt": {
+        "dialogpt": "DialoGPT",
+        "dialogpt_hard": "DialoGPT + ConKD (hard)",
+        "dialogpt_soft": "DialoGPT + ConKD (soft)",
+        "ablations/fitted_threshold": "DialoGPT + ConKD (hard)",
+        "ablations/cross_fitted": "DialoGPT + ConKD (hard)",
+    },
+    "kgsf": {
+        "kgsf": "KGSF",
+        "kgsf_hard": "KGSF + ConKD (hard)",
+        "kgsf_soft": "KGSF + ConKD (soft)",
+        "ablations/fitted_threshold": "KGSF + ConKD (hard)",
+        "ablations/cross_fitted": "KGSF + ConKD (hard)",
+    },
+    "": {
+        "redial": "ReDial",
+        "kbrd": "KBRD",
+        "kgsf": "KGSF",
+        "revcore": "RevCore",
+        "dialogpt": "DialoGPT",
+        "recindial": "RecInDial",
+    },
+}
+# The steps of Tables 5 and 6, in their order, and the configs that stand on them. The paper climbs
+# with KGSF alone.
+_STEP_OF_CONFIG = {
     "ablations/vanilla": "Vanilla",
-    "ablations/dialogue_only": "(+) D",
-    "ablations/recommendation_only": "(+) R",
-    "ablations/no_turn_tags": "(+) D&R",
+    "ablations/dialogue_teacher": "(+) D",
+    "ablations/rec_teacher": "(+) R",
+    "ablations/both_teachers": "(+) D&R",
+    "ablations/both_teachers_special_tokens": "(+) D&R&ST",
+    "kgsf_hard": "(+) D&R&ST",
+    "dialogpt_hard": "(+) D&R&ST",
     "ablations/constant_gate": "λ ↔ 0.5",
-    "ablations/fitted_threshold": "DialoGPT + ConKD (hard)",
-    "ablations/cross_fitted": "DialoGPT + ConKD (hard)",
 }
 
 
-def paper_row(config_name: str) -> PaperRow | None:
-    """The paper's row for a config, named by its path under configs/ without ".py"; None without
-    one.
+def paper_row(config_name: str, backbone: str) -> PaperRow | None:
+    """The paper's row for a run: of Tables 1-4 and 8 where it is one of their systems, else of
+    Tables 5-6.
 
-    >>> row = paper_row("dialogpt_hard")
+    Args:
+      config_name: path of the config under configs/, without ".py".
+      backbone: "dialogpt" or "kgsf"; "" for a system that this project did not train.
+
+    Returns:
+      None where the paper has no such row: every ablation on DialoGPT, for one.
+
+    >>> row = paper_row("dialogpt_hard", "dialogpt")
     >>> row.name, row.metrics["f1@50"], row.metrics["ppl"]
     ('DialoGPT + ConKD (hard)', 0.243, 12.412)
-    >>> paper_row("ablations/vanilla").name
+    >>> paper_row("ablations/vanilla", "kgsf").name
     'Vanilla (on KGSF)'
+    >>> paper_row("ablations/vanilla", "dialogpt")
     """
-    name = _ROW_OF_CONFIG.get(config_name)
-    if name is None:
-        return None
-    return SYSTEMS[name] if name in SYSTEMS else ABLATIONS[name]
+    name = _SYSTEM_OF_CONFIG.get(backbone, {}).get(config_name)
+    return SYSTEMS[name] if name else ablation_row(config_name, backbone)
+
+
+def ablation_row(config_name: str, backbone: str) -> PaperRow | None:
+    """The paper's row of Tables 5 and 6 for a run; there the full model is a step like any other.
+
+    >>> ablation_row("kgsf_hard", "kgsf").name
+    '(+) D&R&ST (on KGSF)'
+    """
+    step = ablation_step(config_name)
+    is_kgsf = backbone == "kgsf" and not config_name.startswith("dialogpt")
+    return ABLATIONS[step] if step and is_kgsf else None
+
+
+def ablation_step(config_name: str) -> str | None:
+    """The step of Tables 5 and 6 that a config stands on, with any backbone."""
+    return _STEP_OF_CONFIG.get(config_name)

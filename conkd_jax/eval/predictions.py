@@ -2,10 +2,11 @@
 
 One line is one response of one system, with the history it answered, the reference, what was
 generated and how the reference was scored. This module is the schema: who writes the file and who
-reads it go through here, so a file either has every field as said below or is refused by line and
-field. It knows no model, no vocabulary and no metric. Items are ReDial movie ids everywhere; in
-every text an item reads
-`@id`.
+reads it go through here, so a file either has its fields as said below or is refused by line and
+field. Six fields are required; the others are what a system may not have, and a metric that needs
+one of them is then not measured. docs/metrics.md shows the file to who writes one from another
+toolkit. It knows no model, no vocabulary and no metric. Items are ReDial movie ids everywhere; in
+every text an item reads `@id`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -52,9 +53,13 @@ class ItemStep:
     top: tuple[int, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """One response of one system: a line of `predictions.jsonl`, field by field.
+
+    None stands for a field that the system's file does not have; all lines of a file have the same
+    fields. `turn_type`, `generated_tokens` and `context` may be left out of a file as well: the
+    first two follow from the rest, the third is for reading.
 
     Attributes:
       conversation_id, turn: which response; `turn` is the merged-turn index, from 0.
@@ -68,30 +73,32 @@ class Prediction:
       generated: the decoded response, without prefix and end token.
       generated_tokens: `word_tokens` of it.
       generated_items: the items of the decoded response, in order.
-      item_steps: the steps that emitted an item, with the distribution's best items there.
+      item_steps: the steps that emitted those items, with the distribution's best items there.
       recommender_top: the 50 best items of the recommender for this turn; empty where there is
         none.
       token_nll: teacher-forced negative log-likelihood of each gold token, in nats, end token
-        included and turn prefix excluded; empty where it was not measured.
+        included and turn prefix excluded, under the gold prefix; empty where it was not measured.
       token_is_item: whether that gold token is an item.
+      token_nll_predprefix: `token_nll` under the predicted prefix.
     """
 
     conversation_id: str
     turn: int
     turn_type: str
-    predicted_turn_type: str | None
-    context: tuple[ContextTurn, ...]
-    mentioned_items: tuple[int, ...]
+    predicted_turn_type: str | None = None
+    context: tuple[ContextTurn, ...] = ()
+    mentioned_items: tuple[int, ...] | None = None
     reference: str
     reference_items: tuple[int, ...]
-    reference_items_out_of_vocabulary: tuple[int, ...]
+    reference_items_out_of_vocabulary: tuple[int, ...] | None = None
     generated: str
     generated_tokens: tuple[str, ...]
     generated_items: tuple[int, ...]
-    item_steps: tuple[ItemStep, ...]
-    recommender_top: tuple[int, ...]
-    token_nll: tuple[float, ...]
-    token_is_item: tuple[bool, ...]
+    item_steps: tuple[ItemStep, ...] | None = None
+    recommender_top: tuple[int, ...] | None = None
+    token_nll: tuple[float, ...] | None = None
+    token_is_item: tuple[bool, ...] | None = None
+    token_nll_predprefix: tuple[float, ...] | None = None
 
     @property
     def key(self) -> tuple[str, int]:
@@ -111,7 +118,8 @@ def word_tokens(text: str) -> list[str]:
 
 def to_record(prediction: Prediction) -> dict:
     """The plain form of a prediction, which `json.dumps` takes as it is."""
-    return dataclasses.asdict(prediction)
+    record = dataclasses.asdict(prediction)
+    return {name: v for name, v in record.items() if v is not None or name == _NULLABLE}
 
 
 def from_record(record: object, *, where: str = "prediction") -> Prediction:
@@ -122,20 +130,20 @@ def from_record(record: object, *, where: str = "prediction") -> Prediction:
       where: file and line, for the message.
 
     Raises:
-      PredictionError: naming the first field that is missing, unknown or of another kind.
+      PredictionError: naming the first field that is missing, unknown or of another kind, or that
+        does not go with another.
     """
     if not isinstance(record, Mapping):
         raise PredictionError(f"{where}: expected a JSON object, got {_shown(record)}")
     try:
-        _require_fields(record, tuple(_FIELDS), "")
-        values = {name: read(record[name], name) for name, read in _FIELDS.items()}
+        _require_fields(record, REQUIRED, tuple(_FIELDS), "")
+        found = {name: read for name, read in _FIELDS.items() if name in record}
+        values = {name: read(record[name], name) for name, read in found.items()}
+        _require_agreement(values)
     except _Unexpected as unexpected:
         raise PredictionError(f"{where}: {unexpected}") from None
-    if len(values["token_nll"]) != len(values["token_is_item"]):
-        raise PredictionError(
-            f"{where}: field 'token_is_item': expected one value for each of the "
-            f"{len(values['token_nll'])} of 'token_nll', got {len(values['token_is_item'])}"
-        )
+    values.setdefault("turn_type", "rec" if values["reference_items"] else "gen")
+    values.setdefault("generated_tokens", tuple(word_tokens(values["generated"])))
     return Prediction(**values)
 
 
@@ -150,29 +158,34 @@ def write_predictions(path: epath.PathLike, predictions: Iterable[Prediction]) -
     """
     path = epath.Path(path)
     partial = path.parent / (path.name + ".partial")
-    seen: set[tuple[str, int]] = set()
+    whole = _Whole()
     try:
         with partial.open("w") as file:
             for prediction in predictions:
                 record = to_record(prediction)
                 where = f"{path} (writing response {prediction.key})"
-                _require_new(from_record(record, where=where), seen, where)
+                whole.add(record, from_record(record, where=where).key, where)
                 file.write(json.dumps(record) + "\n")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    return len(seen)
+    return whole.count
 
 
 def read_predictions(path: epath.PathLike) -> Iterator[Prediction]:
     """Reads predictions one line at a time, in the order of the file.
 
     Raises:
-      PredictionError: naming file, line and field, at the first line that is not a prediction or
-        repeats a response.
+      PredictionError: there is no such file; or naming file, line and field, at the first line that
+        is not a prediction, repeats a response, or has other fields than the first.
     """
-    seen: set[tuple[str, int]] = set()
-    with epath.Path(path).open("rb") as file:
+    path, whole = epath.Path(path), _Whole()
+    if not path.exists():
+        raise PredictionError(
+            f"{path}: expected a predictions.jsonl, found no such file. docs/metrics.md says what "
+            "it holds"
+        )
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             where = f"{path}, line {number}"
             try:
@@ -185,17 +198,33 @@ def read_predictions(path: epath.PathLike) -> Iterator[Prediction]:
                     "A file cut short has to be written again: run the evaluation anew"
                 ) from None
             prediction = from_record(record, where=where)
-            _require_new(prediction, seen, where)
+            whole.add(record, prediction.key, where)
             yield prediction
 
 
-def _require_new(prediction: Prediction, seen: set[tuple[str, int]], where: str) -> None:
-    if prediction.key in seen:
-        raise PredictionError(
-            f"{where}: fields 'conversation_id' and 'turn': expected each response once, "
-            f"got {prediction.key} again"
-        )
-    seen.add(prediction.key)
+class _Whole:
+    """What holds between lines: each response once, and the same fields everywhere."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._turns: dict[str, set[int]] = {}
+        self._fields: frozenset[str] = frozenset()
+
+    def add(self, record: Mapping, key: tuple[str, int], where: str) -> None:
+        turns = self._turns.setdefault(key[0], set())
+        if key[1] in turns:
+            raise PredictionError(
+                f"{where}: fields 'conversation_id' and 'turn': expected each response once, "
+                f"got {key} again"
+            )
+        turns.add(key[1])
+        self._fields = self._fields if self.count else frozenset(record)
+        if different := sorted(self._fields ^ set(record)):
+            raise PredictionError(
+                f"{where}: field {different[0]!r}: expected it on every line or on none, got a "
+                f"line {'with' if different[0] in record else 'without'} it"
+            )
+        self.count += 1
 
 
 class _Unexpected(Exception):
@@ -208,13 +237,31 @@ def _shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _require_fields(record: Mapping, fields: tuple[str, ...], inside: str) -> None:
-    for name in fields:
+def _require_fields(
+    record: Mapping, required: Sequence[str], known: Sequence[str], inside: str
+) -> None:
+    for name in required:
         if name not in record:
             raise _Unexpected(inside + name, "a value", "no such field")
     for name in record:
-        if name not in fields:
-            raise _Unexpected(inside + str(name), f"only the fields {', '.join(fields)}", name)
+        if name not in known:
+            raise _Unexpected(inside + str(name), f"only the fields {', '.join(known)}", name)
+
+
+def _require_agreement(values: Mapping[str, Any]) -> None:
+    """Fields that say the same thing twice, or one thing for each of another's."""
+    if "item_steps" in values:
+        emitted = tuple(step.item for step in values["item_steps"])
+        if emitted != values["generated_items"]:
+            raise _Unexpected("item_steps", f"the items {values['generated_items']}", emitted)
+    nll = values.get("token_nll")
+    for name in ("token_is_item", "token_nll_predprefix"):
+        if name in values:
+            if nll is None:
+                raise _Unexpected(name, "'token_nll' beside it", "no such field")
+            if len(values[name]) != len(nll):
+                expected = f"one value for each of the {len(nll)} of 'token_nll'"
+                raise _Unexpected(name, expected, len(values[name]))
 
 
 def _text(value: Any, field: str) -> str:
@@ -273,7 +320,7 @@ def _ranking(value: Any, field: str) -> tuple[int, ...]:
 def _context_turn(value: Any, field: str) -> ContextTurn:
     if not isinstance(value, Mapping):
         raise _Unexpected(field, "an object with role and text", value)
-    _require_fields(value, ("role", "text"), field + ".")
+    _require_fields(value, ("role", "text"), ("role", "text"), field + ".")
     role = _one_of(*ROLES)(value["role"], field + ".role")
     return ContextTurn(role, _text(value["text"], field + ".text"))
 
@@ -281,7 +328,7 @@ def _context_turn(value: Any, field: str) -> ContextTurn:
 def _item_step(value: Any, field: str) -> ItemStep:
     if not isinstance(value, Mapping):
         raise _Unexpected(field, "an object with step, item and top", value)
-    _require_fields(value, ("step", "item", "top"), field + ".")
+    _require_fields(value, ("step", "item", "top"), ("step", "item", "top"), field + ".")
     return ItemStep(
         _count(value["step"], field + ".step"),
         _count(value["item"], field + ".item"),
@@ -306,4 +353,14 @@ _FIELDS: dict[str, Callable[[Any, str], Any]] = {
     "recommender_top": _ranking,
     "token_nll": _list_of(_nll),
     "token_is_item": _list_of(_truth),
+    "token_nll_predprefix": _list_of(_nll),
 }
+REQUIRED = (
+    "conversation_id",
+    "turn",
+    "reference",
+    "reference_items",
+    "generated",
+    "generated_items",
+)
+_NULLABLE = "predicted_turn_type"  # null means "no prefix" there, which is told

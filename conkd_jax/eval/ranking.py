@@ -36,6 +36,8 @@ def hits_at_k(ranks: Num[np.ndarray, " targets"], k: Number) -> Bool[np.ndarray,
 
     Raises:
       ValueError: if a rank is below 1.
+
+    Source: KBRD's, KGSF's and CRSLab's public code agree.
     """
     if ranks.size and not ranks.min() >= 1:
         raise ValueError(f"ranks: expected 1 for the best item and upwards, got {ranks.min()}")
@@ -58,6 +60,8 @@ def reciprocal_ranks(
 
     >>> reciprocal_ranks(np.array([1, 4, 80]), k=50).tolist()
     [1.0, 0.25, 0.0]
+
+    Source: CRSLab's `MRRMetric`, with the same cut-offs.
     """
     return np.where(hits_at_k(ranks, k), 1.0 / ranks, 0.0)
 
@@ -69,17 +73,27 @@ def discounted_gains(
 
     >>> discounted_gains(np.array([1, 3, 80]), k=50).tolist()
     [1.0, 0.5, 0.0]
+
+    Source: CRSLab's `NDCGMetric`, with the same cut-offs.
     """
     return np.where(hits_at_k(ranks, k), 1.0 / np.log2(1.0 + ranks), 0.0)
 
 
 def mrr(ranks: Num[np.ndarray, " targets"], k: Number = math.inf) -> float:
-    """Mean reciprocal rank over targets; nan without any."""
+    """MRR@k = the mean of 1[rank ≤ k] / rank over targets; nan without any.
+
+    >>> round(mrr(np.array([1, 12, 80]), 50), 3)
+    0.361
+    """
     return _mean(reciprocal_ranks(ranks, k))
 
 
 def ndcg(ranks: Num[np.ndarray, " targets"], k: Number = math.inf) -> float:
-    """Mean normalised discounted cumulative gain over targets; nan without any."""
+    """NDCG@k = the mean of 1[rank ≤ k] / log2(1 + rank) over targets; nan without any.
+
+    >>> round(ndcg(np.array([1, 12, 80]), 50), 3)
+    0.423
+    """
     return _mean(discounted_gains(ranks, k))
 
 

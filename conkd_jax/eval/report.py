@@ -1,8 +1,7 @@
-"""What a scored run leaves to be read: `metrics.json`, `samples.md`, and a table beside the paper's
-row.
+"""What a scored run leaves to be read: `metrics.json`, and a table beside the paper's row.
 
-Everything here formats numbers and texts that were made elsewhere; it measures nothing. It knows
-the paper's tables, so that no number of ours is printed without the one it stands against.
+Everything here formats numbers that were made elsewhere; it measures nothing. It knows the paper's
+tables, so that no number of ours is printed without the one it stands against.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 
@@ -19,17 +17,27 @@ from rich import box
 from rich.table import Table
 
 from conkd_jax.eval.matching import Number
-from conkd_jax.eval.paper import PaperRow
-from conkd_jax.eval.predictions import ItemStep, Prediction
+from conkd_jax.eval.paper import PaperRow, paper_row
 
 Interval = tuple[float, float]
+EXTERNAL = "external"  # the preset of a system that this project did not train; it has no backbone
+SYNTHETIC = "demo"  # the preset whose corpus no paper has
 
 _AT_K = tuple(f"{name}@{k}" for name in ("rer", "prr", "f1") for k in (1, 10, 50))
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "items in responses": (*_AT_K, "rec_ratio", "mismatch"),
-    "the recommender alone": ("recall@1", "recall@10", "recall@50"),
+    "… counted otherwise": (
+        "f1@10_novel",
+        "f1@10_all",
+        "f1@10_pairs",
+        "f1@10_2hop",
+        "rer@10_original",
+        "items_per_response",
+    ),
+    "the recommender alone": ("recall@1", "recall@10", "recall@50", "mrr@50", "ndcg@50"),
     "words": ("dist-1", "dist-2", "dist-3", "dist-4", "generated_length"),
-    "gold responses": ("ppl", "ppl_words", "ppl_item", "bits_per_character"),
+    "gold responses": ("ppl", "ppl_predprefix", "ppl_words", "ppl_item", "bits_per_character"),
+    "all items together": ("coverage", "gini", "popularity_bias"),
     "gate and turn prefix": (
         "lambda_r",
         "lambda_v",
@@ -37,9 +45,24 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
         "classifier_base_rate",
     ),
 }
-_TWO_DIGITS = ("ppl", "generated_length", "reference_length", "ms_per_token")
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~])")
-_MENTION = re.compile(r"@(\d+)")
+_TWO_DIGITS = ("ppl", "generated_length", "reference_length")
+
+
+def run_label(config_name: str, backbone: str) -> str:
+    """What a run is called in tables, and where its results lie: its config, and its backbone
+    unless the config's own name begins with it.
+
+    Args:
+      config_name: path of the config under configs/, without ".py".
+      backbone: "dialogpt" or "kgsf"; "" for a system that this project did not train.
+
+    >>> run_label("dialogpt_hard", "dialogpt"), run_label("ablations/vanilla", "kgsf")
+    ('dialogpt_hard', 'ablations/vanilla-kgsf')
+    >>> run_label("kbrd", "")
+    'kbrd'
+    """
+    is_named = config_name.rpartition("/")[2].startswith(backbone)
+    return config_name if is_named else f"{config_name}-{backbone}"
 
 
 def config_sha256(config: Mapping) -> str:
@@ -52,10 +75,18 @@ def config_sha256(config: Mapping) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def paper_beside(document: Mapping) -> PaperRow | None:
+    """The paper's row to stand beside a document; none for a synthetic corpus."""
+    if document["preset"] == SYNTHETIC:
+        return None
+    return paper_row(document["config"], document["backbone"])
+
+
 def metrics_json(
     *,
     config_name: str,
     preset: str,
+    backbone: str,
     split: str,
     seed: int,
     config_sha256: str,
@@ -70,11 +101,12 @@ def metrics_json(
 
     Args:
       config_name: path of the config under configs/, without ".py".
-      preset: "paper", "mini" or "demo".
+      preset: "paper", "mini" or "demo"; `EXTERNAL` for another's system.
+      backbone: "dialogpt" or "kgsf"; "" for another's system.
       split: the split that was scored.
       seed: the student's.
       config_sha256: `config_sha256` of the whole config.
-      counts: `ResponseStatistics.totals`; "responses" among them.
+      counts: `RunStatistics.totals`; "responses" among them.
       metrics: flat names and values.
       intervals: 95 % bootstrap intervals over dialogues, of the metrics that have one.
       command, machine, git: what was run, where, and at which commit.
@@ -93,6 +125,7 @@ def metrics_json(
     return {
         "config": config_name,
         "preset": preset,
+        "backbone": backbone,
         "split": split,
         "seed": int(seed),
         "config_sha256": config_sha256,
@@ -130,7 +163,7 @@ def across_seeds(documents: Sequence[Mapping]) -> dict[str, tuple[float, float]]
     seeds = [document["seed"] for document in documents]
     if len(documents) < 2 or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds: expected two or more, each once, got {seeds}")
-    for field in ("config", "preset", "split"):
+    for field in ("config", "backbone", "preset", "split"):
         if len(found := {document.get(field) for document in documents}) > 1:
             raise ValueError(
                 f"{field}: expected the same in every run, got {sorted(map(str, found))}"
@@ -149,7 +182,8 @@ def summary_table(document: Mapping, paper: PaperRow | None = None) -> Table:
     """
     metrics, intervals = document["metrics"], document["intervals"]
     table = Table(
-        title=f"{document['config']} ({document['preset']}) on {document['split']}: "
+        title=f"{run_label(document['config'], document['backbone'])} ({document['preset']}) on "
+        f"{document['split']}: "
         f"{document['n_responses']:,} responses, seed {document['seed']}",
         caption=_caption(paper),
         caption_justify="left",
@@ -166,112 +200,13 @@ def summary_table(document: Mapping, paper: PaperRow | None = None) -> Table:
             continue
         table.add_row(f"[bold]{section}[/bold]")
         for name in shown:
-            row = [f"  {name}", _number(name, metrics[name])]
-            row.append(" to ".join(_number(name, v) for v in intervals.get(name, ())) or "–")
+            row = [f"  {name}", number(name, metrics[name])]
+            row.append(" to ".join(number(name, v) for v in intervals.get(name, ())) or "–")
             if paper is not None:
-                row.append(_number(name, paper.metrics[name]) if name in paper.metrics else "–")
+                row.append(number(name, paper.metrics[name]) if name in paper.metrics else "–")
             table.add_row(*row)
         table.add_section()
     return table
-
-
-def samples_md(
-    systems: Mapping[str, Sequence[Prediction]],
-    titles: Mapping[int, str],
-    *,
-    num_samples: int = 12,
-    num_candidates: int = 3,
-) -> str:
-    """Responses of one or more systems to the same histories, for reading side by side.
-
-    The responses are spread evenly over the split, not picked.
-
-    Args:
-      systems: predictions of each system by its name; the first one's order counts.
-      titles: title of each item; an item without one stays `@id`.
-      num_samples: how many responses to show.
-      num_candidates: how many of the most probable items to show at each item step.
-
-    Returns:
-      Markdown.
-
-    Raises:
-      ValueError: if there is no system, or no response that all systems answered.
-    """
-    by_key = {name: {p.key: p for p in predictions} for name, predictions in systems.items()}
-    if not by_key:
-        raise ValueError("samples: expected predictions of at least one system, got none")
-    first, *others = by_key.values()
-    keys = [key for key in first if all(key in other for other in others)]
-    if not keys:
-        raise ValueError(
-            f"samples: expected responses that all of {list(systems)} answered, got none"
-        )
-    count = min(num_samples, len(keys))
-    chosen = [keys[i * len(keys) // count] for i in range(count)]
-    parts = ["# Samples", f"{count} of {len(keys):,} responses, spread evenly over the split."]
-    for number, key in enumerate(chosen, start=1):
-        answers = {name: predictions[key] for name, predictions in by_key.items()}
-        parts.append(_sample(number, answers, titles, num_candidates))
-    return "\n\n".join(parts) + "\n"
-
-
-def _sample(
-    number: int, answers: Mapping[str, Prediction], titles: Mapping[int, str], num_candidates: int
-) -> str:
-    gold = next(iter(answers.values()))
-    lines = [f"## {number}. Conversation {_escaped(gold.conversation_id)}, turn {gold.turn}", ""]
-    for turn in gold.context:
-        lines += [f"> **{turn.role.capitalize()}** {_rendered(turn.text, titles)}", ">"]
-    if gold.context:
-        lines[-1] = ""
-    lines += ["| | turn | response | items, most probable first |", "|---|---|---|---|"]
-    lines.append(_row("reference", gold.turn_type, _rendered(gold.reference, titles), ""))
-    gold_items = {*gold.reference_items, *gold.reference_items_out_of_vocabulary}
-    for name, answer in answers.items():
-        steps = "; ".join(
-            _candidates(step, gold_items, titles, num_candidates) for step in answer.item_steps
-        )
-        turn_type = answer.predicted_turn_type or "–"
-        lines.append(_row(_escaped(name), turn_type, _rendered(answer.generated, titles), steps))
-    if gold.recommender_top:
-        best = _titles(gold.recommender_top[:num_candidates], gold_items, titles)
-        lines.append(_row("recommender alone", "–", "", best))
-    return "\n".join(lines)
-
-
-def _row(*cells: str) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _candidates(step: ItemStep, gold: set[int], titles: Mapping[int, str], number: int) -> str:
-    return _titles(step.top[:number], gold, titles)
-
-
-def _titles(items: Sequence[int], gold: set[int], titles: Mapping[int, str]) -> str:
-    """Titles in a row; a gold item carries a tick."""
-    names = (_rendered(f"@{item}", titles) + (" ✓" if item in gold else "") for item in items)
-    return ", ".join(names)
-
-
-def _rendered(text: str, titles: Mapping[int, str]) -> str:
-    """Markdown of a text: items as titles in italics, everything else literally, on one line."""
-    parts = _MENTION.split(text)  # text, id, text, id, …, text
-    for i in range(1, len(parts), 2):
-        title = titles.get(int(parts[i]))
-        parts[i] = f"*{_escaped(title)}*" if title else f"@{parts[i]}"
-    parts[::2] = [_MARKDOWN.sub(r"\\\1", part) for part in parts[::2]]
-    return _one_line("".join(parts))
-
-
-def _escaped(text: str) -> str:
-    return _one_line(_MARKDOWN.sub(r"\\\1", text))
-
-
-def _one_line(text: str) -> str:
-    """Whitespace and control characters as single spaces; halves of surrogate pairs as "?"."""
-    printable = "".join(c if c.isprintable() else " " for c in text)
-    return " ".join(printable.encode(errors="replace").decode().split())
 
 
 def _caption(paper: PaperRow | None) -> str:
@@ -284,5 +219,10 @@ def _caption(paper: PaperRow | None) -> str:
     return text
 
 
-def _number(name: str, value: float) -> str:
+def number(name: str, value: float) -> str:
+    """A metric as it is printed: perplexities and lengths with two digits, all else with three.
+
+    >>> number("ppl_words", 41.1726), number("f1@10", 0.0734)
+    ('41.17', '0.073')
+    """
     return f"{value:.2f}" if name.startswith(_TWO_DIGITS) else f"{value:.3f}"

@@ -64,16 +64,16 @@ def latex(table: ResultTable) -> str:
         r"\centering",
         rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
         r"\toprule",
-        " & ".join(["", *(_latex_text(column.title) for column in columns)]) + r" \\",
+        " & ".join(["", *(latex_text(column.title) for column in columns)]) + r" \\",
     ]
     for group in table.groups:
         lines.append(r"\midrule")
         for row in group:
-            label = _latex_text(row.label)
+            label = latex_text(row.label)
             label = label if row.is_paper else rf"\texttt{{{label}}}"
-            cells = (marks[cell.mark].format(_latex_text(cell.text)) for cell in row.cells)
+            cells = (marks[cell.mark].format(latex_text(cell.text)) for cell in row.cells)
             lines.append(" & ".join([label, *cells]) + r" \\")
-    caption = _latex_text(_joined(f"{table.layout.title}.", table.layout.note, table.caption))
+    caption = latex_text(_joined(f"{table.layout.title}.", table.layout.note, table.caption))
     lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{caption}}}", r"\end{table*}"]
     return "\n".join(lines) + "\n"
 
@@ -95,10 +95,10 @@ _LATEX = {
 _IN_LATEX = re.compile("|".join(map(re.escape, _LATEX)))
 
 
-def _latex_text(text: str) -> str:
+def latex_text(text: str) -> str:
     r"""Plain text as LaTeX.
 
-    >>> print(_latex_text("(+) D&R: λ_r 0.40 ± 0.01"))
+    >>> print(latex_text("(+) D&R: λ_r 0.40 ± 0.01"))
     (+) D\&R: $\lambda_r$ 0.40 $\pm$ 0.01
     """
     return _IN_LATEX.sub(lambda match: _LATEX[match.group()], text)

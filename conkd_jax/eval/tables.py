@@ -1,27 +1,32 @@
 """The paper's tables with our rows in them: contents of `metrics.json` -> rows.
 
-Knows no file and no markup (`table_formats` writes the rows), and measures nothing. A table is one
-entry of `LAYOUTS`; its caption says of our rows what their documents say, and nothing is typed in
-but the paper's own numbers (`paper`).
+Knows no file and no markup (`table_formats` writes the rows, `table_figures` draws them), and
+measures nothing. A table is one entry of `layouts.LAYOUTS`; its caption says of our rows what their
+documents say, and nothing is typed in but the paper's own numbers (`paper`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from conkd_jax.eval import paper, report
+from conkd_jax.eval.layouts import LAYOUTS, Column, Layout
 from conkd_jax.eval.paper import PaperRow
+from conkd_jax.eval.report import EXTERNAL, SYNTHETIC, run_label
 
 Document = Mapping  # what `report.metrics_json` gives
+Values = Mapping[str, tuple[float, float | None]]  # (mean, sd) of each metric
 
 ABSENT = "–"
 
 _FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "config": str,
     "preset": str,
+    "backbone": str,
     "split": str,
     "seed": int,
     "n_responses": int,
@@ -36,99 +41,24 @@ class TableError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Column:
-    """A metric in a table.
-
-    Attributes:
-      title: its head.
-      metric: the name in `metrics.json`.
-      better: which end is marked as best; None marks nothing.
-      digits: after the point.
-    """
-
-    title: str
-    metric: str
-    better: Literal["higher", "lower"] | None = "higher"
-    digits: int = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """A kind of table.
-
-    Attributes:
-      title: what stands over it.
-      columns: its metrics, left to right.
-      note: what a reader has to know about these metrics; may be empty.
-      reference: a row of the paper that stands below all of ours, whatever systems they are.
-    """
-
-    title: str
-    columns: tuple[Column, ...]
-    note: str = ""
-    reference: PaperRow | None = None
-
-
-def _at_k(title: str, metric: str) -> tuple[Column, ...]:
-    return tuple(Column(f"{title}@{k}", f"{metric}@{k}") for k in (1, 10, 50))
-
-
-LAYOUTS: Mapping[str, Layout] = {
-    "1": Layout(
-        "Table 1. What the recommender knows and what is said",
-        (*_at_k("R", "recall"), *_at_k("ReR", "rer"), Column("Mismatch", "mismatch", "lower")),
-        "R: the recommender alone; ReR: the responses.",
-    ),
-    "2": Layout(
-        "Table 2. Items in responses",
-        (
-            *_at_k("ReR", "rer"),
-            *_at_k("PrR", "prr"),
-            *_at_k("F1", "f1"),
-            Column("Rec Ratio", "rec_ratio"),
-        ),
-    ),
-    "3": Layout(
-        "Table 3, its automatic part. Words",
-        (
-            Column("PPL", "ppl", "lower", digits=2),
-            *(Column(f"DIST-{n}", f"dist-{n}") for n in (2, 3, 4)),
-        ),
-        "Which form of perplexity the paper prints is not known; ours counts items and words.",
-    ),
-    "gate": Layout(
-        "The gate",
-        (
-            Column("λ_r", "lambda_r", None),
-            Column("λ_v", "lambda_v", None),
-            Column("train λ_r", "train_lambda_r", None),
-            Column("train λ_v", "train_lambda_v", None),
-            Column("η", "eta", None),
-            *_at_k("hit", "tf_hit"),
-            Column("student λ_r", "student_lambda_r", None),
-            Column("Turn accuracy", "classifier_accuracy"),
-            Column("base rate", "classifier_base_rate", None),
-        ),
-        "λ_r, λ_v: the dialogue teacher's mean mass on items, on item steps and on word steps of "
-        "gold responses (train: optimistic, it was fitted to them); student λ_r: the scored "
-        "system's. hit: the gold item among the k best, at item steps. Turn accuracy: the turn "
-        "classifier's, beside the share of the larger class.",
-        PaperRow("§3.4, on KGSF", "§3.4", paper.GATE_MEANS),
-    ),
-}
-
-
-@dataclasses.dataclass(frozen=True)
 class Cell:
-    """A number as printed."""
+    """A number as printed, and as it is.
+
+    Attributes:
+      text: as printed.
+      mark: its place among our rows.
+      value, deviation: mean and sample standard deviation; None where there is none.
+    """
 
     text: str
     mark: Literal["best", "second"] | None = None
+    value: float | None = None
+    deviation: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One system: a config of ours, all its seeds together, or the paper's."""
+    """One system: a run of ours, all its seeds together, or the paper's."""
 
     label: str
     cells: tuple[Cell, ...]
@@ -170,26 +100,33 @@ def checked(document: object, name: str) -> Document:
             return document
         wrong = f"missing or of another type: {', '.join(bad) or 'a value of metrics'}"
     raise TableError(
-        f"{name}: expected a metrics.json that conkd_jax.train or conkd_jax.evaluate left; {wrong}."
+        f"{name}: expected a metrics.json that conkd_jax.train or conkd_jax.evaluate left, of this "
+        f"version; {wrong}."
     )
 
 
 def commit_path(document: Document) -> str:
     """Where the document of a run that the docs quote is committed, from the checkout's root.
 
-    >>> commit_path({"preset": "mini", "config": "ablations/cross_fitted", "seed": 2})
-    'docs/results/mini/ablations/cross_fitted/seed2.json'
+    >>> run = {"preset": "mini", "config": "ablations/vanilla", "backbone": "kgsf", "seed": 2}
+    >>> commit_path(run)
+    'docs/results/mini/ablations/vanilla-kgsf/seed2.json'
 
     Raises:
       TableError: the config has no plain path under configs/.
     """
-    parts = document["config"].split("/")
+    label, parts = label_of(document), document["config"].split("/")
     if not all(re.fullmatch(r"[\w-][\w.-]*", part) for part in (document["preset"], *parts)):
         raise TableError(
             f"config {document['config']!r}, preset {document['preset']!r}: expected a config by "
             "its path under configs/, without '.py'."
         )
-    return f"docs/results/{document['preset']}/{document['config']}/seed{document['seed']}.json"
+    return f"docs/results/{document['preset']}/{label}/seed{document['seed']}.json"
+
+
+def label_of(document: Document) -> str:
+    """`report.run_label` of a document."""
+    return run_label(document["config"], document["backbone"])
 
 
 def portable_command(command: str) -> str:
@@ -217,8 +154,9 @@ def build(name: str, documents: Sequence[Document]) -> ResultTable:
       documents: contents of `metrics.json`, one or more.
 
     Raises:
-      TableError: there is no such table or no document, a seed of a config comes twice, or the
-        documents are of several presets, splits or numbers of responses.
+      TableError: there is no such table or no document, a seed of a config comes twice, none of the
+        documents has any of the table's metrics, or they are of several presets, splits or numbers
+        of responses.
     """
     if name not in LAYOUTS:
         raise TableError(f"table {name!r}: expected one of {', '.join(LAYOUTS)}.")
@@ -226,16 +164,18 @@ def build(name: str, documents: Sequence[Document]) -> ResultTable:
     layout = LAYOUTS[name]
     runs: dict[str, list[Document]] = {}
     for document in sorted(documents, key=lambda d: d["seed"]):
-        runs.setdefault(document["config"], []).append(document)
-    values = {config: _values(of_config) for config, of_config in runs.items()}
+        runs.setdefault(label_of(document), []).append(document)
+    values = {label: _values(of_label) for label, of_label in runs.items()}
+    _expect_numbers(layout, values)
     marks = [_marks(column, values) for column in layout.columns]
+    has_paper = all(document["preset"] != SYNTHETIC for document in documents)
     groups = []
-    for row, configs in _beside_the_paper(values):
-        group = [_our_row(config, values[config], layout.columns, marks) for config in configs]
+    for row, labels in _beside_the_paper(runs, layout.is_ladder, has_paper):
+        group = [_our_row(label, values[label], layout.columns, marks) for label in labels]
         groups.append((*group, *_paper_rows(row, layout.columns)))
-    if layout.reference is not None:
+    if layout.reference is not None and has_paper:
         groups.append(_paper_rows(layout.reference, layout.columns))
-    return ResultTable(layout, tuple(groups), _caption(runs))
+    return ResultTable(layout, tuple(groups), _caption(runs, has_paper))
 
 
 def _expect_one_setting(documents: Sequence[Document]) -> None:
@@ -244,7 +184,8 @@ def _expect_one_setting(documents: Sequence[Document]) -> None:
     for field in ("preset", "split", "n_responses"):
         found: dict[object, str] = {}
         for document in documents:
-            found.setdefault(document[field], f"{document['config']} seed {document['seed']}")
+            if (field, document[field]) != ("preset", EXTERNAL):  # it stands beside any of ours
+                found.setdefault(document[field], f"{label_of(document)} seed {document['seed']}")
         if len(found) > 1:
             which = "; ".join(f"{value} ({run})" for value, run in found.items())
             raise TableError(
@@ -253,106 +194,150 @@ def _expect_one_setting(documents: Sequence[Document]) -> None:
             )
 
 
-def _values(runs: Sequence[Document]) -> dict[str, tuple[float, float | None]]:
-    """(mean, sd) of each metric of one config; the sd of a single run is None."""
+def _expect_numbers(layout: Layout, values: Mapping[str, Values]) -> None:
+    wanted = [column.metric for column in layout.columns]
+    if not any(metric in metrics for metrics in values.values() for metric in wanted):
+        recipe = f"; {layout.recipe}" if layout.recipe else ""
+        raise TableError(
+            f"{layout.title}: expected runs with some of {', '.join(wanted)}, got none{recipe}."
+        )
+
+
+def _values(runs: Sequence[Document]) -> Values:
+    """(mean, sd) of each metric of one row; the sd of a single run is None."""
+    runs = [{**run, "metrics": _with_drops(run["metrics"])} for run in runs]
     if len(runs) == 1:
         return {name: (value, None) for name, value in runs[0]["metrics"].items()}
     try:
         return dict(report.across_seeds(runs))
     except ValueError as error:
-        raise TableError(f"{runs[0]['config']}: {error}") from error
+        raise TableError(f"{label_of(runs[0])}: {error}") from error
 
 
-def _marks(
-    column: Column, values: Mapping[str, Mapping[str, tuple[float, float | None]]]
-) -> dict[str, Literal["best", "second"]]:
-    """The mark of each config in a column: none if all print alike, "second" from three up."""
+def _with_drops(metrics: Mapping[str, float]) -> Mapping[str, float]:
+    """The metrics, and what the response loses of the recommender's recall, 1 - ReR@k / R@k.
+
+    >>> round(_with_drops({"recall@1": 0.034, "rer@1": 0.008})["drop@1"], 4)
+    0.7647
+    """
+    drops = {
+        f"drop@{k}": 1 - metrics[f"rer@{k}"] / metrics[f"recall@{k}"]
+        for k in (1, 10, 50)
+        if f"rer@{k}" in metrics and metrics.get(f"recall@{k}")
+    }
+    return {**metrics, **drops}
+
+
+def _marks(column: Column, values: Mapping[str, Values]) -> dict[str, Literal["best", "second"]]:
+    """The mark of each row in a column: none if all print alike, "second" from three up."""
     printed = {
-        config: round(metrics[column.metric][0], column.digits)
-        for config, metrics in values.items()
+        label: round(metrics[column.metric][0], column.digits)
+        for label, metrics in values.items()
         if column.metric in metrics
     }
     order = sorted(set(printed.values()), reverse=column.better == "higher")
     if column.better is None or len(order) < 2:
         return {}
     marks: dict[str, Literal["best", "second"]] = {}
-    for config, value in printed.items():
+    for label, value in printed.items():
         if value == order[0]:
-            marks[config] = "best"
+            marks[label] = "best"
         elif value == order[1] and len(printed) > 2:
-            marks[config] = "second"
+            marks[label] = "second"
     return marks
 
 
-def _beside_the_paper(configs: Mapping[str, object]) -> list[tuple[PaperRow | None, list[str]]]:
-    """Configs by the paper's row they stand against, in the paper's order, ablations after their
-    parent; configs without one come last, each alone."""
+def _beside_the_paper(
+    runs: Mapping[str, Sequence[Document]], is_ladder: bool, has_paper: bool
+) -> list[tuple[PaperRow | None, list[str]]]:
+    """Rows by the paper's row they stand against, in the paper's order; those without one last and
+    each alone, in the order of the ablation's steps.
+
+    Args:
+      runs: documents of each of our rows.
+      is_ladder: whether the paper's rows are those of its ablation, Tables 5 and 6.
+      has_paper: whether the paper has any row to stand against.
+    """
+    find = paper.ablation_row if is_ladder else paper.paper_row
+    rows: dict[str, PaperRow | None] = {
+        label: find(of_label[0]["config"], of_label[0]["backbone"]) if has_paper else None
+        for label, of_label in runs.items()
+    }
     order = [row.name for row in (*paper.SYSTEMS.values(), *paper.ABLATIONS.values())]
-    rows: dict[str, PaperRow] = {}
-    groups: dict[str, list[str]] = {}
-    alone: list[tuple[PaperRow | None, list[str]]] = []
-    for config in sorted(configs, key=lambda name: ("/" in name, name)):
-        row = paper.paper_row(config)
+    steps: list[str | None] = list(paper.ABLATIONS)
+
+    def place(label: str) -> tuple:
+        row, step = rows[label], paper.ablation_step(runs[label][0]["config"])
+        at_row = order.index(row.name) if row else len(order)
+        at_step = steps.index(step) if step else len(steps)
+        return (at_row, at_step, "/" in label, label)
+
+    groups = []
+    for row, labels in itertools.groupby(sorted(runs, key=place), rows.__getitem__):
         if row is None:
-            alone.append((None, [config]))
+            groups += [(None, [label]) for label in labels]
         else:
-            rows[row.name] = row
-            groups.setdefault(row.name, []).append(config)
-    return [(rows[name], groups[name]) for name in sorted(groups, key=order.index)] + alone
+            groups.append((row, list(labels)))
+    return groups
 
 
 def _our_row(
-    config: str,
-    values: Mapping[str, tuple[float, float | None]],
+    label: str,
+    values: Values,
     columns: Sequence[Column],
     marks: Sequence[Mapping[str, Literal["best", "second"]]],
 ) -> Row:
     cells = []
     for column, of_column in zip(columns, marks, strict=True):
-        text = ABSENT
-        if column.metric in values:
-            mean, deviation = values[column.metric]
-            text = f"{mean:.{column.digits}f}"
-            text += "" if deviation is None else f" ± {deviation:.{column.digits}f}"
-        cells.append(Cell(text, of_column.get(config)))
-    return Row(config, tuple(cells))
+        mean, deviation = values.get(column.metric, (None, None))
+        text = ABSENT if mean is None else f"{mean:.{column.digits}f}"
+        text += "" if deviation is None else f" ± {deviation:.{column.digits}f}"
+        cells.append(Cell(text, of_column.get(label), mean, deviation))
+    return Row(label, tuple(cells))
 
 
 def _paper_rows(row: PaperRow | None, columns: Sequence[Column]) -> tuple[Row, ...]:
     """The paper's row, unless it has no number for any of the columns."""
     if row is None or not any(column.metric in row.metrics for column in columns):
         return ()
-    cells = tuple(
-        Cell(
-            f"{row.metrics[column.metric]:.{column.digits}f}"
-            if column.metric in row.metrics
-            else ABSENT
-        )
-        for column in columns
-    )
-    return (Row(f"paper: {row.name}", cells, is_paper=True),)
+    cells = []
+    for column in columns:
+        value = row.metrics.get(column.metric)
+        text = ABSENT if value is None else f"{value:.{column.digits}f}"
+        cells.append(Cell(text, value=value))
+    return (Row(f"paper: {row.name}", tuple(cells), is_paper=True),)
 
 
-def _caption(runs: Mapping[str, Sequence[Document]]) -> str:
-    documents = [document for of_config in runs.values() for document in of_config]
+def _caption(runs: Mapping[str, Sequence[Document]], has_paper: bool) -> str:
+    documents = [document for of_label in runs.values() for document in of_label]
+    trained = [document for document in documents if document["preset"] != EXTERNAL]
     first = documents[0]
-    seeds = {config: _seeds(of_config) for config, of_config in runs.items()}
-    if len(set(seeds.values())) == 1:
-        said = seeds[first["config"]]
-    else:
-        said = "; ".join(f"{config}: {of_config}" for config, of_config in seeds.items())
-    machines = " and ".join(dict.fromkeys(machine_text(d["machine"]) for d in documents))
-    parts = [
-        f"Our rows: preset {first['preset']}, {first['split']} split, "
-        f"{first['n_responses']:,} responses; {said}; made on {machines}."
-    ]
-    if any(len(of_config) > 1 for of_config in runs.values()):
+    parts = []
+    if trained:
+        ours = {label: of for label, of in runs.items() if of[0]["preset"] != EXTERNAL}
+        seeds = {label: _seeds(of_label) for label, of_label in ours.items()}
+        said = "; ".join(f"{label}: {of_label}" for label, of_label in seeds.items())
+        if len(set(seeds.values())) == 1:
+            said = next(iter(seeds.values()))
+        machines = " and ".join(dict.fromkeys(machine_text(d["machine"]) for d in trained))
+        parts.append(
+            f"Our rows: preset {trained[0]['preset']}, {first['split']} split, "
+            f"{first['n_responses']:,} responses; {said}; made on {machines}."
+        )
+    if len(trained) < len(documents):
+        others = ", ".join(dict.fromkeys(label_of(d) for d in documents if d not in trained))
+        parts.append(
+            f"Scored from predictions that this project did not make, on {first['split']}, "
+            f"{first['n_responses']:,} responses: {others}."
+        )
+    if any(len(of_label) > 1 for of_label in runs.values()):
         parts.append("Mean ± standard deviation over students; teachers are shared.")
     if len(runs) > 1:
         parts.append("Bold: best of our rows.")
     if len(runs) > 2:
         parts.append("Underlined: second best of our rows.")
-    parts.append("Rows of the paper: as printed there, on ReDial's test split.")
+    if has_paper:
+        parts.append("Rows of the paper: as printed there, on ReDial's test split.")
     return " ".join(parts)
 
 

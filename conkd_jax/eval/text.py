@@ -1,8 +1,8 @@
 """How varied and how likely the words are: DIST-n, BLEU and the forms of perplexity.
 
 DIST and BLEU read tokens, perplexity reads the teacher-forced negative log-likelihood of gold
-tokens.
-The names keep apart what the field mixes: see each function. Knows no model and no vocabulary.
+tokens. The names keep apart what the field mixes: see each function. Knows no model and no
+vocabulary.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def ngrams(tokens: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
 
 
 class DistinctNgrams:
-    """Counts the n-grams of generated responses as they come.
+    """Counts the n-grams of generated responses as they come, so that none has to be kept.
 
     >>> outputs = DistinctNgrams(n=2)
     >>> outputs.add(["a", "b", "c"]); outputs.add(["a", "b"])
@@ -54,7 +54,7 @@ class DistinctNgrams:
 
     @property
     def original(self) -> float:
-        """DIST-n = #distinct n-grams / #responses (KGSF, NTRD, UniCRS); may exceed 1."""
+        """DIST-n = #distinct n-grams / #responses (KGSF, NTRD); may exceed 1."""
         return len(self._distinct) / self.num_responses if self.num_responses else math.nan
 
 
@@ -65,6 +65,9 @@ def dist(responses: Iterable[Sequence[str]], n: int, form: str = "refined") -> f
 
     >>> dist([["a", "b", "c"], ["a", "b"]], 2), dist([["a", "b", "c"], ["a", "b"]], 2, "original")
     (0.6666666666666666, 1.0)
+
+    Source: `refined`, the paper's Table 3, as its ratio to Table 8 tells; `original`, Table 8 and
+      the public code of KGSF and NTRD (UniCRS leaves empty responses out of the denominator).
     """
     if form not in ("refined", "original"):
         raise ValueError(f"form: expected refined or original, got {form!r}")
@@ -72,6 +75,24 @@ def dist(responses: Iterable[Sequence[str]], n: int, form: str = "refined") -> f
     for tokens in responses:
         counter.add(tokens)
     return getattr(counter, form)
+
+
+def character_dist(responses: Iterable[str], n: int) -> float:
+    """DIST-n as CRSLab counts it: *character* n-grams over the responses that are not empty.
+
+    A warning, not a metric of ours: a Python string is iterated over by its characters, so the
+    count of "different words" is one of letters, and the number is far from everybody else's. Use
+    it to recognise a number that was made so.
+
+    >>> character_dist(["a b c", "a b"], 2)  # "a ", " b", "b ", " c": four, over two responses
+    2.0
+    >>> dist([["a", "b", "c"], ["a", "b"]], 2, "original")
+    1.0
+
+    Source: CRSLab's `StandardEvaluator.gen_evaluate`, which passes a string to `nltk.ngrams`
+      (reported in RUCAIBox/CRSLab issues 42 and 67).
+    """
+    return dist((tuple(response) for response in responses if response), n, "original")
 
 
 def bleu(generated: Sequence[str], reference: Sequence[str], n: int) -> Pair:
@@ -82,6 +103,8 @@ def bleu(generated: Sequence[str], reference: Sequence[str], n: int) -> Pair:
 
     >>> bleu(["a", "b", "c"], ["a", "b", "d"], 2)
     (0.5, 1.0)
+
+    Source: the calls of nltk's `sentence_bleu` in the public code of KGSF, NTRD, CRSLab and UniCRS.
     """
     of_generated = collections.Counter(ngrams(generated, n))
     matched = of_generated & collections.Counter(ngrams(reference, n))
@@ -100,8 +123,12 @@ def nll_pairs(
     * `ppl_words`: the words and the end token alone, under the same softmax over V ∪ I;
     * `ppl_item`: the items alone.
 
+    A fourth, `ppl_predprefix`, is `ppl` of other numbers: the NLL under the predicted turn prefix.
+
     >>> nll_pairs(np.array([1.0, 3.0, 2.0]), np.array([False, True, False]))
     {'ppl': (6.0, 3), 'ppl_words': (3.0, 2), 'ppl_item': (3.0, 1)}
+
+    Source: ours; the paper's Table 3 says "perplexity" and not of which tokens.
     """
     items, words = token_nll[token_is_item], token_nll[~token_is_item]
     parts = {"ppl": token_nll, "ppl_words": words, "ppl_item": items}
@@ -111,8 +138,12 @@ def nll_pairs(
 def perplexity(pair: Pair) -> float:
     """PPL = exp(Σ NLL / Σ tokens), one mean over the corpus' tokens; nan without any.
 
+    Not the mean of batches' perplexities, which KGSF and NTRD print: it depends on the batches.
+
     >>> round(perplexity((6.0, 3)), 3)
     7.389
+
+    Source: the definition; KGSF's and NTRD's `run.py` for the other.
     """
     total, count = pair
     return math.exp(total / count) if count else math.nan
@@ -132,6 +163,8 @@ def per_word_pairs(
     >>> pairs = per_word_pairs(np.log([2.0, 2.0, 4.0]), num_words=1, num_characters=3)
     >>> round(perplexity(pairs["ppl_per_word"]), 6), pairs["bits_per_character"]
     (4.0, (4.0, 4))
+
+    Source: Mielke, 2019 ("Can you compare perplexity across different segmentations?").
     """
     total = float(token_nll.sum())
     return {
@@ -147,5 +180,7 @@ def words_renormalised(
 
     >>> np.exp(words_renormalised(np.log([4.0]), np.array([0.5]))).round(6).tolist()
     [2.0]
+
+    Source: the chain rule; it is the perplexity of a model that has no items to say.
     """
     return token_nll + np.log1p(-item_mass)

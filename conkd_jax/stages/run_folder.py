@@ -19,7 +19,7 @@ from etils import epath
 
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
-from conkd_jax.eval import figures, report
+from conkd_jax.eval import figures, report, samples
 from conkd_jax.eval.paper import PaperRow, paper_row
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.stages import evaluation
@@ -42,15 +42,15 @@ def config_name(path: str) -> str:
 
 def paper(config, name: str) -> PaperRow | None:
     """The paper's row to stand beside; none for a synthetic corpus, which no paper has."""
-    return paper_row(name) if config.corpus.name == "redial" else None
+    return paper_row(name, config.backbone) if config.corpus.name == "redial" else None
 
 
 def default(config, name: str, workdir: str = "") -> epath.Path:
     """Where a run's files go: `workdir`, or runs/<config>-<preset>[-<backbone>]-seed<k>."""
     if workdir:
         return epath.Path(workdir)
-    backbone = "" if config.backbone == "dialogpt" else f"-{config.backbone}"
-    run = f"{name.replace('/', '-')}-{config.preset}{backbone}-seed{config.seed}"
+    label = report.run_label(name, config.backbone).replace("/", "-")
+    run = f"{label}-{config.preset}-seed{config.seed}"
     return epath.Path(config.runs_dir) / run
 
 
@@ -73,6 +73,7 @@ def write(
     document = report.metrics_json(
         config_name=name,
         preset=config.preset,
+        backbone=config.backbone,
         split=split,
         seed=config.seed,
         config_sha256=report.config_sha256(_without_folders(settings)),
@@ -143,7 +144,9 @@ def _samples(folder: epath.Path, config, name: str, directories: Mapping[str, ep
     items = Corpus.open(directories["corpus"]).items
     titles = dict(zip(items.movie_ids.tolist(), items.titles, strict=True))
     predictions = list(read_predictions(folder / evaluation.PREDICTIONS))
-    text = report.samples_md({name: predictions}, titles, num_samples=config.evaluation.num_samples)
+    text = samples.samples_md(
+        {name: predictions}, titles, num_samples=config.evaluation.num_samples
+    )
     (folder / "samples.md").write_text(text)
 
 

@@ -31,7 +31,9 @@ def answers(system: str, num_responses: int = 12, per_dialogue: int = 2) -> dict
 
 
 def systems(*names: str, corpus: str = "redial") -> list[System]:
-    return [System(name, name.split("-")[0], corpus, "0" * 64) for name in names or NAMES]
+    return [
+        System(name, name.split("-")[0], "dialogpt", corpus, "0" * 64) for name in names or NAMES
+    ]
 
 
 def study(num_contexts: int = 5, num_annotators: int = 3, seed: int = 0) -> Study:

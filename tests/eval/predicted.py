@@ -1,4 +1,8 @@
-"""Predictions made by hand, for the tests of everything that reads them."""
+"""Predictions made by hand and by chance, for the tests of everything that reads them."""
+
+from collections.abc import Iterator
+
+import numpy as np
 
 from conkd_jax.eval.predictions import ItemStep, Prediction, word_tokens
 
@@ -29,3 +33,25 @@ def prediction(turn=1, gold=(), tops=(), dialogue="d", **fields) -> Prediction:
         "token_is_item": (),
     }
     return Prediction(**(defaults | fields))
+
+
+def random_run(num_dialogues, seed=0, hit_rate=0.3, per_dialogue=5) -> Iterator[Prediction]:
+    """Responses of the size of real ones, one at a time: 50 items of 6,000 at every item step."""
+    rng = np.random.default_rng(seed)
+    catalogue_ids = np.arange(1000, 7000)
+    for dialogue in range(num_dialogues):
+        for turn in range(1, 2 * per_dialogue, 2):
+            top = rng.choice(catalogue_ids, 50, replace=False).tolist()
+            is_rec = rng.random() < 0.5
+            gold = (top[int(rng.integers(50))],) if rng.random() < hit_rate else (1,)
+            tokens = rng.choice(["you", "see", "a", "movie", "I", "like"], 8).tolist()
+            yield prediction(
+                turn,
+                gold if is_rec else (),
+                [top] if rng.random() < 0.5 else [],
+                dialogue=str(dialogue),
+                generated_tokens=tuple(tokens),
+                recommender_top=tuple(top),
+                token_nll=tuple(rng.exponential(3, 9).tolist()),
+                token_is_item=(False,) * 8 + (is_rec,),
+            )

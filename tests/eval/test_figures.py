@@ -117,7 +117,7 @@ def test_gate_histograms_write_means_and_shares(tmp_path, drawn):
 
 def test_metric_bars_stand_beside_the_papers(tmp_path, drawn):
     path = tmp_path / "bars.png"
-    row = paper.paper_row("dialogpt_hard").metrics
+    row = paper.paper_row("dialogpt_hard", "dialogpt").metrics
     ours = {name: value / 2 for name, value in row.items()}
     figures.metric_bars(ours, path, paper=row, intervals={"f1@50": (0.1, 0.15)}, title="F1")
     assert_is_picture(path)

@@ -99,7 +99,7 @@ def test_runs_that_make_no_study_are_refused(names, num_contexts, message):
     answers = [judged.answers(name) for name in names]
     with pytest.raises(StudyError, match=message):
         human_study.draw(
-            [human_study.System(name, "", "", "") for name in names],
+            [human_study.System(name, "", "", "", "") for name in names],
             answers,
             num_contexts=num_contexts,
         )

@@ -1,5 +1,6 @@
 """Every metric of a run against worked examples and hand-made cases."""
 
+import dataclasses
 import math
 
 import pytest
@@ -81,7 +82,7 @@ def test_novel_leaves_out_what_was_mentioned():
 def test_two_hop_hits_are_slots_capped_by_the_gold_items():
     neighbours = {M: frozenset({C, D, E})}
     near = prediction(gold=(A,), tops=[(C, A), (D, A)], mentioned_items=(M,))
-    values = metrics.compute([near], neighbours=neighbours)
+    values = metrics.compute([near], ks=(1, 2), neighbours=neighbours)
     assert values["rer@1"] == 0
     assert values["rer@1_2hop"] == 1  # two slots hit, one gold item
     assert values["prr@1_2hop"] == 1 / 2
@@ -102,12 +103,10 @@ def test_mismatch_is_the_share_of_slots_that_differ_from_the_recommenders_first(
 def test_the_order_of_responses_does_not_matter(cases, random):
     run = [prediction(i, gold, tops, dialogue=str(i // 2)) for i, (gold, tops) in enumerate(cases)]
     shuffled = random.sample(run, len(run))
-    assert metrics.compute(shuffled, num_items=10) == pytest.approx(
-        metrics.compute(run, num_items=10), abs=1e-12
-    )
-    bounded = metrics.compute(run)
+    values = metrics.compute(run, ks=(1, 5), num_items=10)
+    assert metrics.compute(shuffled, ks=(1, 5), num_items=10) == pytest.approx(values, abs=1e-12)
     for name in ("rer", "prr", "f1"):
-        assert 0 <= bounded[f"{name}@10"] <= 1
+        assert 0 <= values[f"{name}@5"] <= 1
 
 
 def test_recall_from_predictions_counts_every_gold_item():
@@ -116,14 +115,14 @@ def test_recall_from_predictions_counts_every_gold_item():
         prediction(3, (B, B), recommender_top=(A, B), reference_items_out_of_vocabulary=(E,)),
         prediction(9, recommender_top=(A, B)),
     ]
-    values = metrics.compute(run, linked_items={A, E})
+    values = metrics.compute(run, ks=(1, 2), linked_items={A, E})
     assert values["recall@1"] == 1 / 4
-    assert values["recall@10"] == 3 / 4
-    assert values["recall@10_linked"] == 1 / 2
-    assert values["mrr@10"] == pytest.approx((1 + 1 / 2 + 1 / 2) / 4)
-    assert values["recall@10_turns_1-2"] == 1
-    assert values["recall@10_turns_3-4"] == pytest.approx(2 / 3)
-    assert "recall@10_turns_9+" not in values  # a turn without gold items has no recall
+    assert values["recall@2"] == 3 / 4
+    assert values["recall@2_linked"] == 1 / 2
+    assert values["mrr@2"] == pytest.approx((1 + 1 / 2 + 1 / 2) / 4)
+    assert values["recall@2_turns_1-2"] == 1
+    assert values["recall@2_turns_3-4"] == pytest.approx(2 / 3)
+    assert "recall@2_turns_9+" not in values  # a turn without gold items has no recall
 
 
 def test_cutoffs_beyond_the_stored_rankings_are_refused():
@@ -193,3 +192,90 @@ def test_no_response_and_repeated_responses_are_refused():
         metrics.compute([])
     with pytest.raises(ValueError, match=r"\('d', 1\) again"):
         metrics.compute([prediction(1), prediction(1)])
+
+
+# --- what other systems do not have -------------------------------------------------------------
+
+
+def test_items_alone_allow_the_first_cut_off():
+    # Without item_steps the items that were said stand for the best of their steps.
+    full = prediction(gold=(A, B), tops=[(A, C), (D, B)])
+    bare = dataclasses.replace(full, item_steps=None)
+    values, told = metrics.compute([bare]), metrics.gather([bare]).left_out
+    everything = metrics.compute([full], ks=(1,))
+    assert values["rer@1"] == values["prr@1"] == 1 / 2
+    assert {name for name in values if name.startswith(("rer@10", "f1@50"))} == set()
+    assert {k: v for k, v in values.items() if k in everything} == everything
+    assert "ReR, PrR and F1 beyond @1 (no field item_steps)" in told
+
+
+@pytest.mark.parametrize(
+    ("field", "gone"),
+    [
+        ("mentioned_items", ("rer@1_novel", "f1@1_2hop")),
+        ("reference_items_out_of_vocabulary", ("rer@1_all",)),
+        ("recommender_top", ("recall@1", "mismatch", "recall@1_turns_1-2")),
+        ("token_is_item", ("ppl_words", "ppl_item")),
+        ("token_nll", ("ppl", "ppl_words", "bits_per_character")),
+        ("token_nll_predprefix", ("ppl_predprefix",)),
+    ],
+)
+def test_a_field_that_is_absent_takes_its_metrics_and_no_other(field, gone):
+    full = prediction(
+        gold=(A,),
+        tops=[(A, B)],
+        mentioned_items=(M,),
+        recommender_top=(A, B),
+        token_nll=(1.0, 2.0),
+        token_is_item=(True, False),
+        token_nll_predprefix=(1.5, 2.5),
+    )
+    options = {"ks": (1, 2), "neighbours": {M: frozenset({C})}}
+    everything = metrics.gather([full], **options)
+    assert set(gone) <= set(everything.metrics())
+    assert everything.left_out == ()
+    found = metrics.gather([dataclasses.replace(full, **{field: None})], **options)
+    left = found.metrics()
+    assert not set(gone) & set(left)
+    assert left.items() <= everything.metrics().items()
+    assert [told for told in found.left_out if field in told]
+
+
+def test_perplexity_without_marks_of_items_is_that_of_all_tokens():
+    one = prediction(token_nll=(1.0, 3.0), token_is_item=None, token_nll_predprefix=(2.0, 4.0))
+    values = metrics.compute([one])
+    assert values["ppl"] == pytest.approx(math.exp(2))
+    assert values["ppl_predprefix"] == pytest.approx(math.exp(3))
+    assert "ppl_words" not in values
+
+
+def test_responses_with_other_fields_are_not_added_up():
+    run = [prediction(1), prediction(3, mentioned_items=None)]
+    with pytest.raises(ValueError, match=r"\('d', 3\) whose fields allow other metrics.*_novel"):
+        metrics.compute(run)
+
+
+def test_cut_offs_beyond_a_list_are_left_out():
+    run = [prediction(1, (A,), [(A, B, C)]), prediction(3, (A,), [(D, A)])]
+    found = metrics.gather(run, ks=(1, 2, 3))
+    assert {"rer@2", "f1@2_novel", "rer@2_turns_1-2"} <= set(found.names)
+    in_responses = [name for name in found.names if name.startswith(("rer", "prr", "f1"))]
+    assert not any("@3" in name for name in in_responses)
+    assert "@3 of item_steps, which lists 2 items" in found.left_out
+    # … unless the list is the whole catalogue
+    assert "rer@3" in metrics.gather([run[1]], ks=(3,), num_items=2).names
+    top = [prediction(1, (A,), recommender_top=(B, A)), prediction(3, (A,))]  # none for a turn
+    assert "recall@2" in metrics.gather(top, ks=(2,)).names
+    assert "recall@3" not in metrics.gather(top, ks=(3,)).names
+
+
+def test_the_three_item_ratios_are_three():
+    run = [
+        prediction(1, tops=[(A,), (B,)]),
+        prediction(3),
+        prediction(5, generated="", generated_tokens=()),
+    ]
+    values = metrics.compute(run, ks=(1,))
+    assert values["rec_ratio"] == pytest.approx(1 / 3)  # ConKD
+    assert values["items_per_response"] == pytest.approx(2 / 3)  # NTRD
+    assert values["item_slots_per_response"] == pytest.approx(2 / 2)  # UniCRS

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conkd_jax.eval.predictions import (
+    REQUIRED,
     ContextTurn,
     ItemStep,
     Prediction,
@@ -137,6 +138,8 @@ def test_reading_and_writing_stream(tmp_path):
         ("token_nll", ["1"] * 3, r"field 'token_nll\[0\]': expected a finite number, got '1'"),
         ("token_is_item", [0, 1, 0], r"field 'token_is_item\[0\]': expected true or false"),
         ("token_is_item", [True], "expected one value for each of the 3 of 'token_nll', got 1"),
+        ("token_nll_predprefix", [1.0], "each of the 3 of 'token_nll', got 1"),
+        ("generated_items", [8], r"field 'item_steps': expected the items \(8,\), got \(7,\)"),
         ("lambda", 1, "field 'lambda': expected only the fields conversation_id"),
     ],
 )
@@ -149,12 +152,55 @@ def test_a_bad_field_is_named_with_file_and_line(tmp_path, field, value, message
     assert str(caught.value).startswith(f"{path}, line 2: ")
 
 
-@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("field", REQUIRED)
 def test_a_missing_field_is_named(field):
     record = to_record(example())
     del record[field]
     with pytest.raises(PredictionError, match=f"field '{field}': expected a value"):
         from_record(record)
+
+
+def test_six_fields_are_enough():
+    record = {name: value for name, value in to_record(example()).items() if name in REQUIRED}
+    assert len(record) == 6
+    one = from_record(record)
+    assert one.turn_type == "rec"
+    assert one.generated_tokens == ("Try", "@7")
+    assert one.context == ()
+    for field in FIELDS[5:]:
+        if field not in (*REQUIRED, "generated_tokens"):
+            assert getattr(one, field) is None
+    assert from_record({**record, "reference_items": []}).turn_type == "gen"
+    assert from_record(json.loads(json.dumps(to_record(one)))) == one
+
+
+@pytest.mark.parametrize("field", [name for name in FIELDS if name not in REQUIRED])
+def test_an_optional_field_is_on_every_line_or_on_none(tmp_path, field):
+    path = tmp_path / "p.jsonl"
+    first, second = to_record(example(1)), to_record(example(3))
+    for record in (first, second):
+        if field == "token_nll":
+            del record["token_is_item"]
+    del second[field]
+    path.write_text(json.dumps(second) + "\n")
+    assert len(list(read_predictions(path))) == 1  # on none
+    for lines, got in (((first, second), "without"), ((second, first), "with")):
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        message = rf"line 2: field '{field}': expected it on every line or on none, .* {got} it"
+        with pytest.raises(PredictionError, match=message):
+            list(read_predictions(path))
+
+
+def test_marks_of_tokens_need_their_scores():
+    record = to_record(example())
+    del record["token_nll"]
+    with pytest.raises(PredictionError, match="'token_is_item': expected 'token_nll' beside it"):
+        from_record(record)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(PredictionError, match=r"p.jsonl: expected a predictions.jsonl, found no"):
+        next(read_predictions(tmp_path / "p.jsonl"))
 
 
 @pytest.mark.parametrize(

@@ -3,44 +3,33 @@
 import io
 import json
 import math
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from conkd_jax.eval import metrics, paper, report
-from conkd_jax.eval.predictions import ContextTurn, ItemStep, Prediction, word_tokens
-
-TITLES = {5: "Gladiator (2000)", 7: "Se7en (1995)", 8: "M*A*S*H (1970) [remastered]"}
-
-
-def prediction(turn=1, dialogue="1", generated="Try @5", **changes) -> Prediction:
-    fields = {
-        "conversation_id": dialogue,
-        "turn": turn,
-        "turn_type": "rec",
-        "predicted_turn_type": "rec",
-        "context": (ContextTurn("seeker", "I *like* | @8\nand <b>_@99_</b>"),),
-        "mentioned_items": (8,),
-        "reference": "Have you seen @7?",
-        "reference_items": (7,),
-        "reference_items_out_of_vocabulary": (),
-        "generated": generated,
-        "generated_tokens": tuple(word_tokens(generated)),
-        "generated_items": (5,),
-        "item_steps": (ItemStep(1, 5, (5, 7, 8)),),
-        "recommender_top": (8, 5),
-        "token_nll": (1.0, 2.0),
-        "token_is_item": (False, True),
-    }
-    return Prediction(**(fields | changes))
+from tests.eval.predicted import A, B, prediction
 
 
 def document(seed=0, **changes) -> dict:
-    run = [prediction(dialogue=str(i)) for i in range(8)]
-    statistics = metrics.gather(run)
+    run = [
+        prediction(
+            dialogue=str(i),
+            gold=(B,),
+            tops=[(A, B)],
+            predicted_turn_type="rec",
+            recommender_top=(A, B),
+            token_nll=(1.0, 2.0),
+            token_is_item=(False, True),
+        )
+        for i in range(8)
+    ]
+    statistics = metrics.gather(run, num_items=2)
     arguments = {
         "config_name": "dialogpt_hard",
         "preset": "mini",
+        "backbone": "dialogpt",
         "split": "valid",
         "seed": seed,
         "config_sha256": report.config_sha256({"seed": seed}),
@@ -68,7 +57,7 @@ def test_metrics_json_has_what_the_design_promises(tmp_path):
     report.write_json(path, document())
     read = json.loads(path.read_text())
     assert read == document()
-    promised = {"split", "seed", "config_sha256", "n_responses", "counts", "metrics"}
+    promised = {"split", "seed", "config_sha256", "n_responses", "counts", "metrics", "backbone"}
     assert promised <= set(read)
     assert read["n_responses"] == read["counts"]["responses"] == 8
     names = {"rer@1", "rer@10", "rer@50", "prr@50", "f1@50", "rec_ratio", "dist-1", "ppl"}
@@ -109,15 +98,36 @@ def test_mean_and_deviation_across_seeds():
 def test_runs_that_differ_in_more_than_the_seed_are_not_averaged():
     with pytest.raises(ValueError, match="split: expected the same"):
         report.across_seeds([document(0), document(1, split="test")])
+    with pytest.raises(ValueError, match="backbone: expected the same"):
+        report.across_seeds([document(0), document(1, backbone="kgsf")])
     with pytest.raises(ValueError, match=r"each once, got \[0, 0\]"):
         report.across_seeds([document(0), document(0)])
+
+
+# --- names ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "backbone", "label"),
+    [
+        ("dialogpt_hard", "dialogpt", "dialogpt_hard"),
+        ("kgsf", "kgsf", "kgsf"),
+        ("ablations/fitted_threshold", "dialogpt", "ablations/fitted_threshold-dialogpt"),
+        ("ablations/vanilla", "kgsf", "ablations/vanilla-kgsf"),
+        ("ablations/kgsf_small", "kgsf", "ablations/kgsf_small"),  # its own name begins with it
+        ("kgsf_hard", "dialogpt", "kgsf_hard-dialogpt"),
+        ("their_system", "", "their_system"),
+    ],
+)
+def test_a_run_is_called_by_its_config_and_backbone(config, backbone, label):
+    assert report.run_label(config, backbone) == label
 
 
 # --- the table ------------------------------------------------------------------------------
 
 
 def test_the_table_puts_ours_beside_the_papers_row():
-    text = printed(report.summary_table(document(), paper.paper_row("dialogpt_hard")))
+    text = printed(report.summary_table(document(), paper.paper_row("dialogpt_hard", "dialogpt")))
     lines = {line.split()[0]: line.split() for line in text.splitlines() if line.split()}
     assert lines["rer@10"] == ["rer@10", "1.000", "1.000", "to", "1.000", "0.120"]
     assert lines["ppl"][1] == f"{math.exp(1.5):.2f}"
@@ -132,51 +142,6 @@ def test_the_table_stands_without_a_paper_row():
     text = printed(report.summary_table(document()))
     assert "f1@50" in text
     assert "ConKD" not in text
-
-
-# --- samples --------------------------------------------------------------------------------
-
-
-def test_samples_show_titles_systems_and_hits():
-    ours = [prediction(dialogue=str(i)) for i in range(5)]
-    others = [prediction(dialogue=str(i), generated="Hello", item_steps=()) for i in range(5)]
-    text = report.samples_md({"student": ours, "vanilla | x": others}, TITLES, num_samples=2)
-    assert text.count("\n## ") == 2
-    assert "## 1. Conversation 0, turn 1" in text
-    assert "| reference | rec | Have you seen *Se7en (1995)*? |" in text
-    assert (
-        "| student | rec | Try *Gladiator (2000)* | *Gladiator (2000)*, *Se7en (1995)* ✓, "
-        r"*M\*A\*S\*H (1970) \[remastered\]* |"
-    ) in text
-    assert r"| vanilla \| x | rec | Hello |" in text
-    assert "| recommender alone |" in text
-
-
-def test_samples_escape_what_people_typed():
-    text = report.samples_md({"student": [prediction()]}, TITLES)
-    line = next(line for line in text.splitlines() if "Seeker" in line)
-    assert r"I \*like\* \|" in line
-    assert r"and \<b\>\_@99\_\</b\>" in line  # no title: the id stays
-    table = [line for line in text.splitlines() if line.startswith("| ")]
-    assert {line.replace(r"\|", "").count("|") for line in table} == {5}
-
-
-def test_samples_survive_half_a_surrogate_pair(tmp_path):
-    text = report.samples_md({"s": [prediction(generated="\ud83d ok\x00")]}, TITLES)
-    (tmp_path / "samples.md").write_text(text, encoding="utf-8")
-    assert " ok |" in text
-
-
-def test_samples_are_spread_over_what_all_systems_answered():
-    ours = [prediction(dialogue=str(i)) for i in range(100)]
-    theirs = [prediction(dialogue=str(i)) for i in range(50, 100)]
-    text = report.samples_md({"a": ours, "b": theirs}, TITLES, num_samples=5)
-    heads = [line.split()[3] for line in text.splitlines() if line.startswith("## ")]
-    assert heads == ["50,", "60,", "70,", "80,", "90,"]
-    with pytest.raises(ValueError, match="answered, got none"):
-        report.samples_md({"a": ours[:5], "b": theirs}, TITLES)
-    with pytest.raises(ValueError, match="at least one system"):
-        report.samples_md({}, TITLES)
 
 
 # --- the paper's tables ---------------------------------------------------------------------
@@ -215,8 +180,62 @@ def test_the_full_ablation_is_the_main_tables_row():
     }
 
 
-def test_every_config_name_finds_its_row_and_others_none():
-    for name in paper._ROW_OF_CONFIG:
-        assert paper.paper_row(name) is not None
-    assert paper.paper_row("dialogpt_hard").name == "DialoGPT + ConKD (hard)"
-    assert paper.paper_row("my_own_config") is None
+ROOT = Path(__file__).resolve().parents[2]
+NOT_IN_THE_PAPER = ("ablations/vanilla_special_tokens", "sweeps/eta", "sweeps/gamma")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs").rglob("*.py")), ids=lambda path: path.stem
+)
+def test_every_config_has_its_row_of_the_paper(path):
+    name = path.relative_to(ROOT / "configs").with_suffix("").as_posix()
+    rows = {b: paper.paper_row(name, b) for b in ("dialogpt", "kgsf")}
+    if name in NOT_IN_THE_PAPER:
+        assert not any(rows.values())
+    elif name.startswith("dialogpt"):
+        assert rows["dialogpt"] and not rows["kgsf"]
+    else:
+        assert rows["kgsf"]
+        is_variant = name in ("ablations/fitted_threshold", "ablations/cross_fitted")
+        assert bool(rows["dialogpt"]) == is_variant  # the paper's ablations are on KGSF
+
+
+@pytest.mark.parametrize(
+    ("name", "f1_at_50", "ppl"),
+    [
+        ("kgsf", 0.116, 11.191),
+        ("kgsf_hard", 0.253, 8.886),
+        ("kgsf_soft", 0.248, 8.689),
+        ("ablations/vanilla", 0.155, 7.538),
+        ("ablations/dialogue_teacher", 0.165, 7.071),
+        ("ablations/rec_teacher", 0.146, 12.331),
+        ("ablations/both_teachers", 0.200, 6.349),
+        ("ablations/both_teachers_special_tokens", 0.253, 8.886),
+        ("ablations/constant_gate", 0.245, 9.211),
+    ],
+)
+def test_the_papers_rows_of_kgsf(name, f1_at_50, ppl):
+    metrics = paper.paper_row(name, "kgsf").metrics
+    assert (metrics["f1@50"], metrics["ppl"]) == (f1_at_50, ppl)
+
+
+def test_the_full_model_is_a_step_of_the_ladder():
+    assert paper.ablation_row("kgsf_hard", "kgsf") is paper.ABLATIONS["(+) D&R&ST"]
+    assert paper.ablation_row("dialogpt_hard", "dialogpt") is None
+    assert paper.ablation_step("dialogpt_hard") == "(+) D&R&ST"
+    assert paper.paper_row("my_own_config", "kgsf") is None
+
+
+def test_what_the_paper_prints_as_lost_is_what_its_recalls_say():
+    for name in ("KBRD", "KGSF", "RevCore"):
+        values = paper.SYSTEMS[name].metrics
+        for k in (1, 10, 50):
+            lost = 1 - values[f"rer@{k}"] / values[f"recall@{k}"]
+            assert values[f"drop@{k}"] == pytest.approx(lost, abs=0.02)  # of rounded recalls
+
+
+def test_no_paper_stands_beside_a_synthetic_corpus():
+    assert report.paper_beside(document()).name == "DialoGPT + ConKD (hard)"
+    assert report.paper_beside(document(preset="demo")) is None
+    assert report.paper_beside(document(preset="external", backbone="")) is None
+    assert report.paper_beside(document(config_name="kbrd", backbone="")).name == "KBRD"

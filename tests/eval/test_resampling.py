@@ -2,37 +2,14 @@
 
 import math
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from conkd_jax.eval import metrics, resampling
-from tests.eval.predicted import A, prediction
-
-
-def random_run(num_dialogues, seed=0, hit_rate=0.3, per_dialogue=5):
-    rng = np.random.default_rng(seed)
-    catalogue_ids = np.arange(1000, 7000)
-    run = []
-    for dialogue in range(num_dialogues):
-        for turn in range(1, 2 * per_dialogue, 2):
-            top = rng.choice(catalogue_ids, 50, replace=False).tolist()
-            is_rec = rng.random() < 0.5
-            gold = (top[int(rng.integers(50))],) if rng.random() < hit_rate else (1,)
-            tokens = rng.choice(["you", "see", "a", "movie", "I", "like"], 8).tolist()
-            run.append(
-                prediction(
-                    turn,
-                    gold if is_rec else (),
-                    [top] if rng.random() < 0.5 else [],
-                    dialogue=str(dialogue),
-                    generated_tokens=tuple(tokens),
-                    recommender_top=tuple(top),
-                    token_nll=tuple(rng.exponential(3, 9).tolist()),
-                    token_is_item=(False,) * 8 + (is_rec,),
-                )
-            )
-    return run
+from conkd_jax.eval.resampling import RunStatistics
+from tests.eval.predicted import A, prediction, random_run
 
 
 def test_intervals_hold_the_metric_and_are_deterministic():
@@ -48,7 +25,7 @@ def test_intervals_hold_the_metric_and_are_deterministic():
 
 
 def test_intervals_do_not_depend_on_the_order_of_responses():
-    run = random_run(20)
+    run = list(random_run(20))
     forward = metrics.gather(run).intervals(num_resamples=50)
     backward = metrics.gather(run[::-1]).intervals(num_resamples=50)
     for name in ("f1@50", "ppl"):
@@ -107,13 +84,75 @@ def test_runs_on_other_responses_are_not_compared():
         resampling.compare(first, second)
 
 
+def test_the_p_value_is_the_permutation_tests():
+    # Ten dialogues of one response; the second run recommends in the first three more. An exchange
+    # keeps |difference| at 3 only if all three coins fall alike: 2 of 8 ways.
+    def run(answers):
+        return metrics.gather(
+            [prediction(1, (), [(A,)] if i in answers else [], dialogue=str(i)) for i in range(10)],
+            ks=(1,),
+        )
+
+    found = resampling.compare(run({8}), run({0, 1, 2, 8}), num_resamples=4000)["rec_ratio"]
+    assert found.difference == pytest.approx(0.3)
+    assert found.p_value == pytest.approx(1 / 4, abs=0.02)
+
+
+def run_of(values) -> RunStatistics:
+    """A dialogue of one response for each value, whose mean is the metric `x`."""
+    keys = [(str(i), 1) for i in range(len(values))]
+    sums = np.array(values, dtype=float)[:, None]
+    return RunStatistics.of_responses(keys, ("x",), sums, np.ones_like(sums), totals={})
+
+
+def test_p_values_of_like_systems_are_spread_evenly():
+    # Two runs that differ by chance alone: p < .1 for about a tenth of the pairs.
+    rng = np.random.default_rng(0)
+    values = np.array(
+        [
+            resampling.compare(*(run_of(rng.normal(size=40)) for _ in range(2)), num_resamples=100)[
+                "x"
+            ].p_value
+            for _ in range(150)
+        ]
+    )
+    assert 0.05 <= np.mean(values < 0.1) <= 0.16
+    assert 0.4 <= np.mean(values) <= 0.6
+
+
+def test_statistics_of_responses_are_those_of_their_dialogues():
+    keys = [("b", 1), ("a", 1), ("b", 3)]
+    sums, counts = np.array([[1.0], [2.0], [4.0]]), np.ones((3, 1))
+    run = RunStatistics.of_responses(keys, ("x",), sums, counts, totals={"responses": 3})
+    assert run.turns == {"a": {1}, "b": {1, 3}}
+    assert run.sums.tolist() == [[2.0], [5.0]]
+    assert run.counts.tolist() == [[1.0], [2.0]]
+    assert run.metrics() == {"x": pytest.approx(7 / 3)}
+
+
+def test_memory_does_not_grow_with_the_responses_of_a_dialogue():
+    # A response is read, added up and forgotten: what stays is its turn's number, the words and
+    # items that were never seen before, and sums by dialogue.
+    peaks = []
+    metrics.gather(random_run(2))  # caches
+    for per_dialogue in (10, 40):
+        tracemalloc.start()
+        metrics.gather(random_run(5, per_dialogue=per_dialogue), num_items=6000)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # Bytes a response more, most of them for items that no other names; its pairs take 10,000.
+    assert (peaks[1] - peaks[0]) / 150 < 1500
+
+
 @pytest.mark.slow
 def test_a_split_of_seven_thousand_responses_takes_seconds():
-    run = random_run(1400)
+    run = list(random_run(1400))
     assert len(run) == 7000
+    neighbours = {item: frozenset(range(item, item + 200)) for item in range(1000, 7000)}
     start = time.process_time()
-    statistics = metrics.gather(run, num_items=6924)
+    statistics = metrics.gather(iter(run), num_items=6924, neighbours=neighbours)
     statistics.metrics()
     statistics.intervals(num_resamples=1000)
-    # About 5 s; checking every annotation, as tests do, makes it four times as long.
+    resampling.compare(statistics, statistics, num_resamples=1000)
+    # About 6 s; checking every annotation, as tests do, makes it several times as long.
     assert time.process_time() - start < 60

@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from conkd_jax.eval import paper, report, table_formats, tables
+from conkd_jax.eval import layouts, paper, report, table_formats, tables
 
 METRICS = {
     "rer@1": 0.01,
@@ -22,6 +22,7 @@ def document(config="dialogpt_hard", seed=0, metrics=None, **changes) -> dict:
     arguments = {
         "config_name": config,
         "preset": "mini",
+        "backbone": "kgsf" if config.startswith("kgsf") else "dialogpt",
         "split": "valid",
         "seed": seed,
         "config_sha256": report.config_sha256({"config": config, "seed": seed}),
@@ -51,16 +52,16 @@ def marks(table: tables.ResultTable, title: str) -> dict[str, str | None]:
 # --- rows -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", tables.LAYOUTS)
+@pytest.mark.parametrize("name", layouts.LAYOUTS)
 def test_columns_are_metrics_that_runs_and_paper_know(name):
     known = {
         metric
         for row in (*paper.SYSTEMS.values(), *paper.ABLATIONS.values())
         for metric in row.metrics
     }
-    for column in tables.LAYOUTS[name].columns:
-        assert name == "gate" or column.metric in known, column
-    titles = [column.title for column in tables.LAYOUTS[name].columns]
+    for column in layouts.LAYOUTS[name].columns:
+        assert name == "gate" or column.metric in known | {"prefill_ms"}, column
+    titles = [column.title for column in layouts.LAYOUTS[name].columns]
     assert len(set(titles)) == len(titles)
 
 
@@ -78,10 +79,124 @@ def test_rows_come_in_the_papers_order_and_ablations_after_their_parent():
     table = tables.build("3", [document(name) for name in names])
     assert [[row.label for row in group] for group in table.groups] == [
         ["dialogpt", "paper: DialoGPT"],
-        ["dialogpt_hard", "ablations/fitted_threshold", "paper: DialoGPT + ConKD (hard)"],
+        ["dialogpt_hard", "ablations/fitted_threshold-dialogpt", "paper: DialoGPT + ConKD (hard)"],
         ["dialogpt_soft", "paper: DialoGPT + ConKD (soft)"],
-        ["my_own"],
+        ["my_own-dialogpt"],
     ]
+
+
+LADDER = (
+    "vanilla",
+    "dialogue_teacher",
+    "rec_teacher",
+    "both_teachers",
+    "both_teachers_special_tokens",
+    "constant_gate",
+)
+
+
+@pytest.mark.parametrize("name", ["5", "6"])
+def test_the_ladder_is_climbed_in_the_papers_order(name):
+    runs = [document(f"ablations/{step}", backbone="kgsf") for step in sorted(LADDER)]
+    table = tables.build(name, [*runs, document("kgsf_hard"), document("kgsf_soft")])
+    labels = [[row.label for row in group] for group in table.groups]
+    steps = ["Vanilla", "(+) D", "(+) R", "(+) D&R", "(+) D&R&ST", "λ ↔ 0.5"]
+    assert labels[:-1] == [
+        [f"ablations/{config}-kgsf", f"paper: {step} (on KGSF)"]
+        if step != "(+) D&R&ST"
+        else ["kgsf_hard", f"ablations/{config}-kgsf", f"paper: {step} (on KGSF)"]
+        for config, step in zip(LADDER, steps, strict=True)
+    ]
+    assert labels[-1] == ["kgsf_soft"]  # no step of the ladder
+    rows = cells(table)
+    if name == "6":
+        assert rows["paper: Vanilla (on KGSF)"] == {
+            **{
+                f"DIST-{n}": f"{v:.3f}"
+                for n, v in zip(range(1, 5), (0.029, 0.1, 0.176, 0.246), strict=True)
+            },
+            "PPL": "7.54",
+        }
+
+
+def test_ablations_on_dialogpt_climb_without_the_paper():
+    runs = [document(f"ablations/{step}") for step in LADDER] + [document("dialogpt_hard")]
+    table = tables.build("5", runs)
+    assert [row.label for group in table.groups for row in group] == [
+        *(f"ablations/{step}-dialogpt" for step in LADDER[:4]),
+        "dialogpt_hard",
+        "ablations/both_teachers_special_tokens-dialogpt",
+        "ablations/constant_gate-dialogpt",
+    ]
+    both = [document("ablations/vanilla"), document("ablations/vanilla", backbone="kgsf")]
+    assert list(cells(tables.build("2", both))) == [
+        "ablations/vanilla-kgsf",
+        "paper: Vanilla (on KGSF)",
+        "ablations/vanilla-dialogpt",
+    ]
+
+
+def test_what_the_response_loses_is_derived():
+    runs = [document("kgsf", metrics={"recall@1": 0.04, "rer@1": 0.01})]
+    ours, theirs = cells(tables.build("1", runs)).values()
+    assert (ours["lost@1"], theirs["lost@1"]) == ("0.750", "0.789")
+    assert ours["lost@10"] == tables.ABSENT
+    assert (ours["R@1"], theirs["Mismatch"]) == ("0.040", "0.926")
+
+
+@pytest.mark.parametrize(
+    ("name", "metrics", "columns"),
+    [
+        ("4", {"f1@10_2hop": 0.3}, {"F1@10": ("0.300", "0.331")}),
+        (
+            "8",
+            {"rer@50_original": 0.4, "dist-2_original": 1.0},
+            {"ReR@50": ("0.400", "0.337"), "DIST-2": ("1.000", "1.326")},
+        ),
+        (
+            "latency",
+            {"ms_per_token": 9.1234, "prefill_ms": 20.0},
+            {"ms per token": ("9.123", "5.306"), "ms per prompt": ("20.000", "–")},
+        ),
+    ],
+)
+def test_tables_4_and_8_and_latency(name, metrics, columns):
+    ours, theirs = cells(tables.build(name, [document(metrics=metrics)])).values()
+    for column, expected in columns.items():
+        assert (ours[column], theirs[column]) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("4", "--graph=RUN/artifacts/corpus"), ("latency", "one response at a time"), ("8", "got")],
+)
+def test_a_table_of_nothing_says_how_to_have_it(name, words):
+    with pytest.raises(tables.TableError, match=f"expected runs with some of .*{words}"):
+        tables.build(name, [document()])
+
+
+def test_other_systems_stand_among_ours():
+    theirs = {"preset": report.EXTERNAL, "backbone": "", "metrics": {"f1@50": 0.3}}
+    table = tables.build("2", [document("kgsf"), document("kbrd", **theirs)])
+    assert list(cells(table)) == ["kbrd", "paper: KBRD", "kgsf", "paper: KGSF"]
+    assert marks(table, "F1@50")["kbrd"] == "best"
+    assert "preset mini" in table.caption
+    assert "Scored from predictions that this project did not make, on valid" in table.caption
+    assert "responses: kbrd." in table.caption
+
+
+def test_no_paper_stands_beside_a_synthetic_corpus():
+    table = tables.build("gate", [document(preset="demo")])
+    assert list(cells(table)) == ["dialogpt_hard"]
+    assert "paper" not in table.caption
+
+
+def test_cells_keep_the_numbers_that_they_print():
+    runs = [document(seed=seed, metrics={"ppl": 10.0 + seed}) for seed in (0, 2)]
+    ours, theirs = tables.build("3", runs).groups[0]
+    assert (ours.cells[0].value, ours.cells[0].deviation) == (11.0, pytest.approx(2**0.5))
+    assert (theirs.cells[0].value, theirs.cells[0].deviation) == (12.412, None)
+    assert ours.cells[2].value is None  # no DIST-3
 
 
 def test_the_gate_stands_above_the_papers_means():
@@ -109,7 +224,7 @@ def test_best_and_second_of_ours_are_marked_as_printed():
     found = marks(table, "PPL")
     assert found.pop("dialogpt") is None
     assert found.pop("dialogpt_hard") == found.pop("dialogpt_soft") == "best"  # both print 10.00
-    assert found.pop("my_own") == "second"
+    assert found.pop("my_own-dialogpt") == "second"
     assert set(found.values()) == {None}  # the paper's PPL of 5.858 to 17.577 is not ours
     assert set(marks(table, "DIST-2").values()) == {None}  # all alike
 
@@ -154,7 +269,9 @@ def test_runs_that_make_no_table_are_refused(changes, message):
 
 
 def test_a_table_needs_a_name_and_a_run():
-    with pytest.raises(tables.TableError, match="expected one of 1, 2, 3, gate"):
+    with pytest.raises(
+        tables.TableError, match="expected one of 1, 2, 3, 4, 5, 6, 8, latency, gate"
+    ):
         tables.build("22", [document()])
     with pytest.raises(tables.TableError, match="at least one run"):
         tables.build("2", [])
@@ -167,7 +284,8 @@ def test_a_table_needs_a_name_and_a_run():
     ("wrong", "message"),
     [
         ([], "no JSON object"),
-        ({"settings": {}}, "of another type: config, preset, split"),
+        ({"settings": {}}, "of another type: config, preset, backbone, split"),
+        ({k: v for k, v in document().items() if k != "backbone"}, "of another type: backbone"),
         (document() | {"seed": "0"}, "of another type: seed"),
         (document() | {"metrics": {"ppl": "low"}}, "a value of metrics"),
     ],

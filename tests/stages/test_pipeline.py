@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import pytest
+from etils import epath
 
 from conkd_jax import loop, parallel
 from conkd_jax.data.corpus import Corpus
@@ -148,7 +149,7 @@ def test_the_hash_of_a_config_is_of_what_was_run_and_not_where(small_world, docu
     def sha256(**fields):
         config = small_world.config(**fields)
         stages = pipeline.build(small_world.config())
-        folder = small_world.root / "hashed"
+        folder = epath.Path(small_world.root / "hashed")
         return run_folder.write(folder, config, "x", stages, command="a test")["config_sha256"]
 
     assert sha256(corpus__raw_dir="/elsewhere") == document["config_sha256"]

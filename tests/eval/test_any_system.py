@@ -1,0 +1,178 @@
+"""A predictions.jsonl of anybody's: scored by the program, with what it lacks told in one line."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from absl.testing import flagsaver
+
+from conkd_jax import config as conkd
+from conkd_jax import evaluate
+from conkd_jax.data.corpus import (
+    ConceptGraph,
+    Dialogue,
+    ItemTable,
+    KnowledgeGraph,
+    Turn,
+    write_corpus,
+)
+from conkd_jax.eval import any_system, report
+from conkd_jax.eval.predictions import PredictionError, to_record, write_predictions
+from tests.eval.predicted import A, B, C, prediction, random_run
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """conkd_jax.evaluate with the options given; gives what it prints."""
+
+    def program(**options) -> str:
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setattr(sys, "argv", ["evaluate"])
+        if not evaluate.flags.FLAGS.is_parsed():
+            evaluate.flags.FLAGS(["evaluate"])
+        with flagsaver.flagsaver(**{name: str(value) for name, value in options.items()}):
+            evaluate.main(["evaluate"])
+        return capsys.readouterr().out
+
+    return program
+
+
+def write_lines(path, run, fields):
+    lines = [{k: v for k, v in to_record(p).items() if k in fields} for p in run]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+BARE = ("conversation_id", "turn", "reference", "reference_items", "generated", "generated_items")
+
+
+def test_six_fields_give_a_table_a_document_and_figures(tmp_path, call):
+    path = tmp_path / "their system.jsonl"
+    write_lines(path, random_run(8), BARE)
+    out = call(predictions=path, out=tmp_path / "scored", split="test")
+    assert "their_system (external) on test: 40 responses" in out
+    (told,) = [line for line in out.splitlines() if line.startswith("Left out: ")]
+    for field in ("item_steps", "recommender_top", "mentioned_items", "token_nll", "no graph"):
+        assert field in told
+    document = json.loads((tmp_path / "scored" / "metrics.json").read_text())
+    assert (document["config"], document["backbone"]) == ("their_system", "")
+    assert (document["preset"], document["split"]) == (report.EXTERNAL, "test")
+    assert {"rer@1", "rec_ratio", "dist-2", "bleu-1"} <= set(document["metrics"])
+    assert not {"rer@10", "ppl", "recall@1", "f1@1_novel"} & set(document["metrics"])
+    assert set(document["intervals"]) <= set(document["metrics"])
+    figures = {path.name for path in (tmp_path / "scored" / "figures").iterdir()}
+    assert figures == {"items_in_responses.png"}
+
+
+def test_a_full_file_lacks_nothing_but_a_graph(tmp_path, call):
+    path = tmp_path / "full.jsonl"
+    full = (
+        prediction(
+            p.turn,
+            p.reference_items,
+            [step.top for step in p.item_steps],
+            p.conversation_id,
+            recommender_top=p.recommender_top,
+            token_nll=p.token_nll,
+            token_is_item=p.token_is_item,
+            token_nll_predprefix=p.token_nll,
+        )
+        for p in random_run(8)
+    )
+    write_predictions(path, full)
+    out = call(predictions=path, out=tmp_path / "scored")
+    assert "Left out: 2-hop relevance, coverage, Gini, popularity bias" in out
+    document = json.loads((tmp_path / "scored" / "metrics.json").read_text())
+    assert document["metrics"]["ppl"] == document["metrics"]["ppl_predprefix"]
+    cut_offs = {name for name in document["metrics"] if name.startswith("f1@")}
+    assert {name.split("@")[1].split("_")[0] for name in cut_offs} == {"1", "10", "50"}
+    assert (tmp_path / "scored" / "figures" / "over_k.png").exists()
+
+
+def test_a_graph_adds_two_hops_and_the_catalogue(tmp_path, call):
+    # Movies A and B share node 3; C stands alone. A is mentioned, C is gold, B is said.
+    write_corpus(
+        tmp_path / "corpus",
+        splits={"train": [Dialogue("t", (Turn("seeker", "@10 @10 @12", (0, 0, 2), (), (), ()),))]},
+        items=ItemTable(
+            np.array([A, B, C]),
+            ["a", "b", "c"],
+            np.array([0, 1, 2], np.int32),
+            np.array([True, True, False]),
+        ),
+        graph=KnowledgeGraph(4, 1, ["r"], np.array([[0, 0, 3], [1, 0, 3]], np.int32), "kgsf"),
+        concept_graph=ConceptGraph(0, np.zeros((0, 2), np.int32), [], np.zeros(0, bool)),
+        report={},
+    )
+    path = tmp_path / "p.jsonl"
+    run = [prediction(1, (C,), [(B, A, C)], mentioned_items=(A,), recommender_top=(C, B, A))]
+    write_predictions(path, run)
+    call(predictions=path, graph=tmp_path / "corpus", out=tmp_path / "scored")
+    metrics = json.loads((tmp_path / "scored" / "metrics.json").read_text())["metrics"]
+    assert (metrics["rer@1"], metrics["rer@1_2hop"]) == (0, 1)
+    assert metrics["rer@50"] == 1  # the lists hold the whole catalogue
+    assert metrics["coverage"] == pytest.approx(1 / 3)
+    assert metrics["popularity_bias"] == -1  # B was never mentioned in training
+    assert "recall@1_linked" not in metrics  # C has no entity
+
+
+def test_a_run_of_ours_stays_what_it_is(tmp_path, call):
+    path = tmp_path / "predictions.jsonl"
+    count = write_predictions(path, random_run(4))
+    own = report.metrics_json(
+        config_name="kgsf_hard",
+        preset="mini",
+        backbone="kgsf",
+        split="test",
+        seed=3,
+        config_sha256="0",
+        counts={"responses": count},
+        metrics={"lambda_r": 0.5, "rec_ratio": 0.0},
+        command="train",
+        machine="m",
+        git="g",
+    )
+    report.write_json(tmp_path / "metrics.json", own)
+    out = call(predictions=path, out=tmp_path / "again")
+    assert "kgsf_hard (mini) on test" in out and "KGSF + ConKD (hard)" in out
+    again = json.loads((tmp_path / "again" / "metrics.json").read_text())
+    assert (again["config"], again["seed"], again["command"]) == ("kgsf_hard", 3, "train")
+    assert again["metrics"]["lambda_r"] == 0.5
+    assert again["metrics"]["rec_ratio"] > 0
+    # … but not if the file is another's
+    report.write_json(tmp_path / "metrics.json", own | {"n_responses": 7})
+    assert "kgsf_hard" not in call(predictions=path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "name one of --workdir=RUN"),
+        ({"workdir": "a", "predictions": "b"}, "name one of --workdir=RUN"),
+        ({"workdir": "a", "out": "b"}, "--out goes with --predictions"),
+        ({"workdir": "a", "graph": "b"}, "--graph goes with --predictions"),
+    ],
+)
+def test_options_that_do_not_go_together(call, options, message):
+    with pytest.raises(conkd.ConfigError, match=message):
+        call(**options)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"p.jsonl: predictions: expected at least one response, got none"),
+        ("{}\n", "line 1: field 'conversation_id': expected a value"),
+        ("[]\n", "line 1: expected a JSON object"),
+    ],
+)
+def test_a_file_that_holds_no_responses_is_named(tmp_path, call, text, message):
+    path = tmp_path / "p.jsonl"
+    path.write_text(text)
+    with pytest.raises(PredictionError, match=message):
+        call(predictions=path)
+
+
+def test_a_system_is_called_by_its_file_or_folder(tmp_path):
+    assert any_system.system_name(tmp_path / "unicrs" / "predictions.jsonl") == "unicrs"
+    assert any_system.system_name("a b/KBRD v2.jsonl") == "KBRD_v2"
