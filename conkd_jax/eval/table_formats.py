@@ -114,7 +114,7 @@ def _joined(*sentences: str) -> str:
 def with_results(readme: str, documents: Sequence[Document]) -> str:
     """A README whose part between `<!-- results -->` and `<!-- /results -->` is made anew.
 
-    What stands in that part between `<!-- results-text -->` and `<!-- /results-text -->` is kept,
+    Runs of each backbone have tables of their own. What stands in that part between `<!-- results-text -->` and `<!-- /results-text -->` is kept,
     at its head; everything outside of it is left alone.
 
     Args:
@@ -132,12 +132,16 @@ def with_results(readme: str, documents: Sequence[Document]) -> str:
         )
     kept = re.search(r"<!-- results-text -->.*?<!-- /results-text -->", parts[2], re.DOTALL)
     block = [kept.group()] if kept else []
-    if documents:
-        tables = [build(name, documents) for name in README_TABLES]
+    if not documents:
+        block.append(PLACEHOLDER)
+    backbones = sorted({document["backbone"] for document in documents})
+    for backbone in backbones:  # words of two tokenizers have no perplexity in common
+        runs = [document for document in documents if document["backbone"] == backbone]
+        tables = [build(name, runs) for name in README_TABLES]
+        if len(backbones) > 1:
+            block.append(f"### Backbone `{backbone}`")
         for table in tables:
             block += _markdown_parts(table)
         block.append(tables[0].caption)  # it says nothing of the columns, so once is enough
-    else:
-        block.append(PLACEHOLDER)
     parts[2] = "\n" + "\n\n".join(block) + "\n"
     return "".join(parts)

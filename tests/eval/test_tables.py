@@ -374,6 +374,17 @@ def test_the_readme_gets_three_tables_and_one_caption():
     assert table_formats.with_results(text, [document()]) == text
 
 
+def test_backbones_have_tables_of_their_own():
+    """Perplexities of two tokenizers are not compared: each backbone has its own best."""
+    ours = {**document(), "backbone": "dialogpt"}
+    theirs = {**document(config="kgsf_hard"), "backbone": "kgsf"}
+    text = table_formats.with_results(README, [theirs, ours])
+    first, second = text.split("### Backbone `kgsf`")
+    assert "### Backbone `dialogpt`" in first and "`kgsf_hard`" not in first
+    assert first.count("**Table 2") == second.count("**Table 2") == 1
+    assert "### Backbone" not in table_formats.with_results(README, [ours])
+
+
 def test_the_readme_without_results_has_a_placeholder():
     text = table_formats.with_results(README, [])
     assert text == README.replace("old", table_formats.PLACEHOLDER)
