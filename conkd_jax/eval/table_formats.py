@@ -114,8 +114,9 @@ def _joined(*sentences: str) -> str:
 def with_results(readme: str, documents: Sequence[Document]) -> str:
     """A README whose part between `<!-- results -->` and `<!-- /results -->` is made anew.
 
-    Runs of each backbone have tables of their own. What stands in that part between `<!-- results-text -->` and `<!-- /results-text -->` is kept,
-    at its head; everything outside of it is left alone.
+    Runs of each backbone have tables of their own. What stands in that part between `<!--
+    results-text -->` and `<!-- /results-text -->` is kept, at its head; everything outside of it
+    is left alone.
 
     Args:
       readme: the text of README.md.

@@ -46,7 +46,7 @@ def paper(config, name: str) -> PaperRow | None:
 
 
 def default(config, name: str, workdir: str = "") -> epath.Path:
-    """Where a run's files go: `workdir`, or runs/<config>-<preset>[-<backbone>]-seed<k>."""
+    """Where a run's files go: `workdir`, or runs/<config>[-<backbone>]-<preset>-seed<k>."""
     if workdir:
         return epath.Path(workdir)
     label = report.run_label(name, config.backbone).replace("/", "-")
