@@ -257,7 +257,7 @@ def begin_try(directory: epath.Path) -> Tries:
     """Makes the artifact's folder and notes in it that a try begins.
 
     The try before it was stopped, perhaps killed: it took as long as from its beginning to the
-    last file that it wrote, a checkpoint for example.
+    last thing that it wrote into the folder, a checkpoint for example.
 
     Raises:
       ArtifactError: the note of the tries before is damaged.
@@ -272,9 +272,15 @@ def begin_try(directory: epath.Path) -> Tries:
                 f"{path} is damaged ({error}); expected what conkd_jax wrote. Delete it: only the "
                 "seconds of earlier tries are lost."
             ) from error
-        files = (file for file in directory.iterdir() if file.is_file())
-        last_written = max(file.stat().mtime for file in files)
+        last_written = max(map(_written_at, directory.iterdir()))
         seconds = before.seconds + max(0.0, last_written - before.began)
         tries = Tries(before.number + 1, seconds, tries.began)
     _write_whole(path, json.dumps(tries._asdict()))
     return tries
+
+
+def _written_at(path: epath.Path) -> float:
+    """When a file was written, or a name inside a folder last changed; a Unix time."""
+    if is_remote(path):
+        return path.stat().mtime
+    return os.path.getmtime(path)  # epath would ask for the owner's name, which not all users have
