@@ -15,6 +15,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from conkd_jax.distill.gates import GATES
+
 PRESETS = ("paper", "mini", "demo")
 BACKBONES = ("dialogpt", "kgsf")
 SYSTEMS = ("dialogue_teacher", "student")
@@ -362,10 +364,10 @@ def validate(config: ConfigDict) -> ConfigDict:
     gate = config.distill.gate
     rules.append(
         _Rule(
-            gate in ("hard", "soft", "constant") or ":" in gate,
+            gate in GATES or ":" in gate,
             "distill.gate",
             gate,
-            "hard, soft, constant, or package.module:function",
+            f"{', '.join(GATES)}, or package.module:function",
         )
     )
     response, row = config.vocabulary.max_response_tokens, config.vocabulary.max_row_tokens

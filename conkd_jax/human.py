@@ -154,8 +154,7 @@ def _system(file: epath.Path) -> System:
         record = json.loads(path.read_text())
         config, settings = record["name"], record["settings"]
         backbone, corpus = settings["backbone"], settings["corpus"]["name"]
-        label = report.run_label(config, backbone).replace("/", "-")
-        run = f"{label}-{settings['preset']}-seed{settings['seed']}"
+        run = report.run_name(config, backbone, settings["preset"], settings["seed"])
         return System(run, config, backbone, corpus, sha256)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StudyError(

@@ -55,10 +55,8 @@ def main(argv: list[str]) -> None:
 
         # --- leave it to be read -------------------------------------------------------------
         if parallel.is_first_process():
-            # What only training read, the teachers' outputs, may have been deleted since.
-            there = {key: one for key, one in stages.items() if one.is_whole(each.artifacts_dir)}
             documents[label] = run_folder.write(
-                folder / label, each, name, there, command=" ".join(sys.argv)
+                folder / label, each, name, stages, command=" ".join(sys.argv)
             )
             console.print(summary_table(documents[label], run_folder.paper(each, name)))
     if config.sweep.field and parallel.is_first_process():

@@ -9,6 +9,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from conkd_jax import config as conkd
+from conkd_jax.distill.gates import GATES
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.py"))
@@ -268,3 +269,10 @@ def test_an_ablation_of_either_backbone_is_valid(name, preset):
     for backbone in conkd.BACKBONES:
         config = conkd.validate(read(name, f"{preset},backbone={backbone}"))
         assert config.backbone == backbone
+
+
+def test_a_gate_that_is_registered_may_be_named(monkeypatch):
+    monkeypatch.setitem(GATES, "square", lambda mass: mass**2)
+    assert conkd.validate(with_field("distill.gate", "square")).distill.gate == "square"
+    with pytest.raises(conkd.ConfigError, match="hard, soft, constant, square, or package"):
+        conkd.validate(with_field("distill.gate", "cube"))

@@ -141,6 +141,9 @@ def test_a_store_that_was_deleted_is_made_again_only_for_a_student(call, spoilt,
     assert not directory(spoilt, "teacher_outputs").exists()
     document = json.loads((tmp_path / "metrics.json").read_text())
     assert document["metrics"]["ppl"] > 1 and "teacher_outputs" not in document["seconds"]
+    code, output, errors = call(evaluate, f"--workdir={tmp_path}", "--split=dev")
+    assert code == 0, errors
+    assert json.loads((tmp_path / "dev" / "metrics.json").read_text())["split"] == "dev"
     code, output, errors = call(train, *arguments, "--config.distill.eta=.7", "--plan")
     assert code == 0, errors
     assert output.count("missing") == 3 and "not needed" not in output

@@ -65,6 +65,15 @@ def run_label(config_name: str, backbone: str) -> str:
     return config_name if is_named else f"{config_name}-{backbone}"
 
 
+def run_name(config_name: str, backbone: str, preset: str, seed: int) -> str:
+    """The folder of a run under runs/, and what a reader of several runs calls it.
+
+    >>> run_name("ablations/vanilla", "kgsf", "mini", 0)
+    'ablations-vanilla-kgsf-mini-seed0'
+    """
+    return f"{run_label(config_name, backbone).replace('/', '-')}-{preset}-seed{seed}"
+
+
 def config_sha256(config: Mapping) -> str:
     """SHA-256 of a config's plain JSON form, keys sorted: the same settings give the same hash.
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
+import matplotlib
 import rich.table
 from etils import epath
+from matplotlib.figure import Figure
 
 from conkd_jax.eval import report
+from conkd_jax.eval.drawing import STYLE, finish
 
 COLUMNS = ("f1@1", "f1@10", "f1@50", "rec_ratio", "tf_hit@10", "tf_hit@50", "ppl", "dist-2")
 PANELS = (("f1@1", "f1@10", "f1@50"), ("rec_ratio",), ("ppl",))
@@ -70,24 +72,17 @@ def markdown(field: str, documents: Mapping[str, Mapping[str, Any]]) -> str:
 def figure(field: str, documents: Mapping[str, Mapping[str, Any]], path: epath.PathLike) -> None:
     """F1, Rec Ratio and PPL over the values; bars are 95 % intervals where a run has them."""
     values = [value_of(label) for label in documents]
-    drawn, axes = plt.subplots(1, len(PANELS), figsize=(3.6 * len(PANELS), 3.0))
-    for axis, names in zip(axes, PANELS, strict=True):
-        for name in names:
-            found = [document["metrics"].get(name, float("nan")) for document in documents.values()]
-            axis.errorbar(
-                values,
-                found,
-                yerr=_whiskers(name, found, list(documents.values())),
-                marker="o",
-                capsize=3,
-                label=name,
-            )
-        axis.set_xlabel(field)
-        axis.legend(frameon=False, fontsize="small")
-    drawn.tight_layout()
-    with epath.Path(path).open("wb") as file:
-        drawn.savefig(file, dpi=150)
-    plt.close(drawn)
+    runs = list(documents.values())
+    with matplotlib.rc_context(STYLE):
+        drawn = Figure(figsize=(3.6 * len(PANELS), 3.4))
+        for ax, names in zip(drawn.subplots(1, len(PANELS)), PANELS, strict=True):
+            for name in names:
+                found = [run["metrics"].get(name, float("nan")) for run in runs]
+                bars = whiskers(name, found, runs)
+                ax.errorbar(values, found, yerr=bars, marker="o", capsize=3, label=name)
+            ax.set_xlabel(field)
+            ax.legend(frameon=False, fontsize="small")
+        finish(drawn, f"{field} on {_split(documents)}", path)
 
 
 def value_of(label: str) -> str:
@@ -95,7 +90,7 @@ def value_of(label: str) -> str:
     return label.split("=", 1)[-1]
 
 
-def _whiskers(name: str, found: Sequence[float], documents: Sequence[Mapping]):
+def whiskers(name: str, found: Sequence[float], documents: Sequence[Mapping]):
     """Distances from each value down and up to its interval, [2, runs]; None without intervals."""
     pairs = [document.get("intervals", {}).get(name) for document in documents]
     if None in pairs:

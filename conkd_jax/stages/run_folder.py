@@ -49,21 +49,28 @@ def default(config, name: str, workdir: str = "") -> epath.Path:
     """Where a run's files go: `workdir`, or runs/<config>[-<backbone>]-<preset>-seed<k>."""
     if workdir:
         return epath.Path(workdir)
-    label = report.run_label(name, config.backbone).replace("/", "-")
-    run = f"{label}-{config.preset}-seed{config.seed}"
+    run = report.run_name(name, config.backbone, config.preset, config.seed)
     return epath.Path(config.runs_dir) / run
 
 
 def write(
     folder: epath.Path, config, name: str, stages: Mapping[str, Stage], command: str
 ) -> dict[str, Any]:
-    """Writes the folder of a run whose stages are whole.
+    """Writes the folder of a run: what its evaluation read is whole.
+
+    What only a training read, the teachers' outputs, may have been deleted since; the document then
+    lacks what they told (λ on train, the fitted η).
+
+    Raises:
+      ArtifactError: the evaluation, or something that it read, is not finished.
 
     Returns:
       The document that `metrics.json` holds.
     """
     folder.mkdir(parents=True, exist_ok=True)
     root = config.artifacts_dir
+    read = {"evaluation", *stages["evaluation"].inputs}
+    stages = {key: one for key, one in stages.items() if key in read or one.is_whole(root)}
     directories = {key: stage.directory(root) for key, stage in stages.items()}
     manifests = {key: _manifest(stage, root) for key, stage in stages.items()}
     split = stages["evaluation"].config_part["split"]

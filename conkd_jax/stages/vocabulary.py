@@ -25,15 +25,16 @@ def stage(config, corpus: Stage) -> Stage:
     def run(directory: epath.Path, context: Context) -> dict:
         opened = Corpus.open(context.inputs["corpus"])
         if parallel.is_first_process():
-            train = opened.dialogues("train")
+            turns = [turn for dialogue in opened.dialogues("train") for turn in dialogue.turns]
+            texts = [turn.text for turn in turns]
             made = Vocabulary.for_corpus(
-                backbone.tokenizer(config, opened),
+                backbone.tokenizer(config, texts),
                 opened.items.movie_ids,
                 opened.items.titles,
                 item_vocabulary=part.item_vocabulary,
-                mentioned=(item for d in train for turn in d.turns for item in turn.items),
+                mentioned=(item for turn in turns for item in turn.items),
             )
-            backbone.write_word_vectors(config, opened, made, directory)
+            backbone.write_word_vectors(config, texts, made, directory)
             made.save(directory)
         parallel.barrier("vocabulary written")
         vocabulary = Vocabulary.load(directory)

@@ -10,13 +10,17 @@ from hypothesis.extra.numpy import arrays
 
 from conkd_jax.distill import (
     GATES,
+    TeacherFeatures,
+    TeacherLogits,
     constant_gate,
     hard_gate,
     item_mass,
     make_gate,
+    open_gate,
     register_gate,
     soft_gate,
 )
+from conkd_jax.distill.head import Head
 
 MASSES = jnp.array([0.0, 0.3, 0.6, 1.0])
 logits_7 = arrays(np.float32, (2, 7), elements=st.floats(-50, 50, width=32))
@@ -161,3 +165,23 @@ def test_gates_are_jittable():
     for name, params in [("hard", {"eta": 0.6}), ("soft", {}), ("constant", {"value": 0.5})]:
         gate = make_gate(name, **params)
         np.testing.assert_array_equal(jax.jit(gate)(MASSES), gate(MASSES))
+
+
+def surprised_gate(mass, *, log_probs):
+    """Reads mass and distribution, so that rows of the two that do not belong together show."""
+    return mass * (1 - jnp.exp(jnp.max(log_probs, axis=-1)))
+
+
+@pytest.mark.parametrize("num_tokens", [7, 64, 512, 640])
+def test_a_gate_that_reads_the_distribution_gets_every_token_s_own(num_tokens):
+    """Chunk by chunk equals all at once, from features and from logits."""
+    keys = jax.random.split(jax.random.key(0), 2)
+    features = jax.random.normal(keys[0], (num_tokens, 3))
+    head = Head(jax.random.normal(keys[1], (3, 5)), jnp.arange(5.0))
+    logits = head.logits(features)
+    mass = item_mass(logits, 2)
+    expected = surprised_gate(mass, log_probs=jax.nn.log_softmax(logits, axis=-1))
+    gate = make_gate(f"{__name__}:surprised_gate")
+    for teacher in (TeacherFeatures(features, head), TeacherLogits(logits)):
+        np.testing.assert_allclose(open_gate(gate, mass, teacher, 5), expected, rtol=1e-5)
+    np.testing.assert_array_equal(open_gate(soft_gate, mass, TeacherLogits(logits), 5), mass)

@@ -3,6 +3,7 @@
 import json
 
 import matplotlib.pyplot as plt
+import pytest
 
 from conkd_jax.eval import sweeps
 
@@ -36,3 +37,10 @@ def test_the_figure_holds_every_value(tmp_path):
         sweeps.figure("distill.eta", found, path)
         assert plt.imread(path).std() > 0
     assert not plt.get_fignums()
+
+
+def test_whiskers_reach_from_the_value_to_both_ends_of_its_interval():
+    runs = list(DOCUMENTS.values())
+    low, high = sweeps.whiskers("ppl", [50.0, 50.0], runs)
+    assert low == [pytest.approx(0.01)] * 2 and high == [pytest.approx(0.02)] * 2
+    assert sweeps.whiskers("dist-2", [0.0, 0.1], runs) is None  # one of them has no interval

@@ -172,14 +172,14 @@ def test_one_device_is_eight(config, opened):
         np.testing.assert_allclose(one, eight, rtol=1e-4, atol=1e-5 * largest)
 
 
-def test_kgsf_s_own_word_list_is_an_option(tmp_path, opened):
+def test_kgsf_s_own_word_list_is_an_option(tmp_path):
     words = tmp_path / "word2index_redial.json"
     words.write_text(json.dumps({"good": 4, "@111": 5, "movie": 6, "_split_": 7}))
     config = get_config(KGSF)
     config.vocabulary.tokenizer = str(words)
     conkd.validate(config)
     backbones.of(config).check_sources(config, makes_words=True, makes_model=True)
-    tokenizer = backbones.of(config).tokenizer(config, opened[0])
+    tokenizer = backbones.of(config).tokenizer(config, [])
     assert tokenizer.token_to_id("movie") is not None and tokenizer.token_to_id("@111") is None
     config.vocabulary.tokenizer = str(tmp_path / "nothing.json")
     with pytest.raises(ConfigError, match="config.vocabulary.tokenizer"):

@@ -8,7 +8,7 @@ decoding and scoring are the same for all and know only the contract of `models.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 from etils import epath
@@ -32,12 +32,12 @@ class BackboneStages(Protocol):
         """The config fields that the words depend on, beside the tokenizer's name."""
         ...
 
-    def tokenizer(self, config, corpus: Corpus) -> Tokenizer:
-        """The words."""
+    def tokenizer(self, config, texts: Sequence[str]) -> Tokenizer:
+        """The words, trained on texts or published."""
         ...
 
     def write_word_vectors(
-        self, config, corpus: Corpus, vocabulary: Vocabulary, directory: epath.Path
+        self, config, texts: Sequence[str], vocabulary: Vocabulary, directory: epath.Path
     ) -> None:
         """Trains what the embedding starts from, where it starts from something: on one process."""
         ...

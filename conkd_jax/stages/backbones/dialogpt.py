@@ -7,7 +7,7 @@ trained on the corpus.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -32,17 +32,16 @@ def vocabulary_identity(config) -> dict:
     return {"bpe_size": part.bpe_size} if part.tokenizer == "train" else {}
 
 
-def tokenizer(config, corpus: Corpus) -> Tokenizer:
+def tokenizer(config, texts: Sequence[str]) -> Tokenizer:
     """A trained or a published byte-level BPE."""
     part = config.vocabulary
-    if part.tokenizer != "train":
-        return load_bpe(part.tokenizer)
-    turns = (turn for dialogue in corpus.dialogues("train") for turn in dialogue.turns)
-    return train_bpe((turn.text for turn in turns), part.bpe_size)
+    return (
+        train_bpe(texts, part.bpe_size) if part.tokenizer == "train" else load_bpe(part.tokenizer)
+    )
 
 
 def write_word_vectors(
-    config, corpus: Corpus, vocabulary: Vocabulary, directory: epath.Path
+    config, texts: Sequence[str], vocabulary: Vocabulary, directory: epath.Path
 ) -> None:
     """None: published weights bring their embedding, random ones start at random."""
 

@@ -6,7 +6,7 @@ made and carried with it, frozen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +17,6 @@ from tokenizers import Tokenizer
 from conkd_jax.config import ConfigError
 from conkd_jax.data.bpe import VocabularyError
 from conkd_jax.data.corpus import Corpus
-from conkd_jax.data.rec_samples import build_contexts
 from conkd_jax.data.response_rows import ResponseRows, build_response_rows
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.data.word_vectors import train_word_vectors
@@ -40,22 +39,20 @@ def vocabulary_identity(config) -> dict:
     return identity
 
 
-def tokenizer(config, corpus: Corpus) -> Tokenizer:
+def tokenizer(config, texts: Sequence[str]) -> Tokenizer:
     """The words of the corpus, or those of KGSF's own list."""
     part = config.vocabulary
-    if part.tokenizer != "train":
-        return load_words(part.tokenizer)
-    turns = (turn for dialogue in corpus.dialogues("train") for turn in dialogue.turns)
-    return train_words((turn.text for turn in turns), part.min_word_count)
+    if part.tokenizer == "train":
+        return train_words(texts, part.min_word_count)
+    return load_words(part.tokenizer)
 
 
 def write_word_vectors(
-    config, corpus: Corpus, vocabulary: Vocabulary, directory: epath.Path
+    config, texts: Sequence[str], vocabulary: Vocabulary, directory: epath.Path
 ) -> None:
     """word2vec over the training turns."""
     if config.kgsf.word_vectors == "random":
         return
-    texts = [turn.text for dialogue in corpus.dialogues("train") for turn in dialogue.turns]
     sentences = vocabulary.encode_batch(texts)
     vectors = train_word_vectors(
         sentences, vocabulary.num_rows, config.kgsf.embed_dim, config.teacher_seed
@@ -78,17 +75,12 @@ def row_identity(config) -> dict:
 
 def rows_of(config, corpus: Corpus, vocabulary: Vocabulary, split: str) -> ResponseRows:
     """One row for each response, with what the recommender reads of its history."""
-    words, rec, dialogues = config.vocabulary, config.rec_teacher, corpus.dialogues(split)
-    contexts = build_contexts(
-        dialogues,
-        is_stop_word=corpus.concept_graph.is_stop_word,
-        max_entities=rec.max_context_entities,
-        max_concepts=rec.max_context_concepts,
-    )
+    words, dialogues = config.vocabulary, corpus.dialogues(split)
+    recommender = trained_recommender.RecSpec.of(config.rec_teacher)
     return build_response_rows(
         dialogues,
         vocabulary,
-        contexts,
+        recommender.contexts(dialogues, corpus),
         max_context_turns=words.max_context_turns,
         max_context_tokens=words.max_context_tokens,
         max_response_tokens=words.max_response_tokens,
