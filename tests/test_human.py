@@ -26,7 +26,17 @@ def write_run(folder: Path, system: str = "dialogpt_hard", corpus: str = "redial
     folder.mkdir(parents=True)
     name = judged.NAMES[0] if system == "dialogpt" else judged.NAMES[1]
     write_predictions(folder / "predictions.jsonl", judged.answers(name).values())
-    settings = {"preset": "mini", "backbone": "dialogpt", "seed": 0, "corpus": {"name": corpus}}
+    settings = {
+        "preset": "mini",
+        "backbone": "dialogpt",
+        "seed": 0,
+        "corpus": {"name": corpus},
+        "decode": {
+            "item_rule": "argmax",
+            "allow_mentioned_items": True,
+            "allow_repeated_items": True,
+        },
+    }
     record = {"name": system, "settings": settings, "split": "valid"}
     (folder / "config.json").write_text(json.dumps(record))
     return folder

@@ -30,7 +30,9 @@ _RULES = (
 )
 
 _FORM_RULES = (
-    "Your answers stay in this browser as you go: you may close the page and come back.",
+    "Your answers stay in this browser as you go: you may close the page and come back. A private "
+    "window forgets them.",
+    "To go on in another browser, press “Save CSV” here and “Load CSV” there.",
     "With the keyboard: Tab goes from scale to scale; 0, 1 and 2 choose a score and go on.",
     "When all is judged, press “Save CSV” and send the file back.",
 )
@@ -44,15 +46,18 @@ header { position: sticky; top: 0; display: flex; flex-wrap: wrap; gap: .5rem 1r
 progress { flex: 1 1 8rem; }
 #news { flex-basis: 100%; margin: 0; }
 #news:empty { display: none; }
+details { overflow-x: auto; }
 section { border-top: 3px double var(--line); margin-top: 2rem; content-visibility: auto;
   contain-intrinsic-size: auto 60rem; }
 .turns { list-style: none; padding: 0; }
 .turns li, blockquote { overflow-wrap: anywhere; }
 article { border: 1px solid var(--line); border-radius: .5rem; padding: 0 1rem 1rem;
   margin: 1rem 0; }
-blockquote { margin: .5rem 0; padding-left: 1rem; border-left: .25rem solid var(--line); }
+blockquote { margin: .5rem 0; padding-inline-start: 1rem;
+  border-inline-start: .25rem solid var(--line); }
 fieldset { border: 0; padding: 0; margin: .5rem 0; display: flex; flex-wrap: wrap;
-  gap: .25rem 1rem; scroll-margin-top: 6rem; }
+  gap: .25rem 1rem; }
+section, article, fieldset { scroll-margin-top: 8rem; }
 legend { font-weight: bold; }
 legend::after { content: " · open"; font-weight: normal; opacity: .7; }
 fieldset:has(:checked) legend::after { content: ""; }
@@ -64,9 +69,10 @@ th, td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0;
 _SCRIPT = """
 "use strict";
 const form = document.getElementById("judgements");
+const picker = document.getElementById("file");
 const inputs = [...form.querySelectorAll("input")];
 const groups = [...form.querySelectorAll("fieldset")];
-const store = `conkd_jax.human ${form.dataset.study} ${form.dataset.annotator}`;
+const store = `human evaluation ${form.dataset.study} ${form.dataset.annotator}`;
 let isKept = true;  // whether every answer is in the browser's storage or in a saved file
 
 const chosen = (group) => group.querySelector("input:checked");
@@ -100,13 +106,23 @@ function showProgress() {
 }
 
 function changed() {
+  say("");
   keep();
   showProgress();
+}
+
+// What has to be read before a group is judged: a response, and before the first its conversation.
+function unread(group) {
+  const response = group.closest("article");
+  if (group !== response.querySelector("fieldset")) return group;
+  return response.matches("article + article") ? response : response.closest("section");
 }
 
 function goTo(group) {
   (chosen(group) ?? group.querySelector("input")).focus({ preventScroll: true });
   group.scrollIntoView({ block: "center" });
+  const head = document.querySelector("header").getBoundingClientRect().bottom;
+  if (unread(group).getBoundingClientRect().top < head) unread(group).scrollIntoView();
 }
 
 function goToOpen() {
@@ -146,11 +162,36 @@ function save() {
   say(`Saved as ${link.download}` + (open ? `, with ${open} scores still open.` : ", complete."));
 }
 
+// Puts a saved file's scores into the form; what the file leaves open stays as it is.
+function load(text) {
+  const [columns, ...rows] = text.split(/\\r?\\n/).map((line) => line.split(","));
+  const loaded = new Set();
+  for (const [study, id, ...scores] of rows) {
+    if (study !== form.dataset.study) continue;
+    scores.forEach((score, place) => loaded.add(`${id} ${columns[place + 2]} ${score}`));
+  }
+  const found = inputs.filter((input) => loaded.has(`${input.name} ${input.value}`));
+  for (const input of found) input.checked = true;
+  changed();
+  if (found.length) say(`${found.length} scores loaded.`);
+  else say("No scores loaded: expected a CSV file that this form saved.");
+}
+
 form.addEventListener("change", changed);
 form.addEventListener("keydown", byKey);
 form.addEventListener("submit", (event) => event.preventDefault());
 document.getElementById("next").addEventListener("click", goToOpen);
 document.getElementById("save").addEventListener("click", save);
+document.getElementById("load").addEventListener("click", () => picker.click());
+picker.addEventListener("change", async () => {
+  if (picker.files.length) load(await picker.files[0].text());
+  picker.value = "";  // the same file may be chosen again
+});
+window.addEventListener("storage", (event) => {  // the form is open in a second tab
+  if (event.key !== store || !event.newValue) return;
+  restore();
+  showProgress();
+});
 window.addEventListener("beforeunload", (event) => { if (!isKept) event.preventDefault(); });
 restore();
 showProgress();
@@ -186,8 +227,10 @@ def page(study: Study, annotator: int, texts: Sequence[Shown], *, file: str) -> 
 <header>
 <label for="progress" id="count">0 of {num_scores} judged</label>
 <progress id="progress" max="{num_scores}" value="0"></progress>
-<button type="button" id="next">Next open score</button>
+<button type="button" id="next">Next open</button>
 <button type="button" id="save">Save CSV</button>
+<button type="button" id="load">Load CSV</button>
+<input type="file" id="file" accept=".csv" hidden>
 <p id="news" role="status"></p>
 </header>
 <main>

@@ -20,7 +20,7 @@ from conkd_jax.eval.human_study import SCALES, Entry, Shown, Study, StudyError
 
 SCALE_NAMES = tuple(scale.name for scale in SCALES)
 COLUMNS = ("study", "id", *SCALE_NAMES)  # what is read back; other columns may come and go
-MAX_PROBLEMS = 20  # told at once
+MAX_PROBLEMS = 20  # told at once, of each file
 MAX_CELL = 30_000  # characters; past 32,767 a spreadsheet breaks a cell into rows
 
 _SCORE = re.compile(r"([012])([.,]0*)?")  # a spreadsheet may make 2.0 or 2,0 of a 2
@@ -85,21 +85,19 @@ def read(study: Study, files: Sequence[epath.PathLike]) -> Judgements:
       files: CSV files with the columns `COLUMNS` among theirs.
 
     Raises:
-      StudyError: what is wrong with the sheets, all of it up to `MAX_PROBLEMS`, by file and line.
+      StudyError: what is wrong with the sheets, up to `MAX_PROBLEMS` a file, by file and line.
     """
     entries = {entry.id: entry for entries in study.sheets for entry in entries}
-    problems: list[str] = []
     found: dict[str, _Filled] = {}
-    for file in files:
-        _read_file(epath.Path(file), study.id, entries, found, problems)
+    problems = [_read_file(epath.Path(file), study.id, entries, found) for file in files]
     present = [any(entry.id in found for entry in entries) for entries in study.sheets]
     annotators = tuple(number for number, is_there in enumerate(present, start=1) if is_there)
     for number in annotators:
-        problems += _rows_missing(number, study.sheets[number - 1], found)
-    if problems:
+        problems.append(_rows_missing(number, study.sheets[number - 1], found))
+    if any(problems):
         raise StudyError(_told(problems))
     if not annotators:
-        raise StudyError("expected at least one filled sheet; those given have no rows.")
+        raise StudyError("expected at least one filled sheet, got none.")
     shape = (len(annotators), len(study.contexts), len(study.systems), len(SCALES))
     scores = np.zeros(shape, np.int64)
     for place, number in enumerate(annotators):
@@ -118,14 +116,12 @@ class _Filled:
 
 
 def _read_file(
-    path: epath.Path,
-    study_id: str,
-    entries: dict[str, Entry],
-    found: dict[str, _Filled],
-    problems: list[str],
-) -> None:
-    """Adds a file's rows to `found`, and what is wrong with them to `problems`."""
-    is_foreign = False
+    path: epath.Path, study_id: str, entries: dict[str, Entry], found: dict[str, _Filled]
+) -> list[str]:
+    """Adds a file's rows to `found`; returns what is wrong with them."""
+    problems: list[str] = []
+    again: dict[str, list[tuple[str, int]]] = {}  # ids and lines, by the file that had them first
+    is_foreign, line = False, 0
     try:
         for line, row in _rows(path):
             where = f"{path}, line {line}"
@@ -144,11 +140,7 @@ def _read_file(
                     f"{name!r}. Put back the id that was sent out, or delete the row."
                 )
             elif name in found:
-                first = found[name]
-                problems.append(
-                    f"{where}: expected each id once, got {name} again, first in {first.file}, "
-                    f"line {first.line}. Keep the row that counts."
-                )
+                again.setdefault(found[name].file, []).append((name, line))
             else:
                 scores = {scale: _SCORE.fullmatch(row[scale]) for scale in SCALE_NAMES}
                 wrong = [
@@ -163,8 +155,30 @@ def _read_file(
                     )
                 values = tuple(int(score[1]) for score in scores.values() if score)
                 found[name] = _Filled(str(path), line, values)
+        if not line:
+            problems.append(f"{path}: expected a filled sheet, found no row below its first.")
     except StudyError as error:
         problems.append(str(error))
+    for first, rows in again.items():
+        problems.append(_told_again(path, found, first, rows))
+    return problems
+
+
+def _told_again(
+    path: epath.Path, found: dict[str, _Filled], first: str, rows: Sequence[tuple[str, int]]
+) -> str:
+    """Rows whose ids another row of the same or another file has: one message for all of them."""
+    name, line = rows[0]
+    message = (
+        f"{path}, line {line}: expected each id once, got {name} again, first in {first}, line "
+        f"{found[name].line}"
+    )
+    if len(rows) == 1:
+        return f"{message}. Keep the row that counts."
+    return (
+        f"{message}, and {len(rows) - 1:,} more. Keep the file that counts; where two people "
+        "judged the same sheet, one of them has to judge another."
+    )
 
 
 def _rows(path: epath.Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -217,10 +231,12 @@ def _rows_missing(annotator: int, entries: Sequence[Entry], found: dict[str, _Fi
     ]
 
 
-def _told(problems: Sequence[str]) -> str:
-    if len(problems) == 1:
-        return problems[0]
-    lines = [f"the sheets have {len(problems):,} problems:", *problems[:MAX_PROBLEMS]]
-    if len(problems) > MAX_PROBLEMS:
-        lines.append(f"and {len(problems) - MAX_PROBLEMS:,} more")
+def _told(problems: Sequence[Sequence[str]]) -> str:
+    """One message of all problems, file by file: one bad file hides nothing of the others."""
+    total = sum(len(of_file) for of_file in problems)
+    lines = [] if total == 1 else [f"the sheets have {total:,} problems:"]
+    for of_file in problems:
+        lines += of_file[:MAX_PROBLEMS]
+        if len(of_file) > MAX_PROBLEMS:
+            lines.append(f"and {len(of_file) - MAX_PROBLEMS:,} more in this file")
     return "\n  ".join(lines)

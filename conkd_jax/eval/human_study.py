@@ -16,11 +16,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from conkd_jax.eval.predictions import Prediction
+from conkd_jax.eval.predictions import ContextTurn, Prediction
 
 FORMAT_VERSION = 1
 EMPTY = "(nothing)"  # a response without a word has to be seen, and judged
 
+_JOINERS = "\u200c\u200d"  # not printable by themselves: they make one sign of several
 _MENTION = re.compile(r"@(\d{1,18})")  # no id is longer, and int() refuses thousands of digits
 
 
@@ -163,8 +164,9 @@ def draw(
 ) -> Study:
     """Draws contexts and orders.
 
-    Which contexts are drawn depends on the seed and on what all systems answered, and a sheet's
-    order on the seed and the annotator's number: one annotator more changes no other sheet.
+    Which contexts are drawn depends on the seed and on what all systems answered. A sheet's order
+    depends on the seed, the annotator's number (one annotator more changes no other sheet) and the
+    hashes of the predictions: who has a sheet and this code can't draw the order again.
 
     Args:
       systems: who is judged, each name once.
@@ -174,8 +176,8 @@ def draw(
       seed: of all draws.
 
     Raises:
-      StudyError: no system or one name twice, too few common contexts, or one context with two
-        histories.
+      StudyError: no system or one name twice, too few common contexts, or a context with two
+        histories or none.
 
     Source: Appendix E (100 responses a system, three annotators).
     """
@@ -199,31 +201,48 @@ def draw(
     picked = _generator(seed, 0).choice(len(common), num_contexts, replace=False)
     contexts = tuple(common[index] for index in sorted(picked.tolist()))
     for key in contexts:
-        for system, answer in zip(systems[1:], answers[1:], strict=True):
-            if answer[key].context != answers[0][key].context:
-                raise StudyError(
-                    f"expected one history for conversation {key[0]!r}, turn {key[1]}; "
-                    f"{systems[0].name} and {system.name} answered different ones. Take runs on "
-                    "the same corpus."
-                )
+        _require_one_history(key, systems, answers)
     sheets = tuple(
-        _sheet(number, num_contexts, len(systems), seed) for number in range(1, num_annotators + 1)
+        _sheet(number, num_contexts, systems, seed) for number in range(1, num_annotators + 1)
     )
     return Study(seed, tuple(systems), contexts, sheets)
 
 
-def _sheet(annotator: int, num_contexts: int, num_systems: int, seed: int) -> tuple[Entry, ...]:
-    rng = _generator(seed, annotator)
+def _require_one_history(
+    key: tuple[str, int], systems: Sequence[System], answers: Sequence[Answers]
+) -> None:
+    where = f"conversation {key[0]!r}, turn {key[1]}"
+    history, by = _history(key, answers), ""
+    if not history:
+        raise StudyError(
+            f"expected the history of {where}: nobody can judge a response without it. At least "
+            'one predictions.jsonl has to hold the field "context".'
+        )
+    for system, answer in zip(systems, answers, strict=True):
+        if answer[key].context == history:
+            by = by or system.name
+        elif answer[key].context:
+            raise StudyError(
+                f"expected one history for {where}; {by} and {system.name} answered different "
+                "ones. Take runs on the same corpus."
+            )
+
+
+def _sheet(
+    annotator: int, num_contexts: int, systems: Sequence[System], seed: int
+) -> tuple[Entry, ...]:
+    hidden = hashlib.sha256("".join(system.sha256 for system in systems).encode()).digest()
+    rng = _generator(seed, annotator, int.from_bytes(hidden))
     entries = []
     for place, context in enumerate(rng.permutation(num_contexts).tolist(), start=1):
-        for number, system in enumerate(rng.permutation(num_systems).tolist(), start=1):
+        for number, system in enumerate(rng.permutation(len(systems)).tolist(), start=1):
             name = f"a{annotator}-c{place:03}-r{number:02}"  # no spreadsheet takes it for a date
             entries.append(Entry(name, context, system))
     return tuple(entries)
 
 
-def _generator(seed: int, stream: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, stream])))
+def _generator(*entropy: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
 
 
 # --- the key as a file -----------------------------------------------------------------------
@@ -272,11 +291,16 @@ def shown(study: Study, answers: Sequence[Answers], titles: Mapping[int, str]) -
     """
     return tuple(
         Shown(
-            tuple((turn.role, readable(turn.text, titles)) for turn in answers[0][key].context),
+            tuple((turn.role, readable(turn.text, titles)) for turn in _history(key, answers)),
             tuple(readable(answer[key].generated, titles) for answer in answers),
         )
         for key in study.contexts
     )
+
+
+def _history(key: tuple[str, int], answers: Sequence[Answers]) -> tuple[ContextTurn, ...]:
+    """What the responses answer; a file of another toolkit may not tell it."""
+    return next((answer[key].context for answer in answers if answer[key].context), ())
 
 
 def untitled(texts: Sequence[Shown]) -> set[str]:
@@ -294,5 +318,5 @@ def readable(text: str, titles: Mapping[int, str]) -> str:
     '(nothing)'
     """
     text = _MENTION.sub(lambda match: titles.get(int(match[1]), match[0]), text)
-    printable = "".join(c if c.isprintable() else " " for c in text)
+    printable = "".join(c if c.isprintable() or c in _JOINERS else " " for c in text)
     return " ".join(printable.split()) or EMPTY

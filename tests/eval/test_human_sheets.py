@@ -97,6 +97,7 @@ SPREADSHEETS = {
     "Unicode text": lambda rows: judged.csv_bytes(rows, encoding="utf-16", delimiter="\t"),
     "all quoted": lambda rows: judged.csv_bytes(rows, quoting=csv.QUOTE_ALL),
     "LF": lambda rows: judged.csv_bytes(rows, lineterminator="\n"),
+    "CR": lambda rows: judged.csv_bytes(rows, lineterminator="\r"),
     "no last line end": lambda rows: judged.csv_bytes(rows).rstrip(),
     "not UTF-8": lambda rows: judged.csv_bytes(
         [row | {"context": "café"} for row in rows], (*COLUMNS, "context"), "cp1252"
@@ -123,7 +124,7 @@ def test_any_spreadsheet_will_do(tmp_path, form):
 def test_no_order_of_rows_or_files_counts(tmp_path_factory, order, cuts):
     rows = [row for of_annotator in all_rows() for row in of_annotator]
     shuffled = [rows[place] for place in order]
-    parts = [shuffled[a:b] for a, b in zip([0, *cuts], [*cuts, 30], strict=True)]
+    parts = [shuffled[a:b] for a, b in zip([0, *cuts], [*cuts, 30], strict=True) if a < b]
     files = written(tmp_path_factory.mktemp("sheets"), [judged.csv_bytes(part) for part in parts])
     found = read(STUDY, files[::-1])
     assert found.annotators == (1, 2, 3)
@@ -167,7 +168,16 @@ def _changed(place, **cells):
             r"annotator_3.csv: expected the 10 rows of annotator 3, 3 are missing, the first is "
             r"a3-c003-r01\.",
         ),
-        (lambda sheets: [each.clear() for each in sheets], "at least one filled sheet"),
+        (
+            lambda sheets: sheets[1].clear(),
+            r"annotator_2.csv: expected a filled sheet, found no row below its first\.",
+        ),
+        (
+            lambda sheets: sheets.__setitem__(1, [dict(row) for row in sheets[0]]),
+            r"annotator_2.csv, line 2: expected each id once, got a1-c001-r01 again, first in "
+            r".*annotator_1.csv, line 2, and 9 more\. Keep the file",
+        ),
+        (lambda sheets: sheets.clear(), "at least one filled sheet, got none"),
     ],
 )
 def test_a_problem_is_told_with_file_line_and_remedy(tmp_path, change, message):
@@ -199,18 +209,23 @@ def test_what_is_no_sheet_gets_one_message(tmp_path, content, message):
             read(STUDY, [missing])
 
 
-def test_all_problems_are_told_at_once_up_to_twenty(tmp_path):
-    sheets = all_rows()
+def test_all_problems_are_told_at_once_up_to_twenty_a_file(tmp_path):
+    study = judged.study(num_contexts=12)
+    sheets = [judged.rows(study, annotator) for annotator in (1, 2, 3)]
     for row in sheets[0] + sheets[1]:
         row["fluency"] = "9"
     sheets[2][0]["id"] = "unknown"
     files = written(tmp_path, [judged.csv_bytes(rows) for rows in sheets])
     with pytest.raises(StudyError) as caught:
-        read(STUDY, [*files, tmp_path / "nowhere.csv"])
+        read(study, [*files, tmp_path / "nowhere.csv"])
     lines = str(caught.value).split("\n  ")
-    assert lines[0] == "the sheets have 23 problems:"  # 20 scores, an id, a file, a row
-    assert len(lines) == 1 + human_sheets.MAX_PROBLEMS + 1
-    assert lines[-1] == "and 3 more"
+    assert lines[0] == "the sheets have 51 problems:"  # 2 · 24 scores, an id, a file, a row
+    told = human_sheets.MAX_PROBLEMS
+    assert lines[told + 1] == lines[2 * (told + 1)] == "and 4 more in this file"
+    for line, problem in zip(
+        lines[-3:], ("'unknown'", "no such file", "1 are missing"), strict=True
+    ):
+        assert problem in line
 
 
 def test_a_row_of_another_study_is_told(tmp_path):

@@ -84,6 +84,18 @@ def test_one_annotator_more_changes_no_other_sheet():
     assert judged.study(num_annotators=4).sheets[:3] == judged.study(num_annotators=3).sheets
 
 
+def test_no_order_can_be_drawn_again_without_the_predictions():
+    answers = [judged.answers(name) for name in judged.NAMES]
+    first = judged.systems()
+    second = [dataclasses.replace(system, sha256="1" * 64) for system in first]
+    options = {"num_contexts": 12, "num_annotators": 2}
+    known, other = (human_study.draw(each, answers, **options) for each in (first, second))
+    assert known.contexts == other.contexts
+    for one, another in zip(known.sheets, other.sheets, strict=True):
+        assert [entry.system for entry in one] != [entry.system for entry in another]
+        assert [entry.context for entry in one] != [entry.context for entry in another]
+
+
 # --- refusals -------------------------------------------------------------------------------
 
 
@@ -111,6 +123,24 @@ def test_one_context_with_two_histories_is_refused():
     second = {key: dataclasses.replace(each, context=other) for key, each in second.items()}
     with pytest.raises(StudyError, match="one history for conversation 'd0', turn 1"):
         draw(judged.NAMES, [first, second], num_contexts=12)
+
+
+def without_history(answers: dict) -> dict:
+    return {key: dataclasses.replace(each, context=()) for key, each in answers.items()}
+
+
+def test_a_context_without_a_history_is_refused():
+    answers = [without_history(judged.answers(name)) for name in judged.NAMES]
+    with pytest.raises(StudyError, match="expected the history of conversation 'd0', turn 1: nob"):
+        draw(judged.NAMES, answers, num_contexts=12)
+
+
+def test_one_system_that_tells_the_history_is_enough():
+    first, second = (judged.answers(name) for name in judged.NAMES)
+    answers = [without_history(first), second]
+    study = draw(judged.NAMES, answers, num_contexts=5)
+    titles = {7: "Gladiator (2000)"}
+    assert human_study.shown(study, answers, titles) == judged.shown(judged.study())
 
 
 # --- the key --------------------------------------------------------------------------------
@@ -164,6 +194,7 @@ def test_studies_have_ids_of_their_own_that_no_spreadsheet_calculates_with():
         ("one\r\n\ttwo\x00\u202ethree\u2028four", "one two three four"),
         ("half a pair \ud83d", "half a pair"),
         ("😀 é", "😀 é"),
+        ("👩\u200d👧 می\u200cخواهم", "👩\u200d👧 می\u200cخواهم"),
         ("", EMPTY),
         ("@" + "7" * 5000, "@" + "7" * 5000),
     ],
