@@ -1,6 +1,7 @@
 """GPT-2: parity with PyTorch's, and what the wrapper promises about caches, padding and rows."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -249,6 +250,15 @@ def test_cached_decoding_equals_full_forward_under_left_padding(model, params, i
         np.testing.assert_allclose(
             np.stack(got)[:, row], full[row, length - 1 : length + steps], atol=1e-5
         )
+
+
+def test_a_step_transposes_no_weight(model, params):
+    """A transposed weight is copied at every step where XLA decodes one row on a CPU."""
+    prompt = np.zeros((1, 4), np.int32), np.ones((1, 4), bool)
+    _, cache = jax.jit(model.prefill, static_argnums=3)(params, *prompt, 6)
+    jaxpr = jax.make_jaxpr(model.step)(params, np.zeros(1, np.int32), cache)
+    transposed = re.findall(r"f32\[\d+,\d+\] = transpose", str(jaxpr))
+    assert not transposed and "dot_general" in str(jaxpr)
 
 
 def test_a_row_of_padding_alone_stays_finite(model, params):
