@@ -160,6 +160,8 @@ def base() -> ConfigDict:
 
     c.decode = ConfigDict()
     c.decode.item_rule = "argmax"  # argmax | mass (best item whenever the item mass is over .5)
+    c.decode.allow_mentioned_items = True  # False: no item that the dialogue has named before
+    c.decode.allow_repeated_items = True  # False: no item twice in one response
     c.decode.max_tokens = 30
     c.decode.batch_size = 64
 
@@ -203,7 +205,14 @@ def _mini(c: ConfigDict) -> None:
         }
     )
     c.turn_classifier.update(
-        {"embed_dim": 128, "mlp_dim": 256, "max_context_tokens": 96, "epochs": 3, "batch_size": 64}
+        {
+            "num_layers": 1,
+            "embed_dim": 128,
+            "mlp_dim": 256,
+            "max_context_tokens": 96,
+            "epochs": 2,
+            "batch_size": 64,
+        }
     )
     c.evaluation.split = "valid"
     c.checkpoint_every = 100
@@ -228,15 +237,16 @@ def _kgsf(c: ConfigDict) -> None:
     if c.preset == "paper":
         return
     c.vocabulary.min_word_count = 2
+    c.vocabulary.max_context_tokens = 128  # all that 19 of 20 contexts have
     c.kgsf.update({"embed_dim": 128, "mlp_dim": 256})
     for part in (c.dialogue_teacher, c.student):
         part.batch_rows = 64
+        part.num_buckets = 2  # a GPU compiles each for most of a minute
         part.epochs = 4  # word vectors and graphs give it a head start
         part.optimizer.learning_rate = 2e-3
     if c.preset == "demo":
         c.kgsf.update({"embed_dim": 32, "mlp_dim": 64})
         for part in (c.dialogue_teacher, c.student):
-            part.num_buckets = 2
             part.epochs = 8
             part.optimizer.learning_rate = 3e-3
 

@@ -9,25 +9,27 @@ anew.
 
 With --predictions a predictions.jsonl is all that is read of the system: docs/metrics.md shows what
 it holds and which of its fields are optional. --out names a folder for metrics.json and figures;
---graph names a corpus (of a run: RUN/artifacts/corpus) for what the file can't hold.
+--graph names a corpus (of a run: RUN/artifacts/corpus) for what the file can't hold. With
+--refill=first or in_order the responses are scored after the recommender's items have been put into
+their slots, the paper's Appendix D; --out then also gets those responses.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 
 import rich.console
 from absl import flags
 from etils import epath
-from ml_collections import ConfigDict
 
 from conkd_jax import command_line, parallel
 from conkd_jax import config as conkd
 from conkd_jax.data.corpus import Corpus
-from conkd_jax.eval import any_system
+from conkd_jax.eval import any_system, refilling
+from conkd_jax.eval.predictions import PredictionError, read_predictions, write_predictions
 from conkd_jax.eval.report import paper_beside, summary_table
 from conkd_jax.stages import artifacts, pipeline, run_folder
+from conkd_jax.stages.evaluation import PREDICTIONS
 
 _SPLIT = flags.DEFINE_enum(
     "split", "valid", ["dev", "valid", "test"], "What to score, or what --predictions answer."
@@ -42,6 +44,9 @@ _OUT = flags.DEFINE_string(
 _GRAPH = flags.DEFINE_string(
     "graph", "", "With --predictions: a corpus, for 2-hop relevance, coverage and popularity."
 )
+_REFILL = flags.DEFINE_enum(
+    "refill", None, refilling.RULES, "With --predictions: put the recommender's items in first."
+)
 flags.declare_key_flag("workdir")
 
 
@@ -55,7 +60,7 @@ def main(argv: list[str]) -> None:
     if _PREDICTIONS.value:
         score_file()
         return
-    for flag in (_OUT, _GRAPH):
+    for flag in (_OUT, _GRAPH, _REFILL):
         if flag.value:
             raise conkd.ConfigError(
                 f"--{flag.name} goes with --predictions; a run has its own folder and corpus."
@@ -65,7 +70,7 @@ def main(argv: list[str]) -> None:
 
 def score_run(workdir: epath.Path) -> None:
     """Reads the run's config, makes the evaluation of the split, writes it beside the run."""
-    config, name = read_config(workdir)
+    config, name, _ = run_folder.read_record(workdir)
     stages = pipeline.build(config, split=_SPLIT.value)
     untrained = pipeline.untrained(stages, config.artifacts_dir)
     if untrained:
@@ -87,7 +92,7 @@ def score_file() -> None:
     """Scores the predictions, prints the summary, says what is left out, writes the folder."""
     corpus = Corpus.open(_GRAPH.value) if _GRAPH.value else None
     scored = any_system.score(
-        _PREDICTIONS.value,
+        refilled(_PREDICTIONS.value, _REFILL.value) if _REFILL.value else _PREDICTIONS.value,
         split=_SPLIT.value,
         corpus=corpus,
         command=" ".join(sys.argv),
@@ -102,32 +107,27 @@ def score_file() -> None:
         console.print(f"Everything of this evaluation: {_OUT.value}", soft_wrap=True)
 
 
-def read_config(workdir: epath.Path) -> tuple[ConfigDict, str]:
-    """The config and the name of a run.
+def refilled(path: epath.PathLike, rule: str) -> epath.Path:
+    """Writes the predictions, refilled, into the folder that --out names.
 
     Raises:
-      ConfigError: the folder holds no run, or one of another version.
+      ConfigError: there is no such folder to write to, or it is the folder of the predictions.
+      PredictionError: the file is no predictions.jsonl, or lacks what refilling needs.
     """
-    path = workdir / "config.json"
-    if not path.exists():
+    goal = epath.Path(_OUT.value or ".") / PREDICTIONS
+    if not _OUT.value or goal.resolve() == epath.Path(path).resolve():
         raise conkd.ConfigError(
-            f"--workdir={workdir}: expected a folder that conkd_jax.train left, with config.json "
-            "in it; found none. For example --workdir=runs/dialogpt_hard-demo-seed0"
+            f"--refill writes responses: expected a folder of their own as --out, got "
+            f"{_OUT.value or 'none'}. For example --out=scored/refilled"
         )
+    goal.parent.mkdir(parents=True, exist_ok=True)
     try:
-        record = json.loads(path.read_text())
-        settings, name = record["settings"], record["name"]
-        config = conkd.base()
-        config.update(settings)  # locked: a field that is not known any more is an error
-        missing = conkd.field_names(config) - conkd.field_names(ConfigDict(settings))
-        if missing:
-            raise KeyError(f"it lacks {', '.join(sorted(missing))}")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise conkd.ConfigError(
-            f"{path} is not the config of a run of this version: {error}. Train it again, or use "
-            "the version that trained it."
-        ) from error
-    return conkd.validate(config), name
+        write_predictions(goal, (refilling.refill(one, rule) for one in read_predictions(path)))
+    except PredictionError:
+        raise
+    except ValueError as error:
+        raise PredictionError(f"{path}: {error}") from error
+    return goal
 
 
 def run() -> None:

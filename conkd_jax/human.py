@@ -154,7 +154,7 @@ def _system(file: epath.Path) -> System:
         record = json.loads(path.read_text())
         config, settings = record["name"], record["settings"]
         backbone, corpus = settings["backbone"], settings["corpus"]["name"]
-        run = report.run_name(config, backbone, settings["preset"], settings["seed"])
+        run = report.run_name(config, settings)
         return System(run, config, backbone, corpus, sha256)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StudyError(

@@ -5,7 +5,9 @@ trained.
 """
 
 import time
+from collections.abc import Iterable, Iterator
 from types import TracebackType
+from typing import TypeVar
 
 import rich.console
 import rich.progress
@@ -16,6 +18,41 @@ from conkd_jax import parallel
 from conkd_jax.watch import Line
 
 SECONDS_BETWEEN_LINES = 30.0
+
+T = TypeVar("T")
+
+
+def counted(
+    items: Iterable[T], name: str, unit: str, console: rich.console.Console | None = None
+) -> Iterator[T]:
+    """The same items, their number and rate told as they pass: a bar, or a line each half minute.
+
+    Args:
+      items: of which there may be any number.
+      name: what is at work.
+      unit: what the items are called.
+    """
+    console = console or rich.console.Console(quiet=not parallel.is_first_process())
+    began = last = time.monotonic()
+    bar = rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.TextColumn("{task.completed:,}"),
+        rich.progress.TextColumn("{task.fields[text]}"),
+        console=console,
+        disable=console.quiet or not console.is_terminal,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(name, total=None, text=unit)
+        for count, item in enumerate(items, start=1):
+            yield item
+            now = time.monotonic()
+            rate = f"{unit}, {count / max(now - began, 1e-9):,.0f} a second"
+            bar.update(task, completed=count, text=rate)
+            if not console.is_terminal and now - last >= SECONDS_BETWEEN_LINES:
+                last = now
+                console.print(f"{name}: {count:,} {rate}", markup=False, highlight=False)
 
 
 class Progress:

@@ -24,7 +24,6 @@ from pathlib import Path
 import rich.console
 from absl import app, flags, logging
 from etils import epath
-from rich.measure import Measurement
 
 from conkd_jax.data.corpus import Corpus, CorpusError
 from conkd_jax.eval import (
@@ -161,12 +160,10 @@ def prediction_files(runs: Iterable[epath.PathLike]) -> dict[str, epath.Path]:
 
 
 def show(table: ResultTable, form: str) -> None:
-    """Prints a table, as wide as it is: a terminal that is narrower wraps its lines."""
+    """Prints a table in one of `FORMATS`."""
     if form == "terminal":
-        shown, console = table_formats.terminal(table), rich.console.Console()
-        wanted = Measurement.get(console, console.options.update(width=1000), shown).maximum
-        console.width = max(console.width, wanted)
-        console.print(shown)
+        shown = table_formats.terminal(table)
+        table_formats.wide_console(shown).print(shown)
     else:
         formats = {"markdown": table_formats.markdown, "latex": table_formats.latex}
         print(formats[form](table), end="")

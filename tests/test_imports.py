@@ -17,7 +17,7 @@ ROOMS = (
     ("optimizers", "progress", "watch", "loop", "parallel", "checkpoint"),
     ("stages",),
     ("command_line",),
-    ("train", "evaluate", "tables", "human"),
+    ("train", "evaluate", "tables", "human", "latency", "gate"),
 )
 RANK = {room: rank for rank, line in enumerate(ROOMS) for room in line}
 

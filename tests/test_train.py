@@ -182,7 +182,7 @@ def test_a_command_line_that_can_t_work(call, world, monkeypatch, arguments, wor
     "arguments, words",
     [
         ([], ["--workdir=", "expected a folder that conkd_jax.train left"]),
-        (["--workdir=nowhere"], ["--workdir=nowhere", "config.json", "found none"]),
+        (["--workdir=nowhere"], ["nowhere: ", "config.json", "found none"]),
         (["--workdir=nowhere", "--split=train"], ["--split=train", "dev|valid|test"]),
     ],
     ids=str,

@@ -96,6 +96,25 @@ class DialogueRows(Rows):
             [[*map(int, h), int(first)] for h, first in zip(histories, opening, strict=True)]
         )
 
+    def reopened(self, responses: Sequence[int], opening: Sequence[int]) -> "DialogueRows":
+        """Rows that end with their response; what comes before it is cut where its row here is."""
+        chosen = np.array(responses, np.int64)
+        each, starts = np.arange(len(chosen), dtype=np.int32), self.response_start[chosen]
+        rows = []
+        for response, first, start in zip(chosen, opening, starts, strict=True):
+            end = start + self.response_length[response]
+            rows.append(self.tokens["student"][self.response_row[response]][:end].copy())
+            rows[-1][start] = first
+        return DialogueRows(
+            **self._one_a_row(chosen),
+            tokens={"teacher": rows, "student": rows},
+            response_row=each,
+            response_start=starts,
+            dialogue_tokens={"teacher": rows, "student": rows},
+            response_dialogue=each,
+            response_position=starts,
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class TokenPrompts(Prompts):

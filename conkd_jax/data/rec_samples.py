@@ -35,6 +35,11 @@ class RecContexts:
     def __len__(self) -> int:
         return len(self.entities)
 
+    def take(self, responses: Int[np.ndarray, " n"]) -> RecContexts:
+        """The contexts of some responses."""
+        keys = [self.keys[response] for response in responses]
+        return RecContexts(self.entities[responses], self.concepts[responses], keys)
+
 
 @dataclass(frozen=True)
 class RecTargets:

@@ -100,6 +100,20 @@ class ResponseRows(Rows):
             self, np.asarray(responses, np.int64), np.asarray(opening, np.int32), max_tokens
         )
 
+    def reopened(self, responses: Sequence[int], opening: Sequence[int]) -> ResponseRows:
+        """The same contexts, with other opening tokens."""
+        chosen = np.array(responses, np.int64)
+        return dataclasses.replace(
+            self,
+            **self._one_a_row(chosen),
+            context_tokens=[self.context_tokens[response] for response in responses],
+            opening={
+                "teacher": self.opening["teacher"][chosen],
+                "student": np.array(opening, np.int32),
+            },
+            contexts=self.contexts.take(chosen),
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class ContextPrompts(Prompts):

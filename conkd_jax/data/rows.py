@@ -14,6 +14,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int32, Int64, Shaped
@@ -113,6 +114,18 @@ class Rows(abc.ABC):
           form: as in `inputs`.
         """
 
+    @abc.abstractmethod
+    def reopened(self, responses: Sequence[int], opening: Sequence[int]) -> Rows:
+        """Some responses again, one a row, each opened by another token than the gold one.
+
+        The history is the one that a response has here, its past tags and all; what is read differs
+        in that one token. The tokens stand in the student's form.
+
+        Args:
+          responses: response ids, rising; they become responses 0, 1, … of the result.
+          opening: the token that opens each of them.
+        """
+
     @property
     def num_rows(self) -> int:
         """R."""
@@ -136,6 +149,19 @@ class Rows(abc.ABC):
     def response_targets(self, response: int | np.integer) -> Int32[np.ndarray, " T"]:
         """The targets of one response."""
         return self.targets[self.target_offsets[response] : self.target_offsets[response + 1]]
+
+    def _one_a_row(self, responses: Int64[np.ndarray, " n"]) -> dict[str, Any]:
+        """The attributes of `Rows` that hold some of the responses, one a row."""
+        lengths = self.response_length[responses]
+        targets = [self.response_targets(response) for response in responses]
+        return {
+            "response_keys": [self.response_keys[response] for response in responses],
+            "response_length": lengths,
+            "response_is_rec": self.response_is_rec[responses],
+            "row_offsets": np.arange(len(responses) + 1, dtype=np.int64),
+            "targets": np.concatenate([np.zeros(0, np.int32), *targets]),
+            "target_offsets": np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+        }
 
 
 def check_histories(max_tokens: int, form: str) -> None:

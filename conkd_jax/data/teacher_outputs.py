@@ -8,7 +8,7 @@ is stored, or which model reads the batch.
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int32, Int64
+from jaxtyping import Int32, Int64
 
 from conkd_jax.data.teacher_records import FORMATS, StoreError, TeacherRecord
 from conkd_jax.data.teacher_store import TeacherStore
@@ -121,68 +121,3 @@ class TeacherOutputs:
 
     def _response_targets(self, response: int) -> np.ndarray:
         return self._targets[self._offsets[response] : self._offsets[response + 1]]
-
-
-def gate_statistics(
-    item_mass: Float32[np.ndarray, " n"], is_item: Bool[np.ndarray, " n"], bins: int = 50
-) -> dict[str, float | int | list]:
-    """Where λ lies: its mean on item steps and on word steps, and its histogram on both.
-
-    λ_r and λ_v are the health check of the gate (the paper, §3.4: .653 and .023).
-
-    Args:
-        item_mass: λ_t = Σ_{y∈I} P_φ(y) of eq. 7, for all targets.
-        is_item: whether the target is an item.
-        bins: bins of the histogram over [0, 1].
-
-    Returns:
-        ``lambda_r``, ``lambda_v`` (nan without such steps), ``num_item_steps``,
-        ``num_word_steps``, ``bin_edges`` [bins + 1], ``item_steps`` [bins], ``word_steps`` [bins].
-    """
-    mass = np.clip(item_mass.astype(np.float64), 0, 1)  # a rounded sum may pass 1 by an ulp
-    on_items, on_words = mass[is_item], mass[~is_item]
-    item_steps, edges = np.histogram(on_items, bins, (0, 1))
-    word_steps, _ = np.histogram(on_words, bins, (0, 1))
-    return {
-        "lambda_r": float(on_items.mean()) if len(on_items) else float("nan"),
-        "lambda_v": float(on_words.mean()) if len(on_words) else float("nan"),
-        "num_item_steps": len(on_items),
-        "num_word_steps": len(on_words),
-        "bin_edges": edges.tolist(),
-        "item_steps": item_steps.tolist(),
-        "word_steps": word_steps.tolist(),
-    }
-
-
-def fit_eta(item_mass: Float[np.ndarray, " n"], is_item: Bool[np.ndarray, " n"]) -> float:
-    """The η of the hard gate (eq. 6) that finds the item steps best.
-
-    Maximises the F1 of "λ ≥ η" as a detector of item steps over all η in [0, 1]. F1 is constant
-    between two neighbouring values of λ; of the widest stretch that reaches the maximum, the
-    middle is taken, so that η is as far as can be from steps that would change sides.
-
-    Args:
-        item_mass: λ for all targets of training (or held-out) responses.
-        is_item: whether the target is an item.
-
-    Returns:
-        η.
-
-    Raises:
-        ValueError: if no target is an item.
-    """
-    if not is_item.any():
-        raise ValueError("fit_eta needs at least one item step; this split's targets hold none.")
-    mass = np.clip(item_mass.astype(np.float64), 0, 1)
-    values, where = np.unique(mass, return_inverse=True)  # ascending
-    items_at = np.bincount(where, weights=is_item, minlength=len(values))
-    steps_at = np.bincount(where, minlength=len(values))
-    hits = items_at[::-1].cumsum()[::-1]  # item steps with λ ≥ values[k]
-    fired = steps_at[::-1].cumsum()[::-1]
-    f1 = 2 * hits / (fired + is_item.sum())  # of every η in (values[k - 1], values[k]]
-    lower = np.concatenate([[0.0], values[:-1]])
-    best = np.flatnonzero(f1 >= f1.max() - 1e-12)
-    runs = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)
-    stretches = [(values[run[-1]] - lower[run[0]], run) for run in runs]
-    _, run = max(stretches, key=lambda stretch: stretch[0])
-    return float((lower[run[0]] + values[run[-1]]) / 2)

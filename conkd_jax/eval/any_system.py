@@ -161,7 +161,7 @@ def write(scored: Scored, folder: epath.PathLike) -> None:
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     document = scored.document
     report.write_json(folder / "metrics.json", document)
-    name, row = tables.label_of(document), report.paper_beside(document)
+    name, row = report.label_of(document), report.paper_beside(document)
     title = f"{name} on {document['split']}"
     figures.metric_bars(
         document["metrics"],

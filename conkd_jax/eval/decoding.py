@@ -2,7 +2,8 @@
 
 One compiled loop per prompt length: a static cache, stopped when every row has ended. The logits
 of a step are needed for one argmax only, so the loop keeps each step's features, and the most
-probable items are computed afterwards for the few steps that emitted an item.
+probable items are computed afterwards for the few steps that emitted an item. Items that may not be
+said are out of the softmax: of the argmax, of the item mass and of the rankings alike.
 
 It knows token ids; it knows no text, no file and no metric.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +27,7 @@ from conkd_jax.typing import Array, Bool, Float, Int, Params
 
 ITEM_RULES = ("argmax", "mass")
 TOP_ITEMS_AT_A_TIME = 256  # item steps whose logits exist at once
+FORBIDDEN_LOGIT = -1e9  # of an item that may not be said; -inf would make 0 · inf of its mass
 
 
 class ItemStep(NamedTuple):
@@ -34,7 +36,8 @@ class ItemStep(NamedTuple):
     Attributes:
       step: index into the response's tokens.
       item: the emitted token.
-      top: [K] the most probable item tokens at that step, best first; `top[0]` is `item`.
+      top: [K] the most probable item tokens at that step, best first, of those that may be said;
+        `top[0]` is `item`.
     """
 
     step: int
@@ -68,6 +71,8 @@ def greedy_decode(
     top_k: int = 50,
     buckets: Sequence[int] | None = None,
     item_rule: str = "argmax",
+    forbidden_items: Sequence[Collection[int]] | None = None,
+    allow_repeats: bool = True,
 ) -> list[Decoded]:
     """Generates a response to every prompt: y_t = argmax_y P(y | y_<t, x), t ≤ `max_tokens`.
 
@@ -85,6 +90,9 @@ def greedy_decode(
         96, … up to the longest, or to what the model's positions allow.
       item_rule: "argmax", or "mass": where all items together have more than half of the
         probability, the best item is emitted even if a word beats each of them.
+      forbidden_items: for each prompt, the item tokens that its response may not hold (those that
+        the dialogue has named already, say). None: all may be said.
+      allow_repeats: False: an item that the response holds may not be said in it again.
 
     Returns:
       the responses, in the order of the prompts.
@@ -99,20 +107,26 @@ def greedy_decode(
     lengths = prompts.lengths
     longest = int(max(lengths, default=1))
     buckets = _usable_buckets(buckets, longest, model.longest_prompt(max_tokens))
+    num_items = head.num_targets - num_words
+    is_constrained = forbidden_items is not None or not allow_repeats
     responses: list[list[int]] = [[] for _ in lengths]
     item_steps: list[tuple[int, int]] = []  # (response, step)
     item_features: list[np.ndarray] = []
+    unsayable: list[list[int]] = []  # at each item step
     for members, length in _batches(lengths, batch_size, buckets):
+        given = [forbidden_items[member] if forbidden_items else () for member in members]
         tokens, features = _decode_batch(
             params,
             head,
             prompts.inputs(members, length, batch_size),
             np.arange(batch_size) >= len(members),
+            _item_mask(given, batch_size, num_items, num_words) if is_constrained else None,
             model=model,
             end_id=end_id,
             max_tokens=max_tokens,
             num_words=num_words,
             item_rule=item_rule,
+            allow_repeats=allow_repeats,
         )
         tokens, features = np.asarray(tokens), np.asarray(features)
         for row, member in enumerate(members):
@@ -120,7 +134,9 @@ def greedy_decode(
             steps = [t for t, token in enumerate(responses[member]) if token >= num_words]
             item_steps.extend((member, step) for step in steps)
             item_features.append(features[row, steps])
-    top = _top_items(head, item_features, num_words, top_k)
+            said = [] if allow_repeats else [responses[member][step] for step in steps]
+            unsayable.extend([*given[row], *said[:place]] for place in range(len(steps)))
+    top = _top_items(head, item_features, unsayable if is_constrained else None, num_words, top_k)
     decoded = [Decoded(tokens, []) for tokens in responses]
     for (member, step), best in zip(item_steps, top, strict=True):
         item = responses[member][step]
@@ -133,11 +149,12 @@ def decode_steps(
     features: Float[Array, "B F"],
     cache: Any,
     step: Callable[[Array, Any], tuple[Array, Any]],
-    choose: Callable[[Array], Array],
+    choose: Callable[[Array, Any], tuple[Array, Any]],
     *,
     end_id: int,
     max_tokens: int,
     has_ended: Bool[Array, " B"],
+    memory: Any = None,
 ) -> tuple[Int[Array, "B T"], Float[Array, "B T F"]]:
     """The loop of every decoder: choose a token, stop if all rows have ended, read the token.
 
@@ -145,8 +162,9 @@ def decode_steps(
       features: the state that predicts the first token.
       cache: any pytree that `step` takes and gives back.
       step: (token [B], cache) → (features [B, F], cache).
-      choose: features [B, F] → token [B].
+      choose: (features [B, F], memory) → (token [B], memory).
       has_ended: rows that are only there to fill the batch.
+      memory: what the first choice is given, any pytree.
 
     Returns:
       tokens, filled with `end_id` behind the end, and the features that chose them.
@@ -155,31 +173,40 @@ def decode_steps(
     tokens = jnp.full((batch_size, max_tokens), end_id, jnp.int32)
     kept = jnp.zeros((batch_size, max_tokens, width), features.dtype)
 
-    def emit(t, features, tokens, kept, has_ended):
-        token = jnp.where(has_ended, end_id, choose(features).astype(jnp.int32))
+    def emit(t, features, memory, tokens, kept, has_ended):
+        chosen, memory = choose(features, memory)
+        token = jnp.where(has_ended, end_id, chosen.astype(jnp.int32))
         tokens = tokens.at[:, t].set(token)
-        return token, tokens, kept.at[:, t].set(features), has_ended | (token == end_id)
+        return token, memory, tokens, kept.at[:, t].set(features), has_ended | (token == end_id)
 
     def proceed(state):
-        t, _, _, _, _, has_ended = state
+        t, *_, has_ended = state
         return (t < max_tokens) & ~has_ended.all()
 
     def body(state):
-        t, token, cache, tokens, kept, has_ended = state
+        t, cache, token, *rest = state
         features, cache = step(token, cache)
-        token, tokens, kept, has_ended = emit(t, features, tokens, kept, has_ended)
-        return t + 1, token, cache, tokens, kept, has_ended
+        return t + 1, cache, *emit(t, features, *rest)
 
-    token, tokens, kept, has_ended = emit(0, features, tokens, kept, has_ended)
-    state = (jnp.int32(1), token, cache, tokens, kept, has_ended)
-    _, _, _, tokens, kept, _ = jax.lax.while_loop(proceed, body, state)
+    state = (jnp.int32(1), cache, *emit(0, features, memory, tokens, kept, has_ended))
+    *_, tokens, kept, _ = jax.lax.while_loop(proceed, body, state)
     return tokens, kept
 
 
 def choose_token(
-    logits: Float[Array, "B Y"], *, num_words: int, item_rule: str
+    logits: Float[Array, "B Y"],
+    *,
+    num_words: int,
+    item_rule: str,
+    is_forbidden: Bool[Array, "B I"] | None = None,
 ) -> Int[Array, " B"]:
-    """The token to emit: the most probable; by "mass" the best item where all items have > .5."""
+    """The token to emit: the most probable; by "mass" the best item where all items have > .5.
+
+    Forbidden items have no probability; the others and the words share it.
+    """
+    if is_forbidden is not None:
+        items = jnp.where(is_forbidden, FORBIDDEN_LOGIT, logits[:, num_words:])
+        logits = jnp.concatenate([logits[:, :num_words], items], axis=-1)  # [B, Y]
     token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
     if item_rule == "argmax":
         return token
@@ -188,23 +215,58 @@ def choose_token(
 
 
 @functools.partial(
-    jax.jit, static_argnames=("model", "end_id", "max_tokens", "num_words", "item_rule")
+    jax.jit,
+    static_argnames=("model", "end_id", "max_tokens", "num_words", "item_rule", "allow_repeats"),
 )
 def _decode_batch(
-    params, head, inputs, is_filled, *, model, end_id, max_tokens, num_words, item_rule
+    params,
+    head,
+    inputs,
+    is_filled,
+    is_forbidden,
+    *,
+    model,
+    end_id,
+    max_tokens,
+    num_words,
+    item_rule,
+    allow_repeats,
 ):
+    """A batch of responses; `is_forbidden` [B, I], or None where every item may be said."""
+
+    def choose(features, is_forbidden):
+        token = choose_token(
+            head.logits(features),
+            num_words=num_words,
+            item_rule=item_rule,
+            is_forbidden=is_forbidden,
+        )
+        if not allow_repeats:
+            # a word is before the first item, and is none of them
+            is_forbidden |= jax.nn.one_hot(token - num_words, is_forbidden.shape[1], dtype=bool)
+        return token, is_forbidden
+
     features, cache = model.open_cache(params, inputs, max_tokens)
     return decode_steps(
         features,
         cache,
         functools.partial(model.step, params),
-        lambda features: choose_token(
-            head.logits(features), num_words=num_words, item_rule=item_rule
-        ),
+        choose,
         end_id=end_id,
         max_tokens=max_tokens,
         has_ended=is_filled,
+        memory=is_forbidden,
     )
+
+
+def _item_mask(
+    tokens: Sequence[Collection[int]], num_rows: int, num_items: int, num_words: int
+) -> np.ndarray:
+    """Item tokens of each row as a mask [num_rows, I]; rows past the given ones hold none."""
+    mask = np.zeros((num_rows, num_items), bool)
+    for row, of_row in enumerate(tokens):
+        mask[row, np.fromiter(of_row, np.int64, len(of_row)) - num_words] = True
+    return mask
 
 
 def _batches(
@@ -240,18 +302,36 @@ def _until_end(tokens: list[int], end_id: int) -> list[int]:
 
 
 def _top_items(
-    head: Head, features: Sequence[np.ndarray], num_words: int, top_k: int
+    head: Head,
+    features: Sequence[np.ndarray],
+    forbidden: Sequence[Collection[int]] | None,
+    num_words: int,
+    top_k: int,
 ) -> Iterator[np.ndarray]:
-    """The most probable item tokens [K] at each of the given states, chunk by chunk."""
+    """The most probable item tokens [K] at each of the given states, chunk by chunk.
+
+    Args:
+      forbidden: for each state, the item tokens that are not to be listed; the last K of a list are
+        such where too few others are left, and are cut off.
+    """
     rows = np.concatenate(features) if features else np.zeros((0, head.kernel.shape[0]))
-    k = min(top_k, head.num_targets - num_words)
-    for start in range(0, len(rows), TOP_ITEMS_AT_A_TIME):
-        chunk = rows[start : start + TOP_ITEMS_AT_A_TIME]
-        padded = np.pad(chunk, ((0, TOP_ITEMS_AT_A_TIME - len(chunk)), (0, 0)))
-        yield from np.asarray(_top_item_ids(head, padded, num_words=num_words, k=k))[: len(chunk)]
+    num_items = head.num_targets - num_words
+    k = min(top_k, num_items)
+    size = TOP_ITEMS_AT_A_TIME
+    for start in range(0, len(rows), size):
+        chunk = rows[start : start + size]
+        padded = np.pad(chunk, ((0, size - len(chunk)), (0, 0)))
+        out = None if forbidden is None else forbidden[start : start + size]
+        mask = None if out is None else _item_mask(out, size, num_items, num_words)
+        top = np.asarray(_top_item_ids(head, padded, mask, num_words=num_words, k=k))
+        for place, tokens in enumerate(top[: len(chunk)]):
+            yield tokens if out is None else tokens[: num_items - len(set(out[place]))]
 
 
 @functools.partial(jax.jit, static_argnames=("num_words", "k"))
-def _top_item_ids(head, features, *, num_words, k):
+def _top_item_ids(head, features, is_forbidden, *, num_words, k):
     items = Head(kernel=head.kernel[:, num_words:], bias=head.bias[num_words:])
-    return num_words + jax.lax.top_k(items.logits(features), k)[1]
+    logits = items.logits(features)
+    if is_forbidden is not None:
+        logits = jnp.where(is_forbidden, FORBIDDEN_LOGIT, logits)
+    return num_words + jax.lax.top_k(logits, k)[1]

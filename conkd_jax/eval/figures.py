@@ -1,19 +1,17 @@
-"""The figures of a run: curves of a training, the gate at work, and metrics beside the paper's.
+"""The figures of a run: curves of a training, and metrics beside the paper's.
 
 Each function takes plain numbers and a path and draws one PNG. Nothing here reads a run or computes
-a metric; `drawing` says what all figures look like, and `table_figures` draws whole tables.
+a metric; `drawing` says what all figures look like, `gate_figures` draws the gate at work, and
+`table_figures` whole tables.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib
-import numpy as np
 from etils import epath
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -28,33 +26,8 @@ from conkd_jax.eval.drawing import (
     drawable,
     finish,
     short_number,
-    shortened,
 )
 from conkd_jax.eval.matching import Number
-
-
-@dataclasses.dataclass(frozen=True)
-class GateTrace:
-    """λ_t along one response.
-
-    Attributes:
-      title: what the panel is of.
-      tokens: the response's tokens, readable, items as titles.
-      gate: λ_t at each token.
-      is_item: whether the token is an item.
-    """
-
-    title: str
-    tokens: Sequence[str]
-    gate: Sequence[Number]
-    is_item: Sequence[bool]
-
-    def __post_init__(self):
-        if not 0 < len(self.tokens) == len(self.gate) == len(self.is_item):
-            raise ValueError(
-                f"gate trace {self.title!r}: expected as many tokens, λ and item marks, at least "
-                f"one each, got {len(self.tokens)}, {len(self.gate)} and {len(self.is_item)}"
-            )
 
 
 def loss_curves(
@@ -103,72 +76,6 @@ def loss_curves(
             ax.tick_params(labelbottom=True)
         if best_step is not None:
             axes[0].set_title(f"dotted: kept, step {best_step:,}", loc="right", fontsize=8)
-        finish(figure, title, path)
-
-
-def gate_traces(
-    traces: Sequence[GateTrace], path: epath.PathLike, *, eta: float | None = None, title: str = ""
-) -> None:
-    """λ_t along some responses, one panel under the other; item steps stand out in colour.
-
-    Args:
-      traces: the responses, one a panel.
-      path: where the PNG goes.
-      eta: threshold of the hard gate, drawn as a line where given.
-      title: of the whole figure.
-    """
-    if not traces:
-        raise ValueError("gate traces: expected at least one response, got none")
-    longest = max(len(trace.tokens) for trace in traces)
-    size = (max(6.0, 0.44 * longest + 1.2), 2.35 * len(traces) + MARGIN)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=size)
-        axes = figure.subplots(len(traces), 1, squeeze=False).ravel()
-        for ax, trace in zip(axes, traces, strict=True):
-            _draw_trace(ax, trace, longest, eta)
-        finish(figure, title, path)
-
-
-def gate_histograms(
-    item_gate: Float[np.ndarray, " item_steps"],
-    word_gate: Float[np.ndarray, " word_steps"],
-    path: epath.PathLike,
-    *,
-    eta: float | None = None,
-    title: str = "",
-) -> None:
-    """How λ is spread on item steps and on word steps, with its means and the hard gate's
-    threshold.
-
-    Args:
-      item_gate, word_gate: λ_t of the dialogue teacher where the gold token is an item, or a word.
-      path: where the PNG goes.
-      eta: threshold of the hard gate; the share of steps at or above it is written where given.
-      title: of the whole figure.
-    """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.8, 4.4))
-        axes = figure.subplots(2, 1, sharex=True)
-        panels = (
-            ("item steps", "λᵣ", item_gate, VERMILION),
-            ("word steps", "λᵥ", word_gate, BLUE),
-        )
-        for ax, (name, symbol, gate, color) in zip(axes, panels, strict=True):
-            note = f"{gate.size:,} {name}"
-            if gate.size:
-                shares = np.full(gate.size, 100.0 / gate.size)
-                ax.hist(gate, np.linspace(0, 1, 41), weights=shares, color=color, edgecolor="white")
-                note += f", mean {symbol} = {gate.mean():.3f}"
-                if eta is not None:
-                    note += f", {(gate >= eta).mean():.1%} at or above η"
-            ax.set_title(note)
-            ax.set_ylabel("% of steps")
-            ax.set_xlim(0, 1)
-            if eta is not None:
-                ax.axvline(eta, color=INK, linestyle="--", linewidth=1.2)
-        if eta is not None:
-            _label_line(axes[0], eta)
-        axes[1].set_xlabel("λ, the probability that the teacher gives to items")
         finish(figure, title, path)
 
 
@@ -241,52 +148,6 @@ def _note_last(ax: Axes, steps: list, values: list, color: str) -> None:
         annotation_clip=False,
     )
     ax.margins(y=0.15)
-
-
-def _draw_trace(ax: Axes, trace: GateTrace, longest: int, eta: float | None) -> None:
-    places = np.arange(len(trace.tokens))
-    colors = [VERMILION if is_item else BLUE for is_item in trace.is_item]
-    ax.vlines(places, 0, trace.gate, colors=colors, linewidth=2.2)
-    ax.scatter(places, trace.gate, c=colors, s=34, zorder=3, clip_on=False)
-    for place, gate, is_item in zip(places, trace.gate, trace.is_item, strict=True):
-        if is_item:
-            ax.annotate(
-                f"{gate:.2f}",
-                (place, gate),
-                xytext=(0, 6),
-                textcoords="offset points",
-                ha="center",
-                color=VERMILION,
-                fontsize=9,
-                fontweight="bold",
-            )
-    labels = [shortened(drawable(token)) for token in trace.tokens]
-    ax.set_xticks(places, labels, rotation=38, ha="right", rotation_mode="anchor", fontsize=9)
-    for label, color, is_item in zip(ax.get_xticklabels(), colors, trace.is_item, strict=True):
-        if is_item:
-            label.set(color=color, fontweight="bold")
-    ax.set_xlim(-0.6, longest - 0.4)
-    ax.set_ylim(0, 1.2)
-    ax.set_yticks((0, 0.5, 1))
-    ax.set_ylabel("λ", rotation=0, va="center", labelpad=8)
-    ax.tick_params(axis="x", length=0)
-    ax.set_title(drawable(trace.title), pad=8)
-    if eta is not None:
-        ax.axhline(eta, color=INK, linestyle="--", linewidth=1)
-        ax.text(longest - 0.35, eta, f"η = {eta:.3g}", va="center", fontsize=9, clip_on=False)
-
-
-def _label_line(ax: Axes, eta: float) -> None:
-    is_right = eta > 0.8
-    ax.annotate(
-        f"η = {eta:.3g}",
-        (eta, 0.93),
-        xycoords=("data", "axes fraction"),
-        xytext=(-5 if is_right else 5, 0),
-        textcoords="offset points",
-        ha="right" if is_right else "left",
-        va="center",
-    )
 
 
 def _draw_bars(ax: Axes, metrics: Sequence[str], ours, paper, intervals) -> None:

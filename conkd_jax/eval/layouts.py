@@ -118,15 +118,31 @@ LAYOUTS: Mapping[str, Layout] = {
         ),
         "DIST-n per response and ReR@k per gold response with an item; both may exceed 1.",
     ),
+    "refilling": Layout(
+        "Appendix D. Item refilling: items put into finished responses, and items spoken",
+        (
+            *_at_k("ReR", "rer"),
+            *(Column(f"refilled @{k}", f"rer@{k}_refilled") for k in (1, 10, 50)),
+            *(Column(f"in order @{k}", f"rer@{k}_refilled_in_order") for k in (1, 10, 50)),
+        ),
+        "ReR@k of the responses as they were generated; with every item replaced by the "
+        "recommender's best of the turn; and with the i-th item replaced by its i-th best.",
+    ),
     "latency": Layout(
         "§4.6. Latency",
         (
             Column("ms per token", "ms_per_token", "lower"),
             Column("ms per prompt", "prefill_ms", "lower"),
+            Column("ms per turn prefix", "classifier_ms", "lower"),
+            Column("answers/s", "responses_per_second", digits=1),
+            Column("in batches", "batched_responses_per_second", digits=1),
         ),
-        "Decoding and reading the history, one response at a time. Compare within one machine.",
-        recipe="ms_per_token and prefill_ms are timed apart from scoring, one response at a time "
-        "on a warm device that does nothing else, and added to the metrics of its metrics.json",
+        "One response at a time: a token after the first, reading the history with the first "
+        "token, the turn classifier; whole answers a second, alone and in full batches. Compare "
+        "within one machine and one call of the program.",
+        paper.SYSTEMS["RecInDial"],
+        recipe="`python -m conkd_jax.latency RUN…` times runs, one response at a time; make the "
+        "table of their folders RUN/latency",
     ),
     "gate": Layout(
         "The gate",

@@ -11,7 +11,8 @@ Names, for k in 1, 10, 50 and n in 1…4:
 
 * `rer@k`, `prr@k`, `f1@k`, one-to-one matching, gold items of the vocabulary (the paper's Table 2);
   `…_pairs` counts every pair, `…_all` has gold items out of the vocabulary in the denominator,
-  `…_novel` leaves out what was mentioned before, `…_2hop` counts 2-hop neighbours (Table 4);
+  `…_novel` leaves out what was mentioned before, `…_2hop` counts 2-hop neighbours (Table 4),
+  `…_refilled` and `…_refilled_in_order` put the recommender's items in the slots (Appendix D);
   `rer@k_original` (Table 8); `rer@k_turns_1-2` by merged-turn index
 * `rec_ratio`, `items_per_response` (NTRD's item ratio), `item_slots_per_response` (UniCRS'),
   `mismatch`
@@ -19,7 +20,9 @@ Names, for k in 1, 10, 50 and n in 1…4:
   that have an entity, `recall@k_turns_1-2`
 * `dist-n` (per n-gram), `dist-n_original` (per response), `bleu-n`, `generated_length`,
   `reference_length`
-* `ppl`, `ppl_predprefix`, `ppl_words`, `ppl_item`, `ppl_per_word`, `bits_per_character`
+* `ppl`, `ppl_predprefix`, `ppl_words`, `ppl_words_renormalised`, `ppl_item`, `ppl_per_word`,
+  `bits_per_character`; `student_lambda_r` and `student_lambda_v`, the system's own item mass on
+  item steps and on word steps
 * `coverage`, `gini`, `popularity_bias`, `distinct_items`, `classifier_accuracy`,
   `classifier_base_rate`
 """
@@ -33,7 +36,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from conkd_jax.eval import catalogue, matching, ranking, text
+from conkd_jax.eval import catalogue, matching, ranking, refilling, text
 from conkd_jax.eval.matching import ItemResponse, Pair
 from conkd_jax.eval.predictions import TOP_ITEMS, Prediction, word_tokens
 from conkd_jax.eval.resampling import RunStatistics
@@ -49,6 +52,7 @@ NEEDS: Mapping[str, str] = {  # what is not measured for want of a field
     "token_nll": "perplexities",
     "token_is_item": "perplexity of words and of items",
     "token_nll_predprefix": "perplexity under the predicted prefix",
+    "token_item_mass": "perplexity over words alone, the system's own λ",
 }
 
 
@@ -181,6 +185,10 @@ def _item_pairs(p: Prediction, options: Options) -> dict[str, Pair]:
         views["_novel"] = matching.novel(gold, items, tops, mentioned)
         if options.neighbours is not None:
             views["_2hop"] = matching.two_hop(gold, tops, mentioned, options.neighbours)
+    if p.recommender_top is not None:
+        for rule, suffix in refilling.SUFFIXES.items():
+            filled = refilling.rankings(p.recommender_top, len(items), rule)
+            views[suffix] = ItemResponse.of(gold, filled)
     functions = {"rer": matching.rer, "prr": matching.prr, "f1": matching.f1}
     pairs: dict[str, Pair] = {}
     for k in ks:
@@ -231,7 +239,10 @@ def _word_pairs(p: Prediction, max_response_tokens: int) -> dict[str, Pair]:
         nll = np.array(p.token_nll, dtype=np.float64)
         pairs["ppl"] = (float(nll.sum()), nll.size)
         if p.token_is_item is not None:
-            pairs |= text.nll_pairs(nll, np.array(p.token_is_item, dtype=bool))
+            is_item = np.array(p.token_is_item, dtype=bool)
+            pairs |= text.nll_pairs(nll, is_item)
+            if p.token_item_mass is not None:
+                pairs |= _mass_pairs(nll, is_item, np.array(p.token_item_mass, dtype=np.float64))
         if p.token_nll_predprefix is not None:
             predicted = np.array(p.token_nll_predprefix, dtype=np.float64)
             pairs["ppl_predprefix"] = (float(predicted.sum()), predicted.size)
@@ -242,6 +253,21 @@ def _word_pairs(p: Prediction, max_response_tokens: int) -> dict[str, Pair]:
     is_right = is_predicted and p.predicted_turn_type == p.turn_type
     pairs["classifier_accuracy"] = (int(is_right), int(is_predicted))
     return pairs
+
+
+def _mass_pairs(nll: np.ndarray, is_item: np.ndarray, mass: np.ndarray) -> dict[str, Pair]:
+    """What follows from the item mass at gold tokens: λ of the system, and its words by themselves.
+
+    Where words have no probability left their renormalised NLL is not defined; none is counted.
+    """
+    on_items, on_words = mass[is_item], mass[~is_item]
+    has_words = on_words < 1
+    alone = text.words_renormalised(nll[~is_item][has_words], on_words[has_words])
+    return {
+        "ppl_words_renormalised": (float(alone.sum()), alone.size),
+        "student_lambda_r": (float(on_items.sum()), on_items.size),
+        "student_lambda_v": (float(on_words.sum()), on_words.size),
+    }
 
 
 class _Whole:
@@ -290,7 +316,8 @@ class _Whole:
         stem, _, rest = name.partition("@")
         if not rest:
             return False
-        reach = self.reach["item_steps" if stem in ("rer", "prr", "f1") else "recommender_top"]
+        of_steps = stem in ("rer", "prr", "f1") and "_refilled" not in rest
+        reach = self.reach["item_steps" if of_steps else "recommender_top"]
         num_items = self.options.num_items
         return int(rest.split("_")[0]) > reach and (num_items is None or reach < num_items)
 

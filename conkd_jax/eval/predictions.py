@@ -80,6 +80,8 @@ class Prediction:
         included and turn prefix excluded, under the gold prefix; empty where it was not measured.
       token_is_item: whether that gold token is an item.
       token_nll_predprefix: `token_nll` under the predicted prefix.
+      token_item_mass: what the system gave to all items together where it was asked for that gold
+        token, Σ_{y'∈I} P(y'|y_<t, x), under the gold prefix.
     """
 
     conversation_id: str
@@ -99,6 +101,7 @@ class Prediction:
     token_nll: tuple[float, ...] | None = None
     token_is_item: tuple[bool, ...] | None = None
     token_nll_predprefix: tuple[float, ...] | None = None
+    token_item_mass: tuple[float, ...] | None = None
 
     @property
     def key(self) -> tuple[str, int]:
@@ -255,7 +258,7 @@ def _require_agreement(values: Mapping[str, Any]) -> None:
         if emitted != values["generated_items"]:
             raise _Unexpected("item_steps", f"the items {values['generated_items']}", emitted)
     nll = values.get("token_nll")
-    for name in ("token_is_item", "token_nll_predprefix"):
+    for name in ("token_is_item", "token_nll_predprefix", "token_item_mass"):
         if name in values:
             if nll is None:
                 raise _Unexpected(name, "'token_nll' beside it", "no such field")
@@ -279,6 +282,12 @@ def _count(value: Any, field: str) -> int:
 def _nll(value: Any, field: str) -> float:
     if type(value) not in (int, float) or not math.isfinite(value):
         raise _Unexpected(field, "a finite number", value)
+    return float(value)
+
+
+def _probability(value: Any, field: str) -> float:
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        raise _Unexpected(field, "a number from 0 to 1", value)
     return float(value)
 
 
@@ -354,6 +363,7 @@ _FIELDS: dict[str, Callable[[Any, str], Any]] = {
     "token_nll": _list_of(_nll),
     "token_is_item": _list_of(_truth),
     "token_nll_predprefix": _list_of(_nll),
+    "token_item_mass": _list_of(_probability),
 }
 REQUIRED = (
     "conversation_id",

@@ -31,6 +31,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
         "f1@10_all",
         "f1@10_pairs",
         "f1@10_2hop",
+        "f1@10_refilled",
         "rer@10_original",
         "items_per_response",
     ),
@@ -48,30 +49,57 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
 _TWO_DIGITS = ("ppl", "generated_length", "reference_length")
 
 
-def run_label(config_name: str, backbone: str) -> str:
-    """What a run is called in tables, and where its results lie: its config, and its backbone
-    unless the config's own name begins with it.
+def decoding_label(decode: Mapping) -> str:
+    """How a system's responses were decoded, where that isn't plain greedy decoding; else "".
+
+    Args:
+      decode: the `decode` part of a config, as plain values; without a constraint there is none.
+
+    >>> decoding_label({"item_rule": "argmax"})
+    ''
+    >>> decoding_label({"item_rule": "mass", "allow_repeated_items": False})
+    'mass+once'
+    """
+    found = [] if decode["item_rule"] == "argmax" else [decode["item_rule"]]
+    found += [] if decode.get("allow_mentioned_items", True) else ["novel"]
+    found += [] if decode.get("allow_repeated_items", True) else ["once"]
+    return "+".join(found)
+
+
+def run_label(config_name: str, backbone: str, decoding: str = "") -> str:
+    """What a run is called in tables, and where its results lie: its config, its backbone unless
+    the config's own name begins with it, and how it was decoded unless plainly.
 
     Args:
       config_name: path of the config under configs/, without ".py".
       backbone: "dialogpt" or "kgsf"; "" for a system that this project did not train.
+      decoding: what `decoding_label` gives.
 
-    >>> run_label("dialogpt_hard", "dialogpt"), run_label("ablations/vanilla", "kgsf")
-    ('dialogpt_hard', 'ablations/vanilla-kgsf')
+    >>> run_label("dialogpt_hard", "dialogpt"), run_label("ablations/vanilla", "kgsf", "mass")
+    ('dialogpt_hard', 'ablations/vanilla-kgsf+mass')
     >>> run_label("kbrd", "")
     'kbrd'
     """
     is_named = config_name.rpartition("/")[2].startswith(backbone)
-    return config_name if is_named else f"{config_name}-{backbone}"
+    label = config_name if is_named else f"{config_name}-{backbone}"
+    return f"{label}+{decoding}" if decoding else label
 
 
-def run_name(config_name: str, backbone: str, preset: str, seed: int) -> str:
+def run_name(config_name: str, settings: Mapping) -> str:
     """The folder of a run under runs/, and what a reader of several runs calls it.
 
-    >>> run_name("ablations/vanilla", "kgsf", "mini", 0)
-    'ablations-vanilla-kgsf-mini-seed0'
+    Args:
+      config_name: path of the config under configs/, without ".py".
+      settings: the whole config, as plain values.
+
+    >>> decode = {"item_rule": "mass"}
+    >>> settings = {"backbone": "kgsf", "preset": "mini", "seed": 0, "decode": decode}
+    >>> run_name("ablations/vanilla", settings)
+    'ablations-vanilla-kgsf+mass-mini-seed0'
     """
-    return f"{run_label(config_name, backbone).replace('/', '-')}-{preset}-seed{seed}"
+    decoding = decoding_label(settings["decode"])
+    label = run_label(config_name, settings["backbone"], decoding).replace("/", "-")
+    return f"{label}-{settings['preset']}-seed{settings['seed']}"
 
 
 def config_sha256(config: Mapping) -> str:
@@ -82,6 +110,11 @@ def config_sha256(config: Mapping) -> str:
     """
     text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def label_of(document: Mapping) -> str:
+    """`run_label` of what `metrics.json` holds; one without "decoding" was decoded plainly."""
+    return run_label(document["config"], document["backbone"], document.get("decoding", ""))
 
 
 def paper_beside(document: Mapping) -> PaperRow | None:
@@ -105,6 +138,7 @@ def metrics_json(
     command: str,
     machine: Mapping | str,
     git: str,
+    decoding: str = "",
 ) -> dict:
     """The document that `metrics.json` holds.
 
@@ -119,6 +153,7 @@ def metrics_json(
       metrics: flat names and values.
       intervals: 95 % bootstrap intervals over dialogues, of the metrics that have one.
       command, machine, git: what was run, where, and at which commit.
+      decoding: what `decoding_label` gives.
 
     Raises:
       ValueError: if a value is not a finite number, or `counts` lacks "responses".
@@ -137,6 +172,7 @@ def metrics_json(
         "backbone": backbone,
         "split": split,
         "seed": int(seed),
+        "decoding": decoding,
         "config_sha256": config_sha256,
         "n_responses": int(counts["responses"]),
         "counts": {name: int(value) for name, value in counts.items()},
@@ -172,7 +208,7 @@ def across_seeds(documents: Sequence[Mapping]) -> dict[str, tuple[float, float]]
     seeds = [document["seed"] for document in documents]
     if len(documents) < 2 or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds: expected two or more, each once, got {seeds}")
-    for field in ("config", "backbone", "preset", "split"):
+    for field in ("config", "backbone", "decoding", "preset", "split"):
         if len(found := {document.get(field) for document in documents}) > 1:
             raise ValueError(
                 f"{field}: expected the same in every run, got {sorted(map(str, found))}"
@@ -191,7 +227,7 @@ def summary_table(document: Mapping, paper: PaperRow | None = None) -> Table:
     """
     metrics, intervals = document["metrics"], document["intervals"]
     table = Table(
-        title=f"{run_label(document['config'], document['backbone'])} ({document['preset']}) on "
+        title=f"{label_of(document)} ({document['preset']}) on "
         f"{document['split']}: "
         f"{document['n_responses']:,} responses, seed {document['seed']}",
         caption=_caption(paper),

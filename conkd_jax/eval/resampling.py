@@ -17,7 +17,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-EXPONENTIAL = ("ppl", "ppl_predprefix", "ppl_words", "ppl_item", "ppl_per_word")  # exp of the ratio
+EXPONENTIAL = (  # exp of the ratio
+    "ppl",
+    "ppl_predprefix",
+    "ppl_words",
+    "ppl_words_renormalised",
+    "ppl_item",
+    "ppl_per_word",
+)
 ZERO_WHEN_EMPTY = ("rer", "prr", "f1", "rec_ratio")  # 0 hits out of nothing count as 0
 LEVEL = 95  # per cent
 

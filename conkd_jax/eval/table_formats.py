@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 
 from rich import box
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -36,6 +38,14 @@ def terminal(table: ResultTable) -> Table:
             shown.add_row(Text(row.label), *cells, style="dim" if row.is_paper else "")
         shown.add_section()
     return shown
+
+
+def wide_console(shown: Table) -> Console:
+    """A console as wide as a table: a terminal that is narrower wraps its lines."""
+    console = Console()
+    wanted = Measurement.get(console, console.options.update(width=1000), shown).maximum
+    console.width = max(console.width, wanted)
+    return console
 
 
 def markdown(table: ResultTable) -> str:

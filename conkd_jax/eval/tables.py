@@ -16,12 +16,18 @@ from typing import Literal
 from conkd_jax.eval import paper, report
 from conkd_jax.eval.layouts import LAYOUTS, Column, Layout
 from conkd_jax.eval.paper import PaperRow
-from conkd_jax.eval.report import EXTERNAL, SYNTHETIC, run_label
+from conkd_jax.eval.report import EXTERNAL, SYNTHETIC, label_of
 
 Document = Mapping  # what `report.metrics_json` gives
 Values = Mapping[str, tuple[float, float | None]]  # (mean, sd) of each metric
 
 ABSENT = "–"
+DECODINGS: Mapping[str, str] = {  # what a row's label means, told wherever there is such a row
+    "mass": "+mass: the best item is said wherever all items together have more than half of the "
+    "probability; not the paper's rule.",
+    "novel": "+novel: no item that the dialogue has named before may be said.",
+    "once": "+once: no item may be said twice in a response.",
+}
 
 _FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "config": str,
@@ -122,11 +128,6 @@ def commit_path(document: Document) -> str:
             "its path under configs/, without '.py'."
         )
     return f"docs/results/{document['preset']}/{label}/seed{document['seed']}.json"
-
-
-def label_of(document: Document) -> str:
-    """`report.run_label` of a document."""
-    return run_label(document["config"], document["backbone"])
 
 
 def portable_command(command: str) -> str:
@@ -330,6 +331,7 @@ def _caption(runs: Mapping[str, Sequence[Document]], has_paper: bool) -> str:
             f"Scored from predictions that this project did not make, on {first['split']}, "
             f"{first['n_responses']:,} responses: {others}."
         )
+    parts += [text for name, text in DECODINGS.items() if _is_decoded(documents, name)]
     if any(len(of_label) > 1 for of_label in runs.values()):
         parts.append("Mean ± standard deviation over students; teachers are shared.")
     if len(runs) > 1:
@@ -339,6 +341,10 @@ def _caption(runs: Mapping[str, Sequence[Document]], has_paper: bool) -> str:
     if has_paper:
         parts.append("Rows of the paper: as printed there, on ReDial's test split.")
     return " ".join(parts)
+
+
+def _is_decoded(documents: Sequence[Document], name: str) -> bool:
+    return any(name in document.get("decoding", "").split("+") for document in documents)
 
 
 def _seeds(runs: Sequence[Document]) -> str:

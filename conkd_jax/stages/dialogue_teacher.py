@@ -38,7 +38,8 @@ def stage(config, inputs: Mapping[str, Stage]) -> Stage:
     def run(directory: epath.Path, context: Context) -> dict:
         opened = Corpus.open(context.inputs["corpus"])
         words = Vocabulary.load(context.inputs["vocabulary"])
-        train, dev = (backbone.rows_of(config, opened, words, split) for split in ("train", "dev"))
+        splits = opened.dialogues("train"), opened.dialogues("dev")
+        train, dev = (backbone.rows_of(config, opened, words, said) for said in splits)
         start = language_model.initial(config, context.inputs, words, config.teacher_seed)
         batches = language_model.loader(
             config, part, train, words, "teacher", seed=config.teacher_seed

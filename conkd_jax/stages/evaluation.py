@@ -1,8 +1,10 @@
 """Stage `evaluation`: a trained system answers every response of a split, and is scored.
 
-Decoding with the predicted prefix, teacher forcing with the gold one, the recommender alone, and
-the dialogue teacher's gate on the same responses. Leaves `predictions.jsonl`, from which every
-response-level number can be computed again, and the λ of every token.
+Decoding with the predicted prefix, teacher forcing with the gold one and with the predicted one,
+the recommender alone, and the dialogue teacher's gate on the same responses. Responses are decoded,
+written and scored some at a time; of each that is written only sums are kept. Leaves
+`predictions.jsonl`, from which every response-level number can be computed again, and the λ of
+every token.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from conkd_jax import parallel
 from conkd_jax.data.corpus import Corpus, Dialogue
 from conkd_jax.data.rows import Rows
 from conkd_jax.data.vocabulary import Vocabulary
-from conkd_jax.eval import metrics, report
+from conkd_jax.eval import any_system, metrics, report
 from conkd_jax.eval.decoding import Decoded, greedy_decode
 from conkd_jax.eval.predictions import (
     TOP_ITEMS,
@@ -29,11 +31,12 @@ from conkd_jax.eval.predictions import (
     write_predictions,
 )
 from conkd_jax.eval.scoring import TokenScores
+from conkd_jax.progress import counted
 from conkd_jax.stages import backbones, corpus, language_model, trained_recommender, turn_classifier
 from conkd_jax.stages.artifacts import Context, Stage
 from conkd_jax.stages.language_model import LanguageModel
 
-VERSION = 1
+VERSION = 2
 PREDICTIONS, SCORES, TOKENS = "predictions.jsonl", "scores.json", "tokens.npz"
 
 
@@ -54,10 +57,7 @@ def stage(config, stages: Mapping[str, Stage], split: str) -> Stage:
     identity = {
         "split": split,
         "system": config.system,
-        "decode": {
-            "item_rule": config.decode.item_rule,
-            "max_tokens": config.decode.max_tokens,
-        },
+        "decode": {name: config.decode[name] for name in DECODE_FIELDS},
         "max_responses": config.evaluation.max_responses,
         "bootstrap_resamples": config.evaluation.bootstrap_resamples,
         "rows": backbones.of(config).row_identity(config),
@@ -65,8 +65,8 @@ def stage(config, stages: Mapping[str, Stage], split: str) -> Stage:
 
     def run(directory: epath.Path, context: Context) -> dict:
         system = _open(config, context, split, has_tags)
-        answers = _answer(config, system)
         scored = system.model.score(system.rows, system.form, SCORING_ROWS)
+        predicted_nll = _nll_under_predicted_prefix(system, scored)
         teacher = system.teacher.score(system.rows, "teacher", SCORING_ROWS)
         if parallel.is_first_process():
             np.savez_compressed(
@@ -78,10 +78,10 @@ def stage(config, stages: Mapping[str, Stage], split: str) -> Stage:
                 teacher_item_mass=teacher.item_mass,
                 targets=system.rows.targets,
             )
-            count = write_predictions(
-                directory / PREDICTIONS, _predictions(system, answers, scored)
-            )
-            print(f"evaluation: {count} responses of {split} answered", flush=True)
+            answers = counted(_answers(config, system), "evaluation", "responses")
+            predictions = _predictions(system, answers, scored, predicted_nll)
+            count = write_predictions(directory / PREDICTIONS, predictions)
+            print(f"evaluation: {count:,} responses of {split} answered", flush=True)
             found = _scores(config, system, directory / PREDICTIONS, scored, teacher)
             report.write_json(directory / SCORES, found)
         parallel.barrier("evaluation written")
@@ -90,7 +90,9 @@ def stage(config, stages: Mapping[str, Stage], split: str) -> Stage:
     return Stage("evaluation", VERSION, identity, inputs, run)
 
 
+DECODE_FIELDS = ("item_rule", "allow_mentioned_items", "allow_repeated_items", "max_tokens")
 SCORING_ROWS = 16  # rows that are scored at once
+RESPONSES_AT_A_TIME = 1024  # that are decoded before the first of them is written
 PROMPT_BUCKETS = (32, 64, 128, 192, 256, 384)
 
 
@@ -109,17 +111,11 @@ class _System:
     predicted_is_rec: np.ndarray | None  # [N]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Answers:
-    responses: np.ndarray  # response ids
-    decoded: list[Decoded]
-
-
 def _open(config, context: Context, split: str, has_tags: bool) -> _System:
     """Everything that answering needs, opened from artifacts."""
     opened = Corpus.open(context.inputs.get("scored_corpus", context.inputs["corpus"]))
     vocabulary = Vocabulary.load(context.inputs["vocabulary"])
-    rows = backbones.of(config).rows_of(config, opened, vocabulary, split)
+    rows = backbones.of(config).rows_of(config, opened, vocabulary, opened.dialogues(split))
     teacher = language_model.load(config, context.inputs["dialogue_teacher"], vocabulary)
     model = teacher
     if config.system == "student":
@@ -155,45 +151,88 @@ def _top(recommender: trained_recommender.RecTeacher, vectors: np.ndarray) -> np
     return np.concatenate(parts)
 
 
-def _answer(config, system: _System) -> _Answers:
-    """Greedy responses to the wanted histories, opened by the predicted tag."""
-    rows, words = system.rows, system.vocabulary
+def _nll_under_predicted_prefix(system: _System, scored: TokenScores) -> np.ndarray | None:
+    """NLL of every gold token where the classifier's tag opens its response, past tags as they are.
+
+    Where the classifier is right that is the NLL already known; only the rest is scored again.
+    """
+    if system.predicted_is_rec is None:
+        return None
+    wrong = np.flatnonzero(system.predicted_is_rec != system.rows.response_is_rec)
+    nll = scored.nll.copy()
+    if wrong.size:
+        reopened = system.rows.reopened(wrong.tolist(), _openings(system, wrong).tolist())
+        again = system.model.score(reopened, "student", SCORING_ROWS)
+        nll[np.isin(scored.response_index, wrong)] = again.nll  # both by response, then by step
+    return nll
+
+
+def _openings(system: _System, responses: np.ndarray) -> np.ndarray:
+    """The token that opens each of some responses: the predicted tag, or the plain separator."""
+    words = system.vocabulary
+    if system.predicted_is_rec is None:
+        return np.full(len(responses), words.end_id)
+    return np.where(system.predicted_is_rec[responses], words.rec_id, words.gen_id)
+
+
+def _answers(config, system: _System) -> Iterator[tuple[int, Decoded]]:
+    """Response ids and greedy responses to their histories, in the order of the split."""
+    rows, words, part = system.rows, system.vocabulary, config.decode
     wanted = np.arange(rows.num_responses)
     limit = config.evaluation.max_responses
     if limit and limit < len(wanted):  # spread evenly over the split
         wanted = np.unique(np.linspace(0, len(wanted) - 1, limit).astype(int))
-    if system.predicted_is_rec is None:
-        first = np.full(len(wanted), words.end_id)
-    else:
-        first = np.where(system.predicted_is_rec[wanted], words.rec_id, words.gen_id)
     longest = backbones.of(config).longest_prompt(config)
-    decoded = greedy_decode(
-        system.model.model,
-        system.model.variables,
-        system.model.head(),
-        rows.prompts(wanted.tolist(), first.tolist(), longest, system.form),
-        end_id=words.end_id,
-        num_words=words.num_words,
-        max_tokens=config.decode.max_tokens,
-        batch_size=config.decode.batch_size,
-        buckets=[length for length in PROMPT_BUCKETS if length < longest] + [longest],
-        item_rule=config.decode.item_rule,
-    )
-    return _Answers(wanted, decoded)
+    head = system.model.head()
+    token_of = {item: words.num_words + i for i, item in enumerate(words.item_candidates.tolist())}
+    for start in range(0, len(wanted), RESPONSES_AT_A_TIME):
+        some = wanted[start : start + RESPONSES_AT_A_TIME]
+        opening = _openings(system, some).tolist()
+        decoded = greedy_decode(
+            system.model.model,
+            system.model.variables,
+            head,
+            rows.prompts(some.tolist(), opening, longest, system.form),
+            end_id=words.end_id,
+            num_words=words.num_words,
+            max_tokens=part.max_tokens,
+            batch_size=part.batch_size,
+            buckets=[length for length in PROMPT_BUCKETS if length < longest] + [longest],
+            item_rule=part.item_rule,
+            forbidden_items=None
+            if part.allow_mentioned_items
+            else [
+                [token_of[item] for item in _mentioned(system, response) if item in token_of]
+                for response in some.tolist()
+            ],
+            allow_repeats=part.allow_repeated_items,
+        )
+        yield from zip(some.tolist(), decoded, strict=True)
 
 
-def _predictions(system: _System, answers: _Answers, scored: TokenScores) -> Iterator[Prediction]:
+def _mentioned(system: _System, response: int) -> list[int]:
+    """Candidates that the dialogue names before a response, each once, in order."""
+    conversation, turn = system.rows.response_keys[response]
+    turns = system.dialogues[conversation].turns[:turn]
+    return list(dict.fromkeys(item for said in turns for item in said.items))
+
+
+def _predictions(
+    system: _System,
+    answers: Iterator[tuple[int, Decoded]],
+    scored: TokenScores,
+    predicted_nll: np.ndarray | None,
+) -> Iterator[Prediction]:
     """One prediction a response, in the order of the split."""
     movie_ids = system.corpus.items.movie_ids
     in_vocabulary = set(system.vocabulary.item_candidates.tolist())
     offsets = np.searchsorted(scored.response_index, np.arange(system.rows.num_responses + 1))
-    for response, decoded in zip(answers.responses.tolist(), answers.decoded, strict=True):
+    for response, decoded in answers:
         conversation, turn = system.rows.response_keys[response]
         turns = system.dialogues[conversation].turns
         gold = turns[turn]
         known = [item for item in gold.items if item in in_vocabulary]
         unknown = [int(movie_ids[item]) for item in gold.items if item not in in_vocabulary]
-        mentioned = [int(movie_ids[i]) for t in turns[:turn] for i in t.items]
         span = slice(offsets[response], offsets[response + 1])
         tokens = [token for token in decoded.tokens if token != system.vocabulary.end_id]
         text = system.vocabulary.decode(tokens)
@@ -206,7 +245,7 @@ def _predictions(system: _System, answers: _Answers, scored: TokenScores) -> Ite
             turn_type="rec" if system.rows.response_is_rec[response] else "gen",
             predicted_turn_type=predicted,
             context=tuple(ContextTurn(t.role, t.text) for t in turns[:turn]),
-            mentioned_items=tuple(dict.fromkeys(mentioned)),
+            mentioned_items=tuple(int(movie_ids[item]) for item in _mentioned(system, response)),
             reference=gold.text,
             reference_items=tuple(int(movie_ids[item]) for item in known),
             reference_items_out_of_vocabulary=(*unknown, *gold.unknown_items),
@@ -224,6 +263,10 @@ def _predictions(system: _System, answers: _Answers, scored: TokenScores) -> Ite
             recommender_top=tuple(int(movie_ids[i]) for i in system.recommender_top[response]),
             token_nll=tuple(scored.nll[span].tolist()),
             token_is_item=tuple(scored.is_item[span].tolist()),
+            token_nll_predprefix=None
+            if predicted_nll is None
+            else tuple(predicted_nll[span].tolist()),
+            token_item_mass=tuple(scored.item_mass[span].clip(0, 1).tolist()),
         )
 
 
@@ -236,23 +279,15 @@ def _scores(
     config, system: _System, path: epath.Path, scored: TokenScores, teacher: TokenScores
 ) -> dict:
     """Metrics, intervals and counts of the predictions, and what teacher forcing adds."""
-    items = system.corpus.items
-    mentions = np.zeros(len(items), np.int64)
-    for dialogue in system.corpus.dialogues("train"):
-        for turn in dialogue.turns:
-            np.add.at(mentions, list(turn.items), 1)
     statistics = metrics.gather(
         read_predictions(path),
-        num_items=system.vocabulary.num_items,
-        popularity=dict(zip(items.movie_ids.tolist(), mentions.tolist(), strict=True)),
-        linked_items=set(items.movie_ids[items.is_linked].tolist()),
         max_response_tokens=config.vocabulary.max_response_tokens,
+        **any_system.corpus_options(system.corpus),
     )
-    found = statistics.metrics()
     forced, gate = scored.summary(), teacher.summary()
+    found = statistics.metrics()
     found |= {name: forced[name] for name in ("tf_hit@1", "tf_hit@10", "tf_hit@50")}
     found |= {"lambda_r": gate["lambda_r"], "lambda_v": gate["lambda_v"]}
-    found |= {"student_lambda_r": forced["lambda_r"], "student_lambda_v": forced["lambda_v"]}
     return {
         "metrics": found,
         "intervals": statistics.intervals(num_resamples=config.evaluation.bootstrap_resamples),

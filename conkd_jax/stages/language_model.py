@@ -27,7 +27,7 @@ from conkd_jax.models.backbone import Backbone
 from conkd_jax.stages import backbones
 
 SPEC_FILE, PARAMS, FROZEN = "model.json", "params", "frozen"
-SCORING_BUCKETS = 8  # more than in training: no gradient is compiled
+SCORING_BUCKETS = 4  # lengths that rows are padded to for scoring
 STORE_CACHE_BYTES = 2 << 30  # a store up to this size is read into memory once
 
 

@@ -12,22 +12,32 @@ import platform
 import shutil
 from collections.abc import Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
+from ml_collections import ConfigDict
 
+from conkd_jax import config as conkd
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
-from conkd_jax.eval import figures, report, samples
+from conkd_jax.eval import figures, gate_figures, report, samples
 from conkd_jax.eval.paper import PaperRow, paper_row
 from conkd_jax.eval.predictions import read_predictions
-from conkd_jax.stages import evaluation
+from conkd_jax.stages import evaluation, gate_traces
 from conkd_jax.stages.artifacts import Stage
 from conkd_jax.stages.manifests import ArtifactError, read_manifest
 
 FOLDERS = ("artifacts_dir", "runs_dir")
 NUM_TRACES = 4  # responses whose gate is drawn
+
+
+class Record(NamedTuple):
+    """What a run's config.json says: the config, its name and the split that was scored."""
+
+    config: ConfigDict
+    name: str
+    split: str
 
 
 def config_name(path: str) -> str:
@@ -46,11 +56,38 @@ def paper(config, name: str) -> PaperRow | None:
 
 
 def default(config, name: str, workdir: str = "") -> epath.Path:
-    """Where a run's files go: `workdir`, or runs/<config>[-<backbone>]-<preset>-seed<k>."""
+    """Where a run's files go: `workdir`, or a folder of the run's own name under runs/."""
     if workdir:
         return epath.Path(workdir)
-    run = report.run_name(name, config.backbone, config.preset, config.seed)
-    return epath.Path(config.runs_dir) / run
+    return epath.Path(config.runs_dir) / report.run_name(name, config.to_dict())
+
+
+def read_record(folder: epath.Path) -> Record:
+    """What was run, of a folder that `write` left.
+
+    Raises:
+      ConfigError: the folder holds no run, or one of another version.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        raise conkd.ConfigError(
+            f"{folder}: expected a folder that conkd_jax.train left, with config.json in it; found "
+            "none. For example runs/dialogpt_hard-demo-seed0"
+        )
+    try:
+        record = json.loads(path.read_text())
+        settings, name, split = record["settings"], record["name"], record["split"]
+        config = conkd.base()
+        config.update(settings)  # locked: a field that is not known any more is an error
+        missing = conkd.field_names(config) - conkd.field_names(ConfigDict(settings))
+        if missing:
+            raise KeyError(f"it lacks {', '.join(sorted(missing))}")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise conkd.ConfigError(
+            f"{path} is not the config of a run of this version: {error}. Train it again, or use "
+            "the version that trained it."
+        ) from error
+    return Record(conkd.validate(config), name, split)
 
 
 def write(
@@ -83,13 +120,14 @@ def write(
         backbone=config.backbone,
         split=split,
         seed=config.seed,
-        config_sha256=report.config_sha256(_without_folders(settings)),
+        config_sha256=config_sha256(config),
         counts=scores["counts"],
         metrics=scores["metrics"],
         intervals={key: tuple(pair) for key, pair in scores["intervals"].items()},
         command=command,
         machine=machine(),
         git=manifests["evaluation"]["git"],
+        decoding=report.decoding_label(settings["decode"]),
     )
     document["seconds"] = {key: m["wall_seconds"] for key, m in manifests.items()}
     report.write_json(folder / "metrics.json", document)
@@ -104,11 +142,12 @@ def write(
     return document
 
 
-def _without_folders(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings less where files lie on this machine, which changes no number."""
+def config_sha256(config) -> str:
+    """Hash of a config, less where files lie on this machine, which changes no number."""
+    settings = json.loads(config.to_json_best_effort())
     kept = {key: value for key, value in settings.items() if key not in FOLDERS}
-    corpus = {key: value for key, value in settings["corpus"].items() if key != "raw_dir"}
-    return {**kept, "corpus": corpus}
+    kept["corpus"] = {key: v for key, v in settings["corpus"].items() if key != "raw_dir"}
+    return report.config_sha256(kept)
 
 
 def _manifest(stage: Stage, root: epath.PathLike) -> Mapping[str, Any]:
@@ -181,7 +220,7 @@ def _figures(
         tokens = dict(tokens)
     eta = document["metrics"].get("eta")
     mass, is_item = tokens["teacher_item_mass"], tokens["is_item"]
-    figures.gate_histograms(
+    gate_figures.gate_histograms(
         mass[is_item],
         mass[~is_item],
         folder / "gate_histogram.png",
@@ -189,7 +228,7 @@ def _figures(
         title=f"The dialogue teacher's gate on {document['split']}",
     )
     vocabulary = Vocabulary.load(directories["vocabulary"])
-    figures.gate_traces(
+    gate_figures.gate_traces(
         _traces(tokens, vocabulary),
         folder / "gate_traces.png",
         eta=eta,
@@ -204,22 +243,16 @@ def _figures(
     )
 
 
-def _traces(tokens: Mapping[str, np.ndarray], vocabulary: Vocabulary) -> list[figures.GateTrace]:
+def _traces(
+    tokens: Mapping[str, np.ndarray], vocabulary: Vocabulary
+) -> list[gate_figures.GateTrace]:
     """The gate along some responses that hold an item, spread evenly over the split."""
     with_item = np.unique(tokens["response_index"][tokens["is_item"]])
     chosen = with_item[np.linspace(0, len(with_item) - 1, NUM_TRACES).astype(int)]
-    traces = []
-    for response in islice(dict.fromkeys(chosen.tolist()), NUM_TRACES):
-        of = tokens["response_index"] == response
-        traces.append(
-            figures.GateTrace(
-                title=f"response {response}",
-                tokens=[vocabulary.render([token]) for token in tokens["targets"][of].tolist()],
-                gate=tokens["teacher_item_mass"][of].tolist(),
-                is_item=tokens["is_item"][of].tolist(),
-            )
-        )
-    return traces
+    return [
+        gate_traces.of_response(tokens, vocabulary, response, title=f"response {response}")
+        for response in islice(dict.fromkeys(chosen.tolist()), NUM_TRACES)
+    ]
 
 
 def _links(folder: epath.Path, directories: Mapping[str, epath.Path]) -> None:

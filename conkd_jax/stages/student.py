@@ -58,7 +58,8 @@ def stage(
     def run(directory: epath.Path, context: Context) -> dict:
         opened = Corpus.open(context.inputs["corpus"])
         words = Vocabulary.load(context.inputs["vocabulary"])
-        train, dev = (backbone.rows_of(config, opened, words, split) for split in ("train", "dev"))
+        splits = opened.dialogues("train"), opened.dialogues("dev")
+        train, dev = (backbone.rows_of(config, opened, words, said) for said in splits)
         outputs, taught, used = None, None, {}
         if store is not None:
             outputs = TeacherStore.open(

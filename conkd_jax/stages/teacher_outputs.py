@@ -20,11 +20,11 @@ from etils import epath
 from conkd_jax import parallel
 from conkd_jax.data.corpus import Corpus, responses
 from conkd_jax.data.rows import Rows
-from conkd_jax.data.teacher_outputs import fit_eta, gate_statistics
 from conkd_jax.data.teacher_records import Heads, StoreSpec, TeacherRecord
 from conkd_jax.data.teacher_store import TeacherStore, TeacherStoreWriter
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
+from conkd_jax.eval.gate_validity import fit_eta, gate_statistics
 from conkd_jax.eval.scoring import head_statistics, logit_statistics, response_features
 from conkd_jax.stages import backbones, language_model, trained_recommender
 from conkd_jax.stages.artifacts import Context, Stage
@@ -59,7 +59,7 @@ def stage(
         opened = Corpus.open(context.inputs["corpus"])
         words = Vocabulary.load(context.inputs["vocabulary"])
         teacher = language_model.load(config, context.inputs["dialogue_teacher"], words)
-        rows = backbone.rows_of(config, opened, words, "train")
+        rows = backbone.rows_of(config, opened, words, opened.dialogues("train"))
         folds = [context.inputs[f"rec_teacher_{fold}"] for fold in range(len(rec_teachers))]
         labels = _recommenders(opened, words, folds)
         writer = TeacherStoreWriter(
@@ -74,7 +74,7 @@ def stage(
             outputs = _shard_outputs(teacher, rows, writer, shard, part.batch_rows, rounding)
             writer.write_shard(shard, _records(rows, outputs, labels, writer, shard))
         parallel.barrier("teacher outputs written")
-        dev_rows = backbone.rows_of(config, opened, words, "dev")
+        dev_rows = backbone.rows_of(config, opened, words, opened.dialogues("dev"))
         held_out = teacher.score(dev_rows, "teacher", part.batch_rows)
         stats = {
             "dev": gate_statistics(held_out.item_mass, held_out.is_item),

@@ -5,6 +5,7 @@ At inference its answer is the [REC] or [GEN] that opens a student's response.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 
@@ -22,10 +23,12 @@ from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.models.turn_classifier import GEN, REC, TurnClassifier
 from conkd_jax.stages import backbones
 from conkd_jax.stages.artifacts import Context, Stage
+from conkd_jax.typing import Array, Bool, Float, Int, Params
 
 VERSION = 1
 SHAPE_FILE = "model.json"
 SCORING_BATCH = 256  # contexts at a time
+SCORING_BUCKETS = 4
 
 
 def stage(config, corpus: Stage, vocabulary: Stage) -> Stage:
@@ -41,7 +44,8 @@ def stage(config, corpus: Stage, vocabulary: Stage) -> Stage:
     def run(directory: epath.Path, context: Context) -> dict:
         opened = Corpus.open(context.inputs["corpus"])
         words = Vocabulary.load(context.inputs["vocabulary"])
-        train, dev = (backbone.rows_of(config, opened, words, split) for split in ("train", "dev"))
+        splits = opened.dialogues("train"), opened.dialogues("dev")
+        train, dev = (backbone.rows_of(config, opened, words, said) for said in splits)
         shape = {
             "vocab": words.num_rows,
             "num_layers": part.num_layers,
@@ -69,9 +73,14 @@ def predict(directory: epath.Path, histories: Sequence[np.ndarray]) -> np.ndarra
       directory: the artifact.
       histories: token ids in the teacher's form, as `Rows.histories` gives them.
     """
-    model = TurnClassifier(**json.loads((directory / SHAPE_FILE).read_text()))
-    params = checkpoint.load(directory / "params")
+    model, params = load(directory)
     return _log_probs(model, params, histories, SCORING_BATCH).argmax(axis=-1) == REC
+
+
+def load(directory: epath.Path) -> tuple[TurnClassifier, Params]:
+    """The trained classifier of an artifact."""
+    model = TurnClassifier(**json.loads((directory / SHAPE_FILE).read_text()))
+    return model, checkpoint.load(directory / "params")
 
 
 class ClassifierBatches:
@@ -86,7 +95,7 @@ class ClassifierBatches:
 
     def __call__(self, row_ids: np.ndarray, bucket_length: int, step_rows: np.ndarray) -> Batch:
         rows = [self.histories[row] if row != FILL else () for row in row_ids]
-        ids, mask = _padded(rows, bucket_length)
+        ids, mask = padded(rows, bucket_length)
         is_real = row_ids != FILL
         return {
             "ids": ids,
@@ -178,26 +187,30 @@ def _examples(rows: Rows, max_tokens: int) -> tuple[list[np.ndarray], np.ndarray
     return rows.histories(max_tokens, "teacher"), labels
 
 
-def _log_probs(model, params, histories: Sequence, batch_size: int) -> np.ndarray:
-    """Log-probabilities of [GEN] and [REC], [N, 2], batch by batch in order of length."""
-    lengths = np.array([max(1, len(history)) for history in histories])
-    buckets = quantile_buckets(lengths, 4, multiple=32)
-    apply = jax.jit(lambda p, ids, mask: jax.nn.log_softmax(model.apply({"params": p}, ids, mask)))
-    found = np.zeros((len(histories), 2), np.float32)
-    order = np.argsort(lengths, kind="stable")
-    bucket_of = np.searchsorted(buckets, lengths[order])
-    for bucket, length in enumerate(buckets):
-        members = order[bucket_of == bucket]
-        for start in range(0, len(members), batch_size):
-            chunk = members[start : start + batch_size]
-            rows = [histories[i] for i in chunk] + [[]] * (batch_size - len(chunk))
-            # the model's positions bound the bucket; histories are cut to them already
-            ids, mask = _padded(rows, min(length, model.num_positions))
-            found[chunk] = np.asarray(apply(params, ids, mask))[: len(chunk)]
-    return found
+@functools.partial(jax.jit, static_argnames="model")
+def log_probs(
+    params: Params,
+    ids: Int[Array | np.ndarray, "B S"],
+    mask: Bool[Array | np.ndarray, "B S"],
+    *,
+    model: TurnClassifier,
+) -> Float[Array, "B 2"]:
+    """Log-probabilities of [GEN] and [REC], [B, 2], of padded contexts."""
+    return jax.nn.log_softmax(jnp.asarray(model.apply({"params": params}, ids, mask)))
 
 
-def _padded(histories: Sequence, length: int) -> tuple[np.ndarray, np.ndarray]:
+def scoring_lengths(model: TurnClassifier, histories: Sequence[np.ndarray]) -> list[int]:
+    """What contexts are padded to, rising: few lengths, since each is one compilation.
+
+    Args:
+      histories: cut to the model's positions, which bound the lengths too.
+    """
+    lengths = [max(1, len(history)) for history in histories]
+    buckets = quantile_buckets(lengths, SCORING_BUCKETS, multiple=32)
+    return [min(bucket, model.num_positions) for bucket in buckets]
+
+
+def padded(histories: Sequence, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Token ids and mask [B, S]; a history's tail is kept."""
     ids = np.zeros((len(histories), length), np.int32)
     mask = np.zeros((len(histories), length), bool)
@@ -206,3 +219,20 @@ def _padded(histories: Sequence, length: int) -> tuple[np.ndarray, np.ndarray]:
         ids[row, : len(tail)] = tail
         mask[row, : len(tail)] = True
     return ids, mask
+
+
+def _log_probs(model, params, histories: Sequence, batch_size: int) -> np.ndarray:
+    """Log-probabilities of [GEN] and [REC], [N, 2], batch by batch in order of length."""
+    lengths = np.array([max(1, len(history)) for history in histories])
+    buckets = scoring_lengths(model, histories)
+    found = np.zeros((len(histories), 2), np.float32)
+    order = np.argsort(lengths, kind="stable")
+    bucket_of = np.searchsorted(buckets, lengths[order])
+    for bucket, length in enumerate(buckets):
+        members = order[bucket_of == bucket]
+        for start in range(0, len(members), batch_size):
+            chunk = members[start : start + batch_size]
+            rows = [histories[i] for i in chunk] + [[]] * (batch_size - len(chunk))
+            ids, mask = padded(rows, length)
+            found[chunk] = np.asarray(log_probs(params, ids, mask, model=model))[: len(chunk)]
+    return found

@@ -196,6 +196,29 @@ def test_contexts_are_the_tail_of_the_whole_history(split, limit, form):
     ]
 
 
+@settings(max_examples=100, deadline=None)
+@given(splits, st.integers(8, 80), st.integers(1, 40), st.randoms(use_true_random=False))
+def test_a_reopened_response_differs_in_its_opening_alone(split, max_row, max_response, rng):
+    rows = build_rows(spoken(split), VOCABULARY, max_row, min(max_response, max_row // 2))
+    chosen = [n for n in range(rows.num_responses) if rng.random() < 0.5]
+    opening = [rng.choice([REC, GEN]) for _ in chosen]
+    again = rows.reopened(chosen, opening)
+    assert again.response_keys == [rows.response_keys[n] for n in chosen]
+    assert again.num_rows == again.num_responses == len(chosen)
+    for row, (n, first) in enumerate(zip(chosen, opening, strict=True)):
+        assert again.response_targets(row).tolist() == rows.response_targets(n).tolist()
+        assert again.response_start[row] == rows.response_start[n]
+        end = rows.response_start[n] + rows.response_length[n]
+        expected = rows.tokens["student"][rows.response_row[n]][:end].tolist()
+        expected[rows.response_start[n]] = first
+        assert again.tokens["student"][row].tolist() == expected
+    assert all(
+        first in (REC, GEN)
+        for n in range(rows.num_responses)
+        for first in [rows.tokens["student"][rows.response_row[n]][rows.response_start[n]]]
+    )
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="fit in half a row"):
         build_rows([], VOCABULARY, 50, 26)

@@ -133,6 +133,22 @@ def test_prompts_are_the_contexts_of_their_responses():
     assert inputs["entities"][:, 0].tolist() == [0, 0, -1]
 
 
+def test_a_reopened_response_differs_in_its_opening_alone():
+    rows = rows_of([dialogue("hello", "good @1", "a", "movie there", "@22", "hello @1")])
+    again = rows.reopened([0, 2], [GEN, GEN])
+    assert (
+        again.response_keys == [("d", 1), ("d", 5)] and again.contexts.keys == again.response_keys
+    )
+    inputs, _ = again.inputs(np.array([0, 1]), 8, "student", PAD)
+    expected, _ = rows.inputs(np.array([0, 2]), 8, "student", PAD)
+    assert expected["response_ids"][:, 0].tolist() == [REC, REC]
+    expected["response_ids"][:, 0] = GEN
+    for name, array in expected.items():
+        np.testing.assert_array_equal(inputs[name], array)
+    for row, n in enumerate((0, 2)):
+        assert again.response_targets(row).tolist() == rows.response_targets(n).tolist()
+
+
 def test_refusals():
     said = dialogue("hello", "good")
     with pytest.raises(ValueError, match="limits of at least 1"):

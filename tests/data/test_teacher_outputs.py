@@ -1,17 +1,15 @@
-"""Teacher outputs in a batch: paired response by response, cached or not; and what λ looks like."""
+"""Teacher outputs in a batch: paired response by response, cached or not."""
 
 import dataclasses
 
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from conkd_jax.data.batches import LanguageModelBatches, Loader, Plan, quantile_buckets
 from conkd_jax.data.corpus import Dialogue, Turn
 from conkd_jax.data.dialogue_rows import build_rows
-from conkd_jax.data.teacher_outputs import TeacherOutputs, fit_eta, gate_statistics
+from conkd_jax.data.teacher_outputs import TeacherOutputs
 from conkd_jax.data.teacher_records import FORMATS, Heads, StoreError, StoreSpec, TeacherRecord
 from conkd_jax.data.teacher_store import TeacherStore, TeacherStoreWriter
 from conkd_jax.data.vocabulary import Vocabulary, train_bpe
@@ -151,51 +149,3 @@ def test_a_store_of_another_split_is_refused(tmp_path):
     store = make_store(tmp_path)
     with pytest.raises(StoreError, match="the split has"):
         outputs_of(store, rows=build_rows(dialogues()[1:], VOCABULARY, 64, 6))
-
-
-def test_gate_statistics():
-    mass = np.array([0.0, 0.1, 0.5, 0.9, 1.0], np.float32)
-    is_item = np.array([False, False, True, True, False])
-    found = gate_statistics(mass, is_item, bins=2)
-    assert found["lambda_r"] == pytest.approx(0.7)
-    assert found["lambda_v"] == pytest.approx(1.1 / 3)
-    assert (found["num_item_steps"], found["num_word_steps"]) == (2, 3)
-    assert found["bin_edges"] == [0, 0.5, 1]
-    assert (found["item_steps"], found["word_steps"]) == ([0, 2], [2, 1])
-
-
-def test_gate_statistics_without_item_steps_and_past_one():
-    found = gate_statistics(np.array([1.0000001], np.float32), np.array([False]))
-    assert np.isnan(found["lambda_r"])
-    assert found["lambda_v"] == 1
-    assert sum(found["word_steps"]) == 1
-
-
-def f1_at(eta, mass, is_item) -> float:
-    fires = mass >= eta
-    return 2 * (fires & is_item).sum() / max(fires.sum() + is_item.sum(), 1)
-
-
-def test_eta_lies_in_the_middle_between_words_and_items():
-    mass = np.array([0.1, 0.2, 0.6, 0.9], np.float32)
-    is_item = np.array([False, False, True, True])
-    assert fit_eta(mass, is_item) == pytest.approx(0.4)
-    assert fit_eta(mass, np.ones(4, bool)) == pytest.approx(0.05)
-    with pytest.raises(ValueError, match="at least one item step"):
-        fit_eta(mass, np.zeros(4, bool))
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    st.lists(st.tuples(st.floats(0, 1, width=16), st.booleans()), min_size=1, max_size=25).filter(
-        lambda steps: any(item for _, item in steps)
-    )
-)
-def test_no_other_eta_finds_item_steps_better(steps):
-    mass = np.array([value for value, _ in steps], np.float32)
-    is_item = np.array([item for _, item in steps])
-    eta = fit_eta(mass, is_item)
-    assert 0 <= eta <= 1
-    tried = [0.0, 1.0, *mass.tolist(), *np.linspace(0, 1, 101)]
-    best = max(f1_at(value, mass, is_item) for value in tried)
-    assert f1_at(eta, mass, is_item) == pytest.approx(best)

@@ -76,6 +76,7 @@ def test_a_full_file_lacks_nothing_but_a_graph(tmp_path, call):
             token_nll=p.token_nll,
             token_is_item=p.token_is_item,
             token_nll_predprefix=p.token_nll,
+            token_item_mass=(0.5,) * len(p.token_nll),
         )
         for p in random_run(8)
     )

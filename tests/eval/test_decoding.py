@@ -175,6 +175,68 @@ def test_mass_rule_emits_the_best_item_where_a_word_leads(params, head, contexts
     assert all(step.top[0] == step.item for row in by_mass for step in row.item_steps)
 
 
+# --- what may not be said -----------------------------------------------------------------------
+
+
+def constrained_loop(params, head, context, forbidden, allow_repeats):
+    """One context, token by token and without a cache, over the items that may be said."""
+    row, said, steps = [*context, REC], list(forbidden), []
+    for step in range(8):
+        ids = np.zeros((1, 64), np.int32)
+        ids[0, : len(row)] = row
+        logits = np.array(head.logits(FORWARD(params, ids)[0, len(row) - 1]))
+        logits[said] = -np.inf
+        row.append(int(logits.argmax()))
+        if row[-1] >= NUM_WORDS:
+            order = NUM_WORDS + np.argsort(-logits[NUM_WORDS:])
+            steps.append((step, row[-1], [i for i in order.tolist() if i not in said][:5]))
+            said += [] if allow_repeats else [row[-1]]
+        if row[-1] == END:
+            break
+    return row[len(context) + 1 :], steps
+
+
+FORWARD = jax.jit(MODEL.features)
+
+
+@pytest.mark.parametrize("allow_repeats", [True, False])
+@pytest.mark.parametrize("forbids", [True, False])
+def test_what_may_not_be_said_is_not_said(params, head, contexts, forbids, allow_repeats):
+    """Equal to a plain loop; the free responses hold what is forbidden, so it changes something."""
+    keen = Head(head.kernel, head.bias.at[NUM_WORDS:].add(2.0))
+    free = decode(params, keen, contexts)
+    forbidden = [
+        {token for token in row.tokens[:2] if token >= NUM_WORDS} if forbids else () for row in free
+    ]
+    found = decode(
+        params,
+        keen,
+        contexts,
+        forbidden_items=forbidden if forbids else None,
+        allow_repeats=allow_repeats,
+    )
+    assert plain(found) == [
+        constrained_loop(params, keen, context, of, allow_repeats)
+        for context, of in zip(contexts, forbidden, strict=True)
+    ]
+    assert (plain(found) == plain(free)) == (allow_repeats and not forbids)
+
+
+def test_rankings_end_where_no_item_is_left_to_say(params, head, contexts):
+    """18 of 20 items are forbidden: each list holds the other two, and then the one unsaid."""
+    keen = Head(head.kernel / 50, head.bias.at[NUM_WORDS:].add(20.0).at[END].set(-5.0))
+    forbidden = [list(range(NUM_WORDS, NUM_WORDS + 18))] * 2
+    for row in decode(
+        params, keen, contexts[:2], forbidden_items=forbidden, allow_repeats=False, top_k=50
+    ):
+        last = NUM_TARGETS - 1
+        first, second = row.item_steps
+        assert sorted(first.top.tolist()) == [last - 1, last]
+        assert second.top.tolist() == [second.item]
+        assert {first.item, second.item} == {last - 1, last}
+        assert len(row.tokens) == 8  # words, once nothing is left
+
+
 # --- the loop -----------------------------------------------------------------------------------
 
 
@@ -185,9 +247,9 @@ def test_loop_stops_when_all_rows_have_ended():
     def step(token, count):
         return (token + 1).astype(jnp.float32)[:, None], count + 1
 
-    def choose(features):
+    def choose(features, memory):
         token = features[:, 0].astype(jnp.int32)
-        return jnp.where(token >= 10 + ends, END, token)
+        return jnp.where(token >= 10 + ends, END, token), memory
 
     start = jnp.full((3, 1), 10.0)
     ended = jnp.array([False, False, False])

@@ -1,21 +1,14 @@
 """Figures are drawn, hold what they were given, and take whatever people typed."""
 
-import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from conkd_jax.eval import figures, paper
-from conkd_jax.eval.figures import GateTrace
 
 HISTORY = [
     {"step": step, "loss": 9.0 - step / 100, **({"dev_nll": 4.5} if step % 200 == 0 else {})}
     for step in range(50, 801, 50)
-]
-# Appendix C's example: after this prompt, an item, a word and another word are all right.
-TRACES = [
-    GateTrace("an item", ["recommend", "Titanic"], [0.02, 0.653], [False, True]),
-    GateTrace("a word", ["recommend", "you", "Titanic"], [0.02, 0.1, 0.9], [False, False, True]),
 ]
 
 
@@ -67,54 +60,6 @@ def test_loss_curves_choose_metrics_and_skip_what_is_not_finite(tmp_path, drawn)
         figures.loss_curves(history, tmp_path / "b.png", names=["accuracy"])
 
 
-def test_gate_traces_mark_items_and_threshold(tmp_path, drawn):
-    path = tmp_path / "gate.png"
-    figures.gate_traces(TRACES, path, eta=0.6, title="λ")
-    assert_is_picture(path)
-    assert len(drawn[0].axes) == 2
-    found = texts(drawn[0])
-    assert "0.65" in found
-    assert "0.90" in found
-    assert "0.10" not in found  # words carry no number
-    assert found.count("η = 0.6") == 2
-    first = drawn[0].axes[0]
-    assert first.get_ylim()[1] > 1
-    colors = [label.get_color() for label in first.get_xticklabels()]
-    assert colors[0] != colors[1] == figures.VERMILION
-
-
-def test_a_trace_of_unequal_lengths_is_refused():
-    with pytest.raises(ValueError, match="got 2, 1 and 2"):
-        GateTrace("x", ["a", "b"], [0.1], [False, True])
-    with pytest.raises(ValueError, match="at least one response"):
-        figures.gate_traces([], "unused.png")
-
-
-def test_texts_with_emoji_mathematics_and_control_characters_are_drawn(tmp_path, drawn):
-    tokens = ["$x_1^2$", "\U0001f9d1\u200d", "\n", "_", "映画", "\ud83d", "a" * 200]
-    trace = GateTrace("$ \\frac 🎬", tokens, [0.5] * 7, [True] * 7)
-    figures.gate_traces([trace], tmp_path / "odd.png", title="100 % of $")
-    assert_is_picture(tmp_path / "odd.png")
-    labels = [label.get_text() for label in drawn[0].axes[0].get_xticklabels()]
-    assert labels[0] == "$x_1^2$"
-    assert labels[4] == "□□"
-    assert len(labels[6]) == 22
-
-
-def test_gate_histograms_write_means_and_shares(tmp_path, drawn):
-    path = tmp_path / "histogram.png"
-    items, words = np.array([0.2, 0.6, 0.7, 0.9]), np.full(50, 0.01)
-    figures.gate_histograms(items, words, path, eta=0.6)
-    assert_is_picture(path)
-    found = texts(drawn[0])
-    assert "4 item steps, mean λᵣ = 0.600, 75.0% at or above η" in found
-    assert "50 word steps, mean λᵥ = 0.010, 0.0% at or above η" in found
-    heights = [patch.get_height() for patch in drawn[0].axes[0].patches]
-    assert sum(heights) == pytest.approx(100)
-    figures.gate_histograms(np.array([]), words, tmp_path / "no_items.png")
-    assert "0 item steps" in texts(drawn[1])
-
-
 def test_metric_bars_stand_beside_the_papers(tmp_path, drawn):
     path = tmp_path / "bars.png"
     row = paper.paper_row("dialogpt_hard", "dialogpt").metrics
@@ -138,5 +83,5 @@ def test_metric_bars_of_a_run_without_a_paper_row(tmp_path, drawn):
 
 def test_the_same_numbers_make_the_same_file(tmp_path):
     for name in ("a", "b"):
-        figures.gate_traces(TRACES, tmp_path / name, eta=0.6)
+        figures.loss_curves(HISTORY, tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

@@ -23,6 +23,7 @@ def test_every_metric_has_its_line():
         token_nll=(1.0, 2.0),
         token_is_item=(True, False),
         token_nll_predprefix=(1.0, 2.0),
+        token_item_mass=(0.5, 0.25),
     )
     found = metrics.gather(
         [full], num_items=2, popularity={A: 1}, neighbours={B: {A}}, linked_items={A}

@@ -60,7 +60,7 @@ def test_columns_are_metrics_that_runs_and_paper_know(name):
         for metric in row.metrics
     }
     for column in layouts.LAYOUTS[name].columns:
-        assert name == "gate" or column.metric in known | {"prefill_ms"}, column
+        assert name in ("gate", "refilling", "latency") or column.metric in known, column
     titles = [column.title for column in layouts.LAYOUTS[name].columns]
     assert len(set(titles)) == len(titles)
 
@@ -155,15 +155,26 @@ def test_what_the_response_loses_is_derived():
         ),
         (
             "latency",
-            {"ms_per_token": 9.1234, "prefill_ms": 20.0},
-            {"ms per token": ("9.123", "5.306"), "ms per prompt": ("20.000", "–")},
+            {"ms_per_token": 9.1234, "prefill_ms": 20.0, "responses_per_second": 3.14},
+            {
+                "ms per token": ("9.123", "5.306"),
+                "ms per prompt": ("20.000", "–"),
+                "ms per turn prefix": ("–", "–"),
+                "answers/s": ("3.1", "–"),
+            },
         ),
     ],
 )
 def test_tables_4_and_8_and_latency(name, metrics, columns):
-    ours, theirs = cells(tables.build(name, [document(metrics=metrics)])).values()
+    ours, theirs, *_ = cells(tables.build(name, [document(metrics=metrics)])).values()
     for column, expected in columns.items():
         assert (ours[column], theirs[column]) == expected
+
+
+def test_latency_ends_with_the_paper_s_third_system():
+    rows = cells(tables.build("latency", [document("dialogpt", metrics={"ms_per_token": 1.0})]))
+    assert list(rows) == ["dialogpt", "paper: DialoGPT", "paper: RecInDial"]
+    assert [row["ms per token"] for row in rows.values()] == ["1.000", "5.464", "6.100"]
 
 
 @pytest.mark.parametrize(
@@ -270,7 +281,7 @@ def test_runs_that_make_no_table_are_refused(changes, message):
 
 def test_a_table_needs_a_name_and_a_run():
     with pytest.raises(
-        tables.TableError, match="expected one of 1, 2, 3, 4, 5, 6, 8, latency, gate"
+        tables.TableError, match="expected one of 1, 2, 3, 4, 5, 6, 8, refilling, latency, gate"
     ):
         tables.build("22", [document()])
     with pytest.raises(tables.TableError, match="at least one run"):

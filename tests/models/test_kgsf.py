@@ -223,7 +223,7 @@ def test_the_decoders_loop_takes_the_cache(params, inputs):
             start,
             cache,
             functools.partial(MODEL.step, params),
-            lambda features: head.logits(features).argmax(axis=-1),
+            lambda features, memory: (head.logits(features).argmax(axis=-1), memory),
             end_id=-1,
             max_tokens=5,
             has_ended=jnp.zeros(3, bool),

@@ -127,7 +127,7 @@ def test_the_copy_term_reaches_items_and_concepts(opened):
 def test_the_store_holds_what_the_teacher_says(config, opened):
     corpus, words, directories = opened
     teacher = language_model.load(config, directories["dialogue_teacher"], words)
-    rows = backbones.of(config).rows_of(config, corpus, words, "train")
+    rows = backbones.of(config).rows_of(config, corpus, words, corpus.dialogues("train"))
     store = TeacherStore.open(directories["teacher_outputs"])
     assert store.spec.width == teacher.head().kernel.shape[0] == 2 * config.kgsf.embed_dim
     live = teacher.score(rows, "teacher", batch_rows=16).item_mass
@@ -145,7 +145,7 @@ def test_one_device_is_eight(config, opened):
     model = kgsf.model_of(spec, words)
     start = language_model.LanguageModel(model, teacher.params, words, teacher.frozen)
     given = student.distillation(config.distill, store, 0.1)
-    rows = backbones.of(config).rows_of(config, corpus, words, "train")
+    rows = backbones.of(config).rows_of(config, corpus, words, corpus.dialogues("train"))
     steps = []
     for num_devices in (1, 8):
         settings = config.copy_and_resolve_references()

@@ -15,7 +15,7 @@ from etils import epath
 from tokenizers import Tokenizer
 
 from conkd_jax.config import BACKBONES, ConfigError
-from conkd_jax.data.corpus import Corpus
+from conkd_jax.data.corpus import Corpus, Dialogue
 from conkd_jax.data.rows import Rows
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.models.backbone import Backbone
@@ -46,8 +46,10 @@ class BackboneStages(Protocol):
         """The config fields that rows depend on and words don't."""
         ...
 
-    def rows_of(self, config, corpus: Corpus, vocabulary: Vocabulary, split: str) -> Rows:
-        """The rows of a split: computed, not stored, in seconds."""
+    def rows_of(
+        self, config, corpus: Corpus, vocabulary: Vocabulary, dialogues: Sequence[Dialogue]
+    ) -> Rows:
+        """The rows of dialogues, of a split or made up: computed, not stored, in seconds."""
         ...
 
     def longest_prompt(self, config) -> int:

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from conkd_jax.config import ConfigError
 from conkd_jax.data.bpe import VocabularyError, load_bpe, train_bpe
-from conkd_jax.data.corpus import Corpus
+from conkd_jax.data.corpus import Corpus, Dialogue
 from conkd_jax.data.dialogue_rows import DialogueRows, build_rows
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.models import gpt2, gpt2_weights
@@ -55,9 +55,11 @@ def row_identity(config) -> dict:
     }
 
 
-def rows_of(config, corpus: Corpus, vocabulary: Vocabulary, split: str) -> DialogueRows:
+def rows_of(
+    config, corpus: Corpus, vocabulary: Vocabulary, dialogues: Sequence[Dialogue]
+) -> DialogueRows:
     """Whole dialogues."""
-    return build_rows(corpus.dialogues(split), vocabulary, **row_identity(config))
+    return build_rows(dialogues, vocabulary, **row_identity(config))
 
 
 def longest_prompt(config) -> int:

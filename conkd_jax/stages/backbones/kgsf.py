@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from conkd_jax.config import ConfigError
 from conkd_jax.data.bpe import VocabularyError
-from conkd_jax.data.corpus import Corpus
+from conkd_jax.data.corpus import Corpus, Dialogue
 from conkd_jax.data.response_rows import ResponseRows, build_response_rows
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.data.word_vectors import train_word_vectors
@@ -73,9 +73,11 @@ def row_identity(config) -> dict:
     }
 
 
-def rows_of(config, corpus: Corpus, vocabulary: Vocabulary, split: str) -> ResponseRows:
+def rows_of(
+    config, corpus: Corpus, vocabulary: Vocabulary, dialogues: Sequence[Dialogue]
+) -> ResponseRows:
     """One row for each response, with what the recommender reads of its history."""
-    words, dialogues = config.vocabulary, corpus.dialogues(split)
+    words = config.vocabulary
     recommender = trained_recommender.RecSpec.of(config.rec_teacher)
     return build_response_rows(
         dialogues,

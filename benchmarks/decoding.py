@@ -1,0 +1,222 @@
+"""Greedy decoding at batch 1, against what else generates from the same GPT-2.
+
+    python benchmarks/decoding.py                    # the mini preset's model
+    python benchmarks/decoding.py --size=small       # GPT-2 small: 124 M parameters, Y = 57,216
+    python benchmarks/decoding.py --out=result.json
+
+One random GPT-2 is written as a checkpoint that every contender reads: this project's loop
+(`conkd_jax.eval.timing`, the one that `python -m conkd_jax.latency` times), Hugging Face's
+`generate` in PyTorch as it comes (eager, key-value cache), and CTranslate2 where it is installed
+(`pip install ctranslate2`; this project doesn't need it). All write the same number of tokens, the
+end token ends nothing, and all but int8 must write the same ones or the program stops.
+
+The contenders take turns (A B C A B C …) and each is judged by its best round, so that a busy
+machine slows them alike: read the ratios, not the times. A token's time is what all tokens after
+the first took, over their number; the first belongs to the prefill.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import jax
+import numpy as np
+import torch
+import transformers
+from tokenizers import Tokenizer, models
+
+from conkd_jax.eval.timing import Decoder
+from conkd_jax.models.gpt2 import GPT2, load_pretrained
+
+NUM_ITEMS = 6924
+SIZES = {  # layers, width, heads, positions, words
+    "mini": (2, 192, 4, 512, 4224),
+    "small": (12, 768, 12, 1024, 50292),
+}
+OURS, HUGGING_FACE = "conkd_jax", "Hugging Face generate"
+CTRANSLATE2 = {"CTranslate2 fp32": "float32", "CTranslate2 int8": "int8"}
+UNCHECKED = "CTranslate2 int8"  # rounded weights may choose other tokens
+MEASURES = ("prefill ms", "ms per token", "whole response ms")
+
+
+def write_checkpoint(folder, size, seed=0):
+    """A random GPT-2 and a tokenizer whose words are the ids, which CTranslate2 asks for."""
+    num_layers, width, heads, positions, num_words = SIZES[size]
+    num_targets = num_words + NUM_ITEMS
+    torch.manual_seed(seed)
+    config = transformers.GPT2Config(
+        vocab_size=num_targets,
+        n_layer=num_layers,
+        n_embd=width,
+        n_head=heads,
+        n_positions=positions,
+    )
+    model = transformers.GPT2LMHeadModel(config).eval()
+    model.generation_config.update(eos_token_id=None, bos_token_id=0, pad_token_id=0)
+    model.save_pretrained(folder)
+    words = {str(token): token for token in range(num_targets)}
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="0")),
+        bos_token="0",
+        eos_token="0",
+        unk_token="0",
+    ).save_pretrained(folder)
+    return model
+
+
+def ours(folder, prompt, num_tokens, num_words):
+    """Prefill and the rest of a response, as two functions."""
+    spec, params = load_pretrained(folder)
+    num_targets = num_words + NUM_ITEMS
+    model = GPT2(spec, num_targets)
+    decoder = Decoder(model, params, model.head(params, num_targets), num_words, num_tokens)
+    inputs = {"input_ids": prompt[None], "attention_mask": np.ones((1, len(prompt)), bool)}
+
+    def first():
+        return jax.block_until_ready(decoder.read(inputs))
+
+    def whole():
+        token, cache = decoder.read(inputs)
+        rest, _ = jax.block_until_ready(decoder.write(token, cache))
+        return [*np.asarray(token).tolist(), *np.asarray(rest)[0].tolist()]
+
+    return first, whole
+
+
+def hugging_face(model, prompt, num_tokens):
+    """The same two, of PyTorch's model."""
+    ids = torch.from_numpy(prompt[None].astype(np.int64))
+
+    @torch.inference_mode()
+    def generate(count):
+        mask = torch.ones_like(ids)
+        out = model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=count)
+        return out[0, len(prompt) :].tolist()
+
+    return (lambda: generate(1)), (lambda: generate(num_tokens))
+
+
+def ctranslate2(folder, kind, prompt, num_tokens):
+    """The same two, of a converted model."""
+    import ctranslate2 as peer
+
+    converted = str(Path(folder) / kind)
+    peer.converters.TransformersConverter(folder).convert(converted, quantization=kind)
+    generator = peer.Generator(converted, compute_type=kind, intra_threads=os.cpu_count())
+    words = [str(token) for token in prompt.tolist()]
+
+    def generate(count):
+        (result,) = generator.generate_batch(
+            [words],
+            max_length=count,
+            min_length=count,
+            sampling_topk=1,
+            include_prompt_in_result=False,
+        )
+        return result.sequences_ids[0]
+
+    return (lambda: generate(1)), (lambda: generate(num_tokens))
+
+
+def make_contenders(folder, size, prompt_length, num_tokens, seed=0):
+    """Name -> (first token alone, whole response)."""
+    num_words = SIZES[size][4]
+    prompt = np.random.default_rng(seed).integers(1, num_words, prompt_length, dtype=np.int32)
+    peer = write_checkpoint(folder, size, seed)
+    contenders = {
+        OURS: ours(folder, prompt, num_tokens, num_words),
+        HUGGING_FACE: hugging_face(peer, prompt, num_tokens),
+    }
+    if importlib.util.find_spec("ctranslate2"):
+        for name, kind in CTRANSLATE2.items():
+            contenders[name] = ctranslate2(folder, kind, prompt, num_tokens)
+    return contenders
+
+
+def check_agreement(contenders, num_tokens):
+    """Runs all of them once, which compiles and warms; the same weights must say the same."""
+    written = {name: (first(), whole())[1] for name, (first, whole) in contenders.items()}
+    for name, tokens in written.items():
+        if len(tokens) != num_tokens or (name != UNCHECKED and tokens != written[OURS]):
+            raise SystemExit(
+                f"{name} wrote {len(tokens)} tokens, {tokens[:8]} …, where {num_tokens} were "
+                f"expected, {written[OURS][:8]} …: the comparison means nothing."
+            )
+
+
+def measure(contenders, num_tokens, rounds):
+    """Milliseconds of each contender by `MEASURES`, from the best of interleaved rounds."""
+    best = {name: [float("inf")] * 2 for name in contenders}
+    for _ in range(rounds):
+        for name, runs in contenders.items():
+            for part, run in enumerate(runs):
+                start = time.perf_counter()
+                run()
+                best[name][part] = min(best[name][part], 1e3 * (time.perf_counter() - start))
+    return {
+        name: dict(zip(MEASURES, (first, (whole - first) / (num_tokens - 1), whole), strict=True))
+        for name, (first, whole) in best.items()
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--size", choices=SIZES, default="mini")
+    parser.add_argument("--prompt_length", type=int, default=64)
+    parser.add_argument("--num_tokens", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="a file for the result as JSON")
+    arguments = parser.parse_args()
+    prompt_length, num_tokens = arguments.prompt_length, arguments.num_tokens
+    with tempfile.TemporaryDirectory() as folder:
+        contenders = make_contenders(folder, arguments.size, prompt_length, num_tokens)
+        check_agreement(contenders, num_tokens)
+        values = measure(contenders, num_tokens, arguments.rounds)
+    ratios = {
+        f"{OURS} / {name}": {
+            measure: values[OURS][measure] / of_name[measure] for measure in MEASURES
+        }
+        for name, of_name in values.items()
+        if name != OURS
+    }
+    print(f"{arguments.size}: prompt of {prompt_length} tokens, {num_tokens} new ones")
+    print(f"{'':37s}" + "".join(f"{measure:>20s}" for measure in MEASURES))
+    for name, row in (values | ratios).items():
+        digits = 2 if name in values else 3
+        print(f"{name:37s}" + "".join(f"{row[measure]:20.{digits}f}" for measure in MEASURES))
+    if arguments.out:
+        peers = ["jax", "torch", "transformers"]
+        peers += ["ctranslate2"] if len(contenders) > 2 else []
+        result = {
+            "command": " ".join(["python", "benchmarks/decoding.py", *sys.argv[1:]]),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, {jax.default_backend()}",
+            "versions": {name: version(name) for name in peers},
+            "size": dict(
+                zip(
+                    ("layers", "width", "heads", "positions", "words"),
+                    SIZES[arguments.size],
+                    strict=True,
+                )
+            )
+            | {"items": NUM_ITEMS},
+            "prompt_length": prompt_length,
+            "num_tokens": num_tokens,
+            "rounds": arguments.rounds,
+            "values": values,
+            "ratios": ratios,
+        }
+        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""λ along a response: one that was scored, or any text that somebody might have answered with.
+
+A text is read by teacher forcing: the models are told it token by token after a history, exactly as
+an evaluation tells them the gold response, and say at each step how much they would give to items.
+Nothing is trained, decoded or written here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from conkd_jax.config import ConfigError
+from conkd_jax.data.bpe import ITEM
+from conkd_jax.data.corpus import RECOMMENDER, SEEKER, Corpus, Dialogue, Turn, responses
+from conkd_jax.data.vocabulary import Vocabulary
+from conkd_jax.eval.gate_figures import GateTrace
+from conkd_jax.stages import backbones
+from conkd_jax.stages.language_model import LanguageModel
+from data_prep.linking import Linker
+
+END_LABEL, SPACE_LABEL = "END", "␣"
+SCORING_ROWS = 4  # rows that are scored at once
+
+
+def of_response(
+    tokens: Mapping[str, np.ndarray],
+    vocabulary: Vocabulary,
+    response: int,
+    *,
+    title: str,
+    student: str = "",
+) -> GateTrace:
+    """The trace of a response that an evaluation scored.
+
+    Args:
+      tokens: the arrays of the evaluation's `tokens.npz`.
+      vocabulary: whose tokens they are.
+      response: its index in the split.
+      title: of its panel.
+      student: what the scored system is called beside the teacher; "" leaves it out.
+    """
+    of = tokens["response_index"] == response
+    return GateTrace(
+        title=title,
+        tokens=_labels(tokens["targets"][of], vocabulary),
+        gate=tokens["teacher_item_mass"][of].tolist(),
+        is_item=tokens["is_item"][of].tolist(),
+        student=tokens["item_mass"][of].tolist() if student else None,
+        student_name=student,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """The models that read a text, as a run's evaluation has them.
+
+    Attributes:
+      config: of the run.
+      corpus, vocabulary: of the run.
+      teacher: the dialogue teacher, whose item mass is λ.
+      student: the student; None for a run that has none.
+      form: of the student's rows, "student" where turns open with [REC] or [GEN].
+    """
+
+    config: Any
+    corpus: Corpus
+    vocabulary: Vocabulary
+    teacher: LanguageModel
+    student: LanguageModel | None
+    form: str
+
+    def traces(self, history: Sequence[Turn], texts: Sequence[str]) -> list[GateTrace]:
+        """The traces of texts, each in the place of a response to the same history.
+
+        The student's turn opens with the tag that the text asks for: [REC] where it holds an item.
+
+        Args:
+          history: the turns before it; the last one is the seeker's.
+          texts: items as "@123".
+
+        Raises:
+          ConfigError: a text is empty, or names a movie that the vocabulary has no token for.
+        """
+        for text in texts:
+            _check_text(text, self.vocabulary)
+        dialogues = [
+            Dialogue(f"text {number}", (*history, Turn(RECOMMENDER, text)))
+            for number, text in enumerate(texts)
+        ]
+        rows = backbones.of(self.config).rows_of(
+            self.config, self.corpus, self.vocabulary, dialogues
+        )
+        last = np.cumsum([len(responses(dialogue)) for dialogue in dialogues]) - 1
+        scored = self.teacher.score(rows, "teacher", SCORING_ROWS)
+        own = self.student and self.student.score(rows, self.form, SCORING_ROWS)
+        traces = []
+        for text, response in zip(texts, last.tolist(), strict=True):
+            of = scored.response_index == response
+            targets = rows.response_targets(response)
+            is_cut = targets[-1] != self.vocabulary.end_id
+            title = self.vocabulary.render(self.vocabulary.encode(text))
+            traces.append(
+                GateTrace(
+                    title=f"{title} (cut at {len(targets)} tokens)" if is_cut else title,
+                    tokens=_labels(targets, self.vocabulary),
+                    gate=scored.item_mass[of].tolist(),
+                    is_item=scored.is_item[of].tolist(),
+                    student=own.item_mass[of].tolist() if own else None,
+                    student_name=self._student_name(bool(rows.response_is_rec[response])),
+                )
+            )
+        return traces
+
+    def _student_name(self, is_rec: bool) -> str:
+        if self.student is None:
+            return ""
+        if self.form != "student":
+            return "student"
+        return f"student, opened by {'[REC]' if is_rec else '[GEN]'}"
+
+
+def opening_turn(text: str, corpus: Corpus) -> Turn:
+    """A seeker's turn of free text, linked to the corpus' movies and concepts.
+
+    Names of people and genres stay unlinked: the corpus keeps no labels of its graph.
+    """
+    items, concepts = corpus.items, corpus.concept_graph
+    linker = Linker(
+        dict(zip(items.movie_ids.tolist(), range(len(items)), strict=True)),
+        items.entity_ids.tolist(),
+        {},
+        {w: i for i, w in enumerate(concepts.words) if not concepts.is_stop_word[i]},
+    )
+    linked = linker.link([text])
+    return Turn(SEEKER, text, linked.items, linked.unknown_items, linked.entities, linked.concepts)
+
+
+def _check_text(text: str, vocabulary: Vocabulary) -> None:
+    if not text.strip():
+        raise ConfigError("--text: expected a response, got an empty text.")
+    known = {str(movie) for movie in vocabulary.movie_ids.tolist()}
+    for match in ITEM.finditer(text):
+        if match.group(1) not in known:
+            some = ", ".join(
+                f"@{movie} is {title}"
+                for movie, title in zip(vocabulary.movie_ids[:3], vocabulary.titles, strict=False)
+            )
+            raise ConfigError(
+                f"--text={text!r}: expected movies of the run's vocabulary, {match.group(0)} is "
+                f"none. For example {some}"
+            )
+
+
+def _labels(targets: np.ndarray, vocabulary: Vocabulary) -> list[str]:
+    """Each token as it is read; the end token, which has no text, by a name."""
+    texts = [vocabulary.render([token]) for token in targets.tolist()]
+    return [
+        END_LABEL if token == vocabulary.end_id else text if text.strip() else SPACE_LABEL
+        for token, text in zip(targets.tolist(), texts, strict=True)
+    ]

@@ -1,0 +1,99 @@
+"""The latency program on trained runs: its documents make the table, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+from absl import app, flags
+from absl.testing import flagsaver
+
+from conkd_jax import latency as program
+from conkd_jax.eval import tables
+
+RATIOS = {"ms_per_token", "prefill_ms", "responses_per_second", "batched_responses_per_second"}
+
+
+def called(*runs, **options) -> None:
+    """The program with its options set."""
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["latency"])
+    with flagsaver.flagsaver(**options):
+        program.main(["latency", *map(str, runs)])
+
+
+@pytest.fixture
+def record(small_world) -> dict:
+    return json.loads((small_world.folder / "config.json").read_text())
+
+
+def write(folder: Path, record: dict, name: str | None = None, **settings) -> Path:
+    """A run's folder with the record of a run that shares its artifacts."""
+    folder.mkdir()
+    record = {**record, "settings": {**record["settings"], **settings}}
+    record["name"] = name or record["name"]
+    (folder / "config.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_a_student_is_timed_against_its_teacher(tmp_path, record, capsys):
+    teacher = write(tmp_path / "a", record, "dialogpt", system="dialogue_teacher")
+    student = write(tmp_path / "b", record, "dialogpt_hard")
+    called(teacher, student, responses=3, repeats=2)
+    documents = [
+        json.loads((folder / "latency" / "metrics.json").read_text())
+        for folder in (teacher, student)
+    ]
+    for document in documents:
+        assert tables.checked(document, "latency") is document
+        assert document["n_responses"] == 3 and document["counts"]["repeats"] == 2
+        assert document["counts"]["tokens_per_response"] == 8
+        assert document["split"] == "valid" and document["decoding"] == ""
+        for name, value in document["metrics"].items():
+            low, high = document["spread"][name]
+            assert 0 < low <= value <= high
+        assert document["ratios"]["to"] == "dialogpt seed 0"
+        assert set(document["ratios"]) == {"to", *RATIOS}
+    of_teacher, of_student = documents
+    assert of_teacher["ratios"]["ms_per_token"] == [1, 1, 1]
+    assert set(of_student["metrics"]) == {*RATIOS, "classifier_ms"}
+    assert set(of_teacher["metrics"]) == RATIOS
+    output = capsys.readouterr().out
+    for words in ("ms per turn prefix", "dialogpt_hard seed 0", "0.971", "5.464", "6.100"):
+        assert words in output, output
+    rows = tables.build("latency", documents).groups
+    assert sorted(row.label for group in rows for row in group) == ["dialogpt", "dialogpt_hard"]
+
+
+def test_one_run_has_no_ratios_to_print(tmp_path, record, capsys):
+    settings = record["settings"]
+    decode = {**settings["decode"], "item_rule": "mass", "allow_repeated_items": False}
+    run = write(tmp_path / "run", record, decode=decode)
+    called(run, run, responses=1, repeats=1)
+    output = capsys.readouterr().out
+    assert "small_world-dialogpt+mass" in output and "Ratio" not in output
+    assert "once" not in json.loads((run / "latency" / "metrics.json").read_text())["decoding"]
+
+
+def refused(words, *runs) -> None:
+    with pytest.raises(SystemExit, match=f"conkd_jax.latency: .*{words}"):
+        called(*runs)
+
+
+def test_what_can_t_be_timed_gets_one_message(tmp_path, record):
+    run = write(tmp_path / "run", record)
+    refused("found none", tmp_path / "nowhere")
+    refused("expected every config, backbone and seed once", run, write(tmp_path / "copy", record))
+    refused(
+        "preset: expected the same of every run, got demo, mini",
+        run,
+        write(tmp_path / "mini", record, preset="mini", seed=1),
+    )
+    short = {**record["settings"]["decode"], "max_tokens": 1}
+    refused(
+        "config.decode.max_tokens: expected 2 or more", write(tmp_path / "1", record, decode=short)
+    )
+    elsewhere = write(tmp_path / "gone", record, artifacts_dir=str(tmp_path / "elsewhere"))
+    refused("can't be found in .*elsewhere", elsewhere)
+    with pytest.raises(app.UsageError, match="one run or more"):
+        called()
+    assert not (run / "latency").exists()
