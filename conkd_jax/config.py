@@ -205,14 +205,7 @@ def _mini(c: ConfigDict) -> None:
         }
     )
     c.turn_classifier.update(
-        {
-            "num_layers": 1,
-            "embed_dim": 128,
-            "mlp_dim": 256,
-            "max_context_tokens": 96,
-            "epochs": 2,
-            "batch_size": 64,
-        }
+        {"embed_dim": 128, "mlp_dim": 256, "max_context_tokens": 96, "epochs": 3, "batch_size": 64}
     )
     c.evaluation.split = "valid"
     c.checkpoint_every = 100
@@ -239,6 +232,7 @@ def _kgsf(c: ConfigDict) -> None:
     c.vocabulary.min_word_count = 2
     c.vocabulary.max_context_tokens = 128  # all that 19 of 20 contexts have
     c.kgsf.update({"embed_dim": 128, "mlp_dim": 256})
+    c.turn_classifier.update({"num_layers": 1, "epochs": 2})
     for part in (c.dialogue_teacher, c.student):
         part.batch_rows = 64
         part.num_buckets = 2  # a GPU compiles each for most of a minute
