@@ -257,6 +257,7 @@ def _document(run: Run, found: Mapping[str, Spread], repeats: int) -> dict:
         machine=run_folder.machine(),
         git=git_hash(),
         decoding=_decoding(config),
+        teacher_seed=config.teacher_seed,
     )
     document["spread"] = {name: [value.low, value.high] for name, value in found.items()}
     return document

@@ -285,8 +285,8 @@ def evaluate(task: Task, params: PyTree, step: int) -> dict[str, float]:
         raise FloatingPointError(
             f"{task.name}: evaluate gives {name} = {metrics[name]} after {step} steps; expected a "
             f"finite number. Rows of the last batch: {task.loader.row_ids(step - 1)}. Nothing of "
-            "this step was saved: lower optimizer.learning_rate or look at these rows; the same "
-            "command continues from the last checkpoint."
+            "this step was saved, and the same command would come here again: lower "
+            f"--config.{task.name}.optimizer.learning_rate, or look at these rows."
         )
     return metrics
 

@@ -115,8 +115,8 @@ class LateMetrics:
             raise FloatingPointError(
                 f"{self.name}: loss {loss} and gradient norm {grad_norm} at step {step}; "
                 f"expected finite numbers. Rows of its batch: {self.row_ids(step)}. "
-                "Nothing of this step was saved: lower optimizer.learning_rate or look at these "
-                "rows; the same command continues from the last checkpoint."
+                "Nothing of this step was saved, and the same command would come here again: "
+                f"lower --config.{self.name}.optimizer.learning_rate, or look at these rows."
             )
         num_tokens, _ = values.pop("tokens", (0.0, 0.0))
         self.track.add(values)

@@ -139,6 +139,7 @@ def metrics_json(
     machine: Mapping | str,
     git: str,
     decoding: str = "",
+    teacher_seed: int = 0,
 ) -> dict:
     """The document that `metrics.json` holds.
 
@@ -154,6 +155,7 @@ def metrics_json(
       intervals: 95 % bootstrap intervals over dialogues, of the metrics that have one.
       command, machine, git: what was run, where, and at which commit.
       decoding: what `decoding_label` gives.
+      teacher_seed: of teachers, turn classifier and store.
 
     Raises:
       ValueError: if a value is not a finite number, or `counts` lacks "responses".
@@ -172,6 +174,7 @@ def metrics_json(
         "backbone": backbone,
         "split": split,
         "seed": int(seed),
+        "teacher_seed": int(teacher_seed),
         "decoding": decoding,
         "config_sha256": config_sha256,
         "n_responses": int(counts["responses"]),

@@ -115,8 +115,10 @@ def commit_path(document: Document) -> str:
     """Where the document of a run that the docs quote is committed, from the checkout's root.
 
     >>> run = {"preset": "mini", "config": "ablations/vanilla", "backbone": "kgsf", "seed": 2}
-    >>> commit_path(run)
+    >>> commit_path(run | {"metrics": {"ppl": 40.0}})
     'docs/results/mini/ablations/vanilla-kgsf/seed2.json'
+    >>> commit_path(run | {"metrics": {"ms_per_token": 5.3}})
+    'docs/results/latency/mini/ablations/vanilla-kgsf/seed2.json'
 
     Raises:
       TableError: the config has no plain path under configs/.
@@ -127,7 +129,8 @@ def commit_path(document: Document) -> str:
             f"config {document['config']!r}, preset {document['preset']!r}: expected a config by "
             "its path under configs/, without '.py'."
         )
-    return f"docs/results/{document['preset']}/{label}/seed{document['seed']}.json"
+    kind = "latency/" if "ms_per_token" in document["metrics"] else ""
+    return f"docs/results/{kind}{document['preset']}/{label}/seed{document['seed']}.json"
 
 
 def portable_command(command: str) -> str:
@@ -333,7 +336,7 @@ def _caption(runs: Mapping[str, Sequence[Document]], has_paper: bool) -> str:
         )
     parts += [text for name, text in DECODINGS.items() if _is_decoded(documents, name)]
     if any(len(of_label) > 1 for of_label in runs.values()):
-        parts.append("Mean ± standard deviation over students; teachers are shared.")
+        parts.append(f"Mean ± standard deviation over {_what_seeds_change(runs)}.")
     if len(runs) > 1:
         parts.append("Bold: best of our rows.")
     if len(runs) > 2:
@@ -345,6 +348,20 @@ def _caption(runs: Mapping[str, Sequence[Document]], has_paper: bool) -> str:
 
 def _is_decoded(documents: Sequence[Document], name: str) -> bool:
     return any(name in document.get("decoding", "").split("+") for document in documents)
+
+
+def _what_seeds_change(runs: Mapping[str, Sequence[Document]]) -> str:
+    """Whether the runs of a row share their teachers, in words, for rows of several runs."""
+    retrained = [
+        label
+        for label, of_label in runs.items()
+        if len({document.get("teacher_seed", 0) for document in of_label}) > 1
+    ]
+    if not retrained:
+        return "students; teachers are shared"
+    if len(retrained) == sum(len(of_label) > 1 for of_label in runs.values()):
+        return "trainings, recommender and teachers included"
+    return f"students that share their teachers; of {', '.join(retrained)} over all trainings"
 
 
 def _seeds(runs: Sequence[Document]) -> str:

@@ -128,6 +128,7 @@ def write(
         machine=machine(),
         git=manifests["evaluation"]["git"],
         decoding=report.decoding_label(settings["decode"]),
+        teacher_seed=config.teacher_seed,
     )
     document["seconds"] = {key: m["wall_seconds"] for key, m in manifests.items()}
     report.write_json(folder / "metrics.json", document)

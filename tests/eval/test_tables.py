@@ -279,6 +279,26 @@ def test_runs_that_make_no_table_are_refused(changes, message):
         tables.build("2", [document("dialogpt"), document(config, **changes)])
 
 
+@pytest.mark.parametrize(
+    ("teacher_seeds", "told"),
+    [
+        ({"kgsf": (0, 0), "kgsf_hard": (0, 0)}, "over students; teachers are shared."),
+        ({"kgsf": (0, 1), "kgsf_hard": (0,)}, "over trainings, recommender and teachers included."),
+        (
+            {"kgsf": (0, 1), "kgsf_hard": (0, 0)},
+            "over students that share their teachers; of kgsf over all trainings.",
+        ),
+    ],
+)
+def test_the_caption_says_what_the_deviation_is_over(teacher_seeds, told):
+    runs = [
+        document(name, seed=seed, teacher_seed=teacher_seed)
+        for name, of_name in teacher_seeds.items()
+        for seed, teacher_seed in enumerate(of_name)
+    ]
+    assert f"Mean ± standard deviation {told}" in tables.build("2", runs).caption
+
+
 def test_a_table_needs_a_name_and_a_run():
     with pytest.raises(
         tables.TableError, match="expected one of 1, 2, 3, 4, 5, 6, 8, refilling, latency, gate"
