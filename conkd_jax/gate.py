@@ -31,7 +31,8 @@ from conkd_jax.data.corpus import Corpus, ItemTable, Turn, responses
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.eval import gate_figures, gate_report, gate_validity, report
 from conkd_jax.stages import evaluation, gate_traces, language_model, pipeline, run_folder
-from conkd_jax.stages.artifacts import ArtifactError, Stage, read_manifest
+from conkd_jax.stages.artifacts import Stage
+from conkd_jax.stages.manifests import whole_manifest
 
 FOLDER, DOCUMENT = "gate", "gate.json"
 GREETING = "Hi! I am looking for a good movie to watch."
@@ -219,7 +220,7 @@ class Run:
 
         def load(name: str) -> language_model.LanguageModel:
             stage, root = self.stages[name], self.config.artifacts_dir
-            _manifest(stage, root)
+            whole_manifest(stage, root)
             return language_model.load(self.config, stage.directory(root), self.vocabulary)
 
         has_tags = self.has_student and self.config.student.turn_tags
@@ -233,19 +234,9 @@ class Run:
         )
 
 
-def _manifest(stage: Stage, root: epath.PathLike) -> dict[str, Any]:
-    manifest = read_manifest(stage, root)
-    if manifest is None:
-        raise ArtifactError(
-            f"{stage.directory(root)}: expected the {stage.name} that the run was scored with; it "
-            "is gone. Run conkd_jax.train again."
-        )
-    return manifest
-
-
 def _eta(student: Stage, root: epath.PathLike) -> float | None:
     """The threshold that a student was distilled with; None for a gate without one."""
-    return _manifest(student, root)["metrics"].get("eta")
+    return whole_manifest(student, root)["metrics"].get("eta")
 
 
 def example_texts(name: str, items: ItemTable) -> list[str]:

@@ -12,6 +12,7 @@ from conkd_jax.config import ConfigError
 from conkd_jax.data.corpus import ItemTable
 from conkd_jax.eval.gate_validity import CLASSES
 from conkd_jax.eval.predictions import read_predictions
+from conkd_jax.stages import manifests
 from conkd_jax.stages.artifacts import ArtifactError
 from tests.test_train import call, refused  # noqa: F401
 
@@ -173,7 +174,7 @@ def test_no_run_is_told(call, tmp_path):  # noqa: F811
 
 
 def test_a_teacher_that_was_deleted_is_missed_by_texts_alone(run, monkeypatch):
-    monkeypatch.setattr(gate, "read_manifest", lambda stage, root: None)
-    with pytest.raises(ArtifactError, match="expected the dialogue_teacher .*is gone"):
+    monkeypatch.setattr(manifests, "read_manifest", lambda stage, root: None)
+    with pytest.raises(ArtifactError, match="gone: expected the dialogue_teacher"):
         run.reader()
     assert len(run.trace(0).tokens) > 0

@@ -283,6 +283,17 @@ def test_a_warm_up_longer_than_the_training(call, spoilt):
     assert message.count("\n") == 1
 
 
+def test_a_student_s_warm_up_is_refused_before_its_teacher_is_trained(call, spoilt):
+    before = sorted(directory(spoilt, "dialogue_teacher").parent.iterdir())
+    longer = "--config.student.optimizer.warmup_steps=5000"
+    refused(
+        call(train, CONFIG, *folders(spoilt), longer, "--config.teacher_seed=1"),
+        "config.student.optimizer.warmup_steps is 5000, but training has",
+    )
+    begun = set(directory(spoilt, "dialogue_teacher").parent.iterdir()) - set(before)
+    assert begun and not any(list(path.rglob("history.jsonl")) for path in begun)
+
+
 def test_a_training_that_goes_astray(call, spoilt):
     astray = "--config.turn_classifier.optimizer.learning_rate=1e38"
     refused(
@@ -290,7 +301,7 @@ def test_a_training_that_goes_astray(call, spoilt):
         "turn_classifier: loss nan",
         "at step 1; expected finite numbers",
         "Rows of its batch: [",
-        "lower optimizer.learning_rate",
+        "lower --config.turn_classifier.optimizer.learning_rate",
     )
 
 

@@ -40,6 +40,8 @@ def stage(config, inputs: Mapping[str, Stage]) -> Stage:
         words = Vocabulary.load(context.inputs["vocabulary"])
         splits = opened.dialogues("train"), opened.dialogues("dev")
         train, dev = (backbone.rows_of(config, opened, words, said) for said in splits)
+        if config.system == "student":  # told now, and not when both teachers are trained
+            language_model.check_schedule(config, "student", train)
         start = language_model.initial(config, context.inputs, words, config.teacher_seed)
         batches = language_model.loader(
             config, part, train, words, "teacher", seed=config.teacher_seed

@@ -16,7 +16,8 @@ import jax
 import numpy as np
 from etils import epath
 
-from conkd_jax import checkpoint, loop, parallel
+from conkd_jax import checkpoint, loop, optimizers, parallel
+from conkd_jax.config import ConfigError
 from conkd_jax.data.batches import LanguageModelBatches, Loader, Plan, quantile_buckets
 from conkd_jax.data.rows import FILL, Rows
 from conkd_jax.data.vocabulary import Vocabulary
@@ -103,6 +104,20 @@ def load(config, directory: epath.Path, vocabulary: Vocabulary) -> LanguageModel
     frozen = checkpoint.load(directory / FROZEN) if (directory / FROZEN).exists() else {}
     model = backbones.of(config).model_of(spec, vocabulary)
     return LanguageModel(model, checkpoint.load(directory / PARAMS), vocabulary, frozen)
+
+
+def check_schedule(config, name: str, rows: Rows) -> None:
+    """Holds a part's learning rates to the length of its training on some rows.
+
+    Raises:
+      ConfigError: they can't work for so many steps; names the field.
+    """
+    part, lengths = config[name], rows.lengths
+    plan = Plan(lengths, part.batch_rows, quantile_buckets(lengths, part.num_buckets), seed=0)
+    try:
+        optimizers.make_optimizer(part.optimizer, part.epochs * plan.steps_per_epoch)
+    except ValueError as error:
+        raise ConfigError(f"config.{name}.{error}") from error
 
 
 def loader(

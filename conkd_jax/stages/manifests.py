@@ -155,6 +155,21 @@ def read_manifest(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any]
     return manifest
 
 
+def whole_manifest(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any]:
+    """The manifest of a stage whose artifact is needed.
+
+    Raises:
+      ArtifactError: the artifact is not whole, or gone; as `read_manifest`.
+    """
+    manifest = read_manifest(stage, artifacts_dir)
+    if manifest is None:
+        raise ArtifactError(
+            f"{stage.directory(artifacts_dir)} is not finished, or gone: expected the {stage.name} "
+            "of the run. Run conkd_jax.train again."
+        )
+    return manifest
+
+
 def write_manifest(
     stage: Stage,
     artifacts_dir: epath.PathLike,

@@ -26,7 +26,7 @@ from conkd_jax.eval.paper import PaperRow, paper_row
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.stages import evaluation, gate_traces
 from conkd_jax.stages.artifacts import Stage
-from conkd_jax.stages.manifests import ArtifactError, read_manifest
+from conkd_jax.stages.manifests import whole_manifest
 
 FOLDERS = ("artifacts_dir", "runs_dir")
 NUM_TRACES = 4  # responses whose gate is drawn
@@ -109,7 +109,7 @@ def write(
     read = {"evaluation", *stages["evaluation"].inputs}
     stages = {key: one for key, one in stages.items() if key in read or one.is_whole(root)}
     directories = {key: stage.directory(root) for key, stage in stages.items()}
-    manifests = {key: _manifest(stage, root) for key, stage in stages.items()}
+    manifests = {key: whole_manifest(stage, root) for key, stage in stages.items()}
     split = stages["evaluation"].config_part["split"]
     settings = json.loads(config.to_json_best_effort())
     scores = json.loads((directories["evaluation"] / evaluation.SCORES).read_text())
@@ -149,16 +149,6 @@ def config_sha256(config) -> str:
     kept = {key: value for key, value in settings.items() if key not in FOLDERS}
     kept["corpus"] = {key: v for key, v in settings["corpus"].items() if key != "raw_dir"}
     return report.config_sha256(kept)
-
-
-def _manifest(stage: Stage, root: epath.PathLike) -> Mapping[str, Any]:
-    manifest = read_manifest(stage, root)
-    if manifest is None:
-        raise ArtifactError(
-            f"{stage.directory(root)} is not finished: expected every stage of the run to be "
-            "whole. Run conkd_jax.train again."
-        )
-    return manifest
 
 
 def machine() -> dict[str, Any]:
