@@ -269,7 +269,7 @@ def _draw_trace(ax: Axes, trace: GateTrace, longest: int, eta: float | None) -> 
     ax.set_yticks((0, 0.5, 1))
     ax.set_ylabel("λ", rotation=0, va="center", labelpad=8)
     ax.tick_params(axis="x", length=0)
-    ax.set_title(shortened(drawable(trace.title), max(28, 3 * longest)), pad=8)
+    ax.set_title(shortened(drawable(trace.title), max(64, 5 * longest)), pad=8)
     if trace.student is not None:
         ax.scatter(
             places + 0.22,

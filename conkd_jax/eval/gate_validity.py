@@ -143,6 +143,12 @@ def gate_statistics(
     Returns:
       `lambda_r`, `lambda_v` (nan without such steps), `num_item_steps`, `num_word_steps`,
       `bin_edges` [bins + 1], `item_steps` [bins], `word_steps` [bins].
+
+    >>> found = gate_statistics(np.array([0.9, 0.5, 0.1]), np.array([True, True, False]), bins=2)
+    >>> found["lambda_r"], found["lambda_v"], found["item_steps"]
+    (0.7, 0.1, [0, 2])
+
+    Source: the paper, §3.4.
     """
     mass = _clipped(item_mass)
     on_items, on_words = mass[is_item], mass[~is_item]
@@ -311,6 +317,11 @@ def fit_eta(item_mass: Float[np.ndarray, " n"], is_item: Bool[np.ndarray, " n"])
 
     Raises:
       ValueError: if no target is an item.
+
+    >>> fit_eta(np.array([0.9, 0.5, 0.1, 0.3]), np.array([True, True, False, False]))
+    0.4
+
+    Source: ours; the paper gives η = .6 for DialoGPT and does not say how it was found.
     """
     return detector_curve(item_mass, is_item).best_eta()
 

@@ -45,6 +45,17 @@ def refill(prediction: Prediction, rule: str = "first") -> Prediction:
     Its words, and with them whether and where it recommends, stay. A turn for which the recommender
     gave no items stays as it is.
 
+    >>> spoken = Prediction(
+    ...     conversation_id="1", turn=1, turn_type="rec", reference="@9", reference_items=(9,),
+    ...     generated="see @7 or @8", generated_tokens=("see", "@7", "or", "@8"),
+    ...     generated_items=(7, 8), item_steps=(ItemStep(1, 7, (7,)), ItemStep(3, 8, (8,))),
+    ...     recommender_top=(5, 6),
+    ... )
+    >>> refill(spoken).generated, refill(spoken, "in_order").generated
+    ('see @5 or @5', 'see @5 or @6')
+
+    Source: the paper's Appendix D.
+
     Raises:
       ValueError: the rule is neither of `RULES`, or the prediction doesn't hold `item_steps` and
         `recommender_top`.
