@@ -1,5 +1,6 @@
 """A predictions.jsonl of anybody's: scored by the program, with what it lacks told in one line."""
 
+import dataclasses
 import json
 import sys
 
@@ -18,7 +19,12 @@ from conkd_jax.data.corpus import (
     write_corpus,
 )
 from conkd_jax.eval import any_system, report
-from conkd_jax.eval.predictions import PredictionError, to_record, write_predictions
+from conkd_jax.eval.predictions import (
+    PredictionError,
+    read_predictions,
+    to_record,
+    write_predictions,
+)
 from tests.eval.predicted import A, B, C, prediction, random_run
 
 
@@ -172,6 +178,36 @@ def test_a_file_that_holds_no_responses_is_named(tmp_path, call, text, message):
     path.write_text(text)
     with pytest.raises(PredictionError, match=message):
         call(predictions=path)
+
+
+def test_refilled_responses_are_scored_and_written(tmp_path, call):
+    path = tmp_path / "spoken.jsonl"
+    backwards = (
+        dataclasses.replace(p, recommender_top=p.recommender_top[::-1]) for p in random_run(8)
+    )
+    write_predictions(path, backwards)
+    call(predictions=path, out=tmp_path / "spoken")
+    call(predictions=path, out=tmp_path / "refilled", refill="first")
+    spoken, refilled = (
+        json.loads((tmp_path / name / "metrics.json").read_text())["metrics"]
+        for name in ("spoken", "refilled")
+    )
+    assert refilled["rer@10"] == spoken["rer@10_refilled"]
+    assert refilled["mismatch"] == 0 < spoken["mismatch"]
+    assert refilled["rec_ratio"] == spoken["rec_ratio"]
+    for one in read_predictions(tmp_path / "refilled" / "predictions.jsonl"):
+        assert set(one.generated_items) <= {one.recommender_top[0]}
+
+
+def test_refilling_needs_a_folder_of_its_own_and_the_fields(tmp_path, call):
+    path = tmp_path / "predictions.jsonl"
+    write_lines(path, random_run(2), BARE)
+    for out in ("", tmp_path):
+        with pytest.raises(conkd.ConfigError, match="a folder of their own as --out"):
+            call(predictions=path, out=out, refill="first")
+    with pytest.raises(PredictionError, match="item_steps and recommender_top"):
+        call(predictions=path, out=tmp_path / "scored", refill="in_order")
+    assert not (tmp_path / "scored" / "predictions.jsonl").exists()
 
 
 def test_a_system_is_called_by_its_file_or_folder(tmp_path):
