@@ -14,13 +14,11 @@ import json
 import re
 from collections.abc import Mapping
 
-import numpy as np
 from etils import epath
 
 from conkd_jax.data.corpus import Corpus
-from conkd_jax.eval import figures, metrics, report, table_figures, tables
+from conkd_jax.eval import corpus_facts, figures, metrics, report, table_figures, tables
 from conkd_jax.eval.predictions import PredictionError, read_predictions
-from conkd_jax.eval.relevance import TwoHopItems
 from conkd_jax.eval.resampling import RunStatistics
 
 CURVE_KS = (1, 2, 5, 10, 20, 30, 40, 50)  # of the figure; `metrics.KS` are printed
@@ -69,31 +67,13 @@ def statistics(
     Raises:
       PredictionError: the file is no such file, or holds no response.
     """
-    options = {} if corpus is None else corpus_options(corpus)
+    options = {} if corpus is None else corpus_facts.options(corpus)
     try:
         return metrics.gather(read_predictions(path), ks=ks, **options)
     except PredictionError:
         raise
     except ValueError as error:  # of all lines together
         raise PredictionError(f"{path}: {error}") from error
-
-
-def corpus_options(corpus: Corpus) -> dict:
-    """The fields of `metrics.Options` that a corpus knows."""
-    items = corpus.items
-    movie_ids = items.movie_ids.tolist()
-    mentions = np.zeros(len(items), np.int64)
-    for dialogue in corpus.dialogues("train"):
-        for turn in dialogue.turns:
-            np.add.at(mentions, list(turn.items), 1)
-    return {
-        "num_items": len(items),
-        "popularity": dict(zip(movie_ids, mentions.tolist(), strict=True)),
-        "neighbours": TwoHopItems(
-            corpus.graph.edges, dict(zip(movie_ids, items.entity_ids.tolist(), strict=True))
-        ),
-        "linked_items": set(items.movie_ids[items.is_linked].tolist()),
-    }
 
 
 def score(

@@ -19,7 +19,7 @@ from conkd_jax import parallel
 from conkd_jax.data.corpus import Corpus, Dialogue
 from conkd_jax.data.rows import Rows
 from conkd_jax.data.vocabulary import Vocabulary
-from conkd_jax.eval import any_system, metrics, report
+from conkd_jax.eval import corpus_facts, metrics, report
 from conkd_jax.eval.decoding import Decoded, greedy_decode
 from conkd_jax.eval.predictions import (
     TOP_ITEMS,
@@ -282,7 +282,7 @@ def _scores(
     statistics = metrics.gather(
         read_predictions(path),
         max_response_tokens=config.vocabulary.max_response_tokens,
-        **any_system.corpus_options(system.corpus),
+        **corpus_facts.options(system.corpus),
     )
     forced, gate = scored.summary(), teacher.summary()
     found = statistics.metrics()

@@ -16,7 +16,7 @@ from conkd_jax.data.teacher_store import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.gates import item_mass
 from conkd_jax.distill.head import Head
-from conkd_jax.eval import any_system, metrics
+from conkd_jax.eval import corpus_facts, metrics
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.stages import (
     artifacts,
@@ -174,7 +174,7 @@ def test_predictions_give_the_same_numbers_again(small_world, folder, document):
     again = metrics.compute(
         read_predictions(folder / "predictions.jsonl"),
         num_items=len(items),
-        neighbours=any_system.corpus_options(corpus)["neighbours"],
+        neighbours=corpus_facts.options(corpus)["neighbours"],
         popularity=dict(zip(items.movie_ids.tolist(), counts.tolist(), strict=True)),
         linked_items=set(items.movie_ids[items.is_linked].tolist()),
         max_response_tokens=24,
