@@ -19,8 +19,9 @@ from conkd_jax import parallel
 from conkd_jax.data.corpus import Corpus, Dialogue
 from conkd_jax.data.rows import Rows
 from conkd_jax.data.vocabulary import Vocabulary
+from conkd_jax.distill.head import Head
 from conkd_jax.eval import corpus_facts, metrics, report
-from conkd_jax.eval.decoding import Decoded, greedy_decode
+from conkd_jax.eval.decoding import FORBIDDEN_LOGIT, Decoded, greedy_decode
 from conkd_jax.eval.predictions import (
     TOP_ITEMS,
     ContextTurn,
@@ -36,7 +37,7 @@ from conkd_jax.stages import backbones, corpus, language_model, trained_recommen
 from conkd_jax.stages.artifacts import Context, Stage
 from conkd_jax.stages.language_model import LanguageModel
 
-VERSION = 2
+VERSION = 3
 PREDICTIONS, SCORES, TOKENS = "predictions.jsonl", "scores.json", "tokens.npz"
 
 
@@ -183,7 +184,7 @@ def _answers(config, system: _System) -> Iterator[tuple[int, Decoded]]:
     if limit and limit < len(wanted):  # spread evenly over the split
         wanted = np.unique(np.linspace(0, len(wanted) - 1, limit).astype(int))
     longest = backbones.of(config).longest_prompt(config)
-    head = system.model.head()
+    head = _sayable(system.model.head(), words)
     token_of = {item: words.num_words + i for i, item in enumerate(words.item_candidates.tolist())}
     for start in range(0, len(wanted), RESPONSES_AT_A_TIME):
         some = wanted[start : start + RESPONSES_AT_A_TIME]
@@ -208,6 +209,13 @@ def _answers(config, system: _System) -> Iterator[tuple[int, Decoded]]:
             allow_repeats=part.allow_repeated_items,
         )
         yield from zip(some.tolist(), decoded, strict=True)
+
+
+def _sayable(head: Head, words: Vocabulary) -> Head:
+    """The head without the token for unknown words, which stands for none that could be said."""
+    if words.unk_id is None:
+        return head
+    return head._replace(bias=head.bias.at[words.unk_id].set(FORBIDDEN_LOGIT))
 
 
 def _mentioned(system: _System, response: int) -> list[int]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from etils import epath
 
 from conkd_jax.config import ConfigError
@@ -23,7 +24,7 @@ from conkd_jax.distill.teachers import TeacherFeatures, TeacherLogits
 from conkd_jax.stages import backbones, language_model, teacher_outputs
 from conkd_jax.stages.artifacts import Context, Stage
 
-VERSION = 1
+VERSION = 2
 
 
 def stage(
@@ -56,6 +57,7 @@ def stage(
         inputs["dialogue_teacher"] = dialogue_teacher
 
     def run(directory: epath.Path, context: Context) -> dict:
+        seed = own_seed(config.seed)
         opened = Corpus.open(context.inputs["corpus"])
         words = Vocabulary.load(context.inputs["vocabulary"])
         splits = opened.dialogues("train"), opened.dialogues("dev")
@@ -73,17 +75,15 @@ def stage(
         if part.init == "dialogue_teacher":
             start = language_model.load(config, context.inputs["dialogue_teacher"], words)
         else:
-            start = language_model.initial(config, context.inputs, words, config.seed)
-        batches = language_model.loader(
-            config, part, train, words, form, seed=config.seed, store=outputs
-        )
+            start = language_model.initial(config, context.inputs, words, seed)
+        batches = language_model.loader(config, part, train, words, form, seed=seed, store=outputs)
         trained, result = language_model.train(
             "student",
             start,
             batches,
             part,
             config=config,
-            seed=config.seed,
+            seed=seed,
             directory=directory,
             dev=dev,
             form=form,
@@ -94,6 +94,20 @@ def stage(
         return {**result.metrics, **used}
 
     return Stage("student", VERSION, identity, inputs, run)
+
+
+def own_seed(seed: int) -> int:
+    """The seed of a student's random stream, which is none of its dialogue teacher's.
+
+    The two are trained by the same code. With the bare number, a student of seed k would begin with
+    the weights of a teacher of seed k, read in its order and drop its units: a twin, from which
+    there is nothing to learn.
+
+    >>> own_seed(0), own_seed(1)
+    (336614359, 727063581)
+    """
+    child = np.random.SeedSequence(seed, spawn_key=(1,))
+    return int(child.generate_state(1)[0] >> 1)  # 31 bits: a key takes no more everywhere
 
 
 def distill_identity(distill) -> dict:
