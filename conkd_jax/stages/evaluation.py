@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -215,7 +216,7 @@ def _sayable(head: Head, words: Vocabulary) -> Head:
     """The head without the token for unknown words, which stands for none that could be said."""
     if words.unk_id is None:
         return head
-    return head._replace(bias=head.bias.at[words.unk_id].set(FORBIDDEN_LOGIT))
+    return head._replace(bias=jnp.asarray(head.bias).at[words.unk_id].set(FORBIDDEN_LOGIT))
 
 
 def _mentioned(system: _System, response: int) -> list[int]:
