@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from conkd_jax.distill.gates import GATES
 
+ARGUMENT_FIELDS = ("preset", "backbone")  # others follow from them: see from_argument
 PRESETS = ("paper", "mini", "demo")
 BACKBONES = ("dialogpt", "kgsf")
 SYSTEMS = ("dialogue_teacher", "student")
@@ -46,7 +47,8 @@ def _optimizer(learning_rate: float, **overrides) -> ConfigDict:
 def base() -> ConfigDict:
     """The paper's setting: ReDial, DialoGPT-small, one option a line."""
     c = ConfigDict()
-    c.preset = "paper"  # set by from_argument
+    # These two are said behind the colon of --config, since others follow from them.
+    c.preset = "paper"  # paper | mini | demo
     c.backbone = "dialogpt"  # the language model of dialogue teacher and student: dialogpt | kgsf
     c.system = "student"  # what is scored: student (ConKD) | dialogue_teacher (fine-tuned alone)
     c.seed = 0  # the student: initialisation, dropout, order of batches
@@ -65,12 +67,12 @@ def base() -> ConfigDict:
     c.vocabulary = ConfigDict()
     c.vocabulary.tokenizer = "microsoft/DialoGPT-small"  # hub name, local folder, or "train"; kgsf:
     # "train", or the path of KGSF's word2index_redial.json
-    c.vocabulary.bpe_size = 4096  # words V when the BPE is trained on the corpus
+    c.vocabulary.bpe_size = 4096  # dialogpt: words V when the BPE is trained on the corpus
     c.vocabulary.min_word_count = 1  # kgsf: a rarer word is <unk>
     c.vocabulary.item_vocabulary = (
         "full"  # full (all movies) | train (those named in the train split)
     )
-    c.vocabulary.max_row_tokens = 512  # a GPT-2 row: a dialogue, or a piece of a longer one
+    c.vocabulary.max_row_tokens = 512  # dialogpt: a row is a dialogue, or a piece of a longer one
     c.vocabulary.max_context_turns = 5  # kgsf: turns that the encoder reads
     c.vocabulary.max_context_tokens = 256  # kgsf: the last ones of them
     c.vocabulary.max_response_tokens = 30  # T at most; a longer response keeps its head
@@ -101,11 +103,11 @@ def base() -> ConfigDict:
 
     c.dialogue_teacher = ConfigDict()
     c.dialogue_teacher.weights = "microsoft/DialoGPT-small"  # hub name, local folder, or "random"
-    c.dialogue_teacher.num_layers = 12  # these four only with random weights
+    c.dialogue_teacher.num_layers = 12  # these four only with random weights; kgsf has its own
     c.dialogue_teacher.embed_dim = 768
     c.dialogue_teacher.num_heads = 12
     c.dialogue_teacher.num_positions = 1024
-    c.dialogue_teacher.dropout = 0.1
+    c.dialogue_teacher.dropout = 0.1  # dialogpt
     c.dialogue_teacher.epochs = 20
     c.dialogue_teacher.batch_rows = 8  # dialogues; about 43 responses (the paper's batch is 32)
     c.dialogue_teacher.num_buckets = 12  # lengths that rows are padded to; 12 waste under 10 %
@@ -143,8 +145,8 @@ def base() -> ConfigDict:
 
     c.distill = ConfigDict()
     c.distill.gate = "hard"  # hard (eq. 6) | soft (eq. 7) | constant | package.module:function
-    c.distill.eta = 0.6  # hard gate's threshold on the item mass
-    c.distill.fit_eta = False  # η by the dev split's item mass instead (best F1 on item steps)
+    c.distill.eta = 0.6  # hard gate's threshold on the item mass; 0 = fitted to the dev split (the
+    # best F1 on item steps)
     c.distill.constant = 0.5  # λ of the constant gate
     c.distill.gamma = 0.4  # weight of distillation in eq. 10; 1 - γ is the label's
     c.distill.chunk_size = 256  # response tokens at a time in the fused head
@@ -214,11 +216,11 @@ def _mini(c: ConfigDict) -> None:
 def _kgsf(c: ConfigDict) -> None:
     """The KGSF backbone in a preset: words, one row a response.
 
-    The paper's appendix with this backbone's settings can't be recovered. These are the public
-    KGSF's (Adam, 1e-3, clip .1, batch 32); η is fitted to the dev split.
+    The paper's appendix with this backbone's settings can't be recovered. Adam, 1e-3, clip .1 and
+    batch 32 are the public KGSF's; warm-up, schedule and epochs are ours, and η is fitted.
     """
     c.vocabulary.tokenizer = "train"
-    c.distill.fit_eta = True
+    c.distill.eta = 0.0
     for part in (c.dialogue_teacher, c.student):
         part.batch_rows = 32  # responses
         part.num_buckets = 4
@@ -290,10 +292,13 @@ def from_argument(argument: str | None = None, backbone: str = "dialogpt") -> Co
                 f"{', '.join(PRESETS)} and, optionally, backbone={'|'.join(BACKBONES)}, "
                 "for example --config=configs/dialogpt_hard.py:mini"
             )
-    {"paper": lambda _: None, "mini": _mini, "demo": _demo}[config.preset](config)
-    if config.backbone == "kgsf":
-        _kgsf(config)
+    {"paper": _as_it_is, "mini": _mini, "demo": _demo}[config.preset](config)
+    {"dialogpt": _as_it_is, "kgsf": _kgsf}[config.backbone](config)
     return config
+
+
+def _as_it_is(c: ConfigDict) -> None:
+    """`base()` is the paper's preset, and has DialoGPT."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -343,6 +348,15 @@ def validate(config: ConfigDict) -> ConfigDict:
         at_least("decode.max_tokens", 1),
         at_least("decode.batch_size", 1),
         at_least("distill.chunk_size", 1),
+        at_least("rec_teacher.embed_dim", 1),
+        at_least("rec_teacher.num_bases", 1),
+        at_least("rec_teacher.max_context_entities", 1),
+        at_least("rec_teacher.max_context_concepts", 1),
+        at_least("rec_teacher.mim_epochs", 0),
+        at_least("rec_teacher.patience", 0),
+        at_least("turn_classifier.max_context_tokens", 1),
+        at_least("turn_classifier.mlp_dim", 1),
+        at_least("turn_classifier.patience", 0),
         at_least("teacher_outputs.num_shards", 1),
         at_least("teacher_outputs.batch_rows", 1),
         at_least("checkpoint_every", 0),
@@ -374,23 +388,6 @@ def validate(config: ConfigDict) -> ConfigDict:
             f"{', '.join(GATES)}, or package.module:function",
         )
     )
-    response, row = config.vocabulary.max_response_tokens, config.vocabulary.max_row_tokens
-    rules.append(
-        _Rule(
-            row > 2 * response,
-            "vocabulary.max_row_tokens",
-            row,
-            f"more than twice vocabulary.max_response_tokens ({response})",
-        )
-    )
-    rules.append(
-        _Rule(
-            config.decode.max_tokens + 1 < row,
-            "decode.max_tokens",
-            config.decode.max_tokens,
-            f"at most vocabulary.max_row_tokens - 2 ({row - 2}), to leave room for the history",
-        )
-    )
     rules.append(
         _Rule(
             config.rec_teacher.mim_epochs < config.rec_teacher.epochs,
@@ -408,6 +405,10 @@ def validate(config: ConfigDict) -> ConfigDict:
             at_least(f"{name}.epochs", 1),
             at_least(f"{name}.{batch}", 1),
             at_least(f"{name}.optimizer.accumulate_steps", 1),
+            at_least(f"{name}.optimizer.learning_rate", 0),
+            at_least(f"{name}.optimizer.warmup_steps", 0),
+            at_least(f"{name}.optimizer.clip_norm", 0),
+            at_least(f"{name}.optimizer.weight_decay", 0),
             one_of(f"{name}.optimizer.name", ("adamw", "adam")),
             one_of(f"{name}.optimizer.schedule", ("cosine", "linear", "constant")),
         ]
@@ -425,16 +426,41 @@ def validate(config: ConfigDict) -> ConfigDict:
             at_least("vocabulary.max_context_turns", 1),
             at_least("vocabulary.max_context_tokens", 1),
         ]
-    elif teacher.weights == "random":
-        own_sizes.append("dialogue_teacher")
-        rules.append(
+    if config.backbone == "dialogpt":
+        response, row = config.vocabulary.max_response_tokens, config.vocabulary.max_row_tokens
+        rules += [
             _Rule(
-                teacher.num_positions >= row,
-                "dialogue_teacher.num_positions",
-                teacher.num_positions,
-                f"at least vocabulary.max_row_tokens ({row})",
+                row > 2 * response,
+                "vocabulary.max_row_tokens",
+                row,
+                f"more than twice vocabulary.max_response_tokens ({response})",
+            ),
+            _Rule(
+                config.decode.max_tokens + 1 < row,
+                "decode.max_tokens",
+                config.decode.max_tokens,
+                f"at most vocabulary.max_row_tokens - 2 ({row - 2}), to leave room for the history",
+            ),
+        ]
+        if teacher.weights == "random":
+            own_sizes.append("dialogue_teacher")
+            rules.append(
+                _Rule(
+                    teacher.num_positions >= row,
+                    "dialogue_teacher.num_positions",
+                    teacher.num_positions,
+                    f"at least vocabulary.max_row_tokens ({row})",
+                )
             )
-        )
+        else:
+            rules.append(
+                _Rule(
+                    config.vocabulary.tokenizer != "train",
+                    "vocabulary.tokenizer",
+                    config.vocabulary.tokenizer,
+                    f"the tokenizer that belongs to the pretrained weights {teacher.weights!r}",
+                )
+            )
     for name in own_sizes:
         embed_dim, num_heads = config[name].embed_dim, config[name].num_heads
         rules += [
@@ -447,21 +473,21 @@ def validate(config: ConfigDict) -> ConfigDict:
                 f"a multiple of {name}.num_heads ({num_heads})",
             ),
         ]
-    rules.append(
-        _Rule(
-            config.backbone != "dialogpt"
-            or teacher.weights == "random"
-            or config.vocabulary.tokenizer != "train",
-            "vocabulary.tokenizer",
-            config.vocabulary.tokenizer,
-            f"the tokenizer that belongs to the pretrained weights {teacher.weights!r}",
-        )
-    )
     swept = config.sweep.field
     if swept:
         rules += [
-            _Rule(swept in field_names(config), "sweep.field", swept, "the dotted name of a field"),
-            _Rule(len(config.sweep.over) > 0, "sweep.over", config.sweep.over, "one or more"),
+            _Rule(
+                swept in field_names(config) and swept not in ARGUMENT_FIELDS,
+                "sweep.field",
+                swept,
+                f"the dotted name of a field, and not {' or '.join(ARGUMENT_FIELDS)}",
+            ),
+            _Rule(
+                0 < len(config.sweep.over) == len(set(config.sweep.over)),
+                "sweep.over",
+                config.sweep.over,
+                "one or more values, each once",
+            ),
         ]
     broken = [rule for rule in rules if not rule.holds]
     if broken:

@@ -9,6 +9,7 @@ Stages run only where their artifact is missing; a stage that was stopped goes o
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 
 import rich.console
 import rich.table
@@ -40,6 +41,7 @@ def main(argv: list[str]) -> None:
 
     # --- what is to be made: one run, or one for each value of a sweep ------------------------
     runs = {label: (each, pipeline.build(each)) for label, each in conkd.settings(config).items()}
+    expect_differences(config.sweep.field, [stages for _, stages in runs.values()])
     if _PLAN.value:
         for label, (each, stages) in runs.items():
             rows = artifacts.explain(stages["evaluation"], each.artifacts_dir)
@@ -58,7 +60,7 @@ def main(argv: list[str]) -> None:
             documents[label] = run_folder.write(
                 folder / label, each, name, stages, command=" ".join(sys.argv)
             )
-            console.print(summary_table(documents[label], run_folder.paper(each, name)))
+            console.print(label, summary_table(documents[label], run_folder.paper(each, name)))
     if config.sweep.field and parallel.is_first_process():
         console.print(sweeps.write(folder, config.sweep.field, documents))
     console.print(f"Everything of this run: {folder}", soft_wrap=True)
@@ -79,13 +81,34 @@ def read_config() -> tuple[ConfigDict, str]:
             f"--config={filename}: expected a config file and, after a colon, a preset; found no "
             f"such file. {example}"
         )
+    said = config_flags.get_override_values(flags.FLAGS["config"])
+    for field in conkd.ARGUMENT_FIELDS:
+        if field in said:
+            raise conkd.ConfigError(
+                f"--config.{field}: other settings follow from it, so it is said behind the colon. "
+                f"Expected --config=FILE.py:PRESET[,backbone=NAME], got {field} = {said[field]!r}"
+            )
     config = conkd.validate(_CONFIG.value)
-    try:
-        num_devices = parallel.num_devices(config.parallel.num_devices)
-    except ValueError as error:
-        raise conkd.ConfigError(f"config.{error}") from error
-    conkd.validate_devices(config, num_devices)
+    for each in conkd.settings(config).values():
+        try:
+            num_devices = parallel.num_devices(each.parallel.num_devices)
+        except ValueError as error:
+            raise conkd.ConfigError(f"config.{error}") from error
+        conkd.validate_devices(each, num_devices)
     return config, run_folder.config_name(filename)
+
+
+def expect_differences(field: str, runs: Sequence[Mapping[str, artifacts.Stage]]) -> None:
+    """Refuses a sweep over a field that this system does not read.
+
+    Raises:
+      ConfigError: two values would score the very same artifacts.
+    """
+    if len({stages["evaluation"].fingerprint for stages in runs}) < len(runs):
+        raise conkd.ConfigError(
+            f"config.sweep.field: expected a field that makes another run with each value, got "
+            f"{field!r}: this config does not read it"
+        )
 
 
 def plan_table(rows: list[artifacts.PlanRow], label: str = "") -> rich.table.Table:

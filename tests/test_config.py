@@ -18,7 +18,7 @@ CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs"
 ABLATIONS = {
     "configs/ablations/fitted_threshold.py": (
         "configs/dialogpt_hard.py",
-        {"distill.fit_eta": (False, True)},
+        {"distill.eta": (0.6, 0.0)},
     ),
     "configs/ablations/cross_fitted.py": (
         "configs/ablations/fitted_threshold.py",
@@ -58,7 +58,6 @@ ABLATIONS = {
         {
             "sweep.field": ("", "distill.eta"),
             "sweep.over": ((), (0.1, 0.3, 0.5, 0.6)),
-            "distill.fit_eta": (True, False),
         },
     ),
 }
@@ -131,6 +130,12 @@ def differences(first: ConfigDict, second: ConfigDict) -> dict:
         ("corpus.movieworld_num_dialogues", 3, "20 or more"),
         ("rng_impl", "dice", "one of unsafe_rbg, rbg, threefry2x32"),
         ("checkpoint_every", -1, "0 or more"),
+        ("rec_teacher.embed_dim", 0, "1 or more"),
+        ("rec_teacher.max_context_concepts", -1, "1 or more"),
+        ("rec_teacher.patience", -1, "0 or more"),
+        ("rec_teacher.optimizer.learning_rate", -1.0, "0 or more"),
+        ("student.optimizer.clip_norm", -1.0, "0 or more"),
+        ("turn_classifier.max_context_tokens", 0, "1 or more"),
     ],
 )
 def test_a_bad_value_is_refused(field, value, expected):
@@ -164,6 +169,14 @@ def test_pretrained_weights_need_their_own_tokenizer():
 def test_validate_gives_the_config_back():
     config = conkd.from_argument("demo")
     assert conkd.validate(config) is config
+
+
+def test_a_backbone_is_held_to_its_own_fields():
+    """GPT-2's rows bind no KGSF."""
+    config = with_field("vocabulary.max_response_tokens", 300, "mini,backbone=kgsf")
+    assert conkd.validate(config) is config
+    with pytest.raises(conkd.ConfigError, match="config.vocabulary.max_row_tokens"):
+        conkd.validate(with_field("vocabulary.max_response_tokens", 300))
 
 
 # --- devices -----------------------------------------------------------------------------------
@@ -246,9 +259,8 @@ def test_an_ablation_is_its_parent_but_for_its_fields(name, preset):
     assert name in ABLATIONS, f"name the parent of {name}, and what differs, in ABLATIONS"
     parent, changed = ABLATIONS[name]
     found = differences(read(parent, preset), read(name, preset))
-    if name.startswith("configs/sweeps/") and preset != "demo":
+    if name.startswith("configs/sweeps/"):
         assert found.pop("evaluation.split")[1] == "dev"  # never chosen on what is reported
-    found.pop("evaluation.split", None)
     assert found == changed
 
 

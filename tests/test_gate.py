@@ -84,7 +84,7 @@ def test_a_gold_text_is_read_as_the_evaluation_read_it(call, small_world, workdi
 @pytest.mark.parametrize("argument", ["demo,backbone=dialogpt", "demo,backbone=kgsf"])
 def test_continuations_share_the_gate_of_what_they_share(small_world, tmp_path, argument):
     """λ_t reads y_<t alone: it is one number for all that may come next (Appendix C)."""
-    config = small_world.config(argument, distill__fit_eta=False)
+    config = small_world.config(argument, distill__eta=0.6)
     folder = small_world.run(config) if "kgsf" in argument else small_world.folder
     shutil.copy(folder / "config.json", tmp_path)
     run = gate.Run.open(tmp_path, "valid")

@@ -1,5 +1,6 @@
 """A config with a list of values: one run each, a table and a figure of all."""
 
+import importlib
 import json
 import sys
 
@@ -8,6 +9,7 @@ from absl import flags
 
 from conkd_jax import command_line, train
 from conkd_jax import config as conkd
+from conkd_jax.stages import pipeline
 from tests.small_world import get_config
 from tests.test_train import CONFIG, forget_flags
 
@@ -33,6 +35,8 @@ def test_one_config_a_value():
     [
         ("distill.gama", (0.1,), "config.sweep.field: expected the dotted name of a field"),
         ("distill.gamma", (), "config.sweep.over: expected one or more"),
+        ("distill.gamma", (0.2, 0.2), "config.sweep.over: expected .* each once"),
+        ("backbone", ("kgsf",), "config.sweep.field: .* not preset or backbone"),
         ("distill.gamma", (0.1, 1.5), r"config.distill.gamma: expected a number from 0 to 1"),
         ("distill.gamma", ("much",), "'much' is none of distill.gamma"),
     ],
@@ -40,6 +44,14 @@ def test_one_config_a_value():
 def test_a_sweep_that_can_t_work_is_refused_before_any_run(field, values, message):
     with pytest.raises(conkd.ConfigError, match=message):
         conkd.settings(conkd.validate(swept(field, values)))
+
+
+@pytest.mark.parametrize("name", ["eta", "gamma"])
+def test_the_values_of_a_committed_sweep_differ_in_their_students_alone(name):
+    config = importlib.import_module(f"configs.sweeps.{name}").get_config("demo")
+    runs = [pipeline.build(single) for single in conkd.settings(conkd.validate(config)).values()]
+    assert len({stages["student"].fingerprint for stages in runs}) == len(config.sweep.over)
+    assert len({stages["teacher_outputs"].fingerprint for stages in runs}) == 1
 
 
 def test_a_sweep_leaves_its_runs_a_table_and_a_figure(small_world, tmp_path, monkeypatch, capsys):
@@ -67,4 +79,6 @@ def test_a_sweep_leaves_its_runs_a_table_and_a_figure(small_world, tmp_path, mon
         assert kept[name]["metrics"] == metrics
     assert kept["max_tokens=8"]["metrics"] != kept["max_tokens=1"]["metrics"]
     assert (folder / "sweep.png").exists() and (folder / "sweep.md").exists()
-    assert "decode.max_tokens on valid" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "decode.max_tokens on valid" in printed
+    assert "max_tokens=1\n" in printed  # above the summary of its run

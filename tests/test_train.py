@@ -113,6 +113,28 @@ def test_a_plan_says_why(call, small_world):
     assert "config.distill.eta 0.04 -> 0.7" in output
 
 
+@pytest.mark.parametrize("field, value", [("backbone", "kgsf"), ("preset", "mini")])
+def test_what_other_settings_follow_from_is_said_behind_the_colon(call, small_world, field, value):
+    arguments = [CONFIG, *folders(small_world), f"--config.{field}={value}", "--plan"]
+    refused(call(train, *arguments), f"config.{field}", "PRESET[,backbone=NAME]", value)
+
+
+def test_a_sweep_over_what_is_not_read_is_refused(call, small_world):
+    sweep = ["--config.sweep.field=distill.constant", "--config.sweep.over=(.1,.2)"]
+    message = refused(call(train, CONFIG, *folders(small_world), *sweep), "config.sweep.field")
+    assert "'distill.constant': this config does not read it" in message
+
+
+def test_every_value_of_a_sweep_has_to_fit_the_devices(call, small_world):
+    sweep = ["--config.sweep.field=student.batch_rows", "--config.sweep.over=(8,9)"]
+    options = ["--config.parallel.num_devices=8", "--config.turn_classifier.batch_size=32"]
+    refused(
+        call(train, CONFIG, *folders(small_world), *sweep, *options),
+        "config.student.batch_rows: expected a multiple of 8",
+        "got 9",
+    )
+
+
 def test_a_finished_run_is_printed_again(call, small_world, tmp_path):
     workdir = tmp_path / "mine"
     code, output, errors = call(train, CONFIG, *folders(small_world), f"--workdir={workdir}")

@@ -130,7 +130,9 @@ def make_gate(name: str, **params) -> Gate:
         given = {"log_probs": log_probs} if reads_log_probs(gate) else {}
         result = jax.eval_shape(gate, mass, **given)
     except (TypeError, ValueError) as error:  # ValueError: a keyword that the signature lacks
-        raise ValueError(f"The gate {name!r} does not take {params}: {error}") from error
+        raise ValueError(
+            f"The gate {name!r}, given {mass.shape} masses and {params}, failed: {error}"
+        ) from error
     if getattr(result, "shape", None) != mass.shape or result.dtype != mass.dtype:
         raise ValueError(
             f"The gate {name!r} must return one {mass.dtype.name} for each mass: "
@@ -164,7 +166,9 @@ def open_gate(
 
     def chunk(start):
         probs, _ = teacher.chunk(start, size).probs(num_targets)
-        return gate(take_rows(mass, start, size), log_probs=jnp.log(probs))
+        floor = jnp.finfo(probs.dtype).tiny  # so that p log p is 0, and no nan, where p underflows
+        log_probs = jnp.log(jnp.maximum(probs, floor))
+        return gate(take_rows(mass, start, size), log_probs=log_probs)
 
     return lax.map(chunk, jnp.arange(0, mass.shape[0], size, dtype=jnp.int32)).reshape(-1)
 
@@ -181,9 +185,14 @@ def find_gate(name: str) -> Callable:
     if ":" not in name:
         raise ValueError(f"No gate is called {name!r}. {known}")
     try:
-        return pkgutil.resolve_name(name)
+        found = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"No gate was found at {name!r}: {error}. {known}") from error
+    if not inspect.isfunction(inspect.unwrap(found)):
+        raise ValueError(
+            f"The gate {name!r} is a {type(found).__name__}; expected a function, written with def."
+        )
+    return found
 
 
 def _check_probability(gate: str, name: str, value: float) -> None:

@@ -3,7 +3,7 @@
 The gate rests on one claim (the paper, §3.4 and Appendix C): the dialogue teacher gives mass to
 items where a recommendation is due, and hardly any elsewhere. All that is asked here is asked of λ
 and of the gold tokens; the curve that describes a threshold is the one that fits it
-(`distill.fit_eta`). Knows no model, no file, and not how λ came about.
+(`distill.eta` = 0). Knows no model, no file, and not how λ came about.
 """
 
 from __future__ import annotations

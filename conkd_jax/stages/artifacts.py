@@ -29,6 +29,7 @@ from conkd_jax.stages.manifests import (
     digest,
     digest_files,
     is_remote,
+    named_content,
     now,
     read_manifest,
     write_manifest,
@@ -44,6 +45,7 @@ __all__ = [
     "ensure",
     "explain",
     "in_order",
+    "named_content",
     "read_manifest",
 ]
 

@@ -129,6 +129,24 @@ def digest_files(paths: Iterable[epath.PathLike]) -> dict[str, str]:
     return digests
 
 
+def named_content(name: str, made_here: str) -> str | dict[str, str]:
+    """How a published thing, or a file or folder of a user's own, enters a config part.
+
+    Args:
+      name: on the hub, or a path.
+      made_here: the name that stands for neither, but for what the program makes itself.
+
+    Returns:
+      `digest_files` of the file, or of the folder's files; the name itself where neither is there.
+    """
+    path = epath.Path(name)
+    if name == made_here:
+        return name
+    if path.is_dir():
+        return digest_files(each for each in sorted(path.iterdir()) if each.is_file())
+    return digest_files([path]) if path.is_file() else name
+
+
 # --- manifests ---------------------------------------------------------------------------------
 
 

@@ -169,10 +169,10 @@ def _training_metrics(config, manifests: Mapping[str, Mapping]) -> dict[str, flo
     found = {}
     store = manifests.get("teacher_outputs", {}).get("metrics", {})
     for key in ("train_lambda_r", "train_lambda_v", "fitted_eta"):
-        if key in store:
+        if store.get(key) is not None:  # no η can be fitted where dev has no item
             found[key] = store[key]
     student = manifests.get("student", {}).get("metrics", {})
-    if config.distill.gate != "soft" and "eta" in student:
+    if "eta" in student:
         found["eta"] = student["eta"]
     return found
 

@@ -68,7 +68,7 @@ def stage(
                 context.inputs["teacher_outputs"],
                 expect=teacher_outputs.provenance(store.inputs, words),
             )
-            eta = outputs.stats["fitted_eta"] if distill.fit_eta else distill.eta
+            eta = distill.eta or outputs.stats["fitted_eta"]
             taught = distillation(distill, outputs, eta)
             used = {"eta": eta} if "eta" in gate_parameters(distill, eta) else {}
         form = "student" if part.turn_tags else "teacher"
@@ -120,7 +120,7 @@ def distill_identity(distill) -> dict:
     identity = {"gate": distill.gate, "gamma": distill.gamma}
     parameters = gate_parameters(distill, distill.eta)
     if "eta" in parameters:
-        identity["eta"] = "fitted" if distill.fit_eta else distill.eta
+        identity["eta"] = distill.eta or "fitted"
     if "value" in parameters:
         identity["constant"] = distill.constant
     if ":" in distill.gate:
@@ -129,9 +129,18 @@ def distill_identity(distill) -> dict:
     return identity
 
 
-def gate_parameters(distill, eta: float) -> dict:
-    """What a config gives a gate that asks for it: `eta`, and distill.constant as `value`."""
+def gate_parameters(distill, eta: float | None) -> dict:
+    """What a config gives a gate that asks for it: `eta`, and distill.constant as `value`.
+
+    Raises:
+      ConfigError: it asks for an η that could not be fitted.
+    """
     asked = inspect.signature(find_gate(distill.gate)).parameters
+    if "eta" in asked and eta is None:
+        raise ConfigError(
+            "config.distill.eta: expected a number above 0, got 0, which fits it to the item steps "
+            "of dev; but no response of dev has an item"
+        )
     given = {"eta": eta, "value": distill.constant}
     return {name: value for name, value in given.items() if name in asked}
 

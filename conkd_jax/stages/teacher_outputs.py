@@ -78,7 +78,9 @@ def stage(
         held_out = teacher.score(dev_rows, "teacher", part.batch_rows)
         stats = {
             "dev": gate_statistics(held_out.item_mass, held_out.is_item),
-            "fitted_eta": fit_eta(held_out.item_mass, held_out.is_item),
+            "fitted_eta": fit_eta(held_out.item_mass, held_out.is_item)
+            if held_out.is_item.any()
+            else None,
             "rounding": rounding.summary(),
         }
         if parallel.is_first_process():
@@ -154,10 +156,11 @@ def _stored_gate_statistics(store: TeacherStore, num_words: int) -> dict:
 
 
 def _told(stats: dict) -> str:
-    train, dev = stats["train"], stats["dev"]
+    train, dev, eta = stats["train"], stats["dev"], stats["fitted_eta"]
+    fitted = "no item to fit η to" if eta is None else f"fitted η {eta:.3f}"
     return (
         f"teacher_outputs: λ_r {train['lambda_r']:.3f}, λ_v {train['lambda_v']:.3f} on train; "
-        f"{dev['lambda_r']:.3f}, {dev['lambda_v']:.3f} on dev; fitted η {stats['fitted_eta']:.3f}"
+        f"{dev['lambda_r']:.3f}, {dev['lambda_v']:.3f} on dev; {fitted}"
     )
 
 

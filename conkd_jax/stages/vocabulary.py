@@ -8,7 +8,7 @@ from conkd_jax import parallel
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.stages import backbones
-from conkd_jax.stages.artifacts import Context, Stage
+from conkd_jax.stages.artifacts import Context, Stage, named_content
 
 VERSION = 1
 
@@ -17,7 +17,7 @@ def stage(config, corpus: Stage) -> Stage:
     """The vocabulary of a config: V from its backbone's tokenizer, I from the movie list."""
     part, backbone = config.vocabulary, backbones.of(config)
     identity = {
-        "tokenizer": part.tokenizer,
+        "tokenizer": named_content(part.tokenizer, made_here="train"),
         "item_vocabulary": part.item_vocabulary,
         **backbone.vocabulary_identity(config),
     }

@@ -95,6 +95,26 @@ def test_raw_files_enter_by_content(tmp_path):
         manifests.digest_files([tmp_path / f / "train.jsonl" for f in "ab"])
 
 
+def test_a_file_of_one_s_own_enters_by_content_and_a_published_thing_by_name(tmp_path):
+    def named(path):
+        return manifests.named_content(str(path), made_here="train")
+
+    for folder, text in (("a", "one"), ("b", "one"), ("c", "two")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "words.json").write_text(text)
+    folders = [tmp_path / folder for folder in "abc"]
+    assert named(folders[0]) == named(folders[1]) != named(folders[2])
+    files = [folder / "words.json" for folder in folders]
+    assert named(files[0]) == named(files[1]) != named(files[2])
+    assert named("microsoft/DialoGPT-small") == "microsoft/DialoGPT-small"
+
+
+def test_what_is_made_here_is_no_folder_of_that_name(tmp_path, monkeypatch):
+    (tmp_path / "train").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert manifests.named_content("train", made_here="train") == "train"
+
+
 # --- running -----------------------------------------------------------------------------------
 
 

@@ -31,7 +31,7 @@ KGSF = "demo,backbone=kgsf"
 
 @pytest.fixture(scope="module")
 def config(small_world):
-    return small_world.config(KGSF, distill__fit_eta=False)
+    return small_world.config(KGSF, distill__eta=0.6)
 
 
 @pytest.fixture(scope="module")
@@ -172,9 +172,43 @@ def test_one_device_is_eight(config, opened):
         np.testing.assert_allclose(one, eight, rtol=1e-4, atol=1e-5 * largest)
 
 
-def test_kgsf_s_own_word_list_is_an_option(tmp_path):
-    words = tmp_path / "word2index_redial.json"
+def test_a_student_is_no_twin_of_its_teacher(small_world, config, opened):
+    """Of the same seed, untaught and untagged, it is the same model on the same rows."""
+    assert config.seed == config.teacher_seed
+    fields = {"distill__gamma": 0.0, "student__turn_tags": False, "student__epochs": 1}
+    untaught = pipeline.build(small_world.config(KGSF, **fields))["student"]
+    artifacts.ensure(untaught, config.artifacts_dir)
+    losses = []
+    for folder in (untaught.directory(config.artifacts_dir), opened[2]["dialogue_teacher"]):
+        first = json.loads((folder / "history.jsonl").read_text().splitlines()[0])
+        losses.append(first["loss"])
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)
+
+
+def test_own_words_random_vectors_and_a_student_that_starts_from_its_teacher(small_world, tmp_path):
+    """With two words in the list nearly all is <unk>; that is learnt, and never said."""
+    words = write_word_list(tmp_path)
+    config = small_world.config(
+        KGSF,
+        vocabulary__tokenizer=str(words),
+        kgsf__word_vectors="random",
+        student__init="dialogue_teacher",
+        student__epochs=1,
+    )
+    config.runs_dir = str(tmp_path)
+    predictions = list(read_predictions(small_world.run(config) / "predictions.jsonl"))
+    assert any(prediction.generated for prediction in predictions)
+    assert not [p.generated for p in predictions if "unk" in p.generated]
+
+
+def write_word_list(folder):
+    words = folder / "word2index_redial.json"
     words.write_text(json.dumps({"good": 4, "@111": 5, "movie": 6, "_split_": 7}))
+    return words
+
+
+def test_kgsf_s_own_word_list_is_an_option(tmp_path):
+    words = write_word_list(tmp_path)
     config = get_config(KGSF)
     config.vocabulary.tokenizer = str(words)
     conkd.validate(config)

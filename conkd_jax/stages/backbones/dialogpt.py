@@ -20,6 +20,7 @@ from conkd_jax.data.corpus import Corpus, Dialogue
 from conkd_jax.data.dialogue_rows import DialogueRows, build_rows
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.models import gpt2, gpt2_weights
+from conkd_jax.stages.artifacts import named_content
 from conkd_jax.typing import Params
 
 READS_RECOMMENDER = False
@@ -69,7 +70,9 @@ def longest_prompt(config) -> int:
 
 def initial_identity(config) -> dict:
     """Which weights; their shape too, which counts where they are random."""
-    return {key: config.dialogue_teacher[key] for key in ("weights", *SHAPE_FIELDS)}
+    part = config.dialogue_teacher
+    shape = {key: part[key] for key in SHAPE_FIELDS}
+    return {"weights": named_content(part.weights, made_here="random"), **shape}
 
 
 def initial(
