@@ -42,6 +42,7 @@ def test_matches_pytorch_geometric_in_value_and_gradient():
     np.testing.assert_allclose(value, expected.detach().numpy(), **tolerance)
     np.testing.assert_allclose(x_gradient, x.grad.numpy(), **tolerance)
     np.testing.assert_allclose(kernel_gradient, peer.lin.weight.grad.numpy().T, **tolerance)
+    np.testing.assert_allclose(gradient["dense"]["bias"], peer.bias.grad.numpy(), **tolerance)
 
 
 def test_pruning_changes_nothing():
