@@ -17,7 +17,7 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
-from conkd_jax import command_line, parallel
+from conkd_jax import command_line, config_rules, parallel
 from conkd_jax import config as conkd
 from conkd_jax.eval import sweeps
 from conkd_jax.eval.report import summary_table
@@ -40,7 +40,9 @@ def main(argv: list[str]) -> None:
     config, name = read_config()
 
     # --- what is to be made: one run, or one for each value of a sweep ------------------------
-    runs = {label: (each, pipeline.build(each)) for label, each in conkd.settings(config).items()}
+    runs = {
+        label: (each, pipeline.build(each)) for label, each in config_rules.settings(config).items()
+    }
     expect_differences(config.sweep.field, [stages for _, stages in runs.values()])
     if _PLAN.value:
         for label, (each, stages) in runs.items():
@@ -88,13 +90,13 @@ def read_config() -> tuple[ConfigDict, str]:
                 f"--config.{field}: other settings follow from it, so it is said behind the colon. "
                 f"Expected --config=FILE.py:PRESET[,backbone=NAME], got {field} = {said[field]!r}"
             )
-    config = conkd.validate(_CONFIG.value)
-    for each in conkd.settings(config).values():
+    config = config_rules.validate(_CONFIG.value)
+    for each in config_rules.settings(config).values():
         try:
             num_devices = parallel.num_devices(each.parallel.num_devices)
         except ValueError as error:
             raise conkd.ConfigError(f"config.{error}") from error
-        conkd.validate_devices(each, num_devices)
+        config_rules.validate_devices(each, num_devices)
     return config, run_folder.config_name(filename)
 
 

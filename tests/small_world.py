@@ -71,10 +71,10 @@ class SmallWorld:
 
     def run(self, config, split: str | None = None) -> Path:
         """What `conkd_jax.train` does with a config; gives the run's folder."""
-        from conkd_jax import config as conkd
+        from conkd_jax import config_rules
         from conkd_jax.stages import artifacts, pipeline, run_folder
 
-        conkd.validate(config)
+        config_rules.validate(config)
         stages = pipeline.build(config, split)
         artifacts.ensure(stages["evaluation"], config.artifacts_dir)
         folder = run_folder.default(config, NAME)

@@ -9,6 +9,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from conkd_jax import config as conkd
+from conkd_jax import config_rules
 from conkd_jax.distill.gates import GATES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -141,7 +142,7 @@ def differences(first: ConfigDict, second: ConfigDict) -> dict:
 def test_a_bad_value_is_refused(field, value, expected):
     """The message names a field, what it may hold and what it holds."""
     with pytest.raises(conkd.ConfigError) as error:
-        conkd.validate(with_field(field, value))
+        config_rules.validate(with_field(field, value))
     message = str(error.value)
     assert f"expected {expected}" in message and f"config.{field.split('.')[0]}" in message
     assert "got" in message and message.count("config.") <= 2
@@ -149,7 +150,7 @@ def test_a_bad_value_is_refused(field, value, expected):
 
 def test_a_message_names_field_expected_and_got():
     with pytest.raises(conkd.ConfigError) as error:
-        conkd.validate(with_field("distill.eta", 1.2))
+        config_rules.validate(with_field("distill.eta", 1.2))
     assert str(error.value) == "config.distill.eta: expected a number from 0 to 1, got 1.2"
 
 
@@ -157,26 +158,26 @@ def test_every_broken_field_is_told_at_once():
     config = with_field("distill.eta", 1.2)
     config.distill.gamma = -1.0
     with pytest.raises(conkd.ConfigError, match=r"config\.distill\.eta.*; config\.distill\.gamma"):
-        conkd.validate(config)
+        config_rules.validate(config)
 
 
 def test_pretrained_weights_need_their_own_tokenizer():
     config = with_field("dialogue_teacher.weights", "some/model")
     with pytest.raises(conkd.ConfigError, match="config.vocabulary.tokenizer: .*'some/model'"):
-        conkd.validate(config)
+        config_rules.validate(config)
 
 
 def test_validate_gives_the_config_back():
     config = conkd.from_argument("demo")
-    assert conkd.validate(config) is config
+    assert config_rules.validate(config) is config
 
 
 def test_a_backbone_is_held_to_its_own_fields():
     """GPT-2's rows bind no KGSF."""
     config = with_field("vocabulary.max_response_tokens", 300, "mini,backbone=kgsf")
-    assert conkd.validate(config) is config
+    assert config_rules.validate(config) is config
     with pytest.raises(conkd.ConfigError, match="config.vocabulary.max_row_tokens"):
-        conkd.validate(with_field("vocabulary.max_response_tokens", 300))
+        config_rules.validate(with_field("vocabulary.max_response_tokens", 300))
 
 
 # --- devices -----------------------------------------------------------------------------------
@@ -189,7 +190,7 @@ def test_more_devices_than_rows_are_refused(num_devices, accumulate):
     config.rec_teacher.batch_size = 96  # takes them all
     unit = num_devices * accumulate
     with pytest.raises(conkd.ConfigError) as error:
-        conkd.validate_devices(config, num_devices)
+        config_rules.validate_devices(config, num_devices)
     message = str(error.value)
     assert f"config.dialogue_teacher.batch_rows: expected a multiple of {unit}" in message
     assert "got 16" in message
@@ -198,7 +199,7 @@ def test_more_devices_than_rows_are_refused(num_devices, accumulate):
 
 
 def test_batches_that_fit_the_devices_pass():
-    conkd.validate_devices(conkd.from_argument("mini"), 8)
+    config_rules.validate_devices(conkd.from_argument("mini"), 8)
 
 
 # --- arguments and options ---------------------------------------------------------------------
@@ -242,8 +243,8 @@ def test_a_config_file_can_t_invent_an_option():
 @pytest.mark.parametrize("preset", conkd.PRESETS)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_is_valid(name, preset):
-    config = conkd.validate(read(name, preset))
-    conkd.validate_devices(config, 1)
+    config = config_rules.validate(read(name, preset))
+    config_rules.validate_devices(config, 1)
     assert config.preset == preset
     assert conkd.field_names(config) == conkd.field_names(conkd.base())
 
@@ -279,12 +280,12 @@ def test_rows_of_the_paper_differ_in_what_they_are_named_for():
 @pytest.mark.parametrize("name", [name for name in CONFIGS if "/ablations/" in name])
 def test_an_ablation_of_either_backbone_is_valid(name, preset):
     for backbone in conkd.BACKBONES:
-        config = conkd.validate(read(name, f"{preset},backbone={backbone}"))
+        config = config_rules.validate(read(name, f"{preset},backbone={backbone}"))
         assert config.backbone == backbone
 
 
 def test_a_gate_that_is_registered_may_be_named(monkeypatch):
     monkeypatch.setitem(GATES, "square", lambda mass: mass**2)
-    assert conkd.validate(with_field("distill.gate", "square")).distill.gate == "square"
+    assert config_rules.validate(with_field("distill.gate", "square")).distill.gate == "square"
     with pytest.raises(conkd.ConfigError, match="hard, soft, constant, square, or package"):
-        conkd.validate(with_field("distill.gate", "cube"))
+        config_rules.validate(with_field("distill.gate", "cube"))

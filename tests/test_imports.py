@@ -14,6 +14,7 @@ ROOMS = (
     ("distill",),
     ("models",),
     ("config", "data", "eval"),
+    ("config_rules",),
     ("optimizers", "progress", "watch", "loop", "parallel", "checkpoint"),
     ("stages",),
     ("command_line",),

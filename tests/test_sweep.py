@@ -7,7 +7,7 @@ import sys
 import pytest
 from absl import flags
 
-from conkd_jax import command_line, train
+from conkd_jax import command_line, config_rules, train
 from conkd_jax import config as conkd
 from conkd_jax.stages import pipeline
 from tests.small_world import get_config
@@ -22,12 +22,12 @@ def swept(field, values):
 
 def test_one_config_a_value():
     config = swept("distill.gamma", (0.2, 0.8))
-    found = conkd.settings(conkd.validate(config))
+    found = config_rules.settings(config_rules.validate(config))
     assert list(found) == ["gamma=0.2", "gamma=0.8"]
     assert [single.distill.gamma for single in found.values()] == [0.2, 0.8]
     assert all(not single.sweep.field for single in found.values())
     assert config.distill.gamma == 0.4  # untouched
-    assert conkd.settings(get_config()) == {"": get_config()}
+    assert config_rules.settings(get_config()) == {"": get_config()}
 
 
 @pytest.mark.parametrize(
@@ -43,13 +43,16 @@ def test_one_config_a_value():
 )
 def test_a_sweep_that_can_t_work_is_refused_before_any_run(field, values, message):
     with pytest.raises(conkd.ConfigError, match=message):
-        conkd.settings(conkd.validate(swept(field, values)))
+        config_rules.settings(config_rules.validate(swept(field, values)))
 
 
 @pytest.mark.parametrize("name", ["eta", "gamma"])
 def test_the_values_of_a_committed_sweep_differ_in_their_students_alone(name):
     config = importlib.import_module(f"configs.sweeps.{name}").get_config("demo")
-    runs = [pipeline.build(single) for single in conkd.settings(conkd.validate(config)).values()]
+    runs = [
+        pipeline.build(single)
+        for single in config_rules.settings(config_rules.validate(config)).values()
+    ]
     assert len({stages["student"].fingerprint for stages in runs}) == len(config.sweep.over)
     assert len({stages["teacher_outputs"].fingerprint for stages in runs}) == 1
 

@@ -19,6 +19,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from conkd_jax import config as conkd
+from conkd_jax import config_rules
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.eval import figures, gate_figures, report, samples
@@ -87,7 +88,7 @@ def read_record(folder: epath.Path) -> Record:
             f"{path} is not the config of a run of this version: {error}. Train it again, or use "
             "the version that trained it."
         ) from error
-    return Record(conkd.validate(config), name, split)
+    return Record(config_rules.validate(config), name, split)
 
 
 def write(

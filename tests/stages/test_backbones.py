@@ -7,8 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from conkd_jax import checkpoint, parallel
-from conkd_jax import config as conkd
+from conkd_jax import checkpoint, config_rules, parallel
 from conkd_jax.config import ConfigError
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.teacher_store import TeacherStore
@@ -211,7 +210,7 @@ def test_kgsf_s_own_word_list_is_an_option(tmp_path):
     words = write_word_list(tmp_path)
     config = get_config(KGSF)
     config.vocabulary.tokenizer = str(words)
-    conkd.validate(config)
+    config_rules.validate(config)
     backbones.of(config).check_sources(config, makes_words=True, makes_model=True)
     tokenizer = backbones.of(config).tokenizer(config, [])
     assert tokenizer.token_to_id("movie") is not None and tokenizer.token_to_id("@111") is None

@@ -1,0 +1,245 @@
+"""Which settings can work: each field by itself, fields against each other, batches on devices.
+
+Whatever is wrong is told at once, in one `ConfigError`, before anything compiles. Like
+`conkd_jax.config` this knows no file, no model and no array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from conkd_jax.config import ARGUMENT_FIELDS, BACKBONES, SYSTEMS, ConfigError, field_names
+from conkd_jax.distill.gates import GATES
+
+Choices = Mapping[str, tuple[str, ...]]
+Ranges = Mapping[str, tuple[int | float, int | float | None]]  # lowest and highest; None where none is highest
+Broken = Iterator[tuple[str, str]]  # a field, and what was expected of it
+
+CHOICES: Choices = {
+    "system": SYSTEMS,
+    "backbone": BACKBONES,
+    "corpus.name": ("redial", "movieworld"),
+    "corpus.graph_rule": ("kgsf", "kbrd"),
+    "vocabulary.item_vocabulary": ("full", "train"),
+    "rec_teacher.norm": ("mean", "sum"),
+    "rec_teacher.score_over": ("items", "entities"),
+    "teacher_outputs.format": ("features", "dense"),
+    "teacher_outputs.dtype": ("bfloat16", "float32"),
+    "student.init": ("pretrained", "dialogue_teacher"),
+    "decode.item_rule": ("argmax", "mass"),
+    "evaluation.split": ("dev", "valid", "test"),
+    "parallel.kind": ("pmap",),
+    "rng_impl": ("unsafe_rbg", "rbg", "threefry2x32"),
+}
+RANGES: Ranges = {
+    "corpus.movieworld_num_movies": (20, 5000),
+    "corpus.movieworld_num_dialogues": (20, None),
+    "vocabulary.bpe_size": (300, None),
+    "vocabulary.max_response_tokens": (1, None),
+    "rec_teacher.embed_dim": (1, None),
+    "rec_teacher.num_bases": (1, None),
+    "rec_teacher.max_context_entities": (1, None),
+    "rec_teacher.max_context_concepts": (1, None),
+    "rec_teacher.user_dropout": (0, 0.99),
+    "rec_teacher.context_dropout": (0, 0.99),
+    "rec_teacher.mim_epochs": (0, None),
+    "rec_teacher.patience": (0, None),
+    "rec_teacher.ema_decay": (0, 0.99999),
+    "dialogue_teacher.dropout": (0, 0.99),
+    "turn_classifier.dropout": (0, 0.99),
+    "turn_classifier.mlp_dim": (1, None),
+    "turn_classifier.max_context_tokens": (1, None),
+    "turn_classifier.patience": (0, None),
+    "teacher_outputs.num_shards": (1, None),
+    "teacher_outputs.batch_rows": (1, None),
+    "distill.eta": (0, 1),
+    "distill.constant": (0, 1),
+    "distill.gamma": (0, 1),
+    "distill.chunk_size": (1, None),
+    "decode.max_tokens": (1, None),
+    "decode.batch_size": (1, None),
+    "evaluation.max_responses": (0, None),
+    "parallel.num_devices": (0, None),
+    "checkpoint_every": (0, None),
+}
+
+# What is trained, and what holds of each of them where it has such a field.
+TRAINED = ("rec_teacher", "dialogue_teacher", "turn_classifier", "student")
+TRAINED_CHOICES: Choices = {
+    "weighting": ("sample", "token"),
+    "optimizer.name": ("adamw", "adam"),
+    "optimizer.schedule": ("cosine", "linear", "constant"),
+}
+TRAINED_RANGES: Ranges = {
+    "epochs": (1, None),
+    "batch_rows": (1, None),
+    "batch_size": (1, None),
+    "num_buckets": (1, None),
+    "optimizer.accumulate_steps": (1, None),
+    "optimizer.learning_rate": (0, None),
+    "optimizer.warmup_steps": (0, None),
+    "optimizer.weight_decay": (0, None),
+    "optimizer.clip_norm": (0, None),
+}
+
+KGSF_CHOICES: Choices = {"kgsf.word_vectors": ("word2vec", "random")}
+KGSF_RANGES: Ranges = {
+    "kgsf.mlp_dim": (1, None),
+    "kgsf.dropout": (0, 0.99),
+    "vocabulary.min_word_count": (1, None),
+    "vocabulary.max_context_turns": (1, None),
+    "vocabulary.max_context_tokens": (1, None),
+}
+
+
+def validate(config: ConfigDict) -> ConfigDict:
+    """Checks every field that can be wrong on its own or against another; returns the config.
+
+    Raises:
+      ConfigError: naming the field, what was expected and what came.
+    """
+    broken = [*_choices(config, CHOICES), *_ranges(config, RANGES), *_across_fields(config)]
+    for part in TRAINED:
+        broken += _choices(config, _of_part(config, part, TRAINED_CHOICES))
+        broken += _ranges(config, _of_part(config, part, TRAINED_RANGES))
+    broken += _transformer_shape(config, "turn_classifier")
+    if config.backbone == "dialogpt":
+        broken += _dialogpt(config)
+    if config.backbone == "kgsf":
+        broken += _kgsf(config)
+    if broken:
+        raise ConfigError(
+            "; ".join(
+                f"config.{field}: expected {expected}, got {_get(config, field)!r}"
+                for field, expected in broken
+            )
+        )
+    return config
+
+
+def settings(config: ConfigDict) -> dict[str, ConfigDict]:
+    """The single runs of a config, each checked, by what tells them apart ("eta=0.3").
+
+    Without a sweep that is the config itself, under "".
+
+    Raises:
+      ConfigError: a value that the swept field can't have.
+    """
+    field = config.sweep.field
+    if not field:
+        return {"": config}
+    found = {}
+    for value in config.sweep.over:
+        single = config.copy_and_resolve_references()
+        try:
+            single.update_from_flattened_dict({field: value, "sweep.field": "", "sweep.over": ()})
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"config.sweep.over: {value!r} is none of {field}: {error}"
+            ) from error
+        found[f"{field.rsplit('.', 1)[-1]}={value}"] = validate(single)
+    return found
+
+
+def validate_devices(config: ConfigDict, num_devices: int) -> None:
+    """Checks that every batch can be cut over the devices that will be used.
+
+    Raises:
+      ConfigError: naming the batch, the devices and the nearest size that fits.
+    """
+    for name in TRAINED:
+        part = config[name]
+        field = "batch_rows" if "batch_rows" in part else "batch_size"
+        unit = num_devices * part.optimizer.accumulate_steps
+        if part[field] % unit:
+            raise ConfigError(
+                f"config.{name}.{field}: expected a multiple of {unit} ({num_devices} devices x "
+                f"{part.optimizer.accumulate_steps} micro-batches), got {part[field]}. Use "
+                f"--config.{name}.{field}={-(-part[field] // unit) * unit} or fewer devices "
+                "(--config.parallel.num_devices)"
+            )
+
+
+# --- what is broken --------------------------------------------------------------------------
+
+
+def _choices(config: ConfigDict, choices: Choices) -> Broken:
+    for field, allowed in choices.items():
+        if _get(config, field) not in allowed:
+            yield field, "one of " + ", ".join(allowed)
+
+
+def _ranges(config: ConfigDict, ranges: Ranges) -> Broken:
+    for field, (low, high) in ranges.items():
+        got = _get(config, field)
+        if high is None and not got >= low:  # nan is no number of any range
+            yield field, f"{low} or more"
+        elif high is not None and not low <= got <= high:
+            yield field, f"a number from {low} to {high}"
+
+
+def _across_fields(config: ConfigDict) -> Broken:
+    rec_teacher, gate = config.rec_teacher, config.distill.gate
+    if rec_teacher.cross_fit_folds != 0 and rec_teacher.cross_fit_folds < 2:
+        yield "rec_teacher.cross_fit_folds", "0 (off), or 2 or more"
+    if rec_teacher.mim_epochs >= rec_teacher.epochs:
+        within = f"less than rec_teacher.epochs ({rec_teacher.epochs}), which include them"
+        yield "rec_teacher.mim_epochs", within
+    if gate not in GATES and ":" not in gate:
+        yield "distill.gate", f"{', '.join(GATES)}, or package.module:function"
+    swept, over = config.sweep.field, config.sweep.over
+    if swept and (swept not in field_names(config) or swept in ARGUMENT_FIELDS):
+        yield "sweep.field", f"the dotted name of a field, and not {' or '.join(ARGUMENT_FIELDS)}"
+    if swept and not 0 < len(over) == len(set(over)):
+        yield "sweep.over", "one or more values, each once"
+
+
+def _dialogpt(config: ConfigDict) -> Broken:
+    words, teacher = config.vocabulary, config.dialogue_teacher
+    response, row = words.max_response_tokens, words.max_row_tokens
+    if row <= 2 * response:
+        yield (
+            "vocabulary.max_row_tokens",
+            f"more than twice vocabulary.max_response_tokens ({response})",
+        )
+    if config.decode.max_tokens + 1 >= row:
+        room = f"at most vocabulary.max_row_tokens - 2 ({row - 2}), to leave room for the history"
+        yield "decode.max_tokens", room
+    if teacher.weights == "random":
+        yield from _transformer_shape(config, "dialogue_teacher")
+        if teacher.num_positions < row:
+            yield "dialogue_teacher.num_positions", f"at least vocabulary.max_row_tokens ({row})"
+    elif words.tokenizer == "train":
+        own = f"the tokenizer that belongs to the pretrained weights {teacher.weights!r}"
+        yield "vocabulary.tokenizer", own
+
+
+def _kgsf(config: ConfigDict) -> Broken:
+    yield from _choices(config, KGSF_CHOICES)
+    yield from _ranges(config, KGSF_RANGES)
+    yield from _transformer_shape(config, "kgsf")
+
+
+def _transformer_shape(config: ConfigDict, part: str) -> Broken:
+    embed_dim, num_heads = config[part].embed_dim, config[part].num_heads
+    yield from _ranges(config, {f"{part}.num_layers": (1, None), f"{part}.num_heads": (1, None)})
+    if embed_dim < 1 or embed_dim % max(num_heads, 1):
+        yield f"{part}.embed_dim", f"a multiple of {part}.num_heads ({num_heads})"
+
+
+# --- fields by their names -------------------------------------------------------------------
+
+
+def _of_part(config: ConfigDict, part: str, of_each: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a table whose fields a part has, by their whole names."""
+    has = field_names(config[part])
+    return {f"{part}.{field}": entry for field, entry in of_each.items() if field in has}
+
+
+def _get(config: Any, field: str) -> Any:
+    for key in field.split("."):
+        config = config[key]
+    return config
