@@ -5,13 +5,13 @@
     python -m conkd_jax.tables --table=7 runs/dialogpt-mini-seed0 runs/dialogpt_hard-mini-seed0
     python -m conkd_jax.tables --compare runs/dialogpt-mini-seed0 runs/dialogpt_hard-mini-seed0
     python -m conkd_jax.tables --keep runs/dialogpt_hard-mini-seed0
-    python -m conkd_jax.tables --readme
+    python -m conkd_jax.tables --pages
 
 A run is a metrics.json, the folder that conkd_jax.train or conkd_jax.evaluate left, or a folder
 that holds several of them at any depth; Table 7 (and 9, which is the same) and `--compare` read
 predictions.jsonl, of a run's folder or by itself. `--figure` draws what is printed. `--keep` copies
-a run's metrics.json into docs/results/ of this checkout, `--readme` makes the tables of README.md
-from what is kept there.
+a run's metrics.json into docs/results/ of this checkout; `--pages` makes the tables of README.md
+and docs/results.md from what is kept there.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ from conkd_jax.eval.predictions import PredictionError, read_predictions
 from conkd_jax.eval.tables import Document, ResultTable, TableError
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-README_RESULTS = "docs/results/mini"
+KEPT_RESULTS = "docs/results/mini"
+PAGES = {"README.md": ("short",), "docs/results.md": ("2", "3", "gate")}  # and their tables
 FORMATS = ("terminal", "markdown", "latex")
 SAMPLE_TABLES = ("7", "9")  # the paper has its sample outputs in two places
 NUM_SAMPLES = 5
@@ -55,25 +56,27 @@ _FIGURE = flags.DEFINE_string("figure", "", "Draw the table, or the comparison, 
 _KEEP = flags.DEFINE_bool(
     "keep", False, "Copy the runs' metrics.json into docs/results/, to be committed."
 )
-_README = flags.DEFINE_bool("readme", False, f"Rewrite README.md's tables from {README_RESULTS}.")
+_PAGES = flags.DEFINE_bool(
+    "pages", False, f"Rewrite the tables of {' and '.join(PAGES)} from {KEPT_RESULTS}."
+)
 
 
 def main(argv: list[str]) -> None:
-    """One of four things: a table, a comparison, runs to keep, the README."""
+    """One of four things: a table, a comparison, runs to keep, the pages that show them."""
     runs = argv[1:]
-    if bool(_TABLE.value) + _COMPARE.value + _KEEP.value + _README.value != 1:
-        raise app.UsageError("expected one of --table=NAME, --compare, --keep and --readme.")
-    if _README.value == bool(runs):
+    if bool(_TABLE.value) + _COMPARE.value + _KEEP.value + _PAGES.value != 1:
+        raise app.UsageError("expected one of --table=NAME, --compare, --keep and --pages.")
+    if _PAGES.value == bool(runs):
         raise app.UsageError(
-            f"--readme takes no runs, it reads {README_RESULTS}."
+            f"--pages takes no runs, it reads {KEPT_RESULTS}."
             if runs
             else "expected a run: a metrics.json, the folder of a run, or a folder of them."
         )
     if _FIGURE.value and not (_COMPARE.value or _TABLE.value in LAYOUTS):
         raise app.UsageError("--figure goes with a --table of numbers or with --compare.")
     try:
-        if _README.value:
-            write_readme(CHECKOUT)
+        if _PAGES.value:
+            write_pages(CHECKOUT)
         elif _KEEP.value:
             for path in keep(read_runs(runs), CHECKOUT):
                 print(path)
@@ -263,23 +266,29 @@ def keep(documents: Iterable[Document], checkout: Path) -> list[str]:
     return list(goals)
 
 
-def readme(checkout: Path) -> str:
-    """README.md as its committed results make it.
+def pages(checkout: Path) -> dict[str, str]:
+    """The text of each of `PAGES` as the committed results make it.
 
     Raises:
-      TableError: as `table_formats.with_results`, and for a committed file that is no metrics.json.
+      TableError: a page has no place for them, or a committed file is no metrics.json.
     """
-    files = _files(epath.Path(checkout / README_RESULTS))
-    text = (checkout / "README.md").read_text(encoding="utf-8")
-    return table_formats.with_results(text, [_document(path) for path in files])
+    documents = [_document(path) for path in _files(epath.Path(checkout / KEPT_RESULTS))]
+    made = {}
+    for name, shown in PAGES.items():
+        text = (checkout / name).read_text(encoding="utf-8")
+        try:
+            made[name] = table_formats.with_results(text, documents, shown)
+        except TableError as error:
+            raise TableError(f"{name}: {error}") from error
+    return made
 
 
-def write_readme(checkout: Path) -> None:
-    """Writes what `readme` gives; the file takes its name once it is whole."""
-    text = readme(checkout)
-    partial = checkout / "README.md.partial"
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(checkout / "README.md")
+def write_pages(checkout: Path) -> None:
+    """Writes what `pages` gives; a file takes its name once it is whole."""
+    for name, text in pages(checkout).items():
+        partial = checkout / f"{name}.partial"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(checkout / name)
 
 
 def run() -> None:

@@ -47,12 +47,13 @@ def called(*runs, **options) -> None:
         program.main(["tables", *map(str, runs)])
 
 
-# --- README ---------------------------------------------------------------------------------
+# --- the pages that show results -------------------------------------------------------------
 
 
-def test_readme_shows_what_is_committed():
-    shown = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert program.readme(ROOT) == shown, "run python -m conkd_jax.tables --readme"
+@pytest.mark.parametrize("name", program.PAGES)
+def test_a_page_shows_what_is_committed(name):
+    shown = (ROOT / name).read_text(encoding="utf-8")
+    assert program.pages(ROOT)[name] == shown, "run python -m conkd_jax.tables --pages"
 
 
 def test_what_is_committed_lies_where_it_says():
@@ -61,22 +62,33 @@ def test_what_is_committed_lies_where_it_says():
         assert commit_path(kept) == path.relative_to(ROOT).as_posix()
 
 
-def test_readme_follows_the_runs_that_are_kept(tmp_path, monkeypatch, capsys):
-    readme = tmp_path / "README.md"
-    readme.write_text("a\n<!-- results -->\n<!-- /results -->\nb\n")
+def test_pages_follow_the_runs_that_are_kept(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(program, "CHECKOUT", tmp_path)
-    called(readme=True)
-    assert table_formats.PLACEHOLDER in readme.read_text()
+    for name in program.PAGES:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a\n<!-- results -->\n<!-- /results -->\nb\n")
+    called(pages=True)
+    for name in program.PAGES:
+        assert table_formats.PLACEHOLDER in (tmp_path / name).read_text()
     runs = [write(tmp_path / "runs" / str(k) / "metrics.json", document(seed=k)) for k in (0, 1)]
     called(*runs, keep=True)
     folder = "docs/results/mini/dialogpt_hard"
     assert capsys.readouterr().out.split() == [f"{folder}/seed0.json", f"{folder}/seed1.json"]
-    called(readme=True)
-    text = readme.read_text()
-    assert "| `dialogpt_hard` | 0.010 ± 0.000 |" in text
-    assert "made on a laptop" in text
-    assert program.readme(tmp_path) == text
+    called(pages=True)
+    for name in program.PAGES:
+        text = (tmp_path / name).read_text()
+        assert "| `dialogpt_hard` |" in text and " ± 0.0" in text
+        assert "made on a laptop" in text
+        assert program.pages(tmp_path)[name] == text
     assert {path.name for path in tmp_path.iterdir()} == {"README.md", "docs", "runs"}
+
+
+def test_a_page_without_a_place_for_results_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(program, "CHECKOUT", tmp_path)
+    (tmp_path / "README.md").write_text("nothing\n")
+    with pytest.raises(SystemExit, match=r"README.md: expected one '<!-- results -->'"):
+        called(pages=True)
+    assert (tmp_path / "README.md").read_text() == "nothing\n"
 
 
 # --- runs -----------------------------------------------------------------------------------
@@ -228,7 +240,7 @@ def test_a_wide_table_is_not_squeezed(tmp_path, capsys, monkeypatch):
         (["a"], {}, "expected one of --table"),
         (["a"], {"table": "2", "keep": True}, "expected one of --table"),
         ([], {"table": "2"}, "expected a run"),
-        (["a"], {"readme": True}, "takes no runs"),
+        (["a"], {"pages": True}, "takes no runs"),
         (["a"], {"table": "2", "compare": True}, "expected one of --table"),
         (["a"], {"table": "7", "figure": "f.png"}, "--figure goes with a --table of numbers"),
         (["a"], {"keep": True, "figure": "f.png"}, "--figure goes with"),

@@ -60,6 +60,18 @@ _UNKNOWN_PPL = (
 )
 
 LAYOUTS: Mapping[str, Layout] = {
+    "short": Layout(
+        "In short",
+        (
+            *_at_k("F1", "f1"),
+            Column("Rec Ratio", "rec_ratio"),
+            Column("PPL", "ppl", "lower", digits=2),
+            Column("hit@50", "tf_hit@50"),
+        ),
+        "F1@k: recommendation in generated responses, over recall and precision. Rec Ratio: "
+        "responses that recommend. PPL: perplexity of references, items and words. hit@50: the "
+        "gold movie is among the 50 best, where the reference has it.",
+    ),
     "1": Layout(
         "Table 1. What the recommender knows and what is said",
         (

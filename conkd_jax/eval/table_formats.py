@@ -1,4 +1,4 @@
-"""Tables as text: for a terminal, as Markdown, as LaTeX, and as the README's part.
+"""Tables as text: for a terminal, as Markdown, as LaTeX, and as the part of a page that has them.
 
 Writes down the rows that `tables` made; it chooses and rounds nothing.
 """
@@ -16,7 +16,6 @@ from rich.text import Text
 
 from conkd_jax.eval.tables import Document, ResultTable, TableError, build
 
-README_TABLES = ("2", "3", "gate")
 PLACEHOLDER = "*To come with the first committed runs in `docs/results/`.*"
 
 
@@ -118,27 +117,28 @@ def _joined(*sentences: str) -> str:
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-# --- the README's part -----------------------------------------------------------------------
+# --- the part of a page ----------------------------------------------------------------------
 
 
-def with_results(readme: str, documents: Sequence[Document]) -> str:
-    """A README whose part between `<!-- results -->` and `<!-- /results -->` is made anew.
+def with_results(page: str, documents: Sequence[Document], names: Sequence[str]) -> str:
+    """A page whose part between `<!-- results -->` and `<!-- /results -->` is made anew.
 
     Runs of each backbone have tables of their own. What stands in that part between `<!--
     results-text -->` and `<!-- /results-text -->` is kept, at its head; everything outside of it
     is left alone.
 
     Args:
-      readme: the text of README.md.
+      page: its Markdown.
       documents: committed runs; without any, a placeholder stands for the tables.
+      names: of the tables, as in `LAYOUTS`.
 
     Raises:
-      TableError: the README has not exactly one such part, or the documents make no table.
+      TableError: the page has not exactly one such part, or the documents make no table.
     """
-    parts = re.split(r"(<!-- /?results -->)", readme)
+    parts = re.split(r"(<!-- /?results -->)", page)
     if len(parts) != 5 or parts[1::2] != ["<!-- results -->", "<!-- /results -->"]:
         raise TableError(
-            "README.md: expected one '<!-- results -->' and after it one '<!-- /results -->', got "
+            "expected one '<!-- results -->' and after it one '<!-- /results -->', got "
             f"{', '.join(parts[1::2]) or 'none'}."
         )
     kept = re.search(r"<!-- results-text -->.*?<!-- /results-text -->", parts[2], re.DOTALL)
@@ -148,7 +148,7 @@ def with_results(readme: str, documents: Sequence[Document]) -> str:
     backbones = sorted({document["backbone"] for document in documents})
     for backbone in backbones:  # words of two tokenizers have no perplexity in common
         runs = [document for document in documents if document["backbone"] == backbone]
-        tables = [build(name, runs) for name in README_TABLES]
+        tables = [build(name, runs) for name in names]
         if len(backbones) > 1:
             block.append(f"### Backbone `{backbone}`")
         for table in tables:
