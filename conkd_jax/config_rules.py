@@ -15,7 +15,7 @@ from conkd_jax.config import ARGUMENT_FIELDS, BACKBONES, SYSTEMS, ConfigError, f
 from conkd_jax.distill.gates import GATES
 
 Choices = Mapping[str, tuple[str, ...]]
-Ranges = Mapping[str, tuple[int | float, int | float | None]]  # lowest and highest; None where none is highest
+Ranges = Mapping[str, tuple[int | float, int | float | None]]  # lowest; highest, or None for none
 Broken = Iterator[tuple[str, str]]  # a field, and what was expected of it
 
 CHOICES: Choices = {
