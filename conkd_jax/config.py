@@ -85,7 +85,7 @@ def base() -> ConfigDict:
     c.rec_teacher.mim_epochs = 3  # mutual information maximisation alone, first
     c.rec_teacher.mim_weight = 0.025  # its weight afterwards
     c.rec_teacher.epochs = 20  # at most, MIM included
-    c.rec_teacher.patience = 3  # epochs without a better dev cross-entropy
+    c.rec_teacher.patience = 3  # epochs without a better dev cross-entropy; more than mim_epochs
     c.rec_teacher.ema_decay = 0.98  # of the weights that are scored and kept; 0 = off
     c.rec_teacher.batch_size = 512  # samples (turn, movie)
     c.rec_teacher.use_inferred_order = False  # train on train_inferred_order.jsonl too

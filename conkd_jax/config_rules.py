@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from conkd_jax.config import ARGUMENT_FIELDS, BACKBONES, SYSTEMS, ConfigError, field_names
+from conkd_jax.data.batches import BUCKET_MULTIPLE
 from conkd_jax.distill.gates import GATES
 
 Choices = Mapping[str, tuple[str, ...]]
@@ -210,8 +211,9 @@ def _dialogpt(config: ConfigDict) -> Broken:
         yield "decode.max_tokens", room
     if teacher.weights == "random":
         yield from _transformer_shape(config, "dialogue_teacher")
-        if teacher.num_positions < row:
-            yield "dialogue_teacher.num_positions", f"at least vocabulary.max_row_tokens ({row})"
+        if teacher.num_positions < row + -row % BUCKET_MULTIPLE:
+            padded = f"vocabulary.max_row_tokens ({row}) rounded up to a multiple of"
+            yield "dialogue_teacher.num_positions", f"at least {padded} {BUCKET_MULTIPLE}"
     elif words.tokenizer == "train":
         own = f"the tokenizer that belongs to the pretrained weights {teacher.weights!r}"
         yield "vocabulary.tokenizer", own

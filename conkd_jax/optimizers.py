@@ -87,4 +87,7 @@ def make_optimizer(config: Any, num_steps: int) -> optax.GradientTransformation:
 
 
 def _is_matrix(params: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    """A bias may have two axes as well: heads and their width."""
+    return jax.tree.map_with_path(
+        lambda path, leaf: leaf.ndim > 1 and path[-1].key != "bias", params
+    )

@@ -189,18 +189,24 @@ def map_devices(
 
 
 def sum_gradients(
-    loss: Loss, params: PyTree, batch: PyTree, rng: jax.Array, constants: PyTree
+    loss: Loss, params: PyTree, batch: PyTree, root: jax.Array, block: jax.Array, constants: PyTree
 ) -> tuple[PyTree, dict[str, tuple]]:
     """Gradients and metrics of one device's [A, ...] micro-batches, summed over A.
 
     Sums and never means, as `optax.MultiSteps` would do: weights hold the division already.
+
+    Args:
+      root: the training's key. Micro-batch a has the rng fold_in(root, block · A + a): one number,
+        since with "unsafe_rbg", whose fold_in is an exclusive or, keys folded in one after the
+        other can be swapped and cancel.
+      block: number of these A micro-batches in the training.
 
     Returns:
       Gradients like `params`, and {metric: (sum, count)} in float32 with "loss" among them.
     """
 
     def total(params: PyTree, micro_batch: PyTree, index: jax.Array) -> tuple:
-        value, metrics = loss(params, micro_batch, jax.random.fold_in(rng, index), constants)
+        value, metrics = loss(params, micro_batch, jax.random.fold_in(root, index), constants)
         metrics = {**metrics, "loss": (value, 0.0)}
         return value, jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), metrics)
 
@@ -212,7 +218,7 @@ def sum_gradients(
         return jax.tree.map(jnp.add, sums, gradients_of(element)), None
 
     num_micro_batches = jax.tree.leaves(batch)[0].shape[0]
-    elements = (batch, jnp.arange(num_micro_batches))
+    elements = (batch, block * num_micro_batches + jnp.arange(num_micro_batches))
     shapes = jax.eval_shape(gradients_of, jax.tree.map(lambda x: x[0], elements))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     return jax.lax.scan(add, zeros, elements)[0]
@@ -242,7 +248,8 @@ def make_train_step(
 ) -> Callable[[TrainState, PyTree, PyTree], tuple[TrainState, dict[str, tuple]]]:
     """One optimizer step over all devices.
 
-    The rng of a step is fold_in(fold_in(root, step), device), then the micro-batch is folded in.
+    Micro-batches are numbered through the training, step by step and device by device, and each
+    has the rng of its number: one device with A micro-batches draws as A devices do.
 
     Args:
       loss: the loss of one device's micro-batch: `(params, batch, rng, constants)` to
@@ -260,8 +267,8 @@ def make_train_step(
 
     def step(state: TrainState, batch: PyTree, fixed: dict) -> tuple[TrainState, dict]:
         root = jax.random.wrap_key_data(fixed["key"], impl=rng_impl)
-        rng = jax.random.fold_in(jax.random.fold_in(root, state.step), jax.lax.axis_index(AXIS))
-        sums = sum_gradients(loss, state.params, batch, rng, fixed["constants"])
+        block = state.step * len(devices) + jax.lax.axis_index(AXIS)
+        sums = sum_gradients(loss, state.params, batch, root, block, fixed["constants"])
         gradients, metrics = jax.lax.psum(sums, AXIS)
         metrics["loss"] = (metrics["loss"][0], jnp.float32(1))
         metrics["grad_norm"] = (optax.tree.norm(gradients), jnp.float32(1))

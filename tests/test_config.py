@@ -137,6 +137,7 @@ def differences(first: ConfigDict, second: ConfigDict) -> dict:
         ("rec_teacher.optimizer.learning_rate", -1.0, "0 or more"),
         ("student.optimizer.clip_norm", -1.0, "0 or more"),
         ("turn_classifier.max_context_tokens", 0, "1 or more"),
+        ("dialogue_teacher.num_positions", 511, "at least vocabulary.max_row_tokens (512)"),
     ],
 )
 def test_a_bad_value_is_refused(field, value, expected):
@@ -152,6 +153,15 @@ def test_a_message_names_field_expected_and_got():
     with pytest.raises(conkd.ConfigError) as error:
         config_rules.validate(with_field("distill.eta", 1.2))
     assert str(error.value) == "config.distill.eta: expected a number from 0 to 1, got 1.2"
+
+
+def test_positions_hold_what_rows_are_padded_to():
+    config = with_field("vocabulary.max_row_tokens", 500)
+    config.dialogue_teacher.num_positions = 512
+    config_rules.validate(config)
+    config.dialogue_teacher.num_positions = 500
+    with pytest.raises(conkd.ConfigError, match=r"\(500\) rounded up to a multiple of 16, got 500"):
+        config_rules.validate(config)
 
 
 def test_every_broken_field_is_told_at_once():

@@ -48,9 +48,10 @@ def test_bad_fields_are_refused(fields, message):
 
 
 def test_adamw_equals_torch():
-    """Five steps, clipping and all; PyTorch keeps the vector out of the decay by a group."""
+    """Five steps, clipping and all; PyTorch keeps scale and bias out of the decay by a group."""
     rng = np.random.default_rng(0)
-    params = {k: rng.normal(size=s).astype(np.float32) for k, s in (("w", (4, 3)), ("b", (3,)))}
+    shapes = {"w": (4, 3), "scale": (3,), "bias": (2, 3)}  # the last one as of attention's heads
+    params = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     gradients = [
         jax.tree.map(lambda p: rng.normal(size=p.shape).astype(np.float32), params)
         for _ in range(5)
@@ -62,7 +63,7 @@ def test_adamw_equals_torch():
     adamw = torch.optim.AdamW(
         [
             {"params": [theirs["w"]], "weight_decay": 0.1},
-            {"params": [theirs["b"]], "weight_decay": 0},
+            {"params": [theirs["scale"], theirs["bias"]], "weight_decay": 0},
         ],
         lr=0.01,
         betas=(config.b1, config.b2),

@@ -107,6 +107,41 @@ def test_dropout_is_a_function_of_the_root_key(rng_impl):
     )
 
 
+@pytest.mark.parametrize("rng_impl", ["threefry2x32", "rbg", "unsafe_rbg"])
+def test_no_two_micro_batches_of_a_training_share_their_rng(rng_impl):
+    def loss(params, batch, rng, constants):
+        draw = jax.random.uniform(rng)
+        return 0.0 * params["w"] + draw, {"square": (draw**2, jnp.float32(1))}
+
+    devices, optimizer = parallel.select_devices(2), optax.sgd(1.0)
+    step = parallel.make_train_step(loss, optimizer, devices, rng_impl=rng_impl)
+    key = jax.random.key_data(jax.random.key(3, impl=rng_impl))
+    fixed = parallel.replicate({"key": key, "constants": None}, devices)
+    state = parallel.init_state({"w": np.float32(0)}, optimizer, with_ema=False)
+    state = parallel.replicate(state, devices)
+    sums = []
+    for index in range(3):  # step s on device d beside step d on device s, and s = d
+        state, metrics = step(state, Points(2).batch(index), fixed)
+        metrics = parallel.to_host(metrics)
+        total, squares = metrics["loss"][0], metrics["square"][0]
+        apart = np.sqrt(2 * squares - total**2)  # |a - b| of the two draws
+        sums += [(total - apart) / 2, (total + apart) / 2]
+    assert np.diff(np.sort(sums)).min() > 1e-3
+
+
+def test_micro_batches_draw_as_devices_do():
+    """With dropout, four devices are one device with four micro-batches."""
+    task = classification.make_task(dropout=0.5)
+    ways = [(4, 1), (1, 4), (2, 2)]
+    steps = [
+        first_step(task, parallel.select_devices(devices), Points(devices, micro))
+        for devices, micro in ways
+    ]
+    for _, after, metrics in steps[1:]:
+        assert_close(after.params, steps[0][1].params)
+        np.testing.assert_allclose(metrics["loss"], steps[0][2]["loss"], rtol=1e-5)
+
+
 def test_ema_moves_toward_the_new_parameters():
     task, devices = classification.make_task(), parallel.select_devices(2)
     before, after, _ = first_step(task, devices, Points(2), ema_decay=0.75)

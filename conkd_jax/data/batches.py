@@ -23,6 +23,7 @@ from conkd_jax.data.teacher_store import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
 
 WEIGHTINGS = ("sample", "token")
+BUCKET_MULTIPLE = 16
 _CAPACITY_MULTIPLE = 64
 _PREFETCH_THREADS = 2
 _PREFETCH_BATCHES = 4
@@ -132,7 +133,10 @@ class Plan:
 
 
 def quantile_buckets(
-    lengths: Shaped[np.ndarray, " R"] | Sequence[int], num_buckets: int, multiple: int = 16
+    lengths: Shaped[np.ndarray, " R"] | Sequence[int],
+    num_buckets: int,
+    multiple: int = BUCKET_MULTIPLE,
+    limit: int | None = None,
 ) -> tuple[int, ...]:
     """The bucket lengths that pad least.
 
@@ -144,6 +148,7 @@ def quantile_buckets(
         lengths: [R] row lengths.
         num_buckets: most buckets; each is one compilation.
         multiple: what every bucket length is a multiple of.
+        limit: the model's positions, which no row exceeds; a bucket that would is cut to them.
 
     Returns:
         Ascending lengths; the last holds the longest row.
@@ -174,7 +179,7 @@ def quantile_buckets(
         if end:
             buckets.append(int(sizes[end - 1]))
             end = int(cut[end])
-    return tuple(reversed(buckets))
+    return tuple(bucket if limit is None else min(bucket, limit) for bucket in reversed(buckets))
 
 
 class Loader:

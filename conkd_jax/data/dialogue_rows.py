@@ -148,8 +148,8 @@ def build_rows(
 
     A dialogue over ``max_row_tokens`` is split at a turn. Each further row opens with the tail of
     the history, at most half a row of it, so that a split row still serves several responses; a
-    response turn that does not fit behind that is cut in this row and whole in the next one's
-    history. A row ends with its last response turn.
+    response turn that does not fit behind that is cut in this row; the next one's history holds it
+    as far as half a row does. A row ends with its last response turn.
 
     Args:
         dialogues: merged dialogues in split order; turns alternate between the two roles.

@@ -137,6 +137,7 @@ class ContextPrompts(Prompts):
         row_ids[: len(members)] = self.responses[list(members)]
         first = np.zeros(batch_size, np.int32)
         first[: len(members)] = self.opening[list(members)]
+        length = min(length, self.max_tokens)
         return {**self.rows.context_inputs(row_ids, length, self.pad_id), "first_token": first}
 
 

@@ -95,6 +95,8 @@ class TeacherStoreWriter:
     def missing_shards(self, process_index: int = 0, process_count: int = 1) -> list[int]:
         """The shards s ≡ process_index (mod process_count) that are not written yet.
 
+        A shard is written when both its records and what was measured of them are there.
+
         Raises:
             StoreError: if a shard that is there has another number of records than it must.
         """
@@ -102,16 +104,22 @@ class TeacherStoreWriter:
         for shard in range(process_index, self.num_shards, process_count):
             if self._path(shard).exists():
                 self._check_length(shard)
-            else:
+            if not (self._path(shard).exists() and self._measured(shard).exists()):
                 missing.append(shard)
         return missing
 
-    def write_shard(self, shard: int, outputs: Iterable[TeacherRecord]) -> None:
+    def write_shard(
+        self,
+        shard: int,
+        outputs: Iterable[TeacherRecord],
+        measured: Mapping[str, int | float] | None = None,
+    ) -> None:
         """Write one shard; it exists once all its records are on disk.
 
         Args:
             shard: its number.
             outputs: one record for each of ``shard_responses(shard)``, in that order.
+            measured: what was measured of them, for `measured` to give back.
 
         Raises:
             StoreError: for a record of the wrong shape, or too few or too many.
@@ -125,6 +133,11 @@ class TeacherStoreWriter:
                     f"Shard {shard} of {self.directory} must hold {expected} responses, got "
                     f"{writer.num_records}: yield one record per id of shard_responses({shard})."
                 )
+            _write_json(self._measured(shard), measured or {})
+
+    def measured(self) -> list[dict[str, int | float]]:
+        """What was measured of each shard, whoever wrote it and when."""
+        return [_read_json(self._measured(shard)) for shard in range(self.num_shards)]
 
     def finish(self, heads: Heads, stats: Mapping[str, Any] | None = None) -> None:
         """Make the store whole; one process calls it after all shards are written.
@@ -151,6 +164,9 @@ class TeacherStoreWriter:
 
     def _path(self, shard: int) -> epath.Path:
         return records.shard_path(self.directory, "responses", shard, self.num_shards)
+
+    def _measured(self, shard: int) -> epath.Path:
+        return self.directory / f"measured-{shard:05d}.json"
 
     def _check_length(self, shard: int) -> None:
         expected = len(self.shard_responses(shard))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -69,10 +70,10 @@ def stage(
             rows.row_offsets,
             part.num_shards,
         )
-        rounding = _Rounding()
         for shard in writer.missing_shards(jax.process_index(), jax.process_count()):
-            outputs = _shard_outputs(teacher, rows, writer, shard, part.batch_rows, rounding)
-            writer.write_shard(shard, _records(rows, outputs, labels, writer, shard))
+            outputs, rounding = _shard_outputs(teacher, rows, writer, shard, part.batch_rows)
+            made = _records(rows, outputs, labels, writer, shard)
+            writer.write_shard(shard, made, dataclasses.asdict(rounding))
         parallel.barrier("teacher outputs written")
         dev_rows = backbone.rows_of(config, opened, words, opened.dialogues("dev"))
         held_out = teacher.score(dev_rows, "teacher", part.batch_rows)
@@ -81,7 +82,7 @@ def stage(
             "fitted_eta": fit_eta(held_out.item_mass, held_out.is_item)
             if held_out.is_item.any()
             else None,
-            "rounding": rounding.summary(),
+            "rounding": _Rounding.of_all(writer.measured()).summary(),
         }
         if parallel.is_first_process():
             writer.finish(_heads(part, teacher, labels), stats)
@@ -193,11 +194,24 @@ def _outputs_of_batch(params, batch, *, model, num_words, num_targets, dtype, de
     return outputs, rounded, exact
 
 
+@dataclasses.dataclass
 class _Rounding:
     """What storing in fewer bits cost, against the teacher that was never rounded."""
 
-    def __init__(self):
-        self.max_mass_error, self.flips, self.nll_error, self.tokens = 0.0, 0, 0.0, 0
+    max_mass_error: float = 0.0
+    flips: int = 0
+    nll_error: float = 0.0
+    tokens: int = 0
+
+    @classmethod
+    def of_all(cls, parts: Sequence[Mapping[str, Any]]) -> _Rounding:
+        """Of a whole store, from what was measured of its shards."""
+        return cls(
+            max_mass_error=max(part["max_mass_error"] for part in parts),
+            flips=sum(part["flips"] for part in parts),
+            nll_error=sum(part["nll_error"] for part in parts),
+            tokens=sum(part["tokens"] for part in parts),
+        )
 
     def add(self, rounded: dict, exact: dict, eta: float = 0.6) -> None:
         mass, exact_mass = rounded["item_mass"], exact["item_mass"]
@@ -222,10 +236,9 @@ def _shard_outputs(
     writer: TeacherStoreWriter,
     shard: int,
     batch_rows: int,
-    rounding: _Rounding,
-) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+) -> tuple[dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]], _Rounding]:
     """{response id: (outputs [T, W], item mass [T], log-normaliser [T])} of a shard."""
-    found = {}
+    found, rounding = {}, _Rounding()
     vocabulary, spec = teacher.vocabulary, writer.spec
     batches = language_model.sequential(
         rows, vocabulary, "teacher", batch_rows, writer.shard_rows(shard)
@@ -255,7 +268,7 @@ def _shard_outputs(
                 rounded["item_mass"][span],
                 rounded["log_normalizer"][span],
             )
-    return found
+    return found, rounding
 
 
 def _records(

@@ -140,7 +140,7 @@ def _train(model, config, train: Rows, dev: Rows, directory: epath.Path) -> loop
     histories, labels = _examples(train, part.max_context_tokens)
     dev_histories, dev_labels = _examples(dev, part.max_context_tokens)
     lengths = np.array([max(1, len(history)) for history in histories])
-    buckets = quantile_buckets(lengths, part.num_buckets)
+    buckets = quantile_buckets(lengths, part.num_buckets, limit=model.num_positions)
     plan = Plan(lengths, part.batch_size, buckets, config.teacher_seed)
 
     def evaluate(params) -> dict[str, float]:
@@ -148,7 +148,7 @@ def _train(model, config, train: Rows, dev: Rows, directory: epath.Path) -> loop
         return {f"dev_{name}": value for name, value in scored.items()}
 
     def init(rng):
-        ids, mask = jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool)
+        ids, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
         return model.init(rng, ids, mask)["params"]
 
     task = loop.Task(
@@ -199,15 +199,14 @@ def log_probs(
     return jax.nn.log_softmax(jnp.asarray(model.apply({"params": params}, ids, mask)))
 
 
-def scoring_lengths(model: TurnClassifier, histories: Sequence[np.ndarray]) -> list[int]:
+def scoring_lengths(model: TurnClassifier, histories: Sequence[np.ndarray]) -> tuple[int, ...]:
     """What contexts are padded to, rising: few lengths, since each is one compilation.
 
     Args:
       histories: cut to the model's positions, which bound the lengths too.
     """
     lengths = [max(1, len(history)) for history in histories]
-    buckets = quantile_buckets(lengths, SCORING_BUCKETS, multiple=32)
-    return [min(bucket, model.num_positions) for bucket in buckets]
+    return quantile_buckets(lengths, SCORING_BUCKETS, multiple=32, limit=model.num_positions)
 
 
 def padded(histories: Sequence, length: int) -> tuple[np.ndarray, np.ndarray]:

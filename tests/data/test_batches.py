@@ -122,6 +122,9 @@ def test_no_other_buckets_pad_less(lengths, num_buckets, multiple):
     assert len(found) <= num_buckets
     assert list(found) == sorted(set(found))
     assert all(bucket % multiple == 0 for bucket in found)
+    longest = max(lengths)
+    cut = quantile_buckets(lengths, num_buckets, multiple, limit=longest)
+    assert cut == (*found[:-1], longest)
 
 
 @pytest.mark.parametrize("processes", [2, 4])

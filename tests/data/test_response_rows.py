@@ -131,6 +131,8 @@ def test_prompts_are_the_contexts_of_their_responses():
     assert inputs["context_ids"][0].tolist() == tail
     assert inputs["context_ids"][1, :2].tolist() == rows.context_tokens[2].tolist()
     assert inputs["entities"][:, 0].tolist() == [0, 0, -1]
+    shorter = rows.prompts([1], [GEN], 3, "student").inputs([0], 8, 1)  # not what the bucket holds
+    assert shorter["context_mask"].sum() == 3
 
 
 def test_a_reopened_response_differs_in_its_opening_alone():

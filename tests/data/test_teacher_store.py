@@ -176,6 +176,12 @@ def test_hosts_write_their_own_shards_and_a_rerun_only_what_is_missing(tmp_path)
         TeacherStore.open(tmp_path)
     write(tmp_path, num_shards=5)
     assert untouched == shards(tmp_path)[2].read_bytes()
+    # what was measured of a shard is kept from try to try, and a shard without it is written anew
+    hosts[1].write_shard(3, (RECORDS[n] for n in hosts[1].shard_responses(3)), {"tokens": 7})
+    assert [found.get("tokens") for found in hosts[0].measured()] == [None, None, None, 7, None]
+    (tmp_path / "measured-00003.json").unlink()
+    assert hosts[0].missing_shards() == [3]
+    write(tmp_path, num_shards=5)
     straight = tmp_path / "straight"
     write(straight, num_shards=5)
     for one, other in zip(shards(tmp_path), shards(straight), strict=True):

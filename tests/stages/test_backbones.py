@@ -1,5 +1,6 @@
 """The second backbone through the same stages: KGSF as teacher and as student, from end to end."""
 
+import dataclasses
 import json
 
 import jax
@@ -115,12 +116,16 @@ def test_the_graphs_are_the_recommender_s_and_stay_so(opened):
 
 def test_the_copy_term_reaches_items_and_concepts(opened):
     corpus, words, _ = opened
-    mask = kgsf.copy_mask(corpus, words)
+    graph = corpus.concept_graph
+    mask = kgsf.copy_mask(graph, words)
     assert mask[words.num_words :].all() and not mask[[words.end_id, words.unk_id]].any()
-    keys = set(corpus.concept_graph.words)
+    keys = set(graph.words)
     reached = [words.tokenizer.id_to_token(t) for t in np.flatnonzero(mask[: words.num_words])]
     assert 0 < len(reached) < words.num_words
     assert {word.lower() for word in reached} <= keys
+    is_stop_word = np.array(graph.words) == reached[0].lower()
+    without = kgsf.copy_mask(dataclasses.replace(graph, is_stop_word=is_stop_word), words)
+    assert set(np.flatnonzero(mask != without)) == {words.tokenizer.token_to_id(reached[0])}
 
 
 def test_the_store_holds_what_the_teacher_says(config, opened):

@@ -1,6 +1,7 @@
 """The chain from nothing to metrics.json, and what its parts promise each other."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -132,6 +133,15 @@ def without_dropout(world, **fields):
     assert spec.dropout > 0
     found.config.dialogue_teacher.dropout = 0.0  # of what is trained; the artifacts stay
     return found
+
+
+def test_no_context_is_longer_than_the_classifier_s_positions(small_world):
+    """20 is no multiple of what batches are padded to."""
+    config = small_world.config(turn_classifier__max_context_tokens=20)
+    stage = pipeline.build(config)["turn_classifier"]
+    artifacts.ensure(stage, config.artifacts_dir)
+    metrics = artifacts.read_manifest(stage, config.artifacts_dir)["metrics"]
+    assert np.isfinite(metrics["dev_loss"])
 
 
 # --- what a run leaves -------------------------------------------------------------------------
@@ -396,6 +406,18 @@ def test_the_stored_gate_is_the_live_teacher_s(opened):
     assert stored.std() > 1e-3, "a gate that says nothing proves nothing"
     assert 0 < told < 5e-3
     assert np.abs(live - stored).max() <= told + 1e-6
+
+
+def test_a_store_finished_by_another_try_tells_the_rounding_of_all(opened, tmp_path):
+    stage, straight = opened.stages["teacher_outputs"], opened.directory("teacher_outputs")
+    shutil.copytree(straight, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "store.json").unlink()
+    next(tmp_path.glob("*-00001-of-*")).unlink()
+    folders = {name: opened.directory(of.name) for name, of in stage.inputs.items()}
+    again = artifacts.Context(epath.Path(opened.config.artifacts_dir), folders, {}, is_resumed=True)
+    metrics = stage.run(epath.Path(tmp_path), again)
+    assert metrics == opened.manifest("teacher_outputs")["metrics"]
+    assert metrics["rounding_tokens"] == len(opened.rows.targets)
 
 
 def test_the_stored_teacher_is_rebuilt_exactly(opened):
