@@ -70,3 +70,6 @@ def explained() -> Iterator[None]:
     except USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted; what is finished is kept", file=sys.stderr, flush=True)
+        raise SystemExit(130) from None

@@ -35,7 +35,11 @@ CHOICES: Choices = {
     "parallel.kind": ("pmap",),
     "rng_impl": ("unsafe_rbg", "rbg", "threefry2x32"),
 }
+SEEDS = (0, 2**32 - 1)
 RANGES: Ranges = {
+    "seed": SEEDS,
+    "teacher_seed": SEEDS,
+    "corpus.movieworld_seed": SEEDS,
     "corpus.movieworld_num_movies": (20, 5000),
     "corpus.movieworld_num_dialogues": (20, None),
     "vocabulary.bpe_size": (300, None),
@@ -47,6 +51,7 @@ RANGES: Ranges = {
     "rec_teacher.user_dropout": (0, 0.99),
     "rec_teacher.context_dropout": (0, 0.99),
     "rec_teacher.mim_epochs": (0, None),
+    "rec_teacher.mim_weight": (0, None),
     "rec_teacher.patience": (0, None),
     "rec_teacher.ema_decay": (0, 0.99999),
     "dialogue_teacher.dropout": (0, 0.99),
@@ -63,6 +68,8 @@ RANGES: Ranges = {
     "decode.max_tokens": (1, None),
     "decode.batch_size": (1, None),
     "evaluation.max_responses": (0, None),
+    "evaluation.num_samples": (0, None),
+    "evaluation.bootstrap_resamples": (1, None),
     "parallel.num_devices": (0, None),
     "checkpoint_every": (0, None),
 }
@@ -82,6 +89,9 @@ TRAINED_RANGES: Ranges = {
     "optimizer.accumulate_steps": (1, None),
     "optimizer.learning_rate": (0, None),
     "optimizer.warmup_steps": (0, None),
+    "optimizer.b1": (0, 0.999999),
+    "optimizer.b2": (0, 0.999999),
+    "optimizer.eps": (0, None),
     "optimizer.weight_decay": (0, None),
     "optimizer.clip_norm": (0, None),
 }
@@ -106,6 +116,8 @@ def validate(config: ConfigDict) -> ConfigDict:
     for part in TRAINED:
         broken += _choices(config, _of_part(config, part, TRAINED_CHOICES))
         broken += _ranges(config, _of_part(config, part, TRAINED_RANGES))
+        if config[part].optimizer.name == "adam" and config[part].optimizer.weight_decay:
+            broken += [(f"{part}.optimizer.weight_decay", "0 with adam, or adamw as the optimizer")]
     broken += _transformer_shape(config, "turn_classifier")
     if config.backbone == "dialogpt":
         broken += _dialogpt(config)

@@ -105,7 +105,7 @@ def constant_gate(mass: Float[Array, "*N"], *, value: float) -> Float[Array, "*N
 
 
 def make_gate(name: str, **params) -> Gate:
-    """The gate a config names, its parameters filled in and tried once (on shapes alone).
+    """The gate a config names, its parameters filled in and tried once, on a few masses.
 
     Args:
         name: an entry of GATES ("hard", "soft", "constant", ...) or "package.module:function".
@@ -116,7 +116,7 @@ def make_gate(name: str, **params) -> Gate:
 
     Raises:
         ValueError: no such gate, a parameter it does not take or lacks, a value it refuses, or a
-            result that is not one number for each mass.
+            result that is not one number from 0 to 1 for each mass.
 
     Example:
         >>> gate = make_gate("hard", eta=0.6)
@@ -137,6 +137,14 @@ def make_gate(name: str, **params) -> Gate:
         raise ValueError(
             f"The gate {name!r} must return one {mass.dtype.name} for each mass: "
             f"for {mass.shape} it returned {result}."
+        )
+    masses = jnp.linspace(0.0, 1.0, 6).reshape(mass.shape)
+    tilted = jax.nn.log_softmax(jnp.sin(jnp.arange(30.0)).reshape(log_probs.shape))
+    found = gate(masses, **dict.fromkeys(given, tilted))
+    if not bool(((found >= 0) & (found <= 1)).all()):  # nan is neither
+        raise ValueError(
+            f"The gate {name!r} must return numbers from 0 to 1, the recommender's share of the "
+            f"target: for masses {masses.ravel().tolist()} it returned {found.ravel().tolist()}."
         )
     return gate
 

@@ -183,7 +183,7 @@ def read_predictions(path: epath.PathLike) -> Iterator[Prediction]:
         is not a prediction, repeats a response, or has other fields than the first.
     """
     path, whole = epath.Path(path), _Whole()
-    if not path.exists():
+    if not path.is_file():
         raise PredictionError(
             f"{path}: expected a predictions.jsonl, found no such file. docs/metrics.md says what "
             "it holds"

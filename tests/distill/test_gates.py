@@ -31,6 +31,10 @@ def cubed_gate(mass):
     return mass**3
 
 
+def doubled_gate(mass):
+    return 2 * mass
+
+
 def summed_gate(mass):
     return mass.sum()
 
@@ -139,6 +143,7 @@ def test_make_gate_is_the_function_with_its_parameters(name, params, function):
         ("no_such_package:gate", {}, "No gate was found"),
         (f"{__name__}:no_such_gate", {}, "No gate was found"),
         (f"{__name__}:summed_gate", {}, "must return one float32 for each mass"),
+        (f"{__name__}:doubled_gate", {}, "must return numbers from 0 to 1.*returned .*2.0"),
         (f"{__name__}:MASSES", {}, "expected a function, written with def"),
         ("functools:partial", {}, "is a type; expected a function"),
     ],
@@ -190,7 +195,8 @@ def test_a_gate_that_reads_the_distribution_gets_every_token_s_own(num_tokens):
 
 
 def entropy_gate(mass, *, log_probs):
-    return mass * -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+    entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+    return mass * entropy / jnp.log(log_probs.shape[-1])
 
 
 def test_a_probability_that_underflows_adds_no_nan_to_an_entropy():
