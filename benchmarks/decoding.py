@@ -5,7 +5,7 @@
     python benchmarks/decoding.py --out=result.json
 
 One random GPT-2 is written as a checkpoint that every contender reads: this project's loop
-(`conkd_jax.eval.timing`, the one that `python -m conkd_jax.latency` times), Hugging Face's
+(`conkd_jax.eval.latency`, the one that `python -m conkd_jax.latency` times), Hugging Face's
 `generate` in PyTorch as it comes (eager, key-value cache), and CTranslate2 where it is installed
 (`pip install ctranslate2`; this project doesn't need it). All write the same number of tokens, the
 end token ends nothing, and all but int8 must write the same ones or the program stops.
@@ -35,7 +35,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models
 
-from conkd_jax.eval.timing import Decoder
+from conkd_jax.eval.latency import Decoder
 from conkd_jax.models.gpt2 import GPT2, load_pretrained
 
 NUM_ITEMS = 6924

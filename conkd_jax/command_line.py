@@ -14,7 +14,7 @@ from absl import app, flags, logging
 
 from conkd_jax import parallel
 from conkd_jax.config import ConfigError
-from conkd_jax.stages.user_errors import USER_ERRORS
+from conkd_jax.errors import UserError
 
 # One flag for both programs: what the one writes, the other reads.
 WORKDIR = flags.DEFINE_string(
@@ -67,7 +67,7 @@ def explained() -> Iterator[None]:
     """Ends the program with a user's error as its only message."""
     try:
         yield
-    except USER_ERRORS as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         raise SystemExit(2) from None
     except KeyboardInterrupt:

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
+from conkd_jax.errors import UserError
+
 ARGUMENT_FIELDS = ("preset", "backbone")  # others follow from them: see from_argument
 PRESETS = ("paper", "mini", "demo")
 BACKBONES = ("dialogpt", "kgsf")
 SYSTEMS = ("dialogue_teacher", "student")
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """An option, or a combination of options, that can't work. Raised before anything compiles."""
 
 

@@ -22,13 +22,15 @@ import rich.console
 from absl import flags
 from etils import epath
 
-from conkd_jax import command_line, parallel
+from conkd_jax import command_line, parallel, run_folder
 from conkd_jax import config as conkd
+from conkd_jax.artifacts import build as artifacts
 from conkd_jax.data.corpus import Corpus
-from conkd_jax.eval import any_system, refilling
+from conkd_jax.eval import any_system
+from conkd_jax.eval.metrics import refilling
 from conkd_jax.eval.predictions import PredictionError, read_predictions, write_predictions
 from conkd_jax.eval.report import paper_beside, summary_table
-from conkd_jax.stages import artifacts, pipeline, run_folder
+from conkd_jax.stages import pipeline
 from conkd_jax.stages.evaluation import PREDICTIONS
 
 _SPLIT = flags.DEFINE_enum(

@@ -25,14 +25,17 @@ import rich.console
 from absl import flags
 from etils import epath
 
-from conkd_jax import command_line, parallel
+from conkd_jax import command_line, parallel, run_folder
 from conkd_jax import config as conkd
+from conkd_jax.artifacts.build import Stage
+from conkd_jax.artifacts.manifest import whole_manifest
 from conkd_jax.data.corpus import Corpus, ItemTable, Turn, responses
 from conkd_jax.data.vocabulary import Vocabulary
-from conkd_jax.eval import gate_figures, gate_report, gate_validity, report
-from conkd_jax.stages import evaluation, gate_traces, language_model, pipeline, run_folder
-from conkd_jax.stages.artifacts import Stage
-from conkd_jax.stages.manifests import whole_manifest
+from conkd_jax.eval import report
+from conkd_jax.eval.gate import figures as gate_figures
+from conkd_jax.eval.gate import report as gate_report
+from conkd_jax.eval.gate import validity as gate_validity
+from conkd_jax.stages import evaluation, gate_traces, language_model, pipeline
 
 FOLDER, DOCUMENT = "gate", "gate.json"
 GREETING = "Hi! I am looking for a good movie to watch."

@@ -22,8 +22,12 @@ from absl import app, flags, logging
 from etils import epath
 
 from conkd_jax.data.corpus import Corpus, CorpusError
-from conkd_jax.eval import human_form, human_scores, human_sheets, human_study, report
-from conkd_jax.eval.human_study import Study, StudyError, System
+from conkd_jax.eval import report
+from conkd_jax.eval.human import form as human_form
+from conkd_jax.eval.human import scores as human_scores
+from conkd_jax.eval.human import sheets as human_sheets
+from conkd_jax.eval.human import study as human_study
+from conkd_jax.eval.human.study import Study, StudyError, System
 from conkd_jax.eval.predictions import PredictionError, read_predictions
 
 KEY, SCORES, SCORES_MD = "key.json", "scores.json", "scores.md"

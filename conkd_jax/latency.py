@@ -29,23 +29,21 @@ from absl import app, flags, logging
 from etils import epath
 
 from conkd_jax import config as conkd
+from conkd_jax import run_folder
+from conkd_jax.artifacts.manifest import git_hash
 from conkd_jax.data.corpus import Corpus
-from conkd_jax.data.rows import Rows
+from conkd_jax.data.rows.contract import Rows
 from conkd_jax.data.vocabulary import Vocabulary
-from conkd_jax.eval import paper, report, table_formats, tables, timing
-from conkd_jax.eval.layouts import LAYOUTS
-from conkd_jax.eval.timing import Spread
-from conkd_jax.stages import (
-    backbones,
-    evaluation,
-    language_model,
-    pipeline,
-    run_folder,
-    turn_classifier,
-)
-from conkd_jax.stages.manifests import git_hash
-from conkd_jax.stages.run_folder import Record
-from conkd_jax.stages.user_errors import USER_ERRORS
+from conkd_jax.errors import UserError
+from conkd_jax.eval import latency as timing
+from conkd_jax.eval import report
+from conkd_jax.eval.latency import Spread
+from conkd_jax.eval.tables import build as tables
+from conkd_jax.eval.tables import formats as table_formats
+from conkd_jax.eval.tables import paper
+from conkd_jax.eval.tables.layouts import LAYOUTS
+from conkd_jax.run_folder import Record
+from conkd_jax.stages import backbones, evaluation, language_model, pipeline, turn_classifier
 
 FOLDER = "latency"
 LAYOUT = LAYOUTS["latency"]
@@ -65,7 +63,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("expected one run or more: folders that conkd_jax.train left.")
     try:
         time_runs([epath.Path(run) for run in runs], _RESPONSES.value, _REPEATS.value)
-    except USER_ERRORS as error:
+    except UserError as error:
         sys.exit(f"conkd_jax.latency: {error}")
 
 

@@ -22,7 +22,7 @@ from conkd_jax import optimizers, parallel
 from conkd_jax.checkpoint import CHECKPOINTS, Checkpoints
 from conkd_jax.config import ConfigError
 from conkd_jax.progress import Progress
-from conkd_jax.watch import LateMetrics, Line, StopSignals, Track
+from conkd_jax.watch import DivergedError, LateMetrics, Line, StopSignals, Track
 
 
 @runtime_checkable
@@ -216,7 +216,7 @@ def train(
 
     Raises:
       ConfigError: the optimizer part can't work for a training of this length; names the field.
-      FloatingPointError: a loss, a gradient norm or the selected metric is not finite; nothing of
+      DivergedError: a loss, a gradient norm or the selected metric is not finite; nothing of
         that step is saved.
       ValueError: batches that don't fit the devices, or a checkpoint of another model.
       SystemExit: after SIGINT or SIGTERM, when the state is saved.
@@ -270,7 +270,7 @@ def evaluate(task: Task, params: PyTree, step: int) -> dict[str, float]:
 
     Raises:
       ValueError: the selected metric is not among them.
-      FloatingPointError: the selected metric is not finite.
+      DivergedError: the selected metric is not finite.
     """
     if task.evaluate is None:
         return {}
@@ -282,7 +282,7 @@ def evaluate(task: Task, params: PyTree, step: int) -> dict[str, float]:
     if name not in metrics:
         raise ValueError(f"{task.name}: select names {name!r}; evaluate gives {sorted(metrics)}")
     if not math.isfinite(metrics[name]):
-        raise FloatingPointError(
+        raise DivergedError(
             f"{task.name}: evaluate gives {name} = {metrics[name]} after {step} steps; expected a "
             f"finite number. Rows of the last batch: {task.loader.row_ids(step - 1)}. Nothing of "
             "this step was saved, and the same command would come here again: lower "

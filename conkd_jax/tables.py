@@ -26,19 +26,15 @@ from absl import app, flags, logging
 from etils import epath
 
 from conkd_jax.data.corpus import Corpus, CorpusError
-from conkd_jax.eval import (
-    any_system,
-    paired,
-    report,
-    resampling,
-    samples,
-    table_figures,
-    table_formats,
-    tables,
-)
-from conkd_jax.eval.layouts import LAYOUTS
+from conkd_jax.eval import any_system, report
+from conkd_jax.eval.metrics import resampling
 from conkd_jax.eval.predictions import PredictionError, read_predictions
-from conkd_jax.eval.tables import Document, ResultTable, TableError
+from conkd_jax.eval.tables import build as tables
+from conkd_jax.eval.tables import figures as table_figures
+from conkd_jax.eval.tables import formats as table_formats
+from conkd_jax.eval.tables import paired, samples
+from conkd_jax.eval.tables.build import Document, ResultTable, TableError
+from conkd_jax.eval.tables.layouts import LAYOUTS
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 KEPT_RESULTS = "docs/results/mini"

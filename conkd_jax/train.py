@@ -17,11 +17,12 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
-from conkd_jax import command_line, config_rules, parallel
+from conkd_jax import command_line, config_rules, parallel, run_folder
 from conkd_jax import config as conkd
-from conkd_jax.eval import sweeps
+from conkd_jax.artifacts import build as artifacts
 from conkd_jax.eval.report import summary_table
-from conkd_jax.stages import artifacts, pipeline, run_folder
+from conkd_jax.eval.tables import sweeps
+from conkd_jax.stages import pipeline
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",

@@ -17,9 +17,15 @@ import jax
 from jaxtyping import PyTree
 
 from conkd_jax import parallel
+from conkd_jax.errors import UserError
 
 METRICS_LATENESS = 8  # steps; deep enough that reading a metric never waits for its step
 AGREE_STEPS = 16  # with several processes, how often they ask each other whether to stop
+
+
+class DivergedError(UserError, FloatingPointError):
+    """A training whose loss, gradient norm or selected metric is no longer a finite number."""
+
 
 Line = dict[str, int | float]  # of the history: "step" and metrics
 
@@ -112,7 +118,7 @@ class LateMetrics:
         values = parallel.to_host(metrics)
         loss, grad_norm = float(values["loss"][0]), float(values["grad_norm"][0])
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            raise FloatingPointError(
+            raise DivergedError(
                 f"{self.name}: loss {loss} and gradient norm {grad_norm} at step {step}; "
                 f"expected finite numbers. Rows of its batch: {self.row_ids(step)}. "
                 "Nothing of this step was saved, and the same command would come here again: "

@@ -12,6 +12,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from conkd_jax.errors import UserError
+
 CACHE_VARIABLE = "CONKD_CACHE_DIR"
 KGSF_URL = "https://github.com/RUCAIBox/KGSF/raw/master/data/"
 
@@ -52,7 +54,7 @@ KGSF = tuple(
 EVERYTHING = (REDIAL, *KGSF, CONCEPTNET)
 
 
-class DownloadError(OSError):
+class DownloadError(UserError, OSError):
     """A file could not be fetched, or is not the one that was expected."""
 
 

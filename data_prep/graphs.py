@@ -16,6 +16,7 @@ from etils import epath
 from jaxtyping import Int32
 
 from conkd_jax.data.corpus import ConceptGraph, KnowledgeGraph
+from conkd_jax.errors import UserError
 from data_prep import pickles
 
 # KBRD's and KGSF's code give every node a self loop of this relation, and skip the few DBpedia
@@ -34,7 +35,7 @@ _MOVIE_COLUMNS = ["movieId", "movieName"]
 _Triple = tuple[int, int, int]
 
 
-class GraphError(ValueError):
+class GraphError(UserError, ValueError):
     """A graph file does not hold what its name says."""
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from etils import epath
 
+from conkd_jax.errors import UserError
+
 _PLAIN = {
     ("collections", "defaultdict"): collections.defaultdict,
     ("builtins", "dict"): dict,
@@ -26,7 +28,7 @@ _PLAIN = {
 _PLAIN |= {("__builtin__", name): kind for (_, name), kind in _PLAIN.items()}
 
 
-class UnsafePickleError(ValueError):
+class UnsafePickleError(UserError, ValueError):
     """A pickle is damaged or holds something else than plain data."""
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from etils import epath
 
+from conkd_jax.errors import UserError
 from data_prep import download
 
 ENVIRONMENT_VARIABLE = "CONKD_RAW_DIR"
@@ -43,7 +44,7 @@ _IN_ARCHIVE = ("train", "valid", "test", "inferred", "movies")
 _REQUIRED = ("train", "triples", "entity_ids", "movie_entities")
 
 
-class MissingDataError(FileNotFoundError):
+class MissingDataError(UserError, FileNotFoundError):
     """Raw files are not where they were looked for."""
 
 

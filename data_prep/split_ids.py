@@ -8,12 +8,14 @@ import hashlib
 from collections.abc import Collection
 from pathlib import Path
 
+from conkd_jax.errors import UserError
+
 VALID_IDS_SHA256 = "79dad163a5e9f6674183ccb834bc87dd29549bcaf38de914e028fe5b6f96564a"
 _VALID_IDS = Path(__file__).parent / "splits" / "valid_ids.txt"
 _DEV_PER_MYRIAD = 500
 
 
-class SplitError(ValueError):
+class SplitError(UserError, ValueError):
     """The committed list of ids was altered."""
 
 

@@ -71,8 +71,9 @@ class SmallWorld:
 
     def run(self, config, split: str | None = None) -> Path:
         """What `conkd_jax.train` does with a config; gives the run's folder."""
-        from conkd_jax import config_rules
-        from conkd_jax.stages import artifacts, pipeline, run_folder
+        from conkd_jax import config_rules, run_folder
+        from conkd_jax.artifacts import build as artifacts
+        from conkd_jax.stages import pipeline
 
         config_rules.validate(config)
         stages = pipeline.build(config, split)

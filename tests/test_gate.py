@@ -8,12 +8,12 @@ import pytest
 from matplotlib.image import imread
 
 from conkd_jax import gate
+from conkd_jax.artifacts import manifest as manifests
+from conkd_jax.artifacts.build import ArtifactError
 from conkd_jax.config import ConfigError
 from conkd_jax.data.corpus import ItemTable
-from conkd_jax.eval.gate_validity import CLASSES
+from conkd_jax.eval.gate.validity import CLASSES
 from conkd_jax.eval.predictions import read_predictions
-from conkd_jax.stages import manifests
-from conkd_jax.stages.artifacts import ArtifactError
 from tests.test_train import call, refused  # noqa: F401
 
 FIGURES = ("gate_validity.png", "gate_by_class.png")

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conkd_jax.artifacts import build as artifacts
 from conkd_jax.config import BACKBONES, ConfigError
 from conkd_jax.models.backbone import Backbone
-from conkd_jax.stages import artifacts, pipeline, student
+from conkd_jax.stages import pipeline, student
 from conkd_jax.stages.backbones import BackboneStages
 
 HOWTO = Path(__file__).resolve().parents[1] / "docs" / "howto"

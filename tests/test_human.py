@@ -13,8 +13,8 @@ from absl.testing import flagsaver
 
 from conkd_jax import human as program
 from conkd_jax.data.corpus import ConceptGraph, ItemTable, KnowledgeGraph, write_corpus
-from conkd_jax.eval import human_study
-from conkd_jax.eval.human_study import Study, StudyError
+from conkd_jax.eval.human import study as human_study
+from conkd_jax.eval.human.study import Study, StudyError
 from conkd_jax.eval.predictions import PredictionError, write_predictions
 from tests.eval import judged
 

@@ -8,7 +8,7 @@ from absl import app, flags
 from absl.testing import flagsaver
 
 from conkd_jax import latency as program
-from conkd_jax.eval import tables
+from conkd_jax.eval.tables import build as tables
 
 RATIOS = {"ms_per_token", "prefill_ms", "responses_per_second", "batched_responses_per_second"}
 

@@ -8,9 +8,10 @@ from absl import app, flags
 from absl.testing import flagsaver
 
 from conkd_jax import tables as program
-from conkd_jax.eval import report, table_formats
+from conkd_jax.eval import report
 from conkd_jax.eval.predictions import ContextTurn, write_predictions
-from conkd_jax.eval.tables import TableError, commit_path
+from conkd_jax.eval.tables import formats as table_formats
+from conkd_jax.eval.tables.build import TableError, commit_path
 from tests.eval.predicted import A, B, prediction
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,9 +13,9 @@ import pytest
 from absl import flags
 
 from conkd_jax import command_line, evaluate, train
-from conkd_jax.data.bpe import train_bpe
+from conkd_jax.data.tokenizers.bpe import train_bpe
+from conkd_jax.errors import UserError
 from conkd_jax.stages import pipeline
-from conkd_jax.stages.user_errors import USER_ERRORS
 from tests.data_prep.raw_files import simple, write_raw
 from tests.small_world import SmallWorld
 
@@ -358,7 +358,7 @@ def test_a_truncated_store(call, spoilt, keep):
 # --- how an error ends -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", USER_ERRORS)
+@pytest.mark.parametrize("kind", UserError.__subclasses__())
 def test_a_user_s_error_is_one_message(capsys, kind):
     with pytest.raises(SystemExit) as end, command_line.explained():
         raise kind("what to do")

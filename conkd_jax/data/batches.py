@@ -17,9 +17,9 @@ import grain
 import numpy as np
 from jaxtyping import Int64, Shaped
 
-from conkd_jax.data.rows import FILL, FORMS, Rows
-from conkd_jax.data.teacher_outputs import TeacherOutputs
-from conkd_jax.data.teacher_store import TeacherStore
+from conkd_jax.data.rows.contract import FILL, FORMS, Rows
+from conkd_jax.data.teacher_store.files import TeacherStore
+from conkd_jax.data.teacher_store.reader import TeacherOutputs
 from conkd_jax.data.vocabulary import Vocabulary
 
 WEIGHTINGS = ("sample", "token")

@@ -17,7 +17,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Bool, Int32, Int64
 
-from conkd_jax.data import records
+from conkd_jax.data import shards as records
 from conkd_jax.data.dialogues import (
     RECOMMENDER,
     SEEKER,
@@ -29,6 +29,7 @@ from conkd_jax.data.dialogues import (
     responses,
     to_record,
 )
+from conkd_jax.errors import UserError
 
 __all__ = [
     "RECOMMENDER",
@@ -53,7 +54,7 @@ _DIALOGUES = "dialogues"
 _INFO, _REPORT = "corpus.json", "report.json"
 
 
-class CorpusError(ValueError):
+class CorpusError(UserError, ValueError):
     """A corpus folder is missing, unfinished, or of another format."""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from conkd_jax.data import records
+from conkd_jax.data import shards as records
 
 SEEKER, RECOMMENDER = "seeker", "recommender"
 _ROLES = (SEEKER, RECOMMENDER)

@@ -32,7 +32,7 @@ from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from conkd_jax.data.bpe import (
+from conkd_jax.data.tokenizers.bpe import (
     END_TOKEN,
     ITEM,
     VocabularyError,
@@ -42,7 +42,7 @@ from conkd_jax.data.bpe import (
     read_json,
     train_bpe,
 )
-from conkd_jax.data.words import UNK_TOKEN, load_tokenizer
+from conkd_jax.data.tokenizers.words import UNK_TOKEN, load_tokenizer
 
 __all__ = ["END_TOKEN", "Vocabulary", "VocabularyError", "load_bpe", "train_bpe"]
 

@@ -17,9 +17,14 @@ from collections.abc import Mapping
 from etils import epath
 
 from conkd_jax.data.corpus import Corpus
-from conkd_jax.eval import corpus_facts, figures, metrics, report, table_figures, tables
+from conkd_jax.eval import report
+from conkd_jax.eval.figures import run as figures
+from conkd_jax.eval.metrics import corpus_facts
+from conkd_jax.eval.metrics import gather as metrics
+from conkd_jax.eval.metrics.resampling import RunStatistics
 from conkd_jax.eval.predictions import PredictionError, read_predictions
-from conkd_jax.eval.resampling import RunStatistics
+from conkd_jax.eval.tables import build as tables
+from conkd_jax.eval.tables import figures as table_figures
 
 CURVE_KS = (1, 2, 5, 10, 20, 30, 40, 50)  # of the figure; `metrics.KS` are printed
 WITHOUT_GRAPH = (

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from conkd_jax.data.rows import Prompts
+from conkd_jax.data.rows.contract import Prompts
 from conkd_jax.distill.gates import item_mass
 from conkd_jax.distill.head import Head
 from conkd_jax.models.backbone import Backbone

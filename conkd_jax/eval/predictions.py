@@ -20,13 +20,15 @@ from typing import Any
 
 from etils import epath
 
+from conkd_jax.errors import UserError
+
 TOP_ITEMS = 50  # length of `top` and `recommender_top`, where the catalogue holds as many
 ROLES = ("seeker", "recommender")
 TURN_TYPES = ("rec", "gen")
 _WORDS = re.compile(r"@\d+|\w+|[^\w\s]")
 
 
-class PredictionError(ValueError):
+class PredictionError(UserError, ValueError):
     """A line that is not a prediction; the message names file, line, field, expected and got."""
 
 

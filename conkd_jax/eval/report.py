@@ -16,8 +16,8 @@ from etils import epath
 from rich import box
 from rich.table import Table
 
-from conkd_jax.eval.matching import Number
-from conkd_jax.eval.paper import PaperRow, paper_row
+from conkd_jax.eval.metrics.items import Number
+from conkd_jax.eval.tables.paper import PaperRow, paper_row
 
 Interval = tuple[float, float]
 EXTERNAL = "external"  # the preset of a system that this project did not train; it has no backbone

@@ -5,8 +5,8 @@ from __future__ import annotations
 from etils import epath
 
 from conkd_jax import parallel
+from conkd_jax.artifacts.build import Context, Stage
 from conkd_jax.data.corpus import Corpus, CorpusError
-from conkd_jax.stages.artifacts import Context, Stage
 from data_prep import movieworld, redial, sources
 
 VERSION = 1

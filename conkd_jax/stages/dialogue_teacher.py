@@ -11,10 +11,10 @@ from collections.abc import Mapping
 import jax
 from etils import epath
 
+from conkd_jax.artifacts.build import Context, Stage
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.stages import backbones, language_model
-from conkd_jax.stages.artifacts import Context, Stage
 
 VERSION = 1
 TRAINING_FIELDS = ("epochs", "batch_rows", "num_buckets", "weighting", "optimizer")

@@ -17,12 +17,15 @@ import numpy as np
 from etils import epath
 
 from conkd_jax import parallel
+from conkd_jax.artifacts.build import Context, Stage
 from conkd_jax.data.corpus import Corpus, Dialogue
-from conkd_jax.data.rows import Rows
+from conkd_jax.data.rows.contract import Rows
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
-from conkd_jax.eval import corpus_facts, metrics, report
+from conkd_jax.eval import report
 from conkd_jax.eval.decoding import FORBIDDEN_LOGIT, Decoded, greedy_decode
+from conkd_jax.eval.metrics import corpus_facts
+from conkd_jax.eval.metrics import gather as metrics
 from conkd_jax.eval.predictions import (
     TOP_ITEMS,
     ContextTurn,
@@ -34,8 +37,8 @@ from conkd_jax.eval.predictions import (
 )
 from conkd_jax.eval.scoring import TokenScores
 from conkd_jax.progress import counted
-from conkd_jax.stages import backbones, corpus, language_model, trained_recommender, turn_classifier
-from conkd_jax.stages.artifacts import Context, Stage
+from conkd_jax.stages import backbones, corpus, language_model, turn_classifier
+from conkd_jax.stages import recommender as trained_recommender
 from conkd_jax.stages.language_model import LanguageModel
 
 VERSION = 3

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from conkd_jax.config import ConfigError
-from conkd_jax.data.bpe import ITEM
 from conkd_jax.data.corpus import RECOMMENDER, SEEKER, Corpus, Dialogue, Turn, responses
+from conkd_jax.data.tokenizers.bpe import ITEM
 from conkd_jax.data.vocabulary import Vocabulary
-from conkd_jax.eval.gate_figures import GateTrace
+from conkd_jax.eval.gate.figures import GateTrace
 from conkd_jax.stages import backbones
 from conkd_jax.stages.language_model import LanguageModel
 from data_prep.linking import Linker

@@ -19,7 +19,7 @@ from etils import epath
 from conkd_jax import checkpoint, loop, optimizers, parallel
 from conkd_jax.config import ConfigError
 from conkd_jax.data.batches import LanguageModelBatches, Loader, Plan, quantile_buckets
-from conkd_jax.data.rows import FILL, Rows
+from conkd_jax.data.rows.contract import FILL, Rows
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.fused import fused_gated_kd_loss
 from conkd_jax.distill.gates import open_gate

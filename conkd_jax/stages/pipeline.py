@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from conkd_jax.artifacts.build import Stage
 from conkd_jax.stages import (
     backbones,
     corpus,
@@ -20,7 +21,6 @@ from conkd_jax.stages import (
     turn_classifier,
     vocabulary,
 )
-from conkd_jax.stages.artifacts import Stage
 
 
 def build(config, split: str | None = None) -> Mapping[str, Stage]:

@@ -17,9 +17,10 @@ from etils import epath
 from jaxtyping import Int, PyTree
 
 from conkd_jax import loop, parallel
+from conkd_jax.artifacts.build import Context, Stage
 from conkd_jax.data.batches import FILL, Batch, Loader, Plan
 from conkd_jax.data.corpus import Corpus, CorpusError, Dialogue
-from conkd_jax.data.rec_samples import RecIndex, RecTargets, build_targets
+from conkd_jax.data.recommender_inputs import RecIndex, RecTargets, build_targets
 from conkd_jax.models.recommender import (
     Contexts,
     Recommender,
@@ -27,8 +28,7 @@ from conkd_jax.models.recommender import (
     mim_loss,
     recommendation_loss,
 )
-from conkd_jax.stages.artifacts import Context, Stage
-from conkd_jax.stages.trained_recommender import (
+from conkd_jax.stages.recommender import (
     RecSpec,
     build_graphs,
     build_index,

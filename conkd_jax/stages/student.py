@@ -14,15 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from conkd_jax.artifacts.build import Context, Stage
 from conkd_jax.config import ConfigError
 from conkd_jax.data.corpus import Corpus
-from conkd_jax.data.teacher_store import TeacherStore
+from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.gates import find_gate, make_gate
 from conkd_jax.distill.head import Head
 from conkd_jax.distill.teachers import TeacherFeatures, TeacherLogits
 from conkd_jax.stages import backbones, language_model, teacher_outputs
-from conkd_jax.stages.artifacts import Context, Stage
 
 VERSION = 2
 

@@ -19,16 +19,17 @@ import numpy as np
 from etils import epath
 
 from conkd_jax import parallel
+from conkd_jax.artifacts.build import Context, Stage
 from conkd_jax.data.corpus import Corpus, responses
-from conkd_jax.data.rows import Rows
-from conkd_jax.data.teacher_records import Heads, StoreSpec, TeacherRecord
-from conkd_jax.data.teacher_store import TeacherStore, TeacherStoreWriter
+from conkd_jax.data.rows.contract import Rows
+from conkd_jax.data.teacher_store.files import TeacherStore, TeacherStoreWriter
+from conkd_jax.data.teacher_store.schema import Heads, StoreSpec, TeacherRecord
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
-from conkd_jax.eval.gate_validity import fit_eta, gate_statistics
+from conkd_jax.eval.gate.validity import fit_eta, gate_statistics
 from conkd_jax.eval.scoring import head_statistics, logit_statistics, response_features
-from conkd_jax.stages import backbones, language_model, trained_recommender
-from conkd_jax.stages.artifacts import Context, Stage
+from conkd_jax.stages import backbones, language_model
+from conkd_jax.stages import recommender as trained_recommender
 from conkd_jax.stages.language_model import LanguageModel
 from conkd_jax.stages.rec_teacher import fold_of
 

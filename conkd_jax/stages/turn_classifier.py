@@ -16,13 +16,13 @@ import optax
 from etils import epath
 
 from conkd_jax import checkpoint, loop, parallel
+from conkd_jax.artifacts.build import Context, Stage
 from conkd_jax.data.batches import Batch, Loader, Plan, quantile_buckets
 from conkd_jax.data.corpus import Corpus
-from conkd_jax.data.rows import FILL, Rows
+from conkd_jax.data.rows.contract import FILL, Rows
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.models.turn_classifier import GEN, REC, TurnClassifier
 from conkd_jax.stages import backbones
-from conkd_jax.stages.artifacts import Context, Stage
 from conkd_jax.typing import Array, Bool, Float, Int, Params
 
 VERSION = 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 from etils import epath
 
 from conkd_jax import parallel
+from conkd_jax.artifacts.build import Context, Stage, named_content
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.stages import backbones
-from conkd_jax.stages.artifacts import Context, Stage, named_content
 
 VERSION = 1
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from conkd_jax.data.batches import FILL, LanguageModelBatches, Loader, Plan, quantile_buckets
 from conkd_jax.data.corpus import Dialogue, Turn
-from conkd_jax.data.dialogue_rows import build_rows
+from conkd_jax.data.rows.dialogue import build_rows
 from conkd_jax.data.vocabulary import Vocabulary, train_bpe
 
 VOCABULARY = Vocabulary(train_bpe(["hello there good movie"] * 3, 265), [1, 22], ["One", "Two"])

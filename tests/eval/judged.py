@@ -5,9 +5,9 @@ import io
 
 import numpy as np
 
-from conkd_jax.eval import human_study
-from conkd_jax.eval.human_sheets import COLUMNS, SCALE_NAMES
-from conkd_jax.eval.human_study import Study, System
+from conkd_jax.eval.human import study as human_study
+from conkd_jax.eval.human.sheets import COLUMNS, SCALE_NAMES
+from conkd_jax.eval.human.study import Study, System
 from conkd_jax.eval.predictions import ContextTurn
 from tests.eval.predicted import prediction
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from conkd_jax.data.dialogue_rows import TokenPrompts
+from conkd_jax.data.rows.dialogue import TokenPrompts
 from conkd_jax.distill.head import Head
 from conkd_jax.eval import decoding
 from conkd_jax.eval.decoding import choose_token, decode_steps, greedy_decode

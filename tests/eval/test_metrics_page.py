@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from conkd_jax.eval import metrics, predictions
+from conkd_jax.eval import predictions
+from conkd_jax.eval.metrics import gather as metrics
 from conkd_jax.eval.predictions import read_predictions
 from tests.eval.predicted import A, B, prediction
 

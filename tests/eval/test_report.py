@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from conkd_jax.eval import metrics, paper, report
+from conkd_jax.eval import report
+from conkd_jax.eval.metrics import gather as metrics
+from conkd_jax.eval.tables import paper
 from tests.eval.predicted import A, B, prediction
 
 

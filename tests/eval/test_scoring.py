@@ -7,7 +7,7 @@ import pytest
 from scipy.special import log_softmax
 
 from conkd_jax.data.corpus import Dialogue, Turn
-from conkd_jax.data.dialogue_rows import build_rows
+from conkd_jax.data.rows.dialogue import build_rows
 from conkd_jax.data.vocabulary import Vocabulary, train_bpe
 from conkd_jax.distill.head import Head
 from conkd_jax.eval import scoring

@@ -9,19 +9,14 @@ import optax
 import pytest
 
 from conkd_jax import checkpoint, config_rules, parallel
+from conkd_jax.artifacts import build as artifacts
 from conkd_jax.config import ConfigError
 from conkd_jax.data.corpus import Corpus
-from conkd_jax.data.teacher_store import TeacherStore
+from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.eval.predictions import read_predictions
-from conkd_jax.stages import (
-    artifacts,
-    backbones,
-    language_model,
-    pipeline,
-    student,
-    trained_recommender,
-)
+from conkd_jax.stages import backbones, language_model, pipeline, student
+from conkd_jax.stages import recommender as trained_recommender
 from conkd_jax.stages.backbones import kgsf
 from tests.small_world import get_config
 from tests.test_parallel import first_step

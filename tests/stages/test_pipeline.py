@@ -11,23 +11,18 @@ import optax
 import pytest
 from etils import epath
 
-from conkd_jax import loop, parallel
+from conkd_jax import loop, parallel, run_folder
+from conkd_jax.artifacts import build as artifacts
 from conkd_jax.data.corpus import Corpus
-from conkd_jax.data.teacher_store import TeacherStore
+from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.gates import item_mass
 from conkd_jax.distill.head import Head
-from conkd_jax.eval import corpus_facts, metrics
+from conkd_jax.eval.metrics import corpus_facts
+from conkd_jax.eval.metrics import gather as metrics
 from conkd_jax.eval.predictions import read_predictions
-from conkd_jax.stages import (
-    artifacts,
-    backbones,
-    language_model,
-    pipeline,
-    run_folder,
-    student,
-    trained_recommender,
-)
+from conkd_jax.stages import backbones, language_model, pipeline, student
+from conkd_jax.stages import recommender as trained_recommender
 from conkd_jax.stages.backbones.dialogpt import rows_of
 from conkd_jax.stages.rec_teacher import fold_of
 from data_prep.sources import MissingDataError

@@ -18,11 +18,12 @@ from conkd_jax.data.corpus import (
     Turn,
     write_corpus,
 )
-from conkd_jax.data.rec_samples import build_targets
+from conkd_jax.data.recommender_inputs import build_targets
 from conkd_jax.distill.head import Head
 from conkd_jax.models.recommender import Contexts, mim_loss, recommendation_loss
-from conkd_jax.stages import rec_teacher, trained_recommender
-from conkd_jax.stages.trained_recommender import (
+from conkd_jax.stages import rec_teacher
+from conkd_jax.stages import recommender as trained_recommender
+from conkd_jax.stages.recommender import (
     build_graphs,
     build_index,
     build_module,

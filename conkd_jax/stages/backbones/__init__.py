@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from conkd_jax.config import BACKBONES, ConfigError
 from conkd_jax.data.corpus import Corpus, Dialogue
-from conkd_jax.data.rows import Rows
+from conkd_jax.data.rows.contract import Rows
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.models.backbone import Backbone
 from conkd_jax.typing import Params

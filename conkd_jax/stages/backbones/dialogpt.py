@@ -14,13 +14,13 @@ import jax
 from etils import epath
 from tokenizers import Tokenizer
 
+from conkd_jax.artifacts.build import named_content
 from conkd_jax.config import ConfigError
-from conkd_jax.data.bpe import VocabularyError, load_bpe, train_bpe
 from conkd_jax.data.corpus import Corpus, Dialogue
-from conkd_jax.data.dialogue_rows import DialogueRows, build_rows
+from conkd_jax.data.rows.dialogue import DialogueRows, build_rows
+from conkd_jax.data.tokenizers.bpe import VocabularyError, load_bpe, train_bpe
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.models import gpt2, gpt2_weights
-from conkd_jax.stages.artifacts import named_content
 from conkd_jax.typing import Params
 
 READS_RECOMMENDER = False

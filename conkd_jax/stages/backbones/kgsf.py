@@ -15,14 +15,14 @@ from etils import epath
 from tokenizers import Tokenizer
 
 from conkd_jax.config import ConfigError
-from conkd_jax.data.bpe import VocabularyError
 from conkd_jax.data.corpus import ConceptGraph, Corpus, Dialogue
-from conkd_jax.data.response_rows import ResponseRows, build_response_rows
+from conkd_jax.data.rows.response import ResponseRows, build_response_rows
+from conkd_jax.data.tokenizers.bpe import VocabularyError
+from conkd_jax.data.tokenizers.words import load_words, train_words
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.data.word_vectors import train_word_vectors
-from conkd_jax.data.words import load_words, train_words
 from conkd_jax.models import kgsf
-from conkd_jax.stages import trained_recommender
+from conkd_jax.stages import recommender as trained_recommender
 from conkd_jax.typing import Params
 
 READS_RECOMMENDER = True

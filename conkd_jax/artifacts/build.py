@@ -1,0 +1,310 @@
+"""Which stages run: each only where its artifact is missing, and never two runs at one artifact.
+
+An artifact is the folder <artifacts_dir>/<stage>/<fingerprint>/. A stage whose artifact is whole
+never runs again; one whose folder has no manifest goes on in the same folder; one whose artifact is
+gone runs only if a stage that runs reads it. This file must not know what any stage computes.
+"""
+
+import contextlib
+import fcntl
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+from etils import epath
+
+from conkd_jax import parallel
+from conkd_jax.artifacts.manifest import (
+    MANIFEST,
+    TRIES,
+    ArtifactError,
+    Context,
+    Stage,
+    Tries,
+    begin_try,
+    digest,
+    digest_files,
+    is_remote,
+    named_content,
+    now,
+    read_manifest,
+    write_manifest,
+)
+from conkd_jax.checkpoint import CHECKPOINTS
+
+__all__ = [
+    "ArtifactError",
+    "Context",
+    "PlanRow",
+    "Stage",
+    "digest",
+    "digest_files",
+    "ensure",
+    "explain",
+    "in_order",
+    "named_content",
+    "read_manifest",
+]
+
+SECONDS_BETWEEN_LOCK_TRIES = 1.0
+
+
+class PlanRow(NamedTuple):
+    """What would happen to one stage.
+
+    Attributes:
+      name, fingerprint: of the stage.
+      state: "whole", "partial", "missing", or "not needed": gone, and not made again.
+      why: the reason.
+    """
+
+    name: str
+    fingerprint: str
+    state: str
+    why: str
+
+
+def ensure(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any]:
+    """Makes the stage's artifact and its inputs whole; runs only what is missing.
+
+    What lies further back is made only where a stage that runs reads it: the teachers' outputs may
+    be deleted once the student is whole. The stage's own inputs are made in any case, since who
+    reads a result reads them beside it (`run_folder`).
+
+    The first process decides and tells the others. Two runs never build one artifact at once: the
+    second waits, then reuses it.
+
+    Args:
+      stage: the wanted stage.
+      artifacts_dir: root of the artifacts; with several processes a disk that all of them share.
+
+    Returns:
+      The stage's manifest.
+
+    Raises:
+      ArtifactError: a manifest is truncated or foreign, or the processes don't share the root.
+    """
+    artifacts_dir = epath.Path(artifacts_dir)
+    if parallel.is_first_process():
+        artifacts_dir.mkdir(parents=True, exist_ok=True)
+    check_is_shared(artifacts_dir)
+    unneeded = _told_by_first(lambda: _unneeded(stage, artifacts_dir))
+    manifests: dict[str, dict] = {}
+    for each in in_order(stage):
+        if each.fingerprint not in unneeded:
+            manifests[each.fingerprint] = _ensure_one(each, artifacts_dir, manifests)
+    return manifests[stage.fingerprint]
+
+
+def in_order(stage: Stage) -> list[Stage]:
+    """The stage and all it depends on, each once, inputs before what reads them."""
+    order: dict[str, Stage] = {}
+
+    def visit(each: Stage) -> None:
+        for other in each.inputs.values():
+            visit(other)
+        order.setdefault(each.fingerprint, each)
+
+    visit(stage)
+    return list(order.values())
+
+
+def _unneeded(stage: Stage, artifacts_dir: epath.PathLike) -> list[str]:
+    """Fingerprints of what is not whole and need not be: all that reads it is whole."""
+    order = in_order(stage)
+    whole = {each.fingerprint for each in order if each.is_whole(artifacts_dir)}
+    needed = {stage.fingerprint, *stage.input_fingerprints.values()}
+    for each in reversed(order):  # what reads comes before what is read
+        if each.fingerprint in needed - whole:
+            needed |= set(each.input_fingerprints.values())
+    return [each.fingerprint for each in order if each.fingerprint not in whole | needed]
+
+
+def _ensure_one(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str, dict]) -> dict:
+    directory = stage.directory(artifacts_dir)
+    with _lock(stage, artifacts_dir):
+        began = time.monotonic()
+        # Read once by the first process: the others must not see another moment of the disk.
+        manifest = _told_by_first(lambda: read_manifest(stage, artifacts_dir))
+        if manifest is not None:
+            _log(artifacts_dir, stage, "reused", began)
+            return manifest
+        is_resumed = parallel.broadcast(directory.exists() and any(directory.iterdir()))
+        tries = Tries(*_told_by_first(lambda: begin_try(directory)))
+        if parallel.is_first_process():
+            action = "resuming" if is_resumed else "building"
+            print(f"{stage.name} {stage.fingerprint}: {action} {directory}", flush=True)
+        parallel.barrier(f"{stage.fingerprint} starts")
+        context = Context(
+            artifacts_dir=artifacts_dir,
+            inputs={k: s.directory(artifacts_dir) for k, s in stage.inputs.items()},
+            manifests={k: manifests[s.fingerprint] for k, s in stage.inputs.items()},
+            is_resumed=is_resumed,
+        )
+        metrics = stage.run(directory, context)
+        parallel.barrier(f"{stage.fingerprint} ends")
+        if parallel.is_first_process():
+            seconds = tries.seconds + time.monotonic() - began
+            write_manifest(stage, artifacts_dir, metrics, wall_seconds=seconds, tries=tries.number)
+            (directory / TRIES).unlink()
+            (directory / CHECKPOINTS).rmtree(missing_ok=True)  # larger than the result
+            _log(artifacts_dir, stage, "resumed" if is_resumed else "built", began)
+        manifest = _told_by_first(lambda: read_manifest(stage, artifacts_dir))
+        if manifest is None:
+            raise ArtifactError(
+                f"the manifest in {directory} is gone right after it was written; expected nobody "
+                "else to touch the folder. Run the same command again."
+            )
+        return manifest
+
+
+def _told_by_first(read: Callable[[], Any]) -> Any:
+    """The first process's answer, or its ArtifactError, in every process."""
+    answer: dict[str, Any] = {}
+    if parallel.is_first_process():
+        try:
+            answer = {"value": read()}
+        except ArtifactError as error:
+            answer = {"error": str(error)}
+    answer = parallel.broadcast(answer)
+    if "error" in answer:
+        raise ArtifactError(answer["error"])
+    return answer["value"]
+
+
+def explain(stage: Stage, artifacts_dir: epath.PathLike) -> list[PlanRow]:
+    """What `ensure` would run, in its order, and why; changes nothing.
+
+    Raises:
+      ArtifactError: a manifest is truncated or foreign.
+    """
+    rows = []
+    unneeded = _unneeded(stage, artifacts_dir)
+    for each in in_order(stage):
+        directory = each.directory(artifacts_dir)
+        manifest = read_manifest(each, artifacts_dir)
+        if manifest is not None:
+            state, why = "whole", f"finished {manifest.get('finished_at')}"
+        elif each.fingerprint in unneeded:
+            state, why = "not needed", "not there, but all that is made from it is"
+        elif directory.exists() and any(directory.iterdir()):
+            state, why = "partial", "no manifest: it was stopped, and will go on"
+        else:
+            state, why = "missing", _why_missing(each, epath.Path(artifacts_dir))
+        rows.append(PlanRow(each.name, each.fingerprint, state, why))
+    return rows
+
+
+def _why_missing(stage: Stage, artifacts_dir: epath.Path) -> str:
+    """Compares with the most alike artifact of the same stage: which fields differ."""
+    wanted = _flat(
+        {
+            "version": stage.version,
+            "config": dict(stage.config_part),
+            "inputs": stage.input_fingerprints,
+        }
+    )
+    differences = []
+    for path in sorted((artifacts_dir / stage.name).glob(f"*/{MANIFEST}")):
+        try:
+            other = json.loads(path.read_text())
+            there = _flat({key: other[key] for key in ("version", "config", "inputs")})
+        except (ValueError, KeyError, TypeError):
+            continue  # not ours to judge: only a manifest that is to be used must be sound
+        names = [k for k in sorted(wanted | there) if wanted.get(k) != there.get(k)]
+        differences.append((len(names), path.parent.name, names, there))
+    if not differences:
+        return "never made"
+    _, fingerprint, names, there = min(differences, key=lambda each: each[:2])
+    changes = [f"{name} {there.get(name)} -> {wanted.get(name)}" for name in names[:3]]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"differs from {fingerprint} in {', '.join(changes)}{more}"
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, Mapping):
+        return {prefix: json.loads(json.dumps(tree))}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+# --- disks -------------------------------------------------------------------------------------
+
+
+def check_is_shared(artifacts_dir: epath.Path) -> None:
+    """Probes that every process sees what the first one writes; free with one process.
+
+    Raises:
+      ArtifactError: in every process, where at least one does not see it.
+    """
+    if jax.process_count() == 1:
+        return
+    probe = artifacts_dir / f".shared-{parallel.broadcast(uuid.uuid4().hex)}"
+    if parallel.is_first_process():
+        probe.write_text("")
+    parallel.barrier(f"{probe.name} written")
+    is_unseen = parallel.any_process(not probe.exists())
+    if parallel.is_first_process():
+        probe.unlink()
+    if is_unseen:
+        raise ArtifactError(
+            f"artifacts_dir {artifacts_dir} is not shared: a file of process 0 is not seen by all "
+            f"{jax.process_count()} processes. Name a shared disk or a gs:// path."
+        )
+
+
+@contextlib.contextmanager
+def _lock(stage: Stage, artifacts_dir: epath.Path) -> Iterator[None]:
+    """Holds the artifact against other runs on local disks; object stores have no such lock.
+
+    The lock ends with the process that holds it, so none is ever stale. All processes of this run
+    ask again together, so none waits for long inside a collective.
+    """
+    path = artifacts_dir / stage.name / f".{stage.fingerprint}.lock"
+    with contextlib.ExitStack() as stack:
+        file, is_told = None, False
+        if parallel.is_first_process() and not is_remote(artifacts_dir):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(path, "w"))
+        while not parallel.broadcast(file is None or _try_lock(file.fileno())):
+            if not is_told and parallel.is_first_process():
+                print(
+                    f"{stage.name} {stage.fingerprint}: waiting for another run that builds it",
+                    flush=True,
+                )
+            is_told = True
+            time.sleep(SECONDS_BETWEEN_LOCK_TRIES)
+        yield
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _log(artifacts_dir: epath.Path, stage: Stage, action: str, began: float) -> None:
+    """Adds a line to log.jsonl: what happened to which artifact."""
+    if not parallel.is_first_process():
+        return
+    line = {
+        "stage": stage.name,
+        "fingerprint": stage.fingerprint,
+        "action": action,
+        "seconds": round(time.monotonic() - began, 3),
+        "time": now(),
+    }
+    path = artifacts_dir / "log.jsonl"
+    text = json.dumps(line) + "\n"
+    if is_remote(path):  # an object store can't append
+        path.write_text((path.read_text() if path.exists() else "") + text)
+        return
+    with path.open("a") as file:
+        file.write(text)

@@ -1,0 +1,1 @@
+"""Rows of a language model: what a batch row is, for dialogues and for single responses."""

@@ -1,0 +1,291 @@
+"""Dialogues as rows of token ids, and every response's place in its row.
+
+This file exists because a dialogue is read once: one row holds a whole dialogue and every
+recommender turn in it is a target, so each token is computed once for all the responses that follow
+it. It knows turns and token ids; it must not know batches, files or models.
+
+A row, with the separator that opens every recommender turn and the end token that closes it::
+
+    s1 SEP r1 END s2 SEP r2 END
+
+For a teacher SEP is the end token, so its rows are DialoGPT's own format. For a student SEP is
+[REC] or [GEN], by what the turn holds. Both forms have the same length and differ only there.
+
+The targets of a response are its words and items, then END, cut at ``max_response_tokens``; a cut
+response has no END among its targets and its other tokens stay in the row without a loss. The state
+that predicts target t = 1 … T of a response stands at the position of SEP + t - 1.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int32, Int64, Shaped
+
+from conkd_jax.data.corpus import Dialogue, responses
+from conkd_jax.data.rows.contract import FILL, Inputs, Prompts, Rows, check_histories
+from conkd_jax.data.vocabulary import Vocabulary
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DialogueRows(Rows):
+    """Rows that hold a dialogue, or a piece of a longer one.
+
+    Attributes:
+        tokens: for each form, [R] arrays [L].
+        response_row: [N] the one row in which the response is a target.
+        response_start: [N] position of its SEP in that row.
+        dialogue_tokens: for each form, every dialogue's whole run of tokens.
+        response_dialogue: [N] which of them holds the response.
+        response_position: [N] position of its SEP there.
+    """
+
+    tokens: dict[str, list[np.ndarray]]
+    response_row: Int32[np.ndarray, " N"]
+    response_start: Int32[np.ndarray, " N"]
+    dialogue_tokens: dict[str, list[np.ndarray]]
+    response_dialogue: Int32[np.ndarray, " N"]
+    response_position: Int32[np.ndarray, " N"]
+
+    @property
+    def lengths(self) -> Int32[np.ndarray, " R"]:
+        """Tokens in each row."""
+        return np.fromiter(map(len, self.tokens["teacher"]), np.int32, self.num_rows)
+
+    def inputs(
+        self, row_ids: Shaped[np.ndarray, " b"], bucket_length: int, form: str, pad_id: int
+    ) -> tuple[Inputs, Int64[np.ndarray, " n"]]:
+        """``input_ids`` [b, S], padded on the right."""
+        ids = np.full((len(row_ids), bucket_length), pad_id, np.int32)
+        slots = [np.zeros(0, np.int64)]
+        for slot, row in enumerate(row_ids):
+            if row != FILL:
+                tokens = self.tokens[form][row]
+                ids[slot, : len(tokens)] = tokens
+                slots.append(np.full(np.diff(self.row_offsets[row : row + 2]), slot))
+        first = np.concatenate(slots) * bucket_length
+        return {"input_ids": ids}, first + self.response_start[self.responses_of(row_ids)]
+
+    def histories(
+        self, max_tokens: int, form: str, responses: Sequence[int] | None = None
+    ) -> list[Int32[np.ndarray, " L"]]:
+        """What was said before each response: its whole history up to, not including, its SEP.
+
+        The history is the dialogue's, not only what the response's row holds. In the student's form
+        past recommender turns open with their own [REC] or [GEN]; in the teacher's with the end
+        token.
+
+        Raises:
+            ValueError: for an unknown form or a limit below 1.
+        """
+        check_histories(max_tokens, form)
+        dialogues, found = self.dialogue_tokens[form], []
+        for response in range(self.num_responses) if responses is None else responses:
+            end = int(self.response_position[response])
+            tokens = dialogues[self.response_dialogue[response]]
+            found.append(tokens[max(0, end - max_tokens) : end])
+        return found
+
+    def prompts(
+        self, responses: Sequence[int], opening: Sequence[int], max_tokens: int, form: str
+    ) -> "TokenPrompts":
+        """Histories, each closed by its opening token."""
+        room = max_tokens - 1
+        histories = self.histories(room, form, responses) if room else [()] * len(responses)
+        return TokenPrompts(
+            [[*map(int, h), int(first)] for h, first in zip(histories, opening, strict=True)]
+        )
+
+    def reopened(self, responses: Sequence[int], opening: Sequence[int]) -> "DialogueRows":
+        """Rows that end with their response; what comes before it is cut where its row here is."""
+        chosen = np.array(responses, np.int64)
+        each, starts = np.arange(len(chosen), dtype=np.int32), self.response_start[chosen]
+        rows = []
+        for response, first, start in zip(chosen, opening, starts, strict=True):
+            end = start + self.response_length[response]
+            rows.append(self.tokens["student"][self.response_row[response]][:end].copy())
+            rows[-1][start] = first
+        return DialogueRows(
+            **self._one_a_row(chosen),
+            tokens={"teacher": rows, "student": rows},
+            response_row=each,
+            response_start=starts,
+            dialogue_tokens={"teacher": rows, "student": rows},
+            response_dialogue=each,
+            response_position=starts,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenPrompts(Prompts):
+    """Prompts of a decoder-only model: token ids, padded on the left."""
+
+    tokens: Sequence[Sequence[int]]
+
+    @property
+    def lengths(self) -> Int64[np.ndarray, " P"]:
+        """Tokens of each prompt."""
+        return np.fromiter(map(len, self.tokens), np.int64, len(self.tokens))
+
+    def inputs(self, members: Sequence[int], length: int, batch_size: int) -> Inputs:
+        """``input_ids`` [B, S] and ``attention_mask`` [B, S], True at real tokens."""
+        ids = np.zeros((batch_size, length), np.int32)
+        mask = np.zeros((batch_size, length), bool)
+        for row, member in enumerate(members):
+            tail = self.tokens[member][-length:]
+            ids[row, length - len(tail) :] = tail
+            mask[row, length - len(tail) :] = True
+        return {"input_ids": ids, "attention_mask": mask}
+
+
+def build_rows(
+    dialogues: Sequence[Dialogue],
+    vocabulary: Vocabulary,
+    max_row_tokens: int = 512,
+    max_response_tokens: int = 30,
+) -> DialogueRows:
+    """The rows of a split.
+
+    A dialogue over ``max_row_tokens`` is split at a turn. Each further row opens with the tail of
+    the history, at most half a row of it, so that a split row still serves several responses; a
+    response turn that does not fit behind that is cut in this row; the next one's history holds it
+    as far as half a row does. A row ends with its last response turn.
+
+    Args:
+        dialogues: merged dialogues in split order; turns alternate between the two roles.
+        vocabulary: the token ids.
+        max_row_tokens: longest row, in tokens.
+        max_response_tokens: most targets of a response; its head is kept.
+
+    Raises:
+        ValueError: if half a row can't hold a response, or a dialogue's turns do not alternate.
+    """
+    if not 1 <= max_response_tokens <= max_row_tokens // 2:
+        raise ValueError(
+            "max_response_tokens must be at least 1 and fit in half a row: got "
+            f"{max_response_tokens} with max_row_tokens={max_row_tokens}."
+        )
+    encoded = _encode(dialogues, vocabulary)
+    builder = _Builder(max_row_tokens, max_response_tokens)
+    for dialogue, tokens in zip(dialogues, encoded, strict=True):
+        builder.add(dialogue, tokens)
+    return builder.finish()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Encoded:
+    """One dialogue as a single run of tokens.
+
+    ``begins[i]`` and ``ends[i]`` bound turn i; a recommender turn begins with its SEP.
+    """
+
+    teacher: np.ndarray
+    student: np.ndarray
+    begins: np.ndarray
+    ends: np.ndarray
+    is_rec: np.ndarray
+
+
+def _encode(dialogues: Sequence[Dialogue], vocabulary: Vocabulary) -> list[_Encoded]:
+    """Every dialogue's tokens in both forms, with one call of the tokenizer for all texts."""
+    for dialogue in dialogues:
+        _check_turns(dialogue)
+    turn_ids = iter(
+        vocabulary.encode_batch([turn.text for dialogue in dialogues for turn in dialogue.turns])
+    )
+    encoded = []
+    for dialogue in dialogues:
+        tokens: list[int] = []
+        begins, is_rec = [], []
+        for turn in dialogue.turns:
+            ids = next(turn_ids)
+            begins.append(len(tokens))
+            is_rec.append(max(ids, default=0) >= vocabulary.num_words)
+            if turn.role == "recommender":
+                tokens += [vocabulary.end_id, *ids, vocabulary.end_id]
+            else:
+                tokens += ids
+        teacher = np.array(tokens, np.int32)
+        student = teacher.copy()
+        for turn, begin, rec in zip(dialogue.turns, begins, is_rec, strict=True):
+            if turn.role == "recommender":
+                student[begin] = vocabulary.rec_id if rec else vocabulary.gen_id
+        ends = np.array([*begins[1:], len(tokens)])
+        encoded.append(_Encoded(teacher, student, np.array(begins), ends, np.array(is_rec)))
+    return encoded
+
+
+def _check_turns(dialogue: Dialogue) -> None:
+    roles = [turn.role for turn in dialogue.turns]
+    for index, role in enumerate(roles):
+        if role not in ("seeker", "recommender") or (index and role == roles[index - 1]):
+            raise ValueError(
+                f"Dialogue {dialogue.conversation_id!r}, turn {index}: expected roles that "
+                f"alternate between 'seeker' and 'recommender', got {role!r} after "
+                f"{roles[index - 1] if index else None!r}. Merge consecutive messages of a speaker."
+            )
+
+
+class _Builder:
+    """Collects rows and responses dialogue by dialogue."""
+
+    def __init__(self, max_row_tokens: int, max_response_tokens: int):
+        self.max_row_tokens = max_row_tokens
+        self.max_response_tokens = max_response_tokens
+        self.spans: list[tuple[int, int, int]] = []  # dialogue, begin, end
+        self.row_offsets = [0]
+        self.dialogues: list[_Encoded] = []
+        self.keys: list[tuple[str, int]] = []
+        self.places: list[tuple[int, ...]] = []  # row, start, length, is_rec, dialogue, position
+        self.targets: list[np.ndarray] = []
+
+    def add(self, dialogue: Dialogue, encoded: _Encoded) -> None:
+        """Cut one dialogue into rows."""
+        number = len(self.dialogues)
+        self.dialogues.append(encoded)
+        limit, history = self.max_row_tokens, self.max_row_tokens // 2
+        row_begin, row_end = 0, None  # row_end None: no response in this row yet
+        for turn in responses(dialogue):
+            sep, end = int(encoded.begins[turn]), int(encoded.ends[turn])
+            if end - row_begin > limit and sep - row_begin > history:
+                if row_end is not None:
+                    self._close(number, row_begin, row_end)
+                row_begin = sep - history
+            row_end = min(end, row_begin + limit)  # half a row always holds the targets
+            targets = encoded.teacher[sep + 1 : end][: self.max_response_tokens]
+            self.keys.append((dialogue.conversation_id, turn))
+            # the row is closed later, under this very number
+            place = (len(self.spans), sep - row_begin, len(targets), encoded.is_rec[turn])
+            self.places.append((*place, number, sep))
+            self.targets.append(targets)
+        if row_end is not None:
+            self._close(number, row_begin, row_end)
+
+    def _close(self, number: int, begin: int, end: int) -> None:
+        self.spans.append((number, begin, end))
+        self.row_offsets.append(len(self.keys))
+
+    def finish(self) -> DialogueRows:
+        """The arrays over all dialogues."""
+        places = np.array(self.places, np.int32).reshape(-1, 6)
+        lengths = places[:, 2]
+        return DialogueRows(
+            tokens={
+                "teacher": [self.dialogues[d].teacher[a:b] for d, a, b in self.spans],
+                "student": [self.dialogues[d].student[a:b] for d, a, b in self.spans],
+            },
+            response_keys=self.keys,
+            response_row=places[:, 0],
+            response_start=places[:, 1],
+            response_length=lengths,
+            response_is_rec=places[:, 3].astype(bool),
+            row_offsets=np.array(self.row_offsets, np.int64),
+            targets=np.concatenate([np.zeros(0, np.int32), *self.targets]),
+            target_offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+            dialogue_tokens={
+                "teacher": [encoded.teacher for encoded in self.dialogues],
+                "student": [encoded.student for encoded in self.dialogues],
+            },
+            response_dialogue=places[:, 4],
+            response_position=places[:, 5],
+        )

@@ -1,0 +1,1 @@
+"""The teacher store: what both teachers said about every training response."""

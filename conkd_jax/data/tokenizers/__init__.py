@@ -1,0 +1,1 @@
+"""The words of each backbone: a byte-level BPE, or whole words."""

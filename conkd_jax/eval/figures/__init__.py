@@ -1,0 +1,1 @@
+"""The style of every figure, and the figures of a run."""

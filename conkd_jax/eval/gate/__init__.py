@@ -1,0 +1,1 @@
+"""The gate under examination: does λ find the item steps?"""

@@ -1,0 +1,119 @@
+"""What a run's gate analysis says: as a document, and as two tables for a terminal.
+
+Puts the counts of `gate_validity` into words and beside the paper's §3.4; counts nothing itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from conkd_jax.eval.gate.validity import (
+    CLASSES,
+    ITEM,
+    PERCENTILES,
+    Detection,
+    DetectorCurve,
+    MassSummary,
+    lambda_means,
+)
+from conkd_jax.eval.tables.paper import GATE_MEANS
+
+PAPER_ETA = 0.6  # of the paper's DialoGPT rows
+NAMES = {"run": "the run's", "best": "best F1", "paper": "the paper's"}
+
+
+def detections(curve: DetectorCurve, eta: float | None) -> dict[str, Detection]:
+    """The thresholds worth a line: "run", its own, where it has one; "best"; "paper"."""
+    found = {} if eta is None else {"run": curve.at(eta)}
+    return found | {"best": curve.at(curve.best_eta()), "paper": curve.at(PAPER_ETA)}
+
+
+def document(
+    by_class: Mapping[str, MassSummary],
+    student: Mapping[str, MassSummary],
+    curve: DetectorCurve,
+    eta: float | None,
+) -> dict[str, Any]:
+    """All numbers by name, plain JSON.
+
+    Args:
+      by_class: λ by kind of token.
+      student: the student's own item mass by kind of token; empty for a run without one.
+      curve: the hard gate as a detector.
+      eta: the run's threshold, or None.
+    """
+    return {
+        "num_steps": curve.num_steps,
+        "num_item_steps": curve.num_items,
+        **lambda_means(by_class),
+        **{f"student_{name}": value for name, value in lambda_means(student).items()},
+        "paper": dict(GATE_MEANS),
+        "percentiles": list(PERCENTILES),
+        "lambda_by_class": _plain(by_class),
+        "student_by_class": _plain(student),
+        "average_precision": curve.average_precision,
+        "base_rate": curve.base_rate,
+        "detector": _plain(detections(curve, eta)),
+    }
+
+
+def class_table(
+    by_class: Mapping[str, MassSummary], student: Mapping[str, MassSummary], title: str
+) -> Table:
+    """λ by kind of token, the paper's two means beside it; arguments as of `document`."""
+    table = Table(title=f"λ by token, {title}", box=box.SIMPLE_HEAD)
+    table.add_column("gold token")
+    for name in ("tokens", "mean λ", "quartiles", *(["student"] if student else []), "paper"):
+        table.add_column(name, justify="right")
+    for name, summary in by_class.items():
+        is_item = name == CLASSES[ITEM]
+        table.add_row(
+            f"{name} (λ_r)" if is_item else name,
+            f"{summary.count:,}",
+            f"{summary.mean:.3f}",
+            " ".join(f"{value:.3f}" for value in summary.percentiles[1:4]),
+            *([f"{student[name].mean:.3f}"] if student else []),
+            f"{GATE_MEANS['lambda_r']:.3f}" if is_item else "–",
+        )
+    means = lambda_means(by_class)
+    if "lambda_v" in means:
+        table.add_row(
+            "all but items (λ_v)",
+            f"{sum(s.count for n, s in by_class.items() if n != CLASSES[ITEM]):,}",
+            f"{means['lambda_v']:.3f}",
+            "",
+            *([f"{lambda_means(student)['lambda_v']:.3f}"] if student else []),
+            f"{GATE_MEANS['lambda_v']:.3f}",
+        )
+    return table
+
+
+def detector_table(curve: DetectorCurve, eta: float | None) -> Table:
+    """The hard gate at a few thresholds."""
+    table = Table(
+        title=f"λ ≥ η finds item steps: average precision {curve.average_precision:.3f}, "
+        f"by chance {curve.base_rate:.3f}",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("threshold")
+    for name in ("η", "precision", "recall", "F1", "steps that fire"):
+        table.add_column(name, justify="right")
+    for name, found in detections(curve, eta).items():
+        table.add_row(
+            NAMES[name],
+            f"{found.eta:.3f}",
+            "–" if found.precision is None else f"{found.precision:.3f}",
+            f"{found.recall:.3f}",
+            f"{found.f1:.3f}",
+            f"{found.fired:.1%}",
+        )
+    return table
+
+
+def _plain(named: Mapping[str, MassSummary | Detection]) -> dict[str, dict[str, Any]]:
+    return {name: dataclasses.asdict(value) for name, value in named.items()}

@@ -1,0 +1,1 @@
+"""Every number that is computed from predictions."""

@@ -1,0 +1,1 @@
+"""Results as tables, beside the paper's."""

@@ -1,0 +1,295 @@
+"""A trained recommendation teacher: how it is built from parameters, scored, written and reopened.
+
+Apart from its training, so that the teacher store, the evaluation and a chat can open one without
+knowing how it was made. What they read are user vectors of contexts and one item head.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jaxtyping import Array, Float, Int, PyTree
+
+from conkd_jax import checkpoint, parallel
+from conkd_jax.data.corpus import Corpus, Dialogue
+from conkd_jax.data.recommender_inputs import RecContexts, RecIndex, build_contexts, build_targets
+from conkd_jax.distill.head import Head
+from conkd_jax.eval.metrics import ranking
+from conkd_jax.models.gcn import build_normalized_graph
+from conkd_jax.models.recommender import Contexts, NodeVectors, Recommender, RecommenderGraphs
+from conkd_jax.models.rgcn import build_relational_graph
+
+PARAMS, INDEX, REPORT = "params", "index.npz", "rec_teacher.json"
+RECALL_AT = (1, 10, 50)
+_ROWS_AT_A_TIME = 1024  # contexts, or samples, that are scored at once
+
+
+@dataclasses.dataclass(frozen=True)
+class RecSpec:
+    """The config fields that shape a recommender or its contexts: it is rebuilt with them."""
+
+    embed_dim: int
+    num_bases: int
+    norm: str
+    gcn_relu: bool
+    score_over: str
+    max_context_entities: int
+    max_context_concepts: int
+
+    @classmethod
+    def of(cls, config_part: Any) -> RecSpec:
+        """The spec that a `rec_teacher` config part asks for.
+
+        Raises:
+          ValueError: `score_over` is neither "items" nor "entities".
+        """
+        spec = cls(*(getattr(config_part, field.name) for field in dataclasses.fields(cls)))
+        if spec.score_over not in ("items", "entities"):
+            raise ValueError(
+                f"rec_teacher.score_over: expected items or entities, got {spec.score_over!r}"
+            )
+        return spec
+
+    def contexts(self, dialogues: Sequence[Dialogue], corpus: Corpus) -> RecContexts:
+        """The context of every response of `dialogues`."""
+        return build_contexts(
+            dialogues,
+            is_stop_word=corpus.concept_graph.is_stop_word,
+            max_entities=self.max_context_entities,
+            max_concepts=self.max_context_concepts,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class RecTeacher:
+    """A trained recommender, its node vectors computed once.
+
+    Attributes:
+      spec: what it was built with.
+      index: which entities and concepts it knows; others in a context are passed over.
+      nodes: vectors of those, and their attention energies.
+      user_vectors_of: jitted map from a batch of `Contexts` to [B, D].
+      head: kernel [D, M] and bias [M] onto the candidates, in the corpus' order of items.
+    """
+
+    spec: RecSpec
+    index: RecIndex
+    nodes: NodeVectors
+    user_vectors_of: Callable[[Contexts], Float[Array, "B D"]]
+    head: Head
+
+    def user_vectors(self, contexts: RecContexts) -> Float[np.ndarray, "N D"]:
+        """p_u of every context, float32."""
+        rows = indexed(contexts, self.index)
+        vectors = np.zeros((len(contexts), self.spec.embed_dim), np.float32)
+        for start in range(0, len(contexts), _ROWS_AT_A_TIME):
+            part = slice(start, start + _ROWS_AT_A_TIME)
+            short = _ROWS_AT_A_TIME - len(rows.entities[part])
+            filled = jax.tree.map(
+                lambda ids, part=part, short=short: np.pad(
+                    ids[part], ((0, short), (0, 0)), constant_values=-1
+                ),
+                rows,
+            )
+            vectors[part] = np.asarray(self.user_vectors_of(filled))[: _ROWS_AT_A_TIME - short]
+        return vectors
+
+    def scores(self, user_vectors: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N M"]:
+        """Logits of P_ψ over the candidates, user_vectors · kernel + bias."""
+        return np.asarray(self.head.logits(jnp.asarray(user_vectors)))
+
+
+# --- the model and its graphs --------------------------------------------------------------------
+
+
+def build_module(
+    spec: RecSpec, *, user_dropout: float = 0.0, context_dropout: float = 0.0
+) -> Recommender:
+    """The Flax module of a spec; dropout rates matter in training only."""
+    return Recommender(
+        embed_dim=spec.embed_dim,
+        num_bases=spec.num_bases,
+        gcn_relu=spec.gcn_relu,
+        user_dropout=user_dropout,
+        context_dropout=context_dropout,
+    )
+
+
+def build_index(corpus: Corpus, spec: RecSpec) -> RecIndex:
+    """Nodes that the items are, and that any context of any split of the corpus mentions."""
+    contexts = [spec.contexts(corpus.dialogues(split), corpus) for split in corpus.splits]
+    return RecIndex.build(
+        corpus.items.entity_ids,
+        contexts,
+        num_entities=corpus.graph.num_entities,
+        num_concepts=corpus.concept_graph.num_concepts,
+        all_entities=spec.score_over == "entities",
+    )
+
+
+def build_graphs(corpus: Corpus, spec: RecSpec, index: RecIndex) -> RecommenderGraphs:
+    """Both graphs pruned to the index, and which of its entities are scored."""
+    item_rows = index.entity_rows(corpus.items.entity_ids)
+    if spec.score_over == "items":
+        scored, item_scores = item_rows, np.arange(len(item_rows), dtype=np.int32)
+    else:
+        scored, item_scores = np.arange(len(index.entities), dtype=np.int32), item_rows
+    node_scores = np.full(len(index.entities), -1, np.int32)
+    node_scores[scored] = np.arange(len(scored))
+    return RecommenderGraphs(
+        entities=build_relational_graph(
+            corpus.graph.edges,
+            num_nodes=index.num_entities,
+            num_relations=corpus.graph.num_relations,
+            outputs=index.entities,
+            norm=spec.norm,
+        ),
+        concepts=build_normalized_graph(
+            corpus.concept_graph.edges, num_nodes=index.num_concepts, outputs=index.concepts
+        ),
+        scored_nodes=scored,
+        item_scores=item_scores,
+        node_scores=node_scores,
+    )
+
+
+def indexed(contexts: RecContexts, index: RecIndex) -> Contexts:
+    """Contexts by rows of the index, as the module reads them."""
+    return Contexts(index.entity_rows(contexts.entities), index.concept_rows(contexts.concepts))
+
+
+def build_teacher(
+    params: PyTree, spec: RecSpec, index: RecIndex, graphs: RecommenderGraphs
+) -> RecTeacher:
+    """A teacher from parameters: node vectors and item head are computed here, once."""
+    module = build_module(spec)
+    nodes, kernel, bias = _encode(module, params, graphs)
+    user_vectors_of = functools.partial(_user_vectors, module, params, nodes)
+    return RecTeacher(spec, index, nodes, user_vectors_of, Head(kernel, bias))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(module, params, graphs):
+    nodes = module.apply({"params": params}, graphs, method="node_vectors")
+    kernel, bias = module.apply({"params": params}, nodes, graphs, method="item_head")
+    return nodes, kernel, bias
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _user_vectors(module, params, nodes, contexts):
+    state = module.apply({"params": params}, nodes, contexts, method="user_state")
+    return state.user_vectors
+
+
+# --- scoring -------------------------------------------------------------------------------------
+
+
+def score(teacher: RecTeacher, corpus: Corpus, split: str) -> dict[str, int | float]:
+    """Recall@1/10/50, MRR, NDCG@10 and cross-entropy over the movies that responses mention.
+
+    Over all mentions of a split; with prefix `linked_` over those whose movie is a DBpedia entity
+    (KGSF's number); with prefix `novel_` over those not named earlier in the dialogue. A target
+    that scores the same as others ranks behind them.
+    """
+    dialogues = corpus.dialogues(split)
+    targets = build_targets(dialogues)
+    vectors = teacher.user_vectors(teacher.spec.contexts(dialogues, corpus))
+    ranks, nll = target_scores(teacher.head, vectors[targets.response], targets.item)
+    parts = {
+        "": np.ones(len(targets), bool),
+        "linked_": corpus.items.is_linked[targets.item],
+        "novel_": targets.is_novel,
+    }
+    metrics: dict[str, int | float] = {}
+    for prefix, chosen in parts.items():
+        metrics[f"{prefix}num_targets"] = int(chosen.sum())
+        if not chosen.any():
+            continue
+        for k in RECALL_AT:
+            metrics[f"{prefix}recall@{k}"] = ranking.recall_at_k(ranks[chosen], k)
+        metrics[f"{prefix}mrr"] = ranking.mrr(ranks[chosen])
+        metrics[f"{prefix}ndcg@10"] = ranking.ndcg(ranks[chosen], 10)
+        metrics[f"{prefix}cross_entropy"] = float(nll[chosen].mean())
+    return metrics
+
+
+def target_scores(
+    head: Head, user_vectors: Float[np.ndarray, "N D"], items: Int[np.ndarray, " N"]
+) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
+    """(rank from 1, negative log-likelihood) of one target item per user vector."""
+    ranks, nll = np.zeros(len(items), np.int64), np.zeros(len(items), np.float64)
+    for start in range(0, len(items), _ROWS_AT_A_TIME):
+        part = slice(start, start + _ROWS_AT_A_TIME)
+        ranks[part], nll[part] = _target_scores(head, user_vectors[part], items[part])
+    return ranks, nll
+
+
+@jax.jit
+def _target_scores(head, user_vectors, items):
+    logits = head.logits(user_vectors)
+    target = jnp.take_along_axis(logits, items[:, None], axis=1)
+    rank = jnp.sum(logits >= target, axis=1)  # itself included
+    return rank, jax.nn.logsumexp(logits, axis=1) - target[:, 0]
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def save(
+    directory: epath.PathLike,
+    params: PyTree,
+    spec: RecSpec,
+    index: RecIndex,
+    metrics: Mapping[str, int | float],
+) -> None:
+    """Writes what `load` reads; every process calls it, the first one writes the small files."""
+    directory = epath.Path(directory)
+    checkpoint.save(directory / PARAMS, params)
+    if not parallel.is_first_process():
+        return
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **dataclasses.asdict(index))
+    (directory / INDEX).write_bytes(buffer.getvalue())
+    report = {"spec": dataclasses.asdict(spec), "metrics": dict(metrics)}
+    (directory / REPORT).write_text(json.dumps(report, indent=1) + "\n")
+
+
+def load(directory: epath.PathLike, corpus: Corpus) -> RecTeacher:
+    """Reopens a trained teacher.
+
+    Args:
+      directory: that `run` filled.
+      corpus: whose graphs it was trained on.
+
+    Raises:
+      FileNotFoundError: nothing whole is there.
+      ValueError: the corpus has other graphs than the teacher was trained on.
+    """
+    directory = epath.Path(directory)
+    params = checkpoint.load(directory / PARAMS)
+    spec = RecSpec(**json.loads((directory / REPORT).read_text())["spec"])
+    with np.load(io.BytesIO((directory / INDEX).read_bytes()), allow_pickle=False) as archive:
+        index = RecIndex(
+            archive["entities"],
+            archive["concepts"],
+            int(archive["num_entities"]),
+            int(archive["num_concepts"]),
+        )
+    expected = (index.num_entities, index.num_concepts)
+    got = (corpus.graph.num_entities, corpus.concept_graph.num_concepts)
+    if expected != got:
+        raise ValueError(
+            f"{directory}: a recommender of {expected[0]} entities and {expected[1]} concepts, but "
+            f"the corpus at {corpus.directory} has {got[0]} and {got[1]}. Open the corpus that it "
+            "was trained on, or train it again."
+        )
+    return build_teacher(params, spec, index, build_graphs(corpus, spec, index))

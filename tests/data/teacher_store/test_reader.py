@@ -1,0 +1,151 @@
+"""Teacher outputs in a batch: paired response by response, cached or not."""
+
+import dataclasses
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from conkd_jax.data.batches import LanguageModelBatches, Loader, Plan, quantile_buckets
+from conkd_jax.data.corpus import Dialogue, Turn
+from conkd_jax.data.rows.dialogue import build_rows
+from conkd_jax.data.teacher_store.files import TeacherStore, TeacherStoreWriter
+from conkd_jax.data.teacher_store.reader import TeacherOutputs
+from conkd_jax.data.teacher_store.schema import FORMATS, Heads, StoreError, StoreSpec, TeacherRecord
+from conkd_jax.data.vocabulary import Vocabulary, train_bpe
+
+VOCABULARY = Vocabulary(train_bpe(["hello good movie"] * 3, 262), [1, 22], ["One", "Two"])
+F, D = 6, 4
+IN_MEMORY = 10**9
+
+
+def dialogues(count: int = 24) -> list[Dialogue]:
+    rng = np.random.default_rng(3)
+    return [
+        Dialogue(
+            f"d{i}",
+            tuple(
+                Turn(("seeker", "recommender")[t % 2], " ".join(rng.choice(["good", "@1", "x"], 4)))
+                for t in range(rng.integers(2, 8))
+            ),
+        )
+        for i in range(count)
+    ]
+
+
+ROWS = build_rows(dialogues(), VOCABULARY, 64, 6)
+
+
+def record_of(n: int, spec: StoreSpec) -> TeacherRecord:
+    """Numbers that tell response n and target t apart."""
+    length = int(ROWS.response_length[n])
+    steps = np.arange(length, dtype=np.float32)
+    outputs = np.zeros((length, spec.width), np.float32)
+    outputs[:, 0], outputs[:, 1] = n, steps
+    return TeacherRecord(
+        *ROWS.response_keys[n],
+        targets=ROWS.response_targets(n),
+        outputs=spec.round(outputs),
+        item_mass=n + steps / 100,
+        log_normalizer=-n - steps / 100,
+        user_vector=np.full(D, n, np.float32),
+        rec_head_index=n % 3,
+    )
+
+
+def make_store(directory, format="features", change=lambda record: record) -> TeacherStore:
+    width = F if format == "features" else VOCABULARY.num_targets
+    spec = StoreSpec(format, "bfloat16", width, D)
+    writer = TeacherStoreWriter(directory, spec, {"split": "train"}, ROWS.row_offsets, 3)
+    for shard in writer.missing_shards():
+        made = (change(record_of(n, spec)) for n in writer.shard_responses(shard))
+        writer.write_shard(shard, made)
+    rec = (np.zeros((3, D, 2), np.float32), np.zeros((3, 2), np.float32))
+    y = VOCABULARY.num_targets
+    head = (np.zeros((F, y), np.float32), np.zeros(y, np.float32))
+    writer.finish(Heads(*rec, *(head if format == "features" else ())))
+    return TeacherStore.open(directory)
+
+
+def outputs_of(store: TeacherStore, cache_in_memory: int = 0, rows=ROWS) -> TeacherOutputs:
+    return TeacherOutputs(
+        store, rows.response_keys, rows.targets, rows.target_offsets, cache_in_memory
+    )
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("cache_in_memory", [0, IN_MEMORY])
+def test_a_batch_pairs_target_by_target(tmp_path, format, cache_in_memory):
+    store = make_store(tmp_path, format)
+    plan = Plan(ROWS.lengths, 8, quantile_buckets(ROWS.lengths, 2), 0)
+    assemble = LanguageModelBatches(
+        ROWS, VOCABULARY, plan, "student", store=store, cache_in_memory=cache_in_memory
+    )
+    assert assemble.outputs.is_cached == (cache_in_memory > 0)
+    read = Loader(plan, assemble, 2, 2)
+    for step in range(read.steps_per_epoch):
+        batch = read.batch(step)
+        for place in np.ndindex(2, 2):
+            part = {name: values[place] for name, values in batch.items()}
+            count, responses = int(part["num_tokens"]), part["response_id"]
+            ids = responses[part["response_index"][:count]]
+            outputs = part[FORMATS[format]]
+            assert outputs.dtype == ml_dtypes.bfloat16
+            assert outputs.shape == (len(part["labels"]), store.spec.width)
+            steps = np.concatenate(
+                [np.arange(ROWS.response_length[n]) for n in responses[responses >= 0]] or [[]]
+            )
+            np.testing.assert_array_equal(outputs[:count, 0].astype(int), ids)
+            np.testing.assert_array_equal(outputs[:count, 1].astype(int), steps)
+            np.testing.assert_allclose(part["item_mass"][:count], ids + steps / 100, rtol=1e-6)
+            np.testing.assert_allclose(
+                part["teacher_log_normalizer"][:count], -ids - steps / 100, rtol=1e-6
+            )
+            real = responses >= 0
+            np.testing.assert_array_equal(part["user_vectors"][real, 0], responses[real])
+            np.testing.assert_array_equal(part["rec_head_index"][real], responses[real] % 3)
+            assert not outputs[count:].any()
+            assert not part["item_mass"][count:].any()
+            assert not part["user_vectors"][~real].any()
+
+
+def test_memory_and_disk_give_the_same(tmp_path):
+    store = make_store(tmp_path)
+    disk, memory = outputs_of(store), outputs_of(store, IN_MEMORY)
+    for chosen in ([5, 0, 5, 9], [], list(range(ROWS.num_responses))):
+        ids = np.array(chosen, np.int64)
+        one, other = disk.gather(ids), memory.gather(ids)
+        assert one.keys() == other.keys()
+        for name in one:
+            assert one[name].dtype == other[name].dtype
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_a_store_over_the_limit_stays_on_disk(tmp_path):
+    store = make_store(tmp_path)
+    per_response = 4 * (D + 1)
+    size = len(ROWS.targets) * (2 * F + 8) + ROWS.num_responses * per_response
+    assert outputs_of(store, size).is_cached
+    assert not outputs_of(store, size - 1).is_cached
+
+
+@pytest.mark.parametrize("cache_in_memory", [0, IN_MEMORY])
+@pytest.mark.parametrize("field", ["targets", "turn", "conversation_id"])
+def test_outputs_for_another_response_are_refused(tmp_path, cache_in_memory, field):
+    wrong = ROWS.response_keys[7]
+
+    def change(record):
+        if (record.conversation_id, record.turn) != wrong:
+            return record
+        other = {"targets": record.targets[::-1] + 1, "turn": 99, "conversation_id": "nobody"}
+        return dataclasses.replace(record, **{field: other[field]})
+
+    store = make_store(tmp_path, change=change)
+    with pytest.raises(StoreError, match="response 7: expected .* written for other rows"):
+        outputs_of(store, cache_in_memory).gather(np.array([6, 7]))
+
+
+def test_a_store_of_another_split_is_refused(tmp_path):
+    store = make_store(tmp_path)
+    with pytest.raises(StoreError, match="the split has"):
+        outputs_of(store, rows=build_rows(dialogues()[1:], VOCABULARY, 64, 6))

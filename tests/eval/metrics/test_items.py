@@ -1,0 +1,77 @@
+"""Items against items: bounds, growth and symmetries of the matching that every ReR rests on."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conkd_jax.eval.metrics import items as matching
+from conkd_jax.eval.metrics.items import ItemResponse, ratio
+
+A, B = 10, 11
+
+tops_of_steps = st.lists(st.permutations(range(8)).map(lambda p: p[:5]), max_size=4)
+golds = st.lists(st.integers(0, 9), max_size=5)
+responses = st.lists(st.tuples(golds, tops_of_steps), min_size=1, max_size=6)
+
+
+def test_one_to_one_is_multiset_overlap_at_one_and_pairs_counts_repeats():
+    response = ItemResponse.of([A, A, B], [[A], [A], [A]])
+    assert response.hits(1) == 2
+    assert response.hits(1, "pairs") == 6
+
+
+def test_a_step_takes_its_best_ranked_free_gold_item():
+    # The first step takes B (rank 1); A stays free for the second.
+    assert ItemResponse.of([A, B], [[B, A], [A]]).hits(2) == 2
+    # Both steps only know A.
+    assert ItemResponse.of([A, B], [[A], [A]]).hits(1) == 1
+
+
+@settings(deadline=None)
+@given(golds, tops_of_steps)
+def test_one_to_one_is_bounded_and_never_above_pairs(gold, tops):
+    response = ItemResponse.of(gold, tops)
+    for k in (1, 2, 5):
+        assert 0 <= response.hits(k) <= min(len(gold), len(tops))
+        assert response.hits(k) <= response.hits(k, "pairs")
+
+
+@settings(deadline=None)
+@given(golds, tops_of_steps)
+def test_hits_grow_with_k(gold, tops):
+    response = ItemResponse.of(gold, tops)
+    for match in matching.MATCHES:
+        hits = [response.hits(k, match) for k in range(1, 6)]
+        assert hits == sorted(hits)
+
+
+@settings(deadline=None)
+@given(golds, tops_of_steps)
+def test_one_to_one_at_one_is_multiset_overlap(gold, tops):
+    firsts = [top[0] for top in tops]
+    overlap = sum(min(gold.count(item), firsts.count(item)) for item in set(gold))
+    assert ItemResponse.of(gold, tops).hits(1) == overlap
+
+
+@settings(deadline=None)
+@given(golds, tops_of_steps, st.randoms())
+def test_the_order_of_gold_items_does_not_matter(gold, tops, random):
+    shuffled = random.sample(gold, len(gold))
+    assert ItemResponse.of(gold, tops).hits(3) == ItemResponse.of(shuffled, tops).hits(3)
+
+
+@settings(deadline=None)
+@given(responses)
+def test_f1_is_the_harmonic_mean_of_recall_and_precision(cases):
+    run = [ItemResponse.of(gold, tops) for gold, tops in cases]
+    recall = ratio((matching.rer(r, 3) for r in run), empty=0.0)
+    precision = ratio((matching.prr(r, 3) for r in run), empty=0.0)
+    f1 = ratio((matching.f1(r, 3) for r in run), empty=0.0)
+    harmonic = 2 * recall * precision / (recall + precision) if recall + precision else 0.0
+    assert f1 == pytest.approx(harmonic)
+
+
+@pytest.mark.parametrize(("k", "match"), [(0, "one_to_one"), (1, "any")])
+def test_bad_arguments_are_named(k, match):
+    with pytest.raises(ValueError, match="expected"):
+        ItemResponse.of([A], [[A]]).hits(k, match)

@@ -1,0 +1,30 @@
+"""Recall, MRR and NDCG of ranks, against numbers worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from conkd_jax.eval.metrics import gather as metrics
+from conkd_jax.eval.metrics import ranking
+
+
+def test_recall_mrr_and_ndcg_of_ranks():
+    ranks = np.array([1, 12, 80])
+    recalls = [ranking.recall_at_k(ranks, k) for k in (1, 10, 50)]
+    assert recalls == pytest.approx([1 / 3, 1 / 3, 2 / 3])
+    assert ranking.mrr(ranks) == pytest.approx((1 + 1 / 12 + 1 / 80) / 3)
+    assert ranking.mrr(ranks, 50) == pytest.approx((1 + 1 / 12) / 3)
+    assert ranking.ndcg(ranks, 50) == pytest.approx((1 + 1 / math.log2(13)) / 3)
+    assert math.isnan(ranking.recall_at_k(np.array([], dtype=float), 1))
+    with pytest.raises(ValueError, match="expected 1 for the best item"):
+        ranking.recall_at_k(np.array([0, 3]), 1)
+
+
+def test_recall_by_depth_partitions_the_targets():
+    ranks, turns = np.array([1, 2, 3, 40]), np.array([1, 3, 3, 20])
+    parts = ranking.recall_by_depth(ranks, turns, 2, metrics.DEPTHS)
+    assert parts["1-2"] == (1.0, 1)
+    assert parts["3-4"] == (0.5, 2)
+    assert parts["9+"] == (0.0, 1)
+    assert math.isnan(parts["5-8"][0])

@@ -1,0 +1,159 @@
+"""Bootstrap intervals and the paired test: what they must find, and what they must not."""
+
+import math
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from conkd_jax.eval.metrics import gather as metrics
+from conkd_jax.eval.metrics import resampling
+from conkd_jax.eval.metrics.resampling import RunStatistics
+from tests.eval.predicted import A, prediction, random_run
+
+
+def test_intervals_hold_the_metric_and_are_deterministic():
+    statistics = metrics.gather(random_run(60))
+    values, intervals = statistics.metrics(), statistics.intervals(num_resamples=300, seed=4)
+    assert intervals == statistics.intervals(num_resamples=300, seed=4)
+    assert intervals != statistics.intervals(num_resamples=300, seed=5)
+    for name in ("rer@50", "prr@50", "f1@50", "rec_ratio", "ppl", "recall@50"):
+        low, high = intervals[name]
+        assert low <= values[name] <= high
+        assert low < high
+    assert "dist-2" not in intervals
+
+
+def test_intervals_do_not_depend_on_the_order_of_responses():
+    run = list(random_run(20))
+    forward = metrics.gather(run).intervals(num_resamples=50)
+    backward = metrics.gather(run[::-1]).intervals(num_resamples=50)
+    for name in ("f1@50", "ppl"):
+        assert forward[name] == pytest.approx(backward[name])
+
+
+def test_the_bootstrap_has_the_spread_of_a_binomial():
+    # One response a dialogue: the standard error of a share is sqrt(p (1 - p) / n).
+    run = [prediction(1, (), [(A,)] if i < 120 else [], dialogue=str(i)) for i in range(400)]
+    low, high = metrics.gather(run).intervals(num_resamples=2000)["rec_ratio"]
+    error = math.sqrt(0.3 * 0.7 / 400)
+    assert (high - low) / (2 * 1.96) == pytest.approx(error, rel=0.08)
+
+
+def test_responses_of_one_dialogue_are_resampled_together():
+    # Ten equal responses in each dialogue tell no more than one does.
+    once = [prediction(1, (), [(A,)] if i % 2 else [], dialogue=str(i)) for i in range(50)]
+    tenfold = [
+        prediction(turn, (), [(A,)] if i % 2 else [], dialogue=str(i))
+        for i in range(50)
+        for turn in range(1, 11)
+    ]
+    one, ten = (metrics.gather(run).intervals(num_resamples=400) for run in (once, tenfold))
+    assert one["rec_ratio"] == pytest.approx(ten["rec_ratio"])
+
+
+def test_a_run_compared_with_itself_differs_in_nothing():
+    run = metrics.gather(random_run(20))
+    comparison = resampling.compare(run, run, num_resamples=100)["f1@50"]
+    assert comparison.difference == comparison.low == comparison.high == 0
+    assert comparison.p_value == 1
+
+
+def test_the_paired_test_finds_a_real_difference_and_its_sign():
+    # Both runs on the same 200 dialogues; the second recommends in 30 of them more.
+    def run(count):
+        return metrics.gather(
+            [prediction(1, (), [(A,)] if i < count else [], dialogue=str(i)) for i in range(200)],
+            ks=(1,),
+        )
+
+    comparison = resampling.compare(run(80), run(110), num_resamples=500)["rec_ratio"]
+    assert (comparison.first, comparison.second) == (0.4, 0.55)
+    assert comparison.difference == pytest.approx(0.15)
+    assert 0 < comparison.low < 0.15 < comparison.high
+    assert comparison.p_value < 0.01
+    reverse = resampling.compare(run(110), run(80), num_resamples=500)["rec_ratio"]
+    assert reverse.difference == pytest.approx(-0.15)
+    small = resampling.compare(run(80), run(81), num_resamples=500)["rec_ratio"]
+    assert small.p_value > 0.05
+
+
+def test_runs_on_other_responses_are_not_compared():
+    first, second = metrics.gather(random_run(3)), metrics.gather(random_run(4))
+    with pytest.raises(ValueError, match="5 that only one of them holds"):
+        resampling.compare(first, second)
+
+
+def test_the_p_value_is_the_permutation_tests():
+    # Ten dialogues of one response; the second run recommends in the first three more. An exchange
+    # keeps |difference| at 3 only if all three coins fall alike: 2 of 8 ways.
+    def run(answers):
+        return metrics.gather(
+            [prediction(1, (), [(A,)] if i in answers else [], dialogue=str(i)) for i in range(10)],
+            ks=(1,),
+        )
+
+    found = resampling.compare(run({8}), run({0, 1, 2, 8}), num_resamples=4000)["rec_ratio"]
+    assert found.difference == pytest.approx(0.3)
+    assert found.p_value == pytest.approx(1 / 4, abs=0.02)
+
+
+def run_of(values) -> RunStatistics:
+    """A dialogue of one response for each value, whose mean is the metric `x`."""
+    keys = [(str(i), 1) for i in range(len(values))]
+    sums = np.array(values, dtype=float)[:, None]
+    return RunStatistics.of_responses(keys, ("x",), sums, np.ones_like(sums), totals={})
+
+
+def test_p_values_of_like_systems_are_spread_evenly():
+    # Two runs that differ by chance alone: p < .1 for about a tenth of the pairs.
+    rng = np.random.default_rng(0)
+    values = np.array(
+        [
+            resampling.compare(*(run_of(rng.normal(size=40)) for _ in range(2)), num_resamples=100)[
+                "x"
+            ].p_value
+            for _ in range(150)
+        ]
+    )
+    assert 0.05 <= np.mean(values < 0.1) <= 0.16
+    assert 0.4 <= np.mean(values) <= 0.6
+
+
+def test_statistics_of_responses_are_those_of_their_dialogues():
+    keys = [("b", 1), ("a", 1), ("b", 3)]
+    sums, counts = np.array([[1.0], [2.0], [4.0]]), np.ones((3, 1))
+    run = RunStatistics.of_responses(keys, ("x",), sums, counts, totals={"responses": 3})
+    assert run.turns == {"a": {1}, "b": {1, 3}}
+    assert run.sums.tolist() == [[2.0], [5.0]]
+    assert run.counts.tolist() == [[1.0], [2.0]]
+    assert run.metrics() == {"x": pytest.approx(7 / 3)}
+
+
+def test_memory_does_not_grow_with_the_responses_of_a_dialogue():
+    # A response is read, added up and forgotten: what stays is its turn's number, the words and
+    # items that were never seen before, and sums by dialogue.
+    peaks = []
+    metrics.gather(random_run(2))  # caches
+    for per_dialogue in (10, 40):
+        tracemalloc.start()
+        metrics.gather(random_run(5, per_dialogue=per_dialogue), num_items=6000)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # Bytes a response more, most of them for items that no other names; its pairs take 10,000.
+    assert (peaks[1] - peaks[0]) / 150 < 1500
+
+
+@pytest.mark.slow
+def test_a_split_of_seven_thousand_responses_takes_seconds():
+    run = list(random_run(1400))
+    assert len(run) == 7000
+    neighbours = {item: frozenset(range(item, item + 200)) for item in range(1000, 7000)}
+    start = time.process_time()
+    statistics = metrics.gather(iter(run), num_items=6924, neighbours=neighbours)
+    statistics.metrics()
+    statistics.intervals(num_resamples=1000)
+    resampling.compare(statistics, statistics, num_resamples=1000)
+    # About 6 s; checking every annotation, as tests do, makes it several times as long.
+    assert time.process_time() - start < 60

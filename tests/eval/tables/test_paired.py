@@ -1,0 +1,35 @@
+"""A comparison as a table: sections, signs, marks."""
+
+from conkd_jax.eval.metrics.resampling import Comparison
+from conkd_jax.eval.tables import formats as table_formats
+from conkd_jax.eval.tables import paired
+
+
+def test_metrics_come_by_section_and_clear_differences_are_marked():
+    found = {
+        "ppl": Comparison(20.0, 18.5, -1.5, -2.0, -1.0, 0.001),
+        "f1@10": Comparison(0.1, 0.102, 0.002, -0.01, 0.014, 0.7),
+        "rer@7": Comparison(0.0, 0.0, 0.0, 0.0, 0.0, 1.0),  # of no section
+    }
+    table = paired.table(("a", "b"), found, num_dialogues=1342)
+    assert table.layout.title == "b against a"
+    f1, ppl = (row for group in table.groups for row in group)
+    assert [cell.text for cell in f1.cells] == [
+        "0.100",
+        "0.102",
+        "+0.002",
+        "-0.010 to 0.014",
+        "0.700",
+    ]
+    assert [cell.text for cell in ppl.cells] == [
+        "20.00",
+        "18.50",
+        "-1.50",
+        "-2.00 to -1.00",
+        "0.001",
+    ]
+    assert (f1.cells[2].mark, ppl.cells[2].mark) == (None, "best")
+    text = table_formats.markdown(table)
+    assert "| `ppl` | 20.00 | 18.50 | **-1.50** | -2.00 to -1.00 | 0.001 |" in text
+    assert "1,342 dialogues" in text
+    assert "difference & 95 \\% interval & p" in table_formats.latex(table)
