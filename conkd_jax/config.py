@@ -1,20 +1,31 @@
-"""Every option of the program, named once, with what it means.
+"""Every option of the program, defined once: its name, type, default and meaning.
 
-`base()` is the paper's setting. A preset changes sizes, never meanings. A file in `configs/` is one
-row of a results table: it calls `from_argument`, which understands what follows the colon in
-`--config=FILE.py:PRESET[,backbone=NAME]`, and changes the few fields that make its row.
+The dataclasses below hold the paper's setting. `Config` is what the program reads: frozen, and
+typed throughout. What a config file edits is its mutable twin, an `ml_collections.ConfigDict` of
+the same fields (`base`), because that is what `--config.part.field=value` can change; `frozen`
+turns the one into the other.
 
-Which settings can work is said in `conkd_jax.config_rules`. This module knows no file, no model and
-no array: it can be imported and printed anywhere.
+A file in `configs/` is one row of a results table. It calls `from_argument`, which understands the
+text after the colon in `--config=FILE.py:PRESET[,backbone=NAME]`, and changes the few fields that
+make its row. A preset changes sizes, never meanings.
+
+Which values can work together is checked in `conkd_jax.config_rules`. This module imports no file
+format, no model and no array library, so it can be imported and printed anywhere.
 """
 
 from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from collections.abc import Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from conkd_jax.errors import UserError
 
-ARGUMENT_FIELDS = ("preset", "backbone")  # others follow from them: see from_argument
+ARGUMENT_FIELDS = ("preset", "backbone")  # other defaults follow from them: see from_argument
 PRESETS = ("paper", "mini", "demo")
 BACKBONES = ("dialogpt", "kgsf")
 SYSTEMS = ("dialogue_teacher", "student")
@@ -24,175 +35,369 @@ class ConfigError(UserError, ValueError):
     """An option, or a combination of options, that can't work. Raised before anything compiles."""
 
 
-def _optimizer(learning_rate: float, **overrides) -> ConfigDict:
-    """An optimizer part: what `conkd_jax.optimizers` builds an optax chain from."""
-    part = ConfigDict()
-    part.name = "adamw"  # adamw | adam
-    part.learning_rate = learning_rate  # the peak, after warm-up
-    part.schedule = "cosine"  # cosine | linear (both down to 0) | constant
-    part.warmup_steps = 100  # linear, up to the peak
-    part.b1 = 0.9
-    part.b2 = 0.98
-    part.eps = 1e-8
-    part.weight_decay = 0.01  # decoupled; biases and layer norms are left out
-    part.clip_norm = 1.0  # global norm, after the sum over devices; 0 = off
-    part.accumulate_steps = 1  # micro-batches that one step's batch is cut into
-    part.update(overrides)
-    return part
+# --- the parts -----------------------------------------------------------------------------------
 
 
-def base() -> ConfigDict:
-    """The paper's setting: ReDial, DialoGPT-small, one option a line."""
-    c = ConfigDict()
-    # These two are said behind the colon of --config, since others follow from them.
-    c.preset = "paper"  # paper | mini | demo
-    c.backbone = "dialogpt"  # the language model of dialogue teacher and student: dialogpt | kgsf
-    c.system = "student"  # what is scored: student (ConKD) | dialogue_teacher (fine-tuned alone)
-    c.seed = 0  # the student: initialisation, dropout, order of batches
-    c.teacher_seed = 0  # teachers, turn classifier, store: shared by all student seeds
-    c.artifacts_dir = "artifacts"  # what stages leave, shared by every run; may be gs://…
-    c.runs_dir = "runs"  # what one invocation leaves
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """An optimizer, as `conkd_jax.optimizers` builds it from optax transforms."""
 
-    c.corpus = ConfigDict()
-    c.corpus.name = "redial"  # redial | movieworld (synthetic, generated)
-    c.corpus.raw_dir = ""  # raw ReDial and graph files; empty = $CONKD_RAW_DIR
-    c.corpus.graph_rule = "kgsf"  # kgsf (46 relations) | kbrd (35): which relations are kept
-    c.corpus.movieworld_seed = 0
-    c.corpus.movieworld_num_movies = 120
-    c.corpus.movieworld_num_dialogues = 500
+    learning_rate: float  # the peak, after warm-up
+    name: str = "adamw"  # adamw | adam
+    schedule: str = "cosine"  # cosine | linear (both decay to 0) | constant
+    warmup_steps: int = 100  # linear, up to the peak
+    b1: float = 0.9
+    b2: float = 0.98
+    eps: float = 1e-8
+    weight_decay: float = 0.01  # decoupled; not applied to biases and layer norms
+    clip_norm: float = 1.0  # global norm, after the sum over devices; 0 = off
+    accumulate_steps: int = 1  # micro-batches that a step's batch is split into
 
-    c.vocabulary = ConfigDict()
-    c.vocabulary.tokenizer = "microsoft/DialoGPT-small"  # hub name, local folder, or "train"; kgsf:
-    # "train", or the path of KGSF's word2index_redial.json
-    c.vocabulary.bpe_size = 4096  # dialogpt: words V when the BPE is trained on the corpus
-    c.vocabulary.min_word_count = 1  # kgsf: a rarer word is <unk>
-    c.vocabulary.item_vocabulary = (
-        "full"  # full (all movies) | train (those named in the train split)
-    )
-    c.vocabulary.max_row_tokens = 512  # dialogpt: a row is a dialogue, or a piece of a longer one
-    c.vocabulary.max_context_turns = 5  # kgsf: turns that the encoder reads
-    c.vocabulary.max_context_tokens = 256  # kgsf: the last ones of them
-    c.vocabulary.max_response_tokens = 30  # T at most; a longer response keeps its head
 
-    c.rec_teacher = ConfigDict()
-    c.rec_teacher.embed_dim = 128
-    c.rec_teacher.num_bases = 8  # R-GCN basis decomposition
-    c.rec_teacher.norm = "mean"  # Z_{e,r} of eq. 2: mean (over neighbours of r) | sum (1)
-    c.rec_teacher.gcn_relu = False  # eq. 13's ReLU; the public code has none
-    c.rec_teacher.score_over = "items"  # softmax of eq. 4: items | entities
-    c.rec_teacher.max_context_entities = 50  # the last ones, de-duplicated, of the whole history
-    c.rec_teacher.max_context_concepts = 48
-    c.rec_teacher.user_dropout = 0.4  # on the user vector p_u
-    c.rec_teacher.context_dropout = 0.3  # chance that one context entity or concept is left out
-    c.rec_teacher.mim_epochs = 3  # mutual information maximisation alone, first
-    c.rec_teacher.mim_weight = 0.025  # its weight afterwards
-    c.rec_teacher.epochs = 20  # at most, MIM included
-    c.rec_teacher.patience = 3  # epochs without a better dev cross-entropy; more than mim_epochs
-    c.rec_teacher.ema_decay = 0.98  # of the weights that are scored and kept; 0 = off
-    c.rec_teacher.batch_size = 512  # samples (turn, movie)
-    c.rec_teacher.use_inferred_order = False  # train on train_inferred_order.jsonl too
-    c.rec_teacher.cross_fit_folds = (
-        0  # K > 1: label each part of train by a teacher that never saw it
-    )
-    c.rec_teacher.optimizer = _optimizer(
+@dataclasses.dataclass(frozen=True)
+class CorpusConfig:
+    """Dialogues and graphs."""
+
+    name: str = "redial"  # redial | movieworld (synthetic, generated)
+    raw_dir: str = ""  # folder of the raw ReDial and graph files; empty = $CONKD_RAW_DIR
+    graph_rule: str = "kgsf"  # relations that are kept: kgsf (46 of them) | kbrd (35)
+    movieworld_seed: int = 0
+    movieworld_num_movies: int = 120
+    movieworld_num_dialogues: int = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class VocabularyConfig:
+    """Words, items, and the lengths that dialogues are cut to."""
+
+    tokenizer: str = "microsoft/DialoGPT-small"  # hub name, local folder, or "train"; for kgsf
+    # "train" or the path of KGSF's word2index_redial.json
+    bpe_size: int = 4096  # dialogpt: |V| when the BPE is trained on the corpus
+    min_word_count: int = 1  # kgsf: a word seen less often becomes <unk>
+    item_vocabulary: str = "full"  # full (all movies) | train (those mentioned in the train split)
+    max_row_tokens: int = 512  # dialogpt: a row is a dialogue, or a piece of a longer one
+    max_context_turns: int = 5  # kgsf: the last turns, which the encoder reads
+    max_context_tokens: int = 256  # kgsf: the last tokens of those turns
+    max_response_tokens: int = 30  # T at most; a longer response is cut at its end
+
+
+@dataclasses.dataclass(frozen=True)
+class RecommenderConfig:
+    """The recommendation teacher: KGSF's recommender and its training."""
+
+    embed_dim: int = 128
+    num_bases: int = 8  # of the R-GCN's basis decomposition
+    norm: str = "mean"  # Z_{e,r} of eq. 2: mean (number of r-neighbours) | sum (1)
+    gcn_relu: bool = False  # the ReLU of eq. 13; the public code has none
+    score_over: str = "items"  # softmax of eq. 4 over: items | entities
+    max_context_entities: int = 50  # the last distinct ones of the whole history
+    max_context_concepts: int = 48
+    user_dropout: float = 0.4  # on the user vector p_u
+    context_dropout: float = 0.3  # probability that a context entity or concept is dropped
+    mim_epochs: int = 3  # first epochs, trained by mutual information maximisation (MIM) alone
+    mim_weight: float = 0.025  # weight of the MIM loss afterwards
+    epochs: int = 20  # at most, those of MIM included
+    patience: int = 3  # epochs without a better dev cross-entropy, at least mim_epochs + 1; 0 = off
+    ema_decay: float = 0.98  # of the weights that are scored and kept; 0 = off
+    batch_size: int = 512  # pairs (turn, movie)
+    use_inferred_order: bool = False  # train on train_inferred_order.jsonl too
+    optimizer: OptimizerConfig = OptimizerConfig(
         3e-3, name="adam", schedule="constant", warmup_steps=0, b2=0.999, weight_decay=0.0
     )
 
-    c.dialogue_teacher = ConfigDict()
-    c.dialogue_teacher.weights = "microsoft/DialoGPT-small"  # hub name, local folder, or "random"
-    c.dialogue_teacher.num_layers = 12  # these four only with random weights; kgsf has its own
-    c.dialogue_teacher.embed_dim = 768
-    c.dialogue_teacher.num_heads = 12
-    c.dialogue_teacher.num_positions = 1024
-    c.dialogue_teacher.dropout = 0.1  # dialogpt
-    c.dialogue_teacher.epochs = 20
-    c.dialogue_teacher.batch_rows = 8  # dialogues; about 43 responses (the paper's batch is 32)
-    c.dialogue_teacher.num_buckets = 12  # lengths that rows are padded to; 12 waste under 10 %
-    c.dialogue_teacher.weighting = "sample"  # sample (1/T a response, eqs. 8-9) | token
-    c.dialogue_teacher.optimizer = _optimizer(1e-3)
 
-    c.kgsf = ConfigDict()  # the shape of KGSF's dialogue model, teacher and student
-    c.kgsf.num_layers = 2  # of the encoder, and of the decoder
-    c.kgsf.embed_dim = 300
-    c.kgsf.num_heads = 2
-    c.kgsf.mlp_dim = 300
-    c.kgsf.dropout = 0.1
-    c.kgsf.word_vectors = "word2vec"  # word2vec (trained on the corpus) | random
+@dataclasses.dataclass(frozen=True)
+class RecTeacherConfig(RecommenderConfig):
+    """How the recommender labels the training responses."""
 
-    c.turn_classifier = ConfigDict()
-    c.turn_classifier.num_layers = 2
-    c.turn_classifier.num_heads = 2
-    c.turn_classifier.embed_dim = 300
-    c.turn_classifier.mlp_dim = 300
-    c.turn_classifier.dropout = 0.1
-    c.turn_classifier.max_context_tokens = 256
-    c.turn_classifier.epochs = 5
-    c.turn_classifier.patience = 2
-    c.turn_classifier.batch_size = 32
-    c.turn_classifier.num_buckets = 4
-    c.turn_classifier.optimizer = _optimizer(1e-3, name="adam", warmup_steps=0, weight_decay=0.0)
+    cross_fit_folds: int = 0  # K > 1: each of K parts of train is labelled by a recommender trained
+    # on the other parts
 
-    c.teacher_outputs = ConfigDict()
-    c.teacher_outputs.format = (
-        "features"  # features (head(features) is the teacher) | dense (logits)
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModelTraining:
+    """How a language model is trained, whether teacher or student."""
+
+    epochs: int = 20
+    batch_rows: int = 8  # dialogpt: dialogues, about 43 responses (the paper's batch is 32);
+    # kgsf: responses
+    num_buckets: int = 12  # lengths that rows are padded to; with 12, padding is below 10 %
+    weighting: str = "sample"  # sample (1/T per response, eqs. 8-9) | token
+    optimizer: OptimizerConfig = OptimizerConfig(1e-3)
+
+
+@dataclasses.dataclass(frozen=True)
+class DialogueTeacherConfig(LanguageModelTraining):
+    """The dialogue teacher; DialoGPT's shape, which its student shares."""
+
+    weights: str = "microsoft/DialoGPT-small"  # hub name, local folder, or "random"
+    num_layers: int = 12  # the shape counts for random weights only; kgsf has its own part
+    embed_dim: int = 768
+    num_heads: int = 12
+    num_positions: int = 1024
+    dropout: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class KGSFConfig:
+    """The shape of KGSF's dialogue model, teacher and student."""
+
+    num_layers: int = 2  # of the encoder, and of the decoder
+    embed_dim: int = 300
+    num_heads: int = 2
+    mlp_dim: int = 300
+    dropout: float = 0.1
+    word_vectors: str = "word2vec"  # word2vec (trained on the corpus) | random
+
+
+@dataclasses.dataclass(frozen=True)
+class TurnClassifierConfig:
+    """The classifier that predicts [REC] or [GEN] from the history (eq. 12)."""
+
+    num_layers: int = 2
+    num_heads: int = 2
+    embed_dim: int = 300
+    mlp_dim: int = 300
+    dropout: float = 0.1
+    max_context_tokens: int = 256
+    epochs: int = 5
+    patience: int = 2
+    batch_size: int = 32
+    num_buckets: int = 4
+    optimizer: OptimizerConfig = OptimizerConfig(
+        1e-3, name="adam", warmup_steps=0, weight_decay=0.0
     )
-    c.teacher_outputs.dtype = "bfloat16"  # of what is stored; λ and the normaliser are float32
-    c.teacher_outputs.num_shards = 8  # whatever the number of hosts
-    c.teacher_outputs.batch_rows = 16
 
-    c.distill = ConfigDict()
-    c.distill.gate = "hard"  # hard (eq. 6) | soft (eq. 7) | constant | package.module:function
-    c.distill.eta = 0.6  # hard gate's threshold on the item mass; 0 = fitted to the dev split (the
-    # best F1 on item steps)
-    c.distill.constant = 0.5  # λ of the constant gate
-    c.distill.gamma = 0.4  # weight of distillation in eq. 10; 1 - γ is the label's
-    c.distill.chunk_size = 256  # response tokens at a time in the fused head
 
-    c.student = ConfigDict()
-    c.student.init = "pretrained"  # pretrained (as the dialogue teacher began) | dialogue_teacher
-    c.student.turn_tags = True  # [REC]/[GEN] opens every recommender turn
-    c.student.epochs = 20
-    c.student.batch_rows = 8
-    c.student.num_buckets = 12
-    c.student.weighting = "sample"
-    c.student.optimizer = _optimizer(1e-3)
+@dataclasses.dataclass(frozen=True)
+class TeacherOutputsConfig:
+    """The teacher store."""
 
-    c.decode = ConfigDict()
-    c.decode.item_rule = "argmax"  # argmax | mass (best item whenever the item mass is over .5)
-    c.decode.allow_mentioned_items = True  # False: no item that the dialogue has named before
-    c.decode.allow_repeated_items = True  # False: no item twice in one response
-    c.decode.max_tokens = 30
-    c.decode.batch_size = 64
+    format: str = "features"  # features (the teacher is head(features)) | dense (its logits)
+    dtype: str = "bfloat16"  # of features or logits; λ and the log-normaliser are float32
+    num_shards: int = 8  # for any number of hosts
+    batch_rows: int = 16
 
-    c.evaluation = ConfigDict()
-    c.evaluation.split = "test"  # dev | valid | test
-    c.evaluation.max_responses = 0  # 0 = all
-    c.evaluation.num_samples = 12  # dialogues' responses shown in samples.md
-    c.evaluation.bootstrap_resamples = 1000
 
-    c.sweep = ConfigDict()  # one run for each value of one field, then a table and a figure
-    c.sweep.field = ""  # a dotted field, for example "distill.eta"; empty = a single run
-    c.sweep.over = ()
+@dataclasses.dataclass(frozen=True)
+class DistillConfig:
+    """The gate and the gated distillation loss."""
 
-    c.parallel = ConfigDict()
-    c.parallel.kind = "pmap"
-    c.parallel.num_devices = 0  # 0 = all of them
+    gate: str = "hard"  # hard (eq. 6) | soft (eq. 7) | constant | package.module:function
+    eta: float = 0.6  # threshold of the hard gate on the item mass; 0 = fitted to the dev split
+    # (best F1 on item steps)
+    constant: float = 0.5  # λ of the constant gate
+    gamma: float = 0.4  # weight of distillation in eq. 10; the labels have 1 - γ
+    chunk_size: int = 256  # response tokens at a time in the fused head
 
-    c.checkpoint_every = 200  # steps
-    c.rng_impl = (
-        "unsafe_rbg"  # generator of the dropout keys; threefry2x32 is the slow, portable one
-    )
-    return c.lock()
+
+@dataclasses.dataclass(frozen=True)
+class StudentConfig(LanguageModelTraining):
+    """The student."""
+
+    init: str = "pretrained"  # pretrained (as the dialogue teacher began) | dialogue_teacher
+    turn_tags: bool = True  # every recommender turn opens with [REC] or [GEN]
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodingRules:
+    """What a response may contain."""
+
+    item_rule: str = "argmax"  # argmax | mass (best item whenever the item mass exceeds .5)
+    allow_mentioned_items: bool = True  # False: no item that was mentioned earlier in the dialogue
+    allow_repeated_items: bool = True  # False: no item twice in a response
+    max_tokens: int = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodeConfig(DecodingRules):
+    """How responses are generated."""
+
+    batch_size: int = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """What is scored."""
+
+    split: str = "test"  # dev | valid | test
+    max_responses: int = 0  # 0 = all
+    num_samples: int = 12  # responses shown in samples.md
+    bootstrap_resamples: int = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepConfig:
+    """One run for each value of one field, then a table and a figure."""
+
+    field: str = ""  # a dotted field, for example "distill.eta"; empty = a single run
+    over: tuple[Any, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class ParallelConfig:
+    """Devices."""
+
+    kind: str = "pmap"
+    num_devices: int = 0  # 0 = all
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All options; the defaults are the paper's setting: ReDial, DialoGPT-small."""
+
+    preset: str = "paper"  # paper | mini | demo; set after the colon of --config
+    backbone: str = "dialogpt"  # language model of dialogue teacher and student: dialogpt | kgsf;
+    # set after the colon of --config
+    system: str = "student"  # what is scored: student (ConKD) | dialogue_teacher (fine-tuned alone)
+    paper_row: str = ""  # the row of the paper's tables that this one stands beside; empty = none
+    seed: int = 0  # of the student: initialisation, dropout, order of batches
+    teacher_seed: int = 0  # of teachers, turn classifier and store: shared by all student seeds
+    artifacts_dir: str = "artifacts"  # outputs of the stages, shared by all runs; may be gs://…
+    runs_dir: str = "runs"  # outputs of one invocation
+    corpus: CorpusConfig = CorpusConfig()
+    vocabulary: VocabularyConfig = VocabularyConfig()
+    rec_teacher: RecTeacherConfig = RecTeacherConfig()
+    dialogue_teacher: DialogueTeacherConfig = DialogueTeacherConfig()
+    kgsf: KGSFConfig = KGSFConfig()
+    turn_classifier: TurnClassifierConfig = TurnClassifierConfig()
+    teacher_outputs: TeacherOutputsConfig = TeacherOutputsConfig()
+    distill: DistillConfig = DistillConfig()
+    student: StudentConfig = StudentConfig()
+    decode: DecodeConfig = DecodeConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    sweep: SweepConfig = SweepConfig()
+    parallel: ParallelConfig = ParallelConfig()
+    checkpoint_every: int = 200  # steps
+    rng_impl: str = "unsafe_rbg"  # generator of the dropout keys; threefry2x32 is slower, portable
+
+    def to_dict(self) -> dict[str, Any]:
+        """All options as plain JSON: what `config.json` of a run holds."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_dict(cls, options: Mapping[str, Any]) -> Config:
+        """The config that `to_dict` wrote, perhaps before `paper_row` was an option.
+
+        Raises:
+          ConfigError: an option is missing, unknown, or of another type.
+        """
+        config = base()
+        missing = field_names(config) - field_names(ConfigDict(options)) - {"paper_row"}
+        if missing:
+            raise ConfigError(f"it lacks {', '.join(sorted(missing))}")
+        try:
+            config.update(options)
+        except (KeyError, AttributeError, TypeError, ValueError) as error:
+            raise ConfigError(str(error)) from error
+        return frozen(config)
+
+    def replace(self, fields: Mapping[str, Any]) -> Config:
+        """Returns a copy with other values, checked as on the command line.
+
+        Args:
+          fields: values by the fields' dotted names, for example {"distill.gamma": 0.2}.
+
+        Raises:
+          ConfigError: there is no such field, or the value has another type.
+        """
+        editable = ConfigDict(dataclasses.asdict(self)).lock()
+        for field, value in fields.items():
+            try:
+                editable.update_from_flattened_dict({field: value})
+            except (KeyError, AttributeError) as error:
+                raise ConfigError(f"config has no field {field!r}") from error
+            except (TypeError, ValueError) as error:
+                raise ConfigError(
+                    f"config.{field}: {value!r} can't be its value: {error}"
+                ) from None
+        return frozen(editable)
+
+
+# --- the mutable form ----------------------------------------------------------------------------
+
+
+def base() -> ConfigDict:
+    """The paper's setting, as a config file edits it; locked, so that a misspelt field fails."""
+    return ConfigDict(dataclasses.asdict(Config())).lock()
+
+
+def frozen(config: ConfigDict) -> Config:
+    """The typed, immutable form of a config.
+
+    Raises:
+      ConfigError: a field is missing, or there is one that no dataclass above names.
+    """
+    return _typed(Config, config, "config")
+
+
+def _typed(kind: type[Any], values: Any, where: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    if clash := sorted(hints.keys() ^ set(values.keys())):
+        raise ConfigError(f"{where}: fields {', '.join(clash)} are missing, or not known")
+    parts = {name: values[name] for name in hints}
+    for name, hint in hints.items():
+        if dataclasses.is_dataclass(hint):
+            parts[name] = _typed(typing.cast(type, hint), parts[name], f"{where}.{name}")
+    return kind(**parts)
+
+
+def field_names(config: ConfigDict | Any) -> set[str]:
+    """Dotted names of all fields of a config, or of a part of one."""
+    if not isinstance(config, ConfigDict):
+        config = ConfigDict(dataclasses.asdict(config))
+    names = set()
+    for key, value in config.items():
+        inside = field_names(value) if isinstance(value, ConfigDict) else {""}
+        names |= {f"{key}.{name}".rstrip(".") for name in inside}
+    return names
+
+
+def from_argument(argument: str | None = None, backbone: str = "dialogpt") -> ConfigDict:
+    """The configuration that `PRESET[,backbone=NAME]` names; an empty argument is the paper's.
+
+    Args:
+      argument: the text after the colon of --config=FILE.py:…
+      backbone: the default backbone of the config file.
+
+    Raises:
+      ConfigError: the preset or a key is not known.
+    """
+    config = base()
+    config.backbone = backbone
+    words = [word.strip() for word in (argument or "").split(",") if word.strip()]
+    for word in words:
+        key, _, value = word.partition("=")
+        if not value and key in PRESETS:
+            config.preset = key
+        elif key == "backbone" and value in BACKBONES:
+            config.backbone = value
+        else:
+            raise ConfigError(
+                f"--config=FILE.py:{argument}: {word!r} is not known. Expected one of "
+                f"{', '.join(PRESETS)} and, optionally, backbone={'|'.join(BACKBONES)}, "
+                "for example --config=configs/dialogpt_hard.py:mini"
+            )
+    {"paper": _paper, "mini": _mini, "demo": _demo}[config.preset](config)
+    {"dialogpt": _dialogpt, "kgsf": _kgsf}[config.backbone](config)
+    return config
+
+
+# --- presets and backbones -----------------------------------------------------------------------
+
+
+def _paper(c: ConfigDict) -> None:
+    """The dataclasses' defaults are this preset."""
 
 
 def _mini(c: ConfigDict) -> None:
-    """ReDial from the files at hand and small models from scratch: one hour on two CPU cores."""
+    """ReDial from local files, small models from scratch: one hour on two CPU cores."""
     c.vocabulary.tokenizer = "train"
     c.rec_teacher.epochs = 14
     for part in (c.dialogue_teacher, c.student):
         part.epochs = 8
         part.batch_rows = 16
-        part.num_buckets = 6  # a CPU compiles for longer than it would save
+        part.num_buckets = 6  # on a CPU, compiling more shapes costs more time than it saves
         part.optimizer.learning_rate = 2e-3
     c.dialogue_teacher.update(
         {
@@ -210,42 +415,8 @@ def _mini(c: ConfigDict) -> None:
     c.checkpoint_every = 100
 
 
-def _kgsf(c: ConfigDict) -> None:
-    """The KGSF backbone in a preset: words, one row a response.
-
-    The paper's appendix with this backbone's settings can't be recovered. Adam, 1e-3, clip .1 and
-    batch 32 are the public KGSF's; warm-up, schedule and epochs are ours, and η is fitted.
-    """
-    c.vocabulary.tokenizer = "train"
-    c.distill.eta = 0.0
-    for part in (c.dialogue_teacher, c.student):
-        part.batch_rows = 32  # responses
-        part.num_buckets = 4
-        part.optimizer.update(
-            {"name": "adam", "learning_rate": 1e-3, "weight_decay": 0.0, "b2": 0.999}
-        )
-        part.optimizer.clip_norm = 0.1
-    c.teacher_outputs.batch_rows = 64
-    if c.preset == "paper":
-        return
-    c.vocabulary.min_word_count = 2
-    c.vocabulary.max_context_tokens = 128  # all that 19 of 20 contexts have
-    c.kgsf.update({"embed_dim": 128, "mlp_dim": 256})
-    c.turn_classifier.update({"num_layers": 1, "epochs": 2})
-    for part in (c.dialogue_teacher, c.student):
-        part.batch_rows = 64
-        part.num_buckets = 2  # a GPU compiles each for most of a minute
-        part.epochs = 4  # word vectors and graphs give it a head start
-        part.optimizer.learning_rate = 2e-3
-    if c.preset == "demo":
-        c.kgsf.update({"embed_dim": 32, "mlp_dim": 64})
-        for part in (c.dialogue_teacher, c.student):
-            part.epochs = 8
-            part.optimizer.learning_rate = 3e-3
-
-
 def _demo(c: ConfigDict) -> None:
-    """MovieWorld and tiny models: the whole pipeline in five minutes, no download, no data."""
+    """MovieWorld and tiny models: the whole pipeline in five minutes, without any download."""
     _mini(c)
     c.corpus.name = "movieworld"
     c.vocabulary.bpe_size = 600
@@ -264,44 +435,40 @@ def _demo(c: ConfigDict) -> None:
     c.evaluation.bootstrap_resamples = 200
 
 
-def from_argument(argument: str | None = None, backbone: str = "dialogpt") -> ConfigDict:
-    """The configuration that `PRESET[,backbone=NAME]` names; an empty argument is the paper's.
+def _dialogpt(c: ConfigDict) -> None:
+    """The dataclasses' defaults are this backbone's."""
 
-    Args:
-      argument: what follows the colon of --config=FILE.py:…
-      backbone: the row's own, where the argument names none.
 
-    Raises:
-      ConfigError: if the preset or a key is not known.
+def _kgsf(c: ConfigDict) -> None:
+    """The KGSF backbone in any preset: whole words, one row per response.
+
+    The settings that the paper used for this backbone are not available. Adam, learning rate 1e-3,
+    clipping at .1 and batches of 32 are those of KGSF's public code; warm-up, schedule and epochs
+    are ours, and η is fitted.
     """
-    config = base()
-    config.backbone = backbone
-    words = [word.strip() for word in (argument or "").split(",") if word.strip()]
-    for word in words:
-        key, _, value = word.partition("=")
-        if not value and key in PRESETS:
-            config.preset = key
-        elif key == "backbone" and value in BACKBONES:
-            config.backbone = value
-        else:
-            raise ConfigError(
-                f"--config=FILE.py:{argument}: {word!r} is not known. Expected one of "
-                f"{', '.join(PRESETS)} and, optionally, backbone={'|'.join(BACKBONES)}, "
-                "for example --config=configs/dialogpt_hard.py:mini"
-            )
-    {"paper": _as_it_is, "mini": _mini, "demo": _demo}[config.preset](config)
-    {"dialogpt": _as_it_is, "kgsf": _kgsf}[config.backbone](config)
-    return config
-
-
-def _as_it_is(c: ConfigDict) -> None:
-    """`base()` is the paper's preset, and has DialoGPT."""
-
-
-def field_names(config: ConfigDict) -> set[str]:
-    """Dotted names of all fields."""
-    names = set()
-    for key, value in config.items():
-        inside = field_names(value) if isinstance(value, ConfigDict) else {""}
-        names |= {f"{key}.{name}".rstrip(".") for name in inside}
-    return names
+    c.vocabulary.tokenizer = "train"
+    c.distill.eta = 0.0
+    for part in (c.dialogue_teacher, c.student):
+        part.batch_rows = 32  # responses
+        part.num_buckets = 4
+        part.optimizer.update(
+            {"name": "adam", "learning_rate": 1e-3, "weight_decay": 0.0, "b2": 0.999}
+        )
+        part.optimizer.clip_norm = 0.1
+    c.teacher_outputs.batch_rows = 64
+    if c.preset == "paper":
+        return
+    c.vocabulary.min_word_count = 2
+    c.vocabulary.max_context_tokens = 128  # 19 of 20 contexts are shorter
+    c.kgsf.update({"embed_dim": 128, "mlp_dim": 256})
+    c.turn_classifier.update({"num_layers": 1, "epochs": 2})
+    for part in (c.dialogue_teacher, c.student):
+        part.batch_rows = 64
+        part.num_buckets = 2  # on a GPU each takes most of a minute to compile
+        part.epochs = 4  # word vectors and graphs shorten the training
+        part.optimizer.learning_rate = 2e-3
+    if c.preset == "demo":
+        c.kgsf.update({"embed_dim": 32, "mlp_dim": 64})
+        for part in (c.dialogue_teacher, c.student):
+            part.epochs = 8
+            part.optimizer.learning_rate = 3e-3

@@ -1,7 +1,6 @@
 """Which settings can work: each field by itself, fields against each other, batches on devices.
 
-Whatever is wrong is told at once, in one `ConfigError`, before anything compiles. Like
-`conkd_jax.config` this knows no file, no model and no array.
+Everything that is wrong is reported together, in one `ConfigError`, before anything compiles.
 """
 
 from __future__ import annotations
@@ -9,15 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from conkd_jax.config import ARGUMENT_FIELDS, BACKBONES, SYSTEMS, ConfigError, field_names
+from conkd_jax.config import (
+    ARGUMENT_FIELDS,
+    BACKBONES,
+    SYSTEMS,
+    Config,
+    ConfigError,
+    field_names,
+)
 from conkd_jax.data.batches import BUCKET_MULTIPLE
 from conkd_jax.distill.gates import GATES
 
 Choices = Mapping[str, tuple[str, ...]]
 Ranges = Mapping[str, tuple[int | float, int | float | None]]  # lowest; highest, or None for none
-Broken = Iterator[tuple[str, str]]  # a field, and what was expected of it
+Broken = Iterator[tuple[str, str]]  # a field, and what was expected
 
 CHOICES: Choices = {
     "system": SYSTEMS,
@@ -106,7 +110,7 @@ KGSF_RANGES: Ranges = {
 }
 
 
-def validate(config: ConfigDict) -> ConfigDict:
+def validate(config: Config) -> Config:
     """Checks every field that can be wrong on its own or against another; returns the config.
 
     Raises:
@@ -116,7 +120,8 @@ def validate(config: ConfigDict) -> ConfigDict:
     for part in TRAINED:
         broken += _choices(config, _of_part(config, part, TRAINED_CHOICES))
         broken += _ranges(config, _of_part(config, part, TRAINED_RANGES))
-        if config[part].optimizer.name == "adam" and config[part].optimizer.weight_decay:
+        optimizer = getattr(config, part).optimizer
+        if optimizer.name == "adam" and optimizer.weight_decay:
             broken += [(f"{part}.optimizer.weight_decay", "0 with adam, or adamw as the optimizer")]
     broken += _transformer_shape(config, "turn_classifier")
     if config.backbone == "dialogpt":
@@ -133,45 +138,45 @@ def validate(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def settings(config: ConfigDict) -> dict[str, ConfigDict]:
-    """The single runs of a config, each checked, by what tells them apart ("eta=0.3").
+def settings(config: Config) -> dict[str, Config]:
+    """The single runs of a config, each checked, by the value they differ in ("eta=0.3").
 
     Without a sweep that is the config itself, under "".
 
     Raises:
-      ConfigError: a value that the swept field can't have.
+      ConfigError: the swept field can't have one of the values.
     """
     field = config.sweep.field
     if not field:
         return {"": config}
     found = {}
     for value in config.sweep.over:
-        single = config.copy_and_resolve_references()
         try:
-            single.update_from_flattened_dict({field: value, "sweep.field": "", "sweep.over": ()})
-        except (TypeError, ValueError) as error:
+            single = config.replace({field: value, "sweep.field": "", "sweep.over": ()})
+        except ConfigError as error:
             raise ConfigError(
-                f"config.sweep.over: {value!r} is none of {field}: {error}"
+                f"config.sweep.over: {value!r} is not a value of {field}: {error}"
             ) from error
         found[f"{field.rsplit('.', 1)[-1]}={value}"] = validate(single)
     return found
 
 
-def validate_devices(config: ConfigDict, num_devices: int) -> None:
-    """Checks that every batch can be cut over the devices that will be used.
+def validate_devices(config: Config, num_devices: int) -> None:
+    """Checks that every batch can be split over the devices that will be used.
 
     Raises:
       ConfigError: naming the batch, the devices and the nearest size that fits.
     """
     for name in TRAINED:
-        part = config[name]
-        field = "batch_rows" if "batch_rows" in part else "batch_size"
+        part = getattr(config, name)
+        field = "batch_rows" if hasattr(part, "batch_rows") else "batch_size"
+        batch = getattr(part, field)
         unit = num_devices * part.optimizer.accumulate_steps
-        if part[field] % unit:
+        if batch % unit:
             raise ConfigError(
                 f"config.{name}.{field}: expected a multiple of {unit} ({num_devices} devices x "
-                f"{part.optimizer.accumulate_steps} micro-batches), got {part[field]}. Use "
-                f"--config.{name}.{field}={-(-part[field] // unit) * unit} or fewer devices "
+                f"{part.optimizer.accumulate_steps} micro-batches), got {batch}. Use "
+                f"--config.{name}.{field}={-(-batch // unit) * unit} or fewer devices "
                 "(--config.parallel.num_devices)"
             )
 
@@ -179,22 +184,22 @@ def validate_devices(config: ConfigDict, num_devices: int) -> None:
 # --- what is broken --------------------------------------------------------------------------
 
 
-def _choices(config: ConfigDict, choices: Choices) -> Broken:
+def _choices(config: Config, choices: Choices) -> Broken:
     for field, allowed in choices.items():
         if _get(config, field) not in allowed:
             yield field, "one of " + ", ".join(allowed)
 
 
-def _ranges(config: ConfigDict, ranges: Ranges) -> Broken:
+def _ranges(config: Config, ranges: Ranges) -> Broken:
     for field, (low, high) in ranges.items():
         got = _get(config, field)
-        if high is None and not got >= low:  # nan is no number of any range
+        if high is None and not got >= low:  # `not >=` refuses nan too
             yield field, f"{low} or more"
         elif high is not None and not low <= got <= high:
             yield field, f"a number from {low} to {high}"
 
 
-def _across_fields(config: ConfigDict) -> Broken:
+def _across_fields(config: Config) -> Broken:
     rec_teacher, gate = config.rec_teacher, config.distill.gate
     if rec_teacher.cross_fit_folds != 0 and rec_teacher.cross_fit_folds < 2:
         yield "rec_teacher.cross_fit_folds", "0 (off), or 2 or more"
@@ -210,7 +215,7 @@ def _across_fields(config: ConfigDict) -> Broken:
         yield "sweep.over", "one or more values, each once"
 
 
-def _dialogpt(config: ConfigDict) -> Broken:
+def _dialogpt(config: Config) -> Broken:
     words, teacher = config.vocabulary, config.dialogue_teacher
     response, row = words.max_response_tokens, words.max_row_tokens
     if row <= 2 * response:
@@ -231,14 +236,15 @@ def _dialogpt(config: ConfigDict) -> Broken:
         yield "vocabulary.tokenizer", own
 
 
-def _kgsf(config: ConfigDict) -> Broken:
+def _kgsf(config: Config) -> Broken:
     yield from _choices(config, KGSF_CHOICES)
     yield from _ranges(config, KGSF_RANGES)
     yield from _transformer_shape(config, "kgsf")
 
 
-def _transformer_shape(config: ConfigDict, part: str) -> Broken:
-    embed_dim, num_heads = config[part].embed_dim, config[part].num_heads
+def _transformer_shape(config: Config, part: str) -> Broken:
+    shape = getattr(config, part)
+    embed_dim, num_heads = shape.embed_dim, shape.num_heads
     yield from _ranges(config, {f"{part}.num_layers": (1, None), f"{part}.num_heads": (1, None)})
     if embed_dim < 1 or embed_dim % max(num_heads, 1):
         yield f"{part}.embed_dim", f"a multiple of {part}.num_heads ({num_heads})"
@@ -247,13 +253,13 @@ def _transformer_shape(config: ConfigDict, part: str) -> Broken:
 # --- fields by their names -------------------------------------------------------------------
 
 
-def _of_part(config: ConfigDict, part: str, of_each: Mapping[str, Any]) -> dict[str, Any]:
+def _of_part(config: Config, part: str, of_each: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of a table whose fields a part has, by their whole names."""
-    has = field_names(config[part])
+    has = field_names(getattr(config, part))
     return {f"{part}.{field}": entry for field, entry in of_each.items() if field in has}
 
 
 def _get(config: Any, field: str) -> Any:
     for key in field.split("."):
-        config = config[key]
+        config = getattr(config, key)
     return config

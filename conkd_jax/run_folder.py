@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
-from ml_collections import ConfigDict
 
 from conkd_jax import config as conkd
 from conkd_jax import config_rules
 from conkd_jax.artifacts.build import Stage
-from conkd_jax.artifacts.manifest import whole_manifest
+from conkd_jax.artifacts.manifest import is_whole, whole_manifest
+from conkd_jax.config import Config
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.eval import report
@@ -39,7 +39,7 @@ NUM_TRACES = 4  # responses whose gate is drawn
 class Record(NamedTuple):
     """What a run's config.json says: the config, its name and the split that was scored."""
 
-    config: ConfigDict
+    config: Config
     name: str
     split: str
 
@@ -81,11 +81,7 @@ def read_record(folder: epath.Path) -> Record:
     try:
         record = json.loads(path.read_text())
         settings, name, split = record["settings"], record["name"], record["split"]
-        config = conkd.base()
-        config.update(settings)  # locked: a field that is not known any more is an error
-        missing = conkd.field_names(config) - conkd.field_names(ConfigDict(settings))
-        if missing:
-            raise KeyError(f"it lacks {', '.join(sorted(missing))}")
+        config = Config.from_dict(settings)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise conkd.ConfigError(
             f"{path} is not the config of a run of this version: {error}. Train it again, or use "
@@ -111,11 +107,11 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     root = config.artifacts_dir
     read = {"evaluation", *stages["evaluation"].inputs}
-    stages = {key: one for key, one in stages.items() if key in read or one.is_whole(root)}
+    stages = {key: one for key, one in stages.items() if key in read or is_whole(one, root)}
     directories = {key: stage.directory(root) for key, stage in stages.items()}
     manifests = {key: whole_manifest(stage, root) for key, stage in stages.items()}
     split = stages["evaluation"].config_part["split"]
-    settings = json.loads(config.to_json_best_effort())
+    settings = config.to_dict()
     scores = json.loads((directories["evaluation"] / evaluation.SCORES).read_text())
     scores["metrics"] |= _training_metrics(config, manifests)
     document = report.metrics_json(
@@ -149,8 +145,8 @@ def write(
 
 def config_sha256(config) -> str:
     """Hash of a config, less where files lie on this machine, which changes no number."""
-    settings = json.loads(config.to_json_best_effort())
-    kept = {key: value for key, value in settings.items() if key not in FOLDERS}
+    settings = config.to_dict()
+    kept = {key: value for key, value in settings.items() if key not in (*FOLDERS, "paper_row")}
     kept["corpus"] = {key: v for key, v in settings["corpus"].items() if key != "raw_dir"}
     return report.config_sha256(kept)
 

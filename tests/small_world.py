@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from configs import dialogpt_hard
+from conkd_jax.config import frozen
 
 NAME = "small_world"
 
@@ -58,11 +59,10 @@ class SmallWorld:
 
     def config(self, argument: str = "demo", **fields):
         """The config; `fields` are dotted names with "__" for the dot."""
-        config = get_config(argument)
-        config.artifacts_dir = str(self.artifacts_dir)
-        config.runs_dir = str(self.root / "runs")
-        config.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
-        return config
+        config = frozen(get_config(argument)).replace(
+            {"artifacts_dir": str(self.artifacts_dir), "runs_dir": str(self.root / "runs")}
+        )
+        return config.replace({k.replace("__", "."): v for k, v in fields.items()})
 
     @property
     def folder(self) -> Path:

@@ -94,7 +94,9 @@ def test_data_prep_knows_only_data(path: Path) -> None:
     for name in imported_names(path):
         if name.startswith("conkd_jax"):
             room = (name.split(".") + [""])[1]
-            assert room in ("errors", "files", "typing", "data"), f"{label(path)} may not import {name}"
+            assert room in ("errors", "files", "typing", "data"), (
+                f"{label(path)} may not import {name}"
+            )
 
 
 @pytest.mark.parametrize("path", sources("configs"), ids=label)

@@ -5,51 +5,33 @@ never runs again; one whose folder has no manifest goes on in the same folder; o
 gone runs only if a stage that runs reads it. This file must not know what any stage computes.
 """
 
-import contextlib
-import fcntl
+from __future__ import annotations
+
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 from etils import epath
 
 from conkd_jax import parallel
+from conkd_jax.artifacts.fingerprint import ArtifactError
+from conkd_jax.artifacts.lock import locked
 from conkd_jax.artifacts.manifest import (
     MANIFEST,
     TRIES,
-    ArtifactError,
-    Context,
-    Stage,
     Tries,
     begin_try,
-    digest,
-    digest_files,
-    is_remote,
-    named_content,
+    is_whole,
     now,
     read_manifest,
     write_manifest,
 )
+from conkd_jax.artifacts.stage import Context, Stage, in_order
 from conkd_jax.checkpoint import CHECKPOINTS
-
-__all__ = [
-    "ArtifactError",
-    "Context",
-    "PlanRow",
-    "Stage",
-    "digest",
-    "digest_files",
-    "ensure",
-    "explain",
-    "in_order",
-    "named_content",
-    "read_manifest",
-]
-
-SECONDS_BETWEEN_LOCK_TRIES = 1.0
+from conkd_jax.files import is_remote
 
 
 class PlanRow(NamedTuple):
@@ -99,23 +81,10 @@ def ensure(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any]:
     return manifests[stage.fingerprint]
 
 
-def in_order(stage: Stage) -> list[Stage]:
-    """The stage and all it depends on, each once, inputs before what reads them."""
-    order: dict[str, Stage] = {}
-
-    def visit(each: Stage) -> None:
-        for other in each.inputs.values():
-            visit(other)
-        order.setdefault(each.fingerprint, each)
-
-    visit(stage)
-    return list(order.values())
-
-
 def _unneeded(stage: Stage, artifacts_dir: epath.PathLike) -> list[str]:
     """Fingerprints of what is not whole and need not be: all that reads it is whole."""
     order = in_order(stage)
-    whole = {each.fingerprint for each in order if each.is_whole(artifacts_dir)}
+    whole = {each.fingerprint for each in order if is_whole(each, artifacts_dir)}
     needed = {stage.fingerprint, *stage.input_fingerprints.values()}
     for each in reversed(order):  # what reads comes before what is read
         if each.fingerprint in needed - whole:
@@ -125,7 +94,7 @@ def _unneeded(stage: Stage, artifacts_dir: epath.PathLike) -> list[str]:
 
 def _ensure_one(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str, dict]) -> dict:
     directory = stage.directory(artifacts_dir)
-    with _lock(stage, artifacts_dir):
+    with locked(stage, artifacts_dir):
         began = time.monotonic()
         # Read once by the first process: the others must not see another moment of the disk.
         manifest = _told_by_first(lambda: read_manifest(stage, artifacts_dir))
@@ -139,12 +108,11 @@ def _ensure_one(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str,
             print(f"{stage.name} {stage.fingerprint}: {action} {directory}", flush=True)
         parallel.barrier(f"{stage.fingerprint} starts")
         context = Context(
-            artifacts_dir=artifacts_dir,
             inputs={k: s.directory(artifacts_dir) for k, s in stage.inputs.items()},
             manifests={k: manifests[s.fingerprint] for k, s in stage.inputs.items()},
             is_resumed=is_resumed,
         )
-        metrics = stage.run(directory, context)
+        metrics = stage.run(stage.settings, directory, context)
         parallel.barrier(f"{stage.fingerprint} ends")
         if parallel.is_first_process():
             seconds = tries.seconds + time.monotonic() - began
@@ -256,38 +224,6 @@ def check_is_shared(artifacts_dir: epath.Path) -> None:
             f"artifacts_dir {artifacts_dir} is not shared: a file of process 0 is not seen by all "
             f"{jax.process_count()} processes. Name a shared disk or a gs:// path."
         )
-
-
-@contextlib.contextmanager
-def _lock(stage: Stage, artifacts_dir: epath.Path) -> Iterator[None]:
-    """Holds the artifact against other runs on local disks; object stores have no such lock.
-
-    The lock ends with the process that holds it, so none is ever stale. All processes of this run
-    ask again together, so none waits for long inside a collective.
-    """
-    path = artifacts_dir / stage.name / f".{stage.fingerprint}.lock"
-    with contextlib.ExitStack() as stack:
-        file, is_told = None, False
-        if parallel.is_first_process() and not is_remote(artifacts_dir):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(open(path, "w"))
-        while not parallel.broadcast(file is None or _try_lock(file.fileno())):
-            if not is_told and parallel.is_first_process():
-                print(
-                    f"{stage.name} {stage.fingerprint}: waiting for another run that builds it",
-                    flush=True,
-                )
-            is_told = True
-            time.sleep(SECONDS_BETWEEN_LOCK_TRIES)
-        yield
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _log(artifacts_dir: epath.Path, stage: Stage, action: str, began: float) -> None:

@@ -1,167 +1,42 @@
-"""What an artifact is: a stage, its fingerprint, and the manifest that makes it whole.
+"""Manifests: the file that makes an artifact complete, written last.
 
-The fingerprint says what made an artifact; the manifest, written last, says that it is whole. This
-file must not know what any stage computes, nor when one runs.
+An artifact is complete when its folder holds a manifest. Beside an incomplete one lies a note of
+the attempts at it, from which the manifest gets its wall time.
 """
 
-import dataclasses
+from __future__ import annotations
+
 import datetime
-import functools
-import hashlib
 import json
 import os
 import pathlib
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 from etils import epath
 
-from conkd_jax.errors import UserError
+from conkd_jax.artifacts.fingerprint import ArtifactError
+from conkd_jax.artifacts.stage import Stage
+from conkd_jax.files import is_remote, write_whole
 
 MANIFEST = "manifest.json"
-TRIES = "tries.json"  # beside a partial artifact; what it says goes into the manifest
-FINGERPRINT_LENGTH = 16  # hexadecimal digits: 64 bits
-
-
-class ArtifactError(UserError):
-    """An artifact that can't be used: truncated, foreign, or on a disk that isn't shared."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Context:
-    """What a stage's `run` is given besides its folder.
-
-    Attributes:
-      artifacts_dir: the root of all artifacts.
-      inputs: {input name: its folder}; all whole.
-      manifests: {input name: its manifest}.
-      is_resumed: whether the folder holds something of an earlier try.
-    """
-
-    artifacts_dir: epath.Path
-    inputs: Mapping[str, epath.Path]
-    manifests: Mapping[str, Mapping[str, Any]]
-    is_resumed: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """One step of the pipeline, and all that its artifact depends on.
-
-    Attributes:
-      name: also the folder under the artifacts' root.
-      version: bumped when the meaning of the output changes; code alone retrains nothing.
-      config_part: plain JSON; the fields that the output depends on and no others. Raw files enter
-        as `digest_files` of their content.
-      inputs: stages whose artifacts this one reads.
-      run: fills the folder and returns metrics (plain JSON). Every process calls it.
-    """
-
-    name: str
-    version: int
-    config_part: Mapping[str, Any]
-    inputs: Mapping[str, "Stage"]
-    run: Callable[[epath.Path, Context], Mapping[str, Any]]
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """First digits of SHA-256 over name, version, config part and the inputs' fingerprints."""
-        identity = {
-            "stage": self.name,
-            "version": self.version,
-            "config": self.config_part,
-            "inputs": self.input_fingerprints,
-        }
-        return digest(identity, self.name)[:FINGERPRINT_LENGTH]
-
-    @property
-    def input_fingerprints(self) -> dict[str, str]:
-        """{input name: fingerprint}."""
-        return {name: stage.fingerprint for name, stage in self.inputs.items()}
-
-    def directory(self, artifacts_dir: epath.PathLike) -> epath.Path:
-        """The artifact's folder, there or not."""
-        return epath.Path(artifacts_dir) / self.name / self.fingerprint
-
-    def is_whole(self, artifacts_dir: epath.PathLike) -> bool:
-        """Whether the artifact's manifest exists (and is this stage's, else ArtifactError)."""
-        return read_manifest(self, artifacts_dir) is not None
-
-
-# --- fingerprints ------------------------------------------------------------------------------
-
-
-def digest(value: Any, where: str = "value") -> str:
-    """SHA-256 of canonical JSON: sorted keys, no spaces, UTF-8; tuples count as lists.
-
-    Raises:
-      ArtifactError: something in `value` is not plain JSON, or a number is not finite.
-    """
-    try:
-        text = json.dumps(
-            value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-        )
-    except (TypeError, ValueError) as error:
-        raise ArtifactError(
-            f"{where}: only plain JSON (dicts with text keys, lists, text, finite numbers, true, "
-            f"false, null) has a fingerprint; got {value!r} ({error})"
-        ) from error
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def digest_files(paths: Iterable[epath.PathLike]) -> dict[str, str]:
-    """{file name: SHA-256 of its content}: how raw files enter a config part, whatever their path.
-
-    Raises:
-      ArtifactError: two files of one name, which content alone could not tell apart.
-    """
-    digests: dict[str, str] = {}
-    for path in map(epath.Path, paths):
-        if path.name in digests:
-            raise ArtifactError(f"two raw files are named {path.name!r}; expected unique names")
-        content = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                content.update(block)
-        digests[path.name] = content.hexdigest()
-    return digests
-
-
-def named_content(name: str, made_here: str) -> str | dict[str, str]:
-    """How a published thing, or a file or folder of a user's own, enters a config part.
-
-    Args:
-      name: on the hub, or a path.
-      made_here: the name that stands for neither, but for what the program makes itself.
-
-    Returns:
-      `digest_files` of the file, or of the folder's files; the name itself where neither is there.
-    """
-    path = epath.Path(name)
-    if name == made_here:
-        return name
-    if path.is_dir():
-        return digest_files(each for each in sorted(path.iterdir()) if each.is_file())
-    return digest_files([path]) if path.is_file() else name
-
-
-# --- manifests ---------------------------------------------------------------------------------
+TRIES = "tries.json"  # beside an incomplete artifact; its content goes into the manifest
 
 
 def read_manifest(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any] | None:
-    """The stage's manifest; None where its artifact is not whole.
+    """The stage's manifest; None where its artifact is not complete.
 
     Raises:
-      ArtifactError: the manifest is truncated or belongs to something else.
+      ArtifactError: the manifest is truncated or belongs to another artifact.
     """
     path = stage.directory(artifacts_dir) / MANIFEST
     if not path.exists():
         return None
-    advice = f"Delete the folder {path.parent} to have the stage run again."
+    advice = f"Delete the folder {path.parent} to run the stage again."
     try:
         manifest = json.loads(path.read_text())
     except ValueError as error:
@@ -175,11 +50,20 @@ def read_manifest(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any]
     return manifest
 
 
+def is_whole(stage: Stage, artifacts_dir: epath.PathLike) -> bool:
+    """Whether a stage's artifact is complete.
+
+    Raises:
+      ArtifactError: as `read_manifest`.
+    """
+    return read_manifest(stage, artifacts_dir) is not None
+
+
 def whole_manifest(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any]:
     """The manifest of a stage whose artifact is needed.
 
     Raises:
-      ArtifactError: the artifact is not whole, or gone; as `read_manifest`.
+      ArtifactError: the artifact is incomplete or gone; or as `read_manifest`.
     """
     manifest = read_manifest(stage, artifacts_dir)
     if manifest is None:
@@ -198,16 +82,15 @@ def write_manifest(
     wall_seconds: float,
     tries: int,
 ) -> None:
-    """Makes the artifact whole: the last file written, and there all at once or not at all.
+    """Makes the artifact complete.
 
     Args:
       stage: the stage that has run.
       artifacts_dir: the root of all artifacts.
-      metrics: what the stage gave back; plain JSON, scalars of NumPy and jax too.
-      wall_seconds: how long it took, the tries that were stopped included.
-      tries: how often it was begun.
+      metrics: what the stage returned; plain JSON, scalars of NumPy and jax too.
+      wall_seconds: how long it took, interrupted attempts included.
+      tries: number of attempts.
     """
-    directory = stage.directory(artifacts_dir)
     manifest = {
         "stage": stage.name,
         "version": stage.version,
@@ -229,7 +112,7 @@ def write_manifest(
     }
     # NumPy and jax scalars count as the numbers they are.
     text = json.dumps(manifest, indent=2, default=lambda value: value.item())
-    _write_whole(directory / MANIFEST, text)
+    write_whole(stage.directory(artifacts_dir) / MANIFEST, text)
 
 
 def git_hash() -> str:
@@ -248,39 +131,21 @@ def git_hash() -> str:
     return commit + ("+changes" if changes else "")
 
 
-def is_remote(path: epath.Path) -> bool:
-    """Whether the path is on an object store (gs://), not a disk."""
-    return "://" in os.fspath(path)
-
-
-def _write_whole(path: epath.Path, text: str) -> None:
-    """Writes a file that is there all at once or not at all."""
-    if is_remote(path):  # an object store shows a file once it is whole
-        path.write_text(text)
-        return
-    unfinished = path.with_name(f"{path.name}.tmp")
-    with unfinished.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-
-
 def now() -> str:
     """The time in UTC, ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-# --- tries -------------------------------------------------------------------------------------
+# --- attempts ----------------------------------------------------------------------------------
 
 
 class Tries(NamedTuple):
-    """The tries at an artifact that is not whole yet, kept beside it.
+    """The attempts at an artifact that is not complete yet.
 
     Attributes:
-      number: how many have begun, the last one included.
-      seconds: what those before the last one took.
-      began: when the last one began; a Unix time, as files have.
+      number: how many have begun, the current one included.
+      seconds: how long those before the current one took.
+      began: when the current one began; a Unix time, as files have.
     """
 
     number: int
@@ -289,13 +154,13 @@ class Tries(NamedTuple):
 
 
 def begin_try(directory: epath.Path) -> Tries:
-    """Makes the artifact's folder and notes in it that a try begins.
+    """Creates the artifact's folder and notes in it that an attempt begins.
 
-    The try before it was stopped, perhaps killed: it took as long as from its beginning to the
-    last thing that it wrote into the folder, a checkpoint for example.
+    An attempt that was interrupted, perhaps killed, is taken to have lasted until its last write
+    into the folder, a checkpoint for example.
 
     Raises:
-      ArtifactError: the note of the tries before is damaged.
+      ArtifactError: the note of earlier attempts is damaged.
     """
     directory.mkdir(parents=True, exist_ok=True)
     path, tries = directory / TRIES, Tries(1, 0.0, time.time())
@@ -305,12 +170,12 @@ def begin_try(directory: epath.Path) -> Tries:
         except (ValueError, TypeError) as error:
             raise ArtifactError(
                 f"{path} is damaged ({error}); expected what conkd_jax wrote. Delete it: only the "
-                "seconds of earlier tries are lost."
+                "seconds of earlier attempts are lost."
             ) from error
         last_written = max(map(_written_at, directory.iterdir()))
         seconds = before.seconds + max(0.0, last_written - before.began)
         tries = Tries(before.number + 1, seconds, tries.began)
-    _write_whole(path, json.dumps(tries._asdict()))
+    write_whole(path, json.dumps(tries._asdict()))
     return tries
 
 

@@ -6,60 +6,117 @@ of every ConKD row.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 from etils import epath
 
-from conkd_jax.artifacts.build import Context, Stage
+from conkd_jax.artifacts.fingerprint import merged, outside_fingerprint, view
+from conkd_jax.artifacts.stage import Context, Stage
+from conkd_jax.config import Config, LanguageModelTraining
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
-from conkd_jax.stages import backbones, language_model
+from conkd_jax.stages import backbones
+from conkd_jax.stages.backbones import ModelSettings, RowSettings
+from conkd_jax.stages.language_model import LanguageModel, save
+from conkd_jax.stages.language_model_training import (
+    check_schedule,
+    train_language_model,
+    training_batches,
+)
+from conkd_jax.stages.training import EXECUTION_CHANGES_NO_RESULT, Execution
 
 VERSION = 1
-TRAINING_FIELDS = ("epochs", "batch_rows", "num_buckets", "weighting", "optimizer")
 
 
-def stage(config, inputs: Mapping[str, Stage]) -> Stage:
-    """The dialogue teacher of a config; its checkpoint of lowest dev NLL is kept.
+@dataclasses.dataclass(frozen=True)
+class TrainedModel:
+    """The untrained model and its training."""
 
-    Args:
-      inputs: what an untrained model is made from (`pipeline.model_sources`).
+    training: LanguageModelTraining = merged()
+    initial: ModelSettings = merged()
+
+
+@dataclasses.dataclass(frozen=True)
+class DialogueTeacherSettings:
+    """A dialogue teacher.
+
+    Attributes:
+      model: of either backbone.
+      rows: what it is trained on.
+      seed: config.teacher_seed.
+      rng_impl: generator of the dropout keys.
+      student: the training that will follow, if any.
+      execution: devices and checkpoints.
     """
-    part, backbone = config.dialogue_teacher, backbones.of(config)
-    training = {key: part.to_dict()[key] for key in TRAINING_FIELDS}
-    identity = {
-        "model": training | backbone.initial_identity(config),
-        "rows": backbone.row_identity(config),
-        "seed": config.teacher_seed,
-        "rng_impl": config.rng_impl,
-    }
 
-    def run(directory: epath.Path, context: Context) -> dict:
-        opened = Corpus.open(context.inputs["corpus"])
-        words = Vocabulary.load(context.inputs["vocabulary"])
-        splits = opened.dialogues("train"), opened.dialogues("dev")
-        train, dev = (backbone.rows_of(config, opened, words, said) for said in splits)
-        if config.system == "student":  # told now, and not when both teachers are trained
-            language_model.check_schedule(config, "student", train)
-        start = language_model.initial(config, context.inputs, words, config.teacher_seed)
-        batches = language_model.loader(
-            config, part, train, words, "teacher", seed=config.teacher_seed
-        )
-        trained, result = language_model.train(
-            "dialogue_teacher",
-            start,
-            batches,
-            part,
-            config=config,
-            seed=config.teacher_seed,
-            directory=directory,
-            dev=dev,
-            form="teacher",
-            keep="best",
-        )
-        language_model.save(trained, directory)
-        num_parameters = sum(leaf.size for leaf in jax.tree.leaves(trained.params))
-        return {**result.metrics, "num_parameters": int(num_parameters)}
+    model: TrainedModel
+    rows: RowSettings
+    seed: int
+    rng_impl: str
+    student: LanguageModelTraining | None = outside_fingerprint(
+        because="its schedule is only checked, so that it fails before both teachers are trained"
+    )
+    execution: Execution = outside_fingerprint(because=EXECUTION_CHANGES_NO_RESULT)
 
-    return Stage("dialogue_teacher", VERSION, identity, inputs, run)
+
+def model_sources(config: Config, stages: Mapping[str, Stage]) -> dict[str, Stage]:
+    """The stages that an untrained model is made from: KGSF's reads the recommender's graphs."""
+    wanted = ["corpus", "vocabulary"]
+    wanted += ["rec_teacher"] if backbones.named(config.backbone).READS_RECOMMENDER else []
+    return {name: stages[name] for name in wanted}
+
+
+def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
+    """The dialogue teacher of a config; its checkpoint of lowest dev NLL is kept."""
+    backbone = backbones.named(config.backbone)
+    settings = DialogueTeacherSettings(
+        model=TrainedModel(
+            training=view(config.dialogue_teacher, LanguageModelTraining),
+            initial=backbone.model_settings(config),
+        ),
+        rows=backbone.row_settings(config),
+        seed=config.teacher_seed,
+        rng_impl=config.rng_impl,
+        student=view(config.student, LanguageModelTraining) if config.system == "student" else None,
+        execution=Execution.of(config),
+    )
+    return Stage("dialogue_teacher", VERSION, settings, model_sources(config, stages), run)
+
+
+def run(
+    settings: DialogueTeacherSettings, directory: epath.Path, context: Context
+) -> dict[str, Any]:
+    """Trains the teacher; returns the metrics of the step that was kept."""
+    corpus = Corpus.open(context.inputs["corpus"])
+    vocabulary = Vocabulary.load(context.inputs["vocabulary"])
+    train, dev = (
+        settings.rows.rows_of(corpus, vocabulary, corpus.dialogues(split))
+        for split in ("train", "dev")
+    )
+    if settings.student is not None:
+        check_schedule("student", settings.student, train)
+    training = settings.model.training
+    start = LanguageModel.untrained(
+        settings.model.initial, context.inputs, vocabulary, settings.seed, settings.rng_impl
+    )
+    trained, result = train_language_model(
+        "dialogue_teacher",
+        start,
+        training_batches(
+            training, train, vocabulary, "teacher", seed=settings.seed, execution=settings.execution
+        ),
+        training,
+        seed=settings.seed,
+        rng_impl=settings.rng_impl,
+        directory=directory,
+        dev=dev,
+        form="teacher",
+        keep="best",
+        execution=settings.execution,
+    )
+    save(trained, directory)
+    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(trained.params))
+    return {**result.metrics, "num_parameters": int(num_parameters)}

@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
 from conkd_jax import parallel
-from conkd_jax.artifacts.build import Context, Stage
+from conkd_jax.artifacts.fingerprint import outside_fingerprint, view
+from conkd_jax.artifacts.stage import Context, Stage
+from conkd_jax.config import Config, DecodingRules
 from conkd_jax.data.corpus import Corpus, Dialogue
 from conkd_jax.data.rows.contract import Rows
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
-from conkd_jax.eval import report
 from conkd_jax.eval.decoding import FORBIDDEN_LOGIT, Decoded, greedy_decode
 from conkd_jax.eval.metrics import corpus_facts
 from conkd_jax.eval.metrics import gather as metrics
@@ -36,66 +38,97 @@ from conkd_jax.eval.predictions import (
     write_predictions,
 )
 from conkd_jax.eval.scoring import TokenScores
+from conkd_jax.files import write_json
 from conkd_jax.progress import counted
 from conkd_jax.stages import backbones, corpus, language_model, turn_classifier
-from conkd_jax.stages import recommender as trained_recommender
+from conkd_jax.stages import recommender as recommenders
+from conkd_jax.stages.backbones import RowSettings
 from conkd_jax.stages.language_model import LanguageModel
 
 VERSION = 3
 PREDICTIONS, SCORES, TOKENS = "predictions.jsonl", "scores.json", "tokens.npz"
 
 
-def stage(config, stages: Mapping[str, Stage], split: str) -> Stage:
+@dataclasses.dataclass(frozen=True)
+class EvaluationSettings:
+    """An evaluation.
+
+    Attributes:
+      split: "dev", "valid" or "test".
+      system: "student" or "dialogue_teacher".
+      decode: what a response may contain.
+      max_responses: 0 = all.
+      bootstrap_resamples: of the intervals.
+      rows: of the scored model.
+      backbone: of both language models.
+      batch_size: responses that are decoded at once.
+    """
+
+    split: str
+    system: str
+    decode: DecodingRules
+    max_responses: int
+    bootstrap_resamples: int
+    rows: RowSettings
+    backbone: str = outside_fingerprint(because="the inputs and rows are its")
+    batch_size: int = outside_fingerprint(because="it changes speed and memory only")
+
+
+def stage(config: Config, stages: Mapping[str, Stage], *, split: str | None = None) -> Stage:
     """The evaluation of a config's system on a split.
 
     Args:
+      config: the whole config.
       stages: those that the system is made of, by name.
-      split: "dev", "valid" or "test".
+      split: "dev", "valid" or "test"; None takes the config's.
     """
-    has_tags = config.system == "student" and config.student.turn_tags
+    is_student = config.system == "student"
     wanted = ["corpus", "vocabulary", "rec_teacher", "dialogue_teacher"]
-    wanted += ["student"] if config.system == "student" else []
-    wanted += ["turn_classifier"] if has_tags else []
+    wanted += ["student"] if is_student else []
+    wanted += ["turn_classifier"] if is_student and config.student.turn_tags else []
     inputs = {name: stages[name] for name in wanted}
-    if split == "test":  # what is trained never reads it, so it lies in a corpus of its own
-        inputs["scored_corpus"] = corpus.stage(config, use_test=True)
-    identity = {
-        "split": split,
-        "system": config.system,
-        "decode": {name: config.decode[name] for name in DECODE_FIELDS},
-        "max_responses": config.evaluation.max_responses,
-        "bootstrap_resamples": config.evaluation.bootstrap_resamples,
-        "rows": backbones.of(config).row_identity(config),
-    }
-
-    def run(directory: epath.Path, context: Context) -> dict:
-        system = _open(config, context, split, has_tags)
-        scored = system.model.score(system.rows, system.form, SCORING_ROWS)
-        predicted_nll = _nll_under_predicted_prefix(system, scored)
-        teacher = system.teacher.score(system.rows, "teacher", SCORING_ROWS)
-        if parallel.is_first_process():
-            np.savez_compressed(
-                directory / TOKENS,
-                response_index=scored.response_index,
-                is_item=scored.is_item,
-                nll=scored.nll,
-                item_mass=scored.item_mass,
-                teacher_item_mass=teacher.item_mass,
-                targets=system.rows.targets,
-            )
-            answers = counted(_answers(config, system), "evaluation", "responses")
-            predictions = _predictions(system, answers, scored, predicted_nll)
-            count = write_predictions(directory / PREDICTIONS, predictions)
-            print(f"evaluation: {count:,} responses of {split} answered", flush=True)
-            found = _scores(config, system, directory / PREDICTIONS, scored, teacher)
-            report.write_json(directory / SCORES, found)
-        parallel.barrier("evaluation written")
-        return {"predictions": PREDICTIONS, "scores": SCORES}
-
-    return Stage("evaluation", VERSION, identity, inputs, run)
+    split = split or config.evaluation.split
+    if split == "test":  # the stages before never read it, so it is in a corpus of its own
+        inputs["scored_corpus"] = corpus.stage(config, stages, use_test=True)
+    settings = EvaluationSettings(
+        split=split,
+        system=config.system,
+        decode=view(config.decode, DecodingRules),
+        max_responses=config.evaluation.max_responses,
+        bootstrap_resamples=config.evaluation.bootstrap_resamples,
+        rows=backbones.named(config.backbone).row_settings(config),
+        backbone=config.backbone,
+        batch_size=config.decode.batch_size,
+    )
+    return Stage("evaluation", VERSION, settings, inputs, run)
 
 
-DECODE_FIELDS = ("item_rule", "allow_mentioned_items", "allow_repeated_items", "max_tokens")
+def run(settings: EvaluationSettings, directory: epath.Path, context: Context) -> dict[str, Any]:
+    """Answers and scores every response of the split."""
+    system = _open(settings, context)
+    scored = system.model.score(system.rows, system.form, SCORING_ROWS)
+    predicted_nll = _nll_under_predicted_prefix(system, scored)
+    teacher = system.teacher.score(system.rows, "teacher", SCORING_ROWS)
+    if parallel.is_first_process():
+        np.savez_compressed(
+            directory / TOKENS,
+            response_index=scored.response_index,
+            is_item=scored.is_item,
+            nll=scored.nll,
+            item_mass=scored.item_mass,
+            teacher_item_mass=teacher.item_mass,
+            targets=system.rows.targets,
+        )
+        answers = counted(_answers(settings, system), "evaluation", "responses")
+        predictions = _predictions(system, answers, scored, predicted_nll)
+        count = write_predictions(directory / PREDICTIONS, predictions)
+        print(f"evaluation: {count:,} responses of {settings.split} answered", flush=True)
+        found = _scores(settings, system, directory / PREDICTIONS, scored, teacher)
+        write_json(directory / SCORES, found)
+    parallel.barrier("evaluation written")
+    return {"predictions": PREDICTIONS, "scores": SCORES}
+
+
 SCORING_ROWS = 16  # rows that are scored at once
 RESPONSES_AT_A_TIME = 1024  # that are decoded before the first of them is written
 PROMPT_BUCKETS = (32, 64, 128, 192, 256, 384)
@@ -116,23 +149,20 @@ class _System:
     predicted_is_rec: np.ndarray | None  # [N]
 
 
-def _open(config, context: Context, split: str, has_tags: bool) -> _System:
+def _open(settings: EvaluationSettings, context: Context) -> _System:
     """Everything that answering needs, opened from artifacts."""
     opened = Corpus.open(context.inputs.get("scored_corpus", context.inputs["corpus"]))
     vocabulary = Vocabulary.load(context.inputs["vocabulary"])
-    rows = backbones.of(config).rows_of(config, opened, vocabulary, opened.dialogues(split))
-    teacher = language_model.load(config, context.inputs["dialogue_teacher"], vocabulary)
+    dialogues = opened.dialogues(settings.split)
+    rows = settings.rows.rows_of(opened, vocabulary, dialogues)
+    teacher = language_model.load(settings.backbone, context.inputs["dialogue_teacher"], vocabulary)
     model = teacher
-    if config.system == "student":
-        model = language_model.load(config, context.inputs["student"], vocabulary)
+    if settings.system == "student":
+        model = language_model.load(settings.backbone, context.inputs["student"], vocabulary)
     predicted = None
-    if has_tags:
-        limit = config.turn_classifier.max_context_tokens
-        predicted = turn_classifier.predict(
-            context.inputs["turn_classifier"], rows.histories(limit, "teacher")
-        )
-    recommender = trained_recommender.load(context.inputs["rec_teacher"], opened)
-    dialogues = opened.dialogues(split)
+    if "turn_classifier" in context.inputs:
+        predicted = turn_classifier.predict(context.inputs["turn_classifier"], rows)
+    recommender = recommenders.load(context.inputs["rec_teacher"], opened)
     vectors = recommender.user_vectors(recommender.spec.contexts(dialogues, opened))
     return _System(
         corpus=opened,
@@ -140,14 +170,14 @@ def _open(config, context: Context, split: str, has_tags: bool) -> _System:
         dialogues={dialogue.conversation_id: dialogue for dialogue in dialogues},
         rows=rows,
         model=model,
-        form="student" if has_tags else "teacher",
+        form="student" if predicted is not None else "teacher",
         teacher=teacher,
         recommender_top=_top(recommender, vectors),
         predicted_is_rec=predicted,
     )
 
 
-def _top(recommender: trained_recommender.RecTeacher, vectors: np.ndarray) -> np.ndarray:
+def _top(recommender: recommenders.TrainedRecommender, vectors: np.ndarray) -> np.ndarray:
     """The best candidates of every response, [N, min(50, M)], best first; ties by candidate."""
     parts = []
     for start in range(0, len(vectors), 512):
@@ -180,14 +210,14 @@ def _openings(system: _System, responses: np.ndarray) -> np.ndarray:
     return np.where(system.predicted_is_rec[responses], words.rec_id, words.gen_id)
 
 
-def _answers(config, system: _System) -> Iterator[tuple[int, Decoded]]:
+def _answers(settings: EvaluationSettings, system: _System) -> Iterator[tuple[int, Decoded]]:
     """Response ids and greedy responses to their histories, in the order of the split."""
-    rows, words, part = system.rows, system.vocabulary, config.decode
+    rows, words, rules = system.rows, system.vocabulary, settings.decode
     wanted = np.arange(rows.num_responses)
-    limit = config.evaluation.max_responses
+    limit = settings.max_responses
     if limit and limit < len(wanted):  # spread evenly over the split
         wanted = np.unique(np.linspace(0, len(wanted) - 1, limit).astype(int))
-    longest = backbones.of(config).longest_prompt(config)
+    longest = settings.rows.longest_prompt(rules.max_tokens)
     head = _sayable(system.model.head(), words)
     token_of = {item: words.num_words + i for i, item in enumerate(words.item_candidates.tolist())}
     for start in range(0, len(wanted), RESPONSES_AT_A_TIME):
@@ -200,17 +230,17 @@ def _answers(config, system: _System) -> Iterator[tuple[int, Decoded]]:
             rows.prompts(some.tolist(), opening, longest, system.form),
             end_id=words.end_id,
             num_words=words.num_words,
-            max_tokens=part.max_tokens,
-            batch_size=part.batch_size,
+            max_tokens=rules.max_tokens,
+            batch_size=settings.batch_size,
             buckets=[length for length in PROMPT_BUCKETS if length < longest] + [longest],
-            item_rule=part.item_rule,
+            item_rule=rules.item_rule,
             forbidden_items=None
-            if part.allow_mentioned_items
+            if rules.allow_mentioned_items
             else [
                 [token_of[item] for item in _mentioned(system, response) if item in token_of]
                 for response in some.tolist()
             ],
-            allow_repeats=part.allow_repeated_items,
+            allow_repeats=rules.allow_repeated_items,
         )
         yield from zip(some.tolist(), decoded, strict=True)
 
@@ -288,12 +318,16 @@ def _movie(system: _System, token: int | np.integer) -> int:
 
 
 def _scores(
-    config, system: _System, path: epath.Path, scored: TokenScores, teacher: TokenScores
+    settings: EvaluationSettings,
+    system: _System,
+    path: epath.Path,
+    scored: TokenScores,
+    teacher: TokenScores,
 ) -> dict:
     """Metrics, intervals and counts of the predictions, and what teacher forcing adds."""
     statistics = metrics.gather(
         read_predictions(path),
-        max_response_tokens=config.vocabulary.max_response_tokens,
+        max_response_tokens=settings.rows.max_response_tokens,
         **corpus_facts.options(system.corpus),
     )
     forced, gate = scored.summary(), teacher.summary()
@@ -302,6 +336,6 @@ def _scores(
     found |= {"lambda_r": gate["lambda_r"], "lambda_v": gate["lambda_v"]}
     return {
         "metrics": found,
-        "intervals": statistics.intervals(num_resamples=config.evaluation.bootstrap_resamples),
+        "intervals": statistics.intervals(num_resamples=settings.bootstrap_resamples),
         "counts": dict(statistics.totals),
     }

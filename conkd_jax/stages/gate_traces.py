@@ -91,8 +91,10 @@ class Reader:
             Dialogue(f"text {number}", (*history, Turn(RECOMMENDER, text)))
             for number, text in enumerate(texts)
         ]
-        rows = backbones.of(self.config).rows_of(
-            self.config, self.corpus, self.vocabulary, dialogues
+        rows = (
+            backbones.named(self.config.backbone)
+            .row_settings(self.config)
+            .rows_of(self.corpus, self.vocabulary, dialogues)
         )
         last = np.cumsum([len(responses(dialogue)) for dialogue in dialogues]) - 1
         scored = self.teacher.score(rows, "teacher", SCORING_ROWS)

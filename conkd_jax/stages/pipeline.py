@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from conkd_jax.artifacts.build import Stage
+from conkd_jax.artifacts.manifest import is_whole
+from conkd_jax.artifacts.stage import Stage
+from conkd_jax.config import Config
 from conkd_jax.stages import (
     backbones,
     corpus,
@@ -23,7 +25,7 @@ from conkd_jax.stages import (
 )
 
 
-def build(config, split: str | None = None) -> Mapping[str, Stage]:
+def build(config: Config, split: str | None = None) -> Mapping[str, Stage]:
     """The stages of a config by name; `evaluation` is the last.
 
     Args:
@@ -31,60 +33,44 @@ def build(config, split: str | None = None) -> Mapping[str, Stage]:
       split: what `evaluation` scores; None takes the config's.
 
     Raises:
-      data_prep.sources.MissingDataError: raw files are not there.
+      data_prep.sources.MissingDataError: raw files are missing.
     """
-    stages = {"corpus": corpus.stage(config)}
-    stages["vocabulary"] = vocabulary.stage(config, stages["corpus"])
-    stages["rec_teacher"] = rec_teacher.stage(config, _rec_corpus(config, stages["corpus"]))
-    stages["dialogue_teacher"] = dialogue_teacher.stage(config, model_sources(config, stages))
+    stages: dict[str, Stage] = {}
+    stages["corpus"] = corpus.stage(config, stages)
+    stages["vocabulary"] = vocabulary.stage(config, stages)
+    stages["rec_teacher"] = rec_teacher.stage(config, _with_rec_corpus(config, stages))
+    stages["dialogue_teacher"] = dialogue_teacher.stage(config, stages)
     if config.system == "student":
-        stages |= _student(config, stages)
-    stages["evaluation"] = evaluation.stage(config, stages, split or config.evaluation.split)
+        if config.distill.gamma > 0:
+            labellers = _labellers(config, stages)
+            stages["teacher_outputs"] = teacher_outputs.stage(config, stages | labellers)
+        stages["student"] = student.stage(config, stages)
+        if config.student.turn_tags:
+            stages["turn_classifier"] = turn_classifier.stage(config, stages)
+    stages["evaluation"] = evaluation.stage(config, stages, split=split)
     return stages
 
 
-def model_sources(config, stages: Mapping[str, Stage]) -> dict[str, Stage]:
-    """What an untrained language model is made from: KGSF's reads the recommender's graphs."""
-    wanted = ["corpus", "vocabulary"]
-    wanted += ["rec_teacher"] if backbones.of(config).READS_RECOMMENDER else []
-    return {name: stages[name] for name in wanted}
-
-
-def _rec_corpus(config, plain: Stage) -> Stage:
-    """The recommender's corpus: with the dialogues of inferred order where it may read them."""
+def _with_rec_corpus(config: Config, stages: dict[str, Stage]) -> dict[str, Stage]:
+    """The stages with the recommender's corpus, which may include the inferred-order dialogues."""
     if not config.rec_teacher.use_inferred_order:
-        return plain
-    return corpus.stage(config, use_inferred_order=True)
+        return stages
+    return stages | {"corpus": corpus.stage(config, stages, use_inferred_order=True)}
 
 
-def _student(config, stages: Mapping[str, Stage]) -> dict[str, Stage]:
-    added = {}
-    if config.distill.gamma > 0:
-        added["teacher_outputs"] = _store(config, stages)
-    if config.student.turn_tags:
-        added["turn_classifier"] = turn_classifier.stage(
-            config, stages["corpus"], stages["vocabulary"]
-        )
-    added["student"] = student.stage(
-        config,
-        model_sources(config, stages),
-        stages["dialogue_teacher"],
-        added.get("teacher_outputs"),
-    )
-    return added
-
-
-def _store(config, stages: Mapping[str, Stage]) -> Stage:
+def _labellers(config: Config, stages: dict[str, Stage]) -> dict[str, Stage]:
+    """The recommender that labels the training responses; or, cross-fitted, one for each fold."""
     folds = config.rec_teacher.cross_fit_folds
-    labellers = [stages["rec_teacher"]]
-    if folds:
-        rec_corpus = _rec_corpus(config, stages["corpus"])
-        labellers = [rec_teacher.stage(config, rec_corpus, fold) for fold in range(folds)]
-    common = stages["corpus"], stages["vocabulary"], stages["dialogue_teacher"]
-    return teacher_outputs.stage(config, *common, labellers)
+    if not folds:
+        return {f"{teacher_outputs.FOLD}0": stages["rec_teacher"]}
+    given = _with_rec_corpus(config, stages)
+    return {
+        f"{teacher_outputs.FOLD}{fold}": rec_teacher.stage(config, given, fold=fold)
+        for fold in range(folds)
+    }
 
 
-def check_sources(config, stages: Mapping[str, Stage]) -> None:
+def check_sources(config: Config, stages: Mapping[str, Stage]) -> None:
     """Looks for the tokenizer and the weights that stages will read, before the first one runs.
 
     Raises:
@@ -92,9 +78,9 @@ def check_sources(config, stages: Mapping[str, Stage]) -> None:
     """
 
     def will_run(name: str) -> bool:
-        return name in stages and not stages[name].is_whole(config.artifacts_dir)
+        return name in stages and not is_whole(stages[name], config.artifacts_dir)
 
-    backbones.of(config).check_sources(
+    backbones.named(config.backbone).check_sources(
         config,
         makes_words=will_run("vocabulary"),
         makes_model=will_run("dialogue_teacher") or will_run("student"),
@@ -104,4 +90,5 @@ def check_sources(config, stages: Mapping[str, Stage]) -> None:
 def untrained(stages: Mapping[str, Stage], artifacts_dir: str) -> list[str]:
     """Names of the trained stages whose artifact is missing."""
     trained = ("rec_teacher", "dialogue_teacher", "turn_classifier", "student")
-    return [name for name in trained if name in stages and not stages[name].is_whole(artifacts_dir)]
+    found = [name for name in trained if name in stages]
+    return [name for name in found if not is_whole(stages[name], artifacts_dir)]

@@ -6,7 +6,7 @@ belong to, and `rec_teacher.json`.
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,10 +17,13 @@ from etils import epath
 from jaxtyping import Int, PyTree
 
 from conkd_jax import loop, parallel
-from conkd_jax.artifacts.build import Context, Stage
+from conkd_jax.artifacts.fingerprint import outside_fingerprint, view
+from conkd_jax.artifacts.stage import Context, Stage
+from conkd_jax.config import Config, RecommenderConfig
 from conkd_jax.data.batches import FILL, Batch, Loader, Plan
 from conkd_jax.data.corpus import Corpus, CorpusError, Dialogue
 from conkd_jax.data.recommender_inputs import RecIndex, RecTargets, build_targets
+from conkd_jax.files import by_hash
 from conkd_jax.models.recommender import (
     Contexts,
     Recommender,
@@ -29,53 +32,100 @@ from conkd_jax.models.recommender import (
     recommendation_loss,
 )
 from conkd_jax.stages.recommender import (
-    RecSpec,
+    RecommenderSpec,
     build_graphs,
     build_index,
     build_module,
-    build_teacher,
+    build_recommender,
     indexed,
     save,
     score,
 )
+from conkd_jax.stages.training import EXECUTION_CHANGES_NO_RESULT, Execution, make_loader, train
 
 VERSION = 1
 SCORED_SPLITS = ("dev", "valid")
 CURVES = ("cross_entropy", "recall@1", "recall@10", "recall@50")  # on dev, after every epoch
 
 
-def stage(config, corpus: Stage, fold: int | None = None) -> Stage:
+@dataclasses.dataclass(frozen=True)
+class RecTeacherSettings:
+    """A recommendation teacher.
+
+    Attributes:
+      model: the recommender and its training.
+      seed: config.teacher_seed.
+      rng_impl: generator of the dropout keys.
+      fold: (k, K): a teacher that never sees part k of K of the training split; None for the whole.
+      execution: devices and checkpoints.
+    """
+
+    model: RecommenderConfig
+    seed: int
+    rng_impl: str
+    fold: tuple[int, int] | None
+    execution: Execution = outside_fingerprint(because=EXECUTION_CHANGES_NO_RESULT)
+
+
+def stage(config: Config, stages: Mapping[str, Stage], *, fold: int | None = None) -> Stage:
     """The recommendation teacher of a config.
 
     Args:
-      config: a whole config.
-      corpus: with the split `inferred` where the config reads it.
-      fold: for cross-fitting: a teacher that never sees this part of train.
+      config: the whole config.
+      stages: `corpus`, with the split `inferred` where the config trains on it.
+      fold: for cross-fitting, the part of train that this teacher never sees.
     """
-    part = config.rec_teacher
-    identity = {
-        "model": {key: value for key, value in part.to_dict().items() if key != "cross_fit_folds"},
-        "seed": config.teacher_seed,
-        "rng_impl": config.rng_impl,
+    settings = RecTeacherSettings(
+        model=view(config.rec_teacher, RecommenderConfig),
+        seed=config.teacher_seed,
+        rng_impl=config.rng_impl,
+        fold=None if fold is None else (fold, config.rec_teacher.cross_fit_folds),
+        execution=Execution.of(config),
+    )
+    return Stage("rec_teacher", VERSION, settings, {"corpus": stages["corpus"]}, run)
+
+
+def run(
+    settings: RecTeacherSettings, directory: epath.Path, context: Context
+) -> dict[str, int | float]:
+    """Trains a recommender and keeps the parameters of the lowest dev cross-entropy.
+
+    One run of the loop: the first `mim_epochs` learn by MIM alone, the rest by
+    CE + mim_weight · MIM. Early stopping never ends the first part. The folder gets `params/`,
+    `index.npz`, `rec_teacher.json` and the loop's own files.
+
+    Returns:
+      Metrics of every scored split (see `recommender.score`), the number of training samples, and
+      the step that was kept.
+
+    Raises:
+      CorpusError: there is nothing to train on.
+    """
+    corpus = Corpus.open(context.inputs["corpus"])
+    spec = RecommenderSpec.of(settings.model)
+    dialogues = training_dialogues(settings.model, corpus, settings.fold)
+    index = build_index(corpus, spec)
+    graphs = build_graphs(corpus, spec, index)
+    task = make_task(settings, corpus, dialogues, index, graphs)
+    result = train(
+        task,
+        settings.model.optimizer,
+        seed=settings.seed,
+        rng_impl=settings.rng_impl,
+        directory=directory,
+        execution=settings.execution,
+    )
+    recommender = build_recommender(result.params, spec, index, graphs)
+    metrics: dict[str, int | float] = {
+        "num_samples": len(build_targets(dialogues)),
+        "best_step": result.step,
     }
-    if fold is not None:
-        identity["fold"] = [fold, part.cross_fit_folds]
-
-    def run_stage(directory: epath.Path, context: Context) -> dict:
-        return run(
-            part,
-            Corpus.open(context.inputs["corpus"]),
-            directory,
-            seed=config.teacher_seed,
-            fold=fold,
-            num_folds=part.cross_fit_folds,
-            log_dir=directory / "tensorboard",
-            num_devices=config.parallel.num_devices,
-            checkpoint_every=config.checkpoint_every,
-            rng_impl=config.rng_impl,
-        )
-
-    return Stage("rec_teacher", VERSION, identity, {"corpus": corpus}, run_stage)
+    for split in SCORED_SPLITS:
+        if split in corpus.splits:
+            scored = score(recommender, corpus, split)
+            metrics |= {f"{split}_{name}": value for name, value in scored.items()}
+    save(directory, result.params, spec, index, metrics)
+    return metrics
 
 
 class RecBatches:
@@ -152,24 +202,25 @@ def make_loss(module: Recommender, mim_weight: float) -> parallel.Loss:
 
 def fold_of(conversation_id: str, num_folds: int) -> int:
     """The cross-fitting fold of a conversation: SHA-256 of its id, modulo `num_folds`."""
-    digest = hashlib.sha256(f"fold:{conversation_id}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") % num_folds
+    return by_hash(f"fold:{conversation_id}", num_folds)
 
 
 def training_dialogues(
-    config_part: Any, corpus: Corpus, fold: int | None = None, num_folds: int = 0
+    model: RecommenderConfig, corpus: Corpus, fold: tuple[int, int] | None = None
 ) -> list[Dialogue]:
-    """Train, plus `inferred` where `use_inferred_order`, less the dialogues of `fold`.
+    """Train, plus `inferred` where `use_inferred_order`, less the dialogues of a fold (k, K).
 
     Raises:
-      ValueError: a fold that is not one of `num_folds`, or nothing left to train on.
+      ValueError: the fold is not one of at least 2.
+      CorpusError: nothing is left to train on.
     """
-    splits = ["train"] + (["inferred"] if config_part.use_inferred_order else [])
+    splits = ["train"] + (["inferred"] if model.use_inferred_order else [])
     dialogues = [dialogue for split in splits for dialogue in corpus.dialogues(split)]
     if fold is not None:
-        if num_folds < 2 or not 0 <= fold < num_folds:
-            raise ValueError(f"fold: expected one of at least 2 folds, got {fold} of {num_folds}")
-        dialogues = [d for d in dialogues if fold_of(d.conversation_id, num_folds) != fold]
+        number, num_folds = fold
+        if num_folds < 2 or not 0 <= number < num_folds:
+            raise ValueError(f"fold: expected one of at least 2 folds, got {number} of {num_folds}")
+        dialogues = [d for d in dialogues if fold_of(d.conversation_id, num_folds) != number]
     if not len(build_targets(dialogues)):
         raise CorpusError(
             f"no movie is recommended in {len(dialogues)} training dialogues of "
@@ -178,113 +229,41 @@ def training_dialogues(
     return dialogues
 
 
-def run(
-    config_part: Any,
-    corpus: Corpus,
-    directory: epath.PathLike,
-    *,
-    seed: int,
-    fold: int | None = None,
-    num_folds: int = 0,
-    **training: Any,
-) -> dict[str, int | float]:
-    """Trains a teacher and keeps the parameters of the lowest dev cross-entropy.
-
-    One run of the loop: the first `mim_epochs` learn by MIM alone, the rest by
-    CE + mim_weight · MIM. Early stopping never ends the first part.
-
-    Args:
-      config_part: the `rec_teacher` part of a config.
-      corpus: with splits "train" and "dev".
-      directory: gets `params/`, `index.npz`, `rec_teacher.json` and the loop's own files.
-      seed: of parameters, dropout and the order of samples.
-      fold: for cross-fitting: train without the dialogues of this fold.
-      num_folds: how many folds there are.
-      **training: further arguments of `loop.train` (num_devices, checkpoint_every, rng_impl, …).
-
-    Returns:
-      Metrics of every scored split (see `score`), samples trained on, and the step that was kept.
-
-    Raises:
-      ValueError: an unknown `score_over` or `norm`, or nothing to train on.
-    """
-    directory = epath.Path(directory)
-    spec = RecSpec.of(config_part)
-    dialogues = training_dialogues(config_part, corpus, fold, num_folds)
-    index = build_index(corpus, spec)
-    graphs = build_graphs(corpus, spec, index)
-    task = make_task(
-        config_part,
-        corpus,
-        dialogues,
-        index,
-        graphs,
-        seed=seed,
-        num_devices=training.get("num_devices", 0),
-    )
-    result = loop.train(task, config_part.optimizer, seed=seed, directory=directory, **training)
-
-    teacher = build_teacher(result.params, spec, index, graphs)
-    metrics: dict[str, int | float] = {
-        "num_samples": len(build_targets(dialogues)),
-        "best_step": result.step,
-    }
-    for split in SCORED_SPLITS:
-        if split in corpus.splits:
-            scored = score(teacher, corpus, split)
-            metrics |= {f"{split}_{name}": value for name, value in scored.items()}
-    save(directory, result.params, spec, index, metrics)
-    return metrics
-
-
 def make_task(
-    config_part: Any,
+    settings: RecTeacherSettings,
     corpus: Corpus,
     dialogues: Sequence[Dialogue],
     index: RecIndex,
     graphs: RecommenderGraphs,
-    *,
-    seed: int,
-    num_devices: int = 0,
 ) -> loop.Task:
-    """What the loop trains: graphs are constants, dev cross-entropy selects."""
-    spec = RecSpec.of(config_part)
+    """What the loop trains: the graphs are constants, dev cross-entropy selects."""
+    model, spec = settings.model, RecommenderSpec.of(settings.model)
     module = build_module(
-        spec,
-        user_dropout=config_part.user_dropout,
-        context_dropout=config_part.context_dropout,
+        spec, user_dropout=model.user_dropout, context_dropout=model.context_dropout
     )
     batches = RecBatches(indexed(spec.contexts(dialogues, corpus), index), build_targets(dialogues))
-    plan = Plan(np.ones(len(batches.targets)), config_part.batch_size, (1,), seed)
-    loader = Loader(
-        plan,
-        batches,
-        len(parallel.select_devices(num_devices)),
-        config_part.optimizer.accumulate_steps,
-        jax.process_index(),
-        jax.process_count(),
-    )
+    plan = Plan(np.ones(len(batches.targets)), model.batch_size, (1,), settings.seed)
+    loader = make_loader(plan, batches, model.optimizer, settings.execution)
 
     def init(rng: jax.Array) -> PyTree:
         example = jax.tree.map(lambda ids: ids[:1], batches.contexts)
         return jax.jit(module.init)(rng, graphs, example)["params"]
 
     def evaluate(params: PyTree) -> Mapping[str, float]:
-        scored = score(build_teacher(params, spec, index, graphs), corpus, "dev")
+        scored = score(build_recommender(params, spec, index, graphs), corpus, "dev")
         return {f"dev_{name}": scored[name] for name in CURVES}
 
     return loop.Task(
         name="rec_teacher",
         init=init,
-        loss=make_loss(module, config_part.mim_weight),
-        loader=MimFirst(loader, config_part.mim_epochs * plan.steps_per_epoch),
-        num_steps=config_part.epochs * plan.steps_per_epoch,
+        loss=make_loss(module, model.mim_weight),
+        loader=MimFirst(loader, model.mim_epochs * plan.steps_per_epoch),
+        num_steps=model.epochs * plan.steps_per_epoch,
         constants=graphs,
         evaluate=evaluate,
         evaluate_every=plan.steps_per_epoch,
         select=("dev_cross_entropy", "min"),
-        patience=max(config_part.patience, config_part.mim_epochs + 1)
-        if config_part.patience
-        else 0,
-        ema_decay=config_part.ema_decay,
+        # The dev cross-entropy hardly moves during MIM: stopping there would end the training.
+        patience=max(model.patience, model.mim_epochs + 1) if model.patience else 0,
+        ema_decay=model.ema_decay,
     )

@@ -1,7 +1,8 @@
-"""A trained recommendation teacher: how it is built from parameters, scored, written and reopened.
+"""A trained recommender: how it is built from parameters, scored, saved and reopened.
 
-Apart from its training, so that the teacher store, the evaluation and a chat can open one without
-knowing how it was made. What they read are user vectors of contexts and one item head.
+Its training is the stage `rec_teacher`. The teacher store, the evaluation and KGSF's dialogue model
+open a trained one through this module; they read user vectors of contexts, node vectors and one
+item head.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import functools
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,8 @@ from etils import epath
 from jaxtyping import Array, Float, Int, PyTree
 
 from conkd_jax import checkpoint, parallel
+from conkd_jax.artifacts.fingerprint import view
+from conkd_jax.config import RecommenderConfig
 from conkd_jax.data.corpus import Corpus, Dialogue
 from conkd_jax.data.recommender_inputs import RecContexts, RecIndex, build_contexts, build_targets
 from conkd_jax.distill.head import Head
@@ -34,8 +36,8 @@ _ROWS_AT_A_TIME = 1024  # contexts, or samples, that are scored at once
 
 
 @dataclasses.dataclass(frozen=True)
-class RecSpec:
-    """The config fields that shape a recommender or its contexts: it is rebuilt with them."""
+class RecommenderSpec:
+    """The config fields that shape a recommender and its contexts; enough to rebuild it."""
 
     embed_dim: int
     num_bases: int
@@ -46,18 +48,9 @@ class RecSpec:
     max_context_concepts: int
 
     @classmethod
-    def of(cls, config_part: Any) -> RecSpec:
-        """The spec that a `rec_teacher` config part asks for.
-
-        Raises:
-          ValueError: `score_over` is neither "items" nor "entities".
-        """
-        spec = cls(*(getattr(config_part, field.name) for field in dataclasses.fields(cls)))
-        if spec.score_over not in ("items", "entities"):
-            raise ValueError(
-                f"rec_teacher.score_over: expected items or entities, got {spec.score_over!r}"
-            )
-        return spec
+    def of(cls, config_part: RecommenderConfig) -> RecommenderSpec:
+        """The spec that a config asks for."""
+        return view(config_part, cls)
 
     def contexts(self, dialogues: Sequence[Dialogue], corpus: Corpus) -> RecContexts:
         """The context of every response of `dialogues`."""
@@ -70,7 +63,7 @@ class RecSpec:
 
 
 @dataclasses.dataclass(frozen=True)
-class RecTeacher:
+class TrainedRecommender:
     """A trained recommender, its node vectors computed once.
 
     Attributes:
@@ -81,7 +74,7 @@ class RecTeacher:
       head: kernel [D, M] and bias [M] onto the candidates, in the corpus' order of items.
     """
 
-    spec: RecSpec
+    spec: RecommenderSpec
     index: RecIndex
     nodes: NodeVectors
     user_vectors_of: Callable[[Contexts], Float[Array, "B D"]]
@@ -112,7 +105,7 @@ class RecTeacher:
 
 
 def build_module(
-    spec: RecSpec, *, user_dropout: float = 0.0, context_dropout: float = 0.0
+    spec: RecommenderSpec, *, user_dropout: float = 0.0, context_dropout: float = 0.0
 ) -> Recommender:
     """The Flax module of a spec; dropout rates matter in training only."""
     return Recommender(
@@ -124,7 +117,7 @@ def build_module(
     )
 
 
-def build_index(corpus: Corpus, spec: RecSpec) -> RecIndex:
+def build_index(corpus: Corpus, spec: RecommenderSpec) -> RecIndex:
     """Nodes that the items are, and that any context of any split of the corpus mentions."""
     contexts = [spec.contexts(corpus.dialogues(split), corpus) for split in corpus.splits]
     return RecIndex.build(
@@ -136,7 +129,7 @@ def build_index(corpus: Corpus, spec: RecSpec) -> RecIndex:
     )
 
 
-def build_graphs(corpus: Corpus, spec: RecSpec, index: RecIndex) -> RecommenderGraphs:
+def build_graphs(corpus: Corpus, spec: RecommenderSpec, index: RecIndex) -> RecommenderGraphs:
     """Both graphs pruned to the index, and which of its entities are scored."""
     item_rows = index.entity_rows(corpus.items.entity_ids)
     if spec.score_over == "items":
@@ -167,14 +160,14 @@ def indexed(contexts: RecContexts, index: RecIndex) -> Contexts:
     return Contexts(index.entity_rows(contexts.entities), index.concept_rows(contexts.concepts))
 
 
-def build_teacher(
-    params: PyTree, spec: RecSpec, index: RecIndex, graphs: RecommenderGraphs
-) -> RecTeacher:
+def build_recommender(
+    params: PyTree, spec: RecommenderSpec, index: RecIndex, graphs: RecommenderGraphs
+) -> TrainedRecommender:
     """A teacher from parameters: node vectors and item head are computed here, once."""
     module = build_module(spec)
     nodes, kernel, bias = _encode(module, params, graphs)
     user_vectors_of = functools.partial(_user_vectors, module, params, nodes)
-    return RecTeacher(spec, index, nodes, user_vectors_of, Head(kernel, bias))
+    return TrainedRecommender(spec, index, nodes, user_vectors_of, Head(kernel, bias))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -193,7 +186,7 @@ def _user_vectors(module, params, nodes, contexts):
 # --- scoring -------------------------------------------------------------------------------------
 
 
-def score(teacher: RecTeacher, corpus: Corpus, split: str) -> dict[str, int | float]:
+def score(recommender: TrainedRecommender, corpus: Corpus, split: str) -> dict[str, int | float]:
     """Recall@1/10/50, MRR, NDCG@10 and cross-entropy over the movies that responses mention.
 
     Over all mentions of a split; with prefix `linked_` over those whose movie is a DBpedia entity
@@ -202,8 +195,8 @@ def score(teacher: RecTeacher, corpus: Corpus, split: str) -> dict[str, int | fl
     """
     dialogues = corpus.dialogues(split)
     targets = build_targets(dialogues)
-    vectors = teacher.user_vectors(teacher.spec.contexts(dialogues, corpus))
-    ranks, nll = target_scores(teacher.head, vectors[targets.response], targets.item)
+    vectors = recommender.user_vectors(recommender.spec.contexts(dialogues, corpus))
+    ranks, nll = target_scores(recommender.head, vectors[targets.response], targets.item)
     parts = {
         "": np.ones(len(targets), bool),
         "linked_": corpus.items.is_linked[targets.item],
@@ -247,7 +240,7 @@ def _target_scores(head, user_vectors, items):
 def save(
     directory: epath.PathLike,
     params: PyTree,
-    spec: RecSpec,
+    spec: RecommenderSpec,
     index: RecIndex,
     metrics: Mapping[str, int | float],
 ) -> None:
@@ -263,7 +256,7 @@ def save(
     (directory / REPORT).write_text(json.dumps(report, indent=1) + "\n")
 
 
-def load(directory: epath.PathLike, corpus: Corpus) -> RecTeacher:
+def load(directory: epath.PathLike, corpus: Corpus) -> TrainedRecommender:
     """Reopens a trained teacher.
 
     Args:
@@ -276,7 +269,7 @@ def load(directory: epath.PathLike, corpus: Corpus) -> RecTeacher:
     """
     directory = epath.Path(directory)
     params = checkpoint.load(directory / PARAMS)
-    spec = RecSpec(**json.loads((directory / REPORT).read_text())["spec"])
+    spec = RecommenderSpec(**json.loads((directory / REPORT).read_text())["spec"])
     with np.load(io.BytesIO((directory / INDEX).read_bytes()), allow_pickle=False) as archive:
         index = RecIndex(
             archive["entities"],
@@ -292,4 +285,4 @@ def load(directory: epath.PathLike, corpus: Corpus) -> RecTeacher:
             f"the corpus at {corpus.directory} has {got[0]} and {got[1]}. Open the corpus that it "
             "was trained on, or train it again."
         )
-    return build_teacher(params, spec, index, build_graphs(corpus, spec, index))
+    return build_recommender(params, spec, index, build_graphs(corpus, spec, index))

@@ -1,11 +1,11 @@
 """Stage `student`: the one model of the paper, distilled from both teachers (eqs. 6-11).
 
-Reads the teacher store, chooses the gate, trains a fixed number of steps and keeps the last.
+Reads the teacher store, applies the gate, trains a fixed number of steps and keeps the last.
 """
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -14,146 +14,223 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from conkd_jax.artifacts.build import Context, Stage
-from conkd_jax.config import ConfigError
+from conkd_jax.artifacts.fingerprint import outside_fingerprint
+from conkd_jax.artifacts.stage import Context, Stage
+from conkd_jax.config import Config, ConfigError, DistillConfig, StudentConfig
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.gates import find_gate, make_gate
 from conkd_jax.distill.head import Head
 from conkd_jax.distill.teachers import TeacherFeatures, TeacherLogits
+from conkd_jax.files import sha256
 from conkd_jax.stages import backbones, language_model, teacher_outputs
+from conkd_jax.stages.backbones import ModelSettings, RowSettings
+from conkd_jax.stages.dialogue_teacher import model_sources
+from conkd_jax.stages.language_model_training import (
+    Distillation,
+    train_language_model,
+    training_batches,
+)
+from conkd_jax.stages.training import EXECUTION_CHANGES_NO_RESULT, Execution
 
 VERSION = 2
 
 
-def stage(
-    config, sources: Mapping[str, Stage], dialogue_teacher: Stage, store: Stage | None
-) -> Stage:
-    """The student of a config. With γ = 0 eq. 10 is the NLL alone: there is no store to read.
+@dataclasses.dataclass(frozen=True)
+class GateSettings:
+    """γ, and the gate with the parameters that it uses; None for what it doesn't use.
+
+    Attributes:
+      gamma: γ of eq. 10.
+      gate: a name of `distill.gates`, or "package.module:function"; None with γ = 0.
+      eta: the hard gate's threshold, or "fitted".
+      constant: λ of the constant gate.
+      gate_sha256: of the source text of a function outside the package: another text trains another
+        student.
+    """
+
+    gamma: float
+    gate: str | None = None
+    eta: float | str | None = None
+    constant: float | None = None
+    gate_sha256: str | None = None
+
+    @classmethod
+    def of(cls, config_part: DistillConfig) -> GateSettings:
+        """The fields that the gate of a config reads.
+
+        Raises:
+          ConfigError: there is no such gate, or it can't work with its parameters.
+        """
+        if config_part.gamma == 0:
+            return cls(gamma=0.0)
+        try:
+            asked = _parameters(config_part.gate)
+            source = inspect.getsource(find_gate(config_part.gate))
+            settings = cls(
+                gamma=config_part.gamma,
+                gate=config_part.gate,
+                eta=(config_part.eta or FITTED) if "eta" in asked else None,
+                constant=config_part.constant if "value" in asked else None,
+                gate_sha256=sha256(source) if ":" in config_part.gate else None,
+            )
+            settings.gate_function(fitted_eta=0.5)
+        except ValueError as error:
+            raise ConfigError(f"config.distill.gate: {error}") from error
+        return settings
+
+    def eta_used(self, fitted_eta: float | None) -> float | None:
+        """η as a number; None for a gate without one.
+
+        Args:
+          fitted_eta: the one that the teacher store fitted to dev, if dev has item steps.
+
+        Raises:
+          ConfigError: it should be fitted, but could not be.
+        """
+        if self.eta != FITTED:
+            return None if self.eta is None else float(self.eta)
+        if fitted_eta is None:
+            raise ConfigError(
+                "config.distill.eta: expected a number above 0, got 0, which fits it to the item "
+                "steps of dev; but no response of dev has an item"
+            )
+        return fitted_eta
+
+    def gate_function(self, fitted_eta: float | None) -> Any:
+        """The gate with its parameters: from item masses to λ."""
+        if self.gate is None:
+            raise ValueError("with γ = 0 there is no gate")
+        given = {"eta": self.eta_used(fitted_eta), "value": self.constant}
+        asked = _parameters(self.gate)
+        return make_gate(self.gate, **{name: v for name, v in given.items() if name in asked})
+
+
+FITTED = "fitted"
+
+
+def _parameters(gate: str) -> set[str]:
+    return set(inspect.signature(find_gate(gate)).parameters)
+
+
+@dataclasses.dataclass(frozen=True)
+class StudentSettings:
+    """A student.
+
+    Attributes:
+      student: its start and its training.
+      distill: the gate.
+      initial: the untrained model.
+      rows: what it is trained on.
+      seed: config.seed.
+      rng_impl: generator of the dropout keys.
+      backbone: name of its architecture.
+      execution: devices and checkpoints.
+    """
+
+    student: StudentConfig
+    distill: GateSettings
+    initial: ModelSettings
+    rows: RowSettings
+    seed: int
+    rng_impl: str
+    backbone: str = outside_fingerprint(because="initial and rows are its")
+    execution: Execution = outside_fingerprint(because=EXECUTION_CHANGES_NO_RESULT)
+
+
+def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
+    """The student of a config. With γ = 0 eq. 10 is the NLL alone, and no teacher store is read.
 
     Args:
-      sources: what an untrained model is made from (`pipeline.model_sources`).
-      dialogue_teacher: read where the student starts from it.
-      store: the teachers' outputs; None with γ = 0.
+      config: the whole config.
+      stages: what an untrained model is made from, `dialogue_teacher`, and `teacher_outputs` where
+        γ > 0.
 
     Raises:
-      ConfigError: no such gate.
+      ConfigError: there is no such gate, or it can't work with its parameters.
     """
-    part, distill, backbone = config.student, config.distill, backbones.of(config)
-    _check_gate(distill)
-    identity = {
-        "student": part.to_dict(),
-        "distill": distill_identity(distill),
-        "initial": backbone.initial_identity(config),
-        "rows": backbone.row_identity(config),
-        "seed": config.seed,
-        "rng_impl": config.rng_impl,
-    }
-    inputs = dict(sources)
-    if store is not None:
-        inputs["teacher_outputs"] = store
-    if part.init == "dialogue_teacher":
-        inputs["dialogue_teacher"] = dialogue_teacher
+    backbone = backbones.named(config.backbone)
+    settings = StudentSettings(
+        student=config.student,
+        distill=GateSettings.of(config.distill),
+        initial=backbone.model_settings(config),
+        rows=backbone.row_settings(config),
+        seed=config.seed,
+        rng_impl=config.rng_impl,
+        backbone=config.backbone,
+        execution=Execution.of(config),
+    )
+    inputs = model_sources(config, stages)
+    if settings.distill.gate is not None:
+        inputs["teacher_outputs"] = stages["teacher_outputs"]
+    if config.student.init == "dialogue_teacher":
+        inputs["dialogue_teacher"] = stages["dialogue_teacher"]
+    return Stage("student", VERSION, settings, inputs, run)
 
-    def run(directory: epath.Path, context: Context) -> dict:
-        seed = own_seed(config.seed)
-        opened = Corpus.open(context.inputs["corpus"])
-        words = Vocabulary.load(context.inputs["vocabulary"])
-        splits = opened.dialogues("train"), opened.dialogues("dev")
-        train, dev = (backbone.rows_of(config, opened, words, said) for said in splits)
-        outputs, taught, used = None, None, {}
-        if store is not None:
-            outputs = TeacherStore.open(
-                context.inputs["teacher_outputs"],
-                expect=teacher_outputs.provenance(store.inputs, words),
-            )
-            eta = distill.eta or outputs.stats["fitted_eta"]
-            taught = distillation(distill, outputs, eta)
-            used = {"eta": eta} if "eta" in gate_parameters(distill, eta) else {}
-        form = "student" if part.turn_tags else "teacher"
-        if part.init == "dialogue_teacher":
-            start = language_model.load(config, context.inputs["dialogue_teacher"], words)
-        else:
-            start = language_model.initial(config, context.inputs, words, seed)
-        batches = language_model.loader(config, part, train, words, form, seed=seed, store=outputs)
-        trained, result = language_model.train(
-            "student",
-            start,
-            batches,
-            part,
-            config=config,
-            seed=seed,
-            directory=directory,
-            dev=dev,
-            form=form,
-            keep="last",
-            distillation=taught,
+
+def run(settings: StudentSettings, directory: epath.Path, context: Context) -> dict[str, Any]:
+    """Trains the student; returns the metrics of its last step, and η."""
+    part, seed = settings.student, student_seed(settings.seed)
+    corpus = Corpus.open(context.inputs["corpus"])
+    vocabulary = Vocabulary.load(context.inputs["vocabulary"])
+    train, dev = (
+        settings.rows.rows_of(corpus, vocabulary, corpus.dialogues(split))
+        for split in ("train", "dev")
+    )
+    store = taught = eta = None
+    if "teacher_outputs" in context.inputs:
+        made_from = context.manifests["teacher_outputs"]["inputs"]
+        store = TeacherStore.open(
+            context.inputs["teacher_outputs"],
+            expect=teacher_outputs.provenance(made_from, vocabulary),
         )
-        language_model.save(trained, directory)
-        return {**result.metrics, **used}
+        taught = distillation(settings.distill, store)
+        eta = settings.distill.eta_used(store.stats["fitted_eta"])
+    form = "student" if part.turn_tags else "teacher"
+    if part.init == "dialogue_teacher":
+        start = language_model.load(
+            settings.backbone, context.inputs["dialogue_teacher"], vocabulary
+        )
+    else:
+        start = language_model.LanguageModel.untrained(
+            settings.initial, context.inputs, vocabulary, seed, settings.rng_impl
+        )
+    trained, result = train_language_model(
+        "student",
+        start,
+        training_batches(
+            part, train, vocabulary, form, seed=seed, execution=settings.execution, store=store
+        ),
+        part,
+        seed=seed,
+        rng_impl=settings.rng_impl,
+        directory=directory,
+        dev=dev,
+        form=form,
+        keep="last",
+        execution=settings.execution,
+        distillation=taught,
+    )
+    language_model.save(trained, directory)
+    return {**result.metrics, **({} if eta is None else {"eta": eta})}
 
-    return Stage("student", VERSION, identity, inputs, run)
 
+def student_seed(seed: int) -> int:
+    """The seed of a student's random stream, different from its dialogue teacher's.
 
-def own_seed(seed: int) -> int:
-    """The seed of a student's random stream, which is none of its dialogue teacher's.
+    The two are trained by the same code. With the bare number, a student of seed k would start with
+    the weights of a teacher of seed k, read the data in the same order and drop the same units: a
+    copy of the teacher, from which there is nothing to learn.
 
-    The two are trained by the same code. With the bare number, a student of seed k would begin with
-    the weights of a teacher of seed k, read in its order and drop its units: a twin, from which
-    there is nothing to learn.
-
-    >>> own_seed(0), own_seed(1)
+    >>> student_seed(0), student_seed(1)
     (336614359, 727063581)
     """
     child = np.random.SeedSequence(seed, spawn_key=(1,))
     return int(child.generate_state(1)[0] >> 1)  # 31 bits: a key takes no more everywhere
 
 
-def distill_identity(distill) -> dict:
-    """The fields of the distill part that a student depends on: η counts only where it is used.
-
-    Of a gate that a user keeps elsewhere, its source text too: another text is another student.
-    """
-    if distill.gamma == 0:
-        return {"gamma": 0.0}
-    identity = {"gate": distill.gate, "gamma": distill.gamma}
-    parameters = gate_parameters(distill, distill.eta)
-    if "eta" in parameters:
-        identity["eta"] = distill.eta or "fitted"
-    if "value" in parameters:
-        identity["constant"] = distill.constant
-    if ":" in distill.gate:
-        source = inspect.getsource(find_gate(distill.gate))
-        identity["gate_sha256"] = hashlib.sha256(source.encode()).hexdigest()
-    return identity
-
-
-def gate_parameters(distill, eta: float | None) -> dict:
-    """What a config gives a gate that asks for it: `eta`, and distill.constant as `value`.
-
-    Raises:
-      ConfigError: it asks for an η that could not be fitted.
-    """
-    asked = inspect.signature(find_gate(distill.gate)).parameters
-    if "eta" in asked and eta is None:
-        raise ConfigError(
-            "config.distill.eta: expected a number above 0, got 0, which fits it to the item steps "
-            "of dev; but no response of dev has an item"
-        )
-    given = {"eta": eta, "value": distill.constant}
-    return {name: value for name, value in given.items() if name in asked}
-
-
-def _check_gate(distill) -> None:
-    """Tries the gate before any stage runs: not when both teachers are trained."""
-    try:
-        make_gate(distill.gate, **gate_parameters(distill, distill.eta))
-    except ValueError as error:
-        raise ConfigError(f"config.distill.gate: {error}") from error
-
-
-def distillation(distill, store: TeacherStore, eta: float) -> language_model.Distillation:
+def distillation(settings: GateSettings, store: TeacherStore) -> Distillation:
     """The gate, and both teachers rebuilt from the store inside the train step."""
     heads = store.heads
     constants: dict[str, Any] = {
@@ -178,9 +255,9 @@ def distillation(distill, store: TeacherStore, eta: float) -> language_model.Dis
         fold = batch["rec_head_index"][None, :, None]
         return jnp.take_along_axis(logits, fold, axis=0)[0]
 
-    return language_model.Distillation(
-        gate=make_gate(distill.gate, **gate_parameters(distill, eta)),
-        gamma=distill.gamma,
+    return Distillation(
+        gate=settings.gate_function(store.stats["fitted_eta"]),
+        gamma=settings.gamma,
         teacher=teacher,
         rec_logits=rec_logits,
         constants=constants,

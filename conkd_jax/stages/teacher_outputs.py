@@ -1,9 +1,8 @@
-"""Stage `teacher_outputs`: what both teachers say about every training response, written once.
+"""Stage `teacher_outputs`: both teachers' outputs for every training response, written once.
 
-Each host writes the shards that are its part. The gate is not applied here: hard, soft and constant
-gates, any η and any γ read the same store. The item mass of the dev split is measured beside it,
-since a threshold fitted to the training responses would be fitted to what the teacher knows by
-heart.
+Each host writes its own shards. The gate is not applied here, so hard, soft and constant gates with
+any η and any γ read the same store. η is fitted to the item mass on the dev split, because the
+teacher was trained on the training responses and is over-confident on them.
 """
 
 from __future__ import annotations
@@ -19,7 +18,9 @@ import numpy as np
 from etils import epath
 
 from conkd_jax import parallel
-from conkd_jax.artifacts.build import Context, Stage
+from conkd_jax.artifacts.fingerprint import outside_fingerprint
+from conkd_jax.artifacts.stage import Context, Stage
+from conkd_jax.config import Config
 from conkd_jax.data.corpus import Corpus, responses
 from conkd_jax.data.rows.contract import Rows
 from conkd_jax.data.teacher_store.files import TeacherStore, TeacherStoreWriter
@@ -29,81 +30,109 @@ from conkd_jax.distill.head import Head
 from conkd_jax.eval.gate.validity import fit_eta, gate_statistics
 from conkd_jax.eval.scoring import head_statistics, logit_statistics, response_features
 from conkd_jax.stages import backbones, language_model
-from conkd_jax.stages import recommender as trained_recommender
+from conkd_jax.stages import recommender as recommenders
+from conkd_jax.stages.backbones import RowSettings
 from conkd_jax.stages.language_model import LanguageModel
 from conkd_jax.stages.rec_teacher import fold_of
 
 VERSION = 1
 READ_AT_ONCE = 512  # records
-
-
-def stage(
-    config, corpus: Stage, vocabulary: Stage, dialogue_teacher: Stage, rec_teachers: Sequence[Stage]
-) -> Stage:
-    """The store of a config.
-
-    Args:
-      rec_teachers: the recommendation teacher; or, cross-fitted, one for each fold of train, each
-        trained on the other folds.
-    """
-    part, backbone = config.teacher_outputs, backbones.of(config)
-    identity = {
-        "format": part.format,
-        "dtype": part.dtype,
-        "num_shards": part.num_shards,
-        "rows": backbone.row_identity(config),
-        "folds": len(rec_teachers),
-    }
-    inputs = {"corpus": corpus, "vocabulary": vocabulary, "dialogue_teacher": dialogue_teacher}
-    inputs |= {f"rec_teacher_{fold}": teacher for fold, teacher in enumerate(rec_teachers)}
-
-    def run(directory: epath.Path, context: Context) -> dict:
-        opened = Corpus.open(context.inputs["corpus"])
-        words = Vocabulary.load(context.inputs["vocabulary"])
-        teacher = language_model.load(config, context.inputs["dialogue_teacher"], words)
-        rows = backbone.rows_of(config, opened, words, opened.dialogues("train"))
-        folds = [context.inputs[f"rec_teacher_{fold}"] for fold in range(len(rec_teachers))]
-        labels = _recommenders(opened, words, folds)
-        writer = TeacherStoreWriter(
-            directory,
-            _spec(part, teacher, labels),
-            provenance(inputs, words),
-            rows.row_offsets,
-            part.num_shards,
-        )
-        for shard in writer.missing_shards(jax.process_index(), jax.process_count()):
-            outputs, rounding = _shard_outputs(teacher, rows, writer, shard, part.batch_rows)
-            made = _records(rows, outputs, labels, writer, shard)
-            writer.write_shard(shard, made, dataclasses.asdict(rounding))
-        parallel.barrier("teacher outputs written")
-        dev_rows = backbone.rows_of(config, opened, words, opened.dialogues("dev"))
-        held_out = teacher.score(dev_rows, "teacher", part.batch_rows)
-        stats = {
-            "dev": gate_statistics(held_out.item_mass, held_out.is_item),
-            "fitted_eta": fit_eta(held_out.item_mass, held_out.is_item)
-            if held_out.is_item.any()
-            else None,
-            "rounding": _Rounding.of_all(writer.measured()).summary(),
-        }
-        if parallel.is_first_process():
-            writer.finish(_heads(part, teacher, labels), stats)
-        parallel.barrier("teacher store finished")
-        stats["train"] = _stored_gate_statistics(TeacherStore.open(directory), words.num_words)
-        if parallel.is_first_process():
-            print(_told(stats), flush=True)
-        return _metrics(stats)
-
-    return Stage("teacher_outputs", VERSION, identity, inputs, run)
-
-
-def provenance(inputs: Mapping[str, Stage], vocabulary: Vocabulary) -> dict[str, str]:
-    """What a store says it was made from, and what its reader holds it to."""
-    made_from = {name: stage.fingerprint for name, stage in inputs.items()}
-    return {**made_from, "vocabulary_sha256": vocabulary.fingerprint}
+FOLD = "rec_teacher_"  # and a number: an input of this stage
 
 
 @dataclasses.dataclass(frozen=True)
-class _RecLabels:
+class TeacherStoreSettings:
+    """A teacher store.
+
+    Attributes:
+      format: "features" or "dense".
+      dtype: of features or logits.
+      num_shards: for any number of hosts.
+      rows: of the dialogue teacher.
+      folds: number of recommenders that label the responses.
+      backbone: of the dialogue teacher.
+      batch_rows: rows at a time.
+    """
+
+    format: str
+    dtype: str
+    num_shards: int
+    rows: RowSettings
+    folds: int
+    backbone: str = outside_fingerprint(because="the rows and the inputs are its")
+    batch_rows: int = outside_fingerprint(because="it changes speed and memory only")
+
+
+def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
+    """The teacher store of a config.
+
+    Args:
+      config: the whole config.
+      stages: `corpus`, `vocabulary`, `dialogue_teacher`, and `rec_teacher_0` for the recommender;
+        or, cross-fitted, `rec_teacher_k` for each fold k of train, trained on the other folds.
+    """
+    folds = [name for name in stages if name.startswith(FOLD)]
+    part = config.teacher_outputs
+    settings = TeacherStoreSettings(
+        format=part.format,
+        dtype=part.dtype,
+        num_shards=part.num_shards,
+        rows=backbones.named(config.backbone).row_settings(config),
+        folds=len(folds),
+        backbone=config.backbone,
+        batch_rows=part.batch_rows,
+    )
+    wanted = ("corpus", "vocabulary", "dialogue_teacher", *folds)
+    return Stage("teacher_outputs", VERSION, settings, {name: stages[name] for name in wanted}, run)
+
+
+def run(settings: TeacherStoreSettings, directory: epath.Path, context: Context) -> dict[str, Any]:
+    """Writes this host's missing shards; returns λ, the fitted η and what rounding cost."""
+    corpus = Corpus.open(context.inputs["corpus"])
+    vocabulary = Vocabulary.load(context.inputs["vocabulary"])
+    teacher = language_model.load(settings.backbone, context.inputs["dialogue_teacher"], vocabulary)
+    train, dev = (
+        settings.rows.rows_of(corpus, vocabulary, corpus.dialogues(split))
+        for split in ("train", "dev")
+    )
+    folds = [context.inputs[f"{FOLD}{fold}"] for fold in range(settings.folds)]
+    labels = _labels_of_recommenders(corpus, vocabulary, folds)
+    writer = TeacherStoreWriter(
+        directory,
+        _spec(settings, teacher, labels),
+        provenance(context.input_fingerprints, vocabulary),
+        train.row_offsets,
+        settings.num_shards,
+    )
+    for shard in writer.missing_shards(jax.process_index(), jax.process_count()):
+        outputs, rounding = _shard_outputs(teacher, train, writer, shard, settings.batch_rows)
+        made = _records(train, outputs, labels, writer, shard)
+        writer.write_shard(shard, made, dataclasses.asdict(rounding))
+    parallel.barrier("teacher outputs written")
+    held_out = teacher.score(dev, "teacher", settings.batch_rows)
+    stats = {
+        "dev": gate_statistics(held_out.item_mass, held_out.is_item),
+        "fitted_eta": fit_eta(held_out.item_mass, held_out.is_item)
+        if held_out.is_item.any()
+        else None,
+        "rounding": _Rounding.of_all(writer.measured()).summary(),
+    }
+    if parallel.is_first_process():
+        writer.finish(_heads(settings, teacher, labels), stats)
+    parallel.barrier("teacher store finished")
+    stats["train"] = _stored_gate_statistics(TeacherStore.open(directory), vocabulary.num_words)
+    if parallel.is_first_process():
+        print(_summary_line(stats), flush=True)
+    return _metrics(stats)
+
+
+def provenance(input_fingerprints: Mapping[str, str], vocabulary: Vocabulary) -> dict[str, str]:
+    """What a store was made from; its reader compares this with what it expects."""
+    return {**input_fingerprints, "vocabulary_sha256": vocabulary.fingerprint}
+
+
+@dataclasses.dataclass(frozen=True)
+class _RecommenderLabels:
     """What the recommendation teachers say about the N training responses.
 
     Attributes:
@@ -118,29 +147,31 @@ class _RecLabels:
     biases: np.ndarray
 
 
-def _recommenders(
+def _labels_of_recommenders(
     corpus: Corpus, vocabulary: Vocabulary, directories: Sequence[epath.Path]
-) -> _RecLabels:
+) -> _RecommenderLabels:
     dialogues = corpus.dialogues("train")
     folds = len(directories)
     conversations = [d.conversation_id for d in dialogues for _ in responses(d)]
     head_index = np.array([fold_of(c, folds) for c in conversations], np.int32)
     vectors, kernels, biases = [], [], []
     for directory in directories:
-        teacher = trained_recommender.load(directory, corpus)
-        vectors.append(teacher.user_vectors(teacher.spec.contexts(dialogues, corpus)))
-        kernels.append(np.asarray(teacher.head.kernel)[:, vocabulary.item_candidates])
-        biases.append(np.asarray(teacher.head.bias)[vocabulary.item_candidates])
+        recommender = recommenders.load(directory, corpus)
+        vectors.append(recommender.user_vectors(recommender.spec.contexts(dialogues, corpus)))
+        kernels.append(np.asarray(recommender.head.kernel)[:, vocabulary.item_candidates])
+        biases.append(np.asarray(recommender.head.bias)[vocabulary.item_candidates])
     chosen = np.stack(vectors)[head_index, np.arange(len(head_index))]  # [N, d]
-    return _RecLabels(chosen, head_index, np.stack(kernels), np.stack(biases))
+    return _RecommenderLabels(chosen, head_index, np.stack(kernels), np.stack(biases))
 
 
-def _spec(part, teacher: LanguageModel, labels: _RecLabels) -> StoreSpec:
+def _spec(
+    part: TeacherStoreSettings, teacher: LanguageModel, labels: _RecommenderLabels
+) -> StoreSpec:
     width = teacher.num_targets if part.format == "dense" else teacher.head().kernel.shape[0]
     return StoreSpec(part.format, part.dtype, width=width, user_dim=labels.user_vectors.shape[1])
 
 
-def _heads(part, teacher: LanguageModel, labels: _RecLabels) -> Heads:
+def _heads(part: TeacherStoreSettings, teacher: LanguageModel, labels: _RecommenderLabels) -> Heads:
     if part.format == "dense":
         return Heads(labels.kernels, labels.biases)
     head = teacher.head()
@@ -157,7 +188,7 @@ def _stored_gate_statistics(store: TeacherStore, num_words: int) -> dict:
     return gate_statistics(np.concatenate(masses), np.concatenate(targets) >= num_words)
 
 
-def _told(stats: dict) -> str:
+def _summary_line(stats: dict) -> str:
     train, dev, eta = stats["train"], stats["dev"], stats["fitted_eta"]
     fitted = "no item to fit η to" if eta is None else f"fitted η {eta:.3f}"
     return (
@@ -273,7 +304,7 @@ def _shard_outputs(
 
 
 def _records(
-    rows: Rows, outputs: dict, labels: _RecLabels, writer: TeacherStoreWriter, shard: int
+    rows: Rows, outputs: dict, labels: _RecommenderLabels, writer: TeacherStoreWriter, shard: int
 ) -> Iterator[TeacherRecord]:
     """The records of a shard in its order of responses."""
     for response in writer.shard_responses(shard):

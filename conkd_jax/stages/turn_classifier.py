@@ -5,9 +5,10 @@ At inference its answer is the [REC] or [GEN] that opens a student's response.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +17,18 @@ import optax
 from etils import epath
 
 from conkd_jax import checkpoint, loop, parallel
-from conkd_jax.artifacts.build import Context, Stage
-from conkd_jax.data.batches import Batch, Loader, Plan, quantile_buckets
+from conkd_jax.artifacts.fingerprint import outside_fingerprint
+from conkd_jax.artifacts.stage import Context, Stage
+from conkd_jax.config import Config, TurnClassifierConfig
+from conkd_jax.data.batches import Batch, Plan, quantile_buckets
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.rows.contract import FILL, Rows
 from conkd_jax.data.vocabulary import Vocabulary
+from conkd_jax.files import write_json
 from conkd_jax.models.turn_classifier import GEN, REC, TurnClassifier
 from conkd_jax.stages import backbones
+from conkd_jax.stages.backbones import RowSettings
+from conkd_jax.stages.training import EXECUTION_CHANGES_NO_RESULT, Execution, make_loader, train
 from conkd_jax.typing import Array, Bool, Float, Int, Params
 
 VERSION = 1
@@ -31,49 +37,82 @@ SCORING_BATCH = 256  # contexts at a time
 SCORING_BUCKETS = 4
 
 
-def stage(config, corpus: Stage, vocabulary: Stage) -> Stage:
+@dataclasses.dataclass(frozen=True)
+class TurnClassifierSettings:
+    """A turn classifier.
+
+    Attributes:
+      model: the classifier and its training.
+      rows: where the histories come from.
+      seed: config.teacher_seed.
+      rng_impl: generator of the dropout keys.
+      execution: devices and checkpoints.
+    """
+
+    model: TurnClassifierConfig
+    rows: RowSettings
+    seed: int
+    rng_impl: str
+    execution: Execution = outside_fingerprint(because=EXECUTION_CHANGES_NO_RESULT)
+
+
+def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
     """The turn classifier of a config; its checkpoint of lowest dev cross-entropy is kept."""
-    part, backbone = config.turn_classifier, backbones.of(config)
-    identity = {
-        "model": part.to_dict(),
-        "rows": backbone.row_identity(config),
-        "seed": config.teacher_seed,
-        "rng_impl": config.rng_impl,
+    settings = TurnClassifierSettings(
+        model=config.turn_classifier,
+        rows=backbones.named(config.backbone).row_settings(config),
+        seed=config.teacher_seed,
+        rng_impl=config.rng_impl,
+        execution=Execution.of(config),
+    )
+    inputs = {name: stages[name] for name in ("corpus", "vocabulary")}
+    return Stage("turn_classifier", VERSION, settings, inputs, run)
+
+
+def run(
+    settings: TurnClassifierSettings, directory: epath.Path, context: Context
+) -> dict[str, int | float]:
+    """Trains the classifier; returns the metrics of the step that was kept."""
+    corpus = Corpus.open(context.inputs["corpus"])
+    vocabulary = Vocabulary.load(context.inputs["vocabulary"])
+    train_rows, dev_rows = (
+        settings.rows.rows_of(corpus, vocabulary, corpus.dialogues(split))
+        for split in ("train", "dev")
+    )
+    part = settings.model
+    shape = {
+        "vocab": vocabulary.num_rows,
+        "num_layers": part.num_layers,
+        "num_heads": part.num_heads,
+        "embed_dim": part.embed_dim,
+        "mlp_dim": part.mlp_dim,
+        "num_positions": part.max_context_tokens,
+        "dropout": part.dropout,
     }
-
-    def run(directory: epath.Path, context: Context) -> dict:
-        opened = Corpus.open(context.inputs["corpus"])
-        words = Vocabulary.load(context.inputs["vocabulary"])
-        splits = opened.dialogues("train"), opened.dialogues("dev")
-        train, dev = (backbone.rows_of(config, opened, words, said) for said in splits)
-        shape = {
-            "vocab": words.num_rows,
-            "num_layers": part.num_layers,
-            "num_heads": part.num_heads,
-            "embed_dim": part.embed_dim,
-            "mlp_dim": part.mlp_dim,
-            "num_positions": part.max_context_tokens,
-            "dropout": part.dropout,
-        }
-        model = TurnClassifier(**shape)
-        result = _train(model, config, train, dev, directory)
-        checkpoint.save(directory / "params", result.params)
-        if parallel.is_first_process():
-            (directory / SHAPE_FILE).write_text(json.dumps(shape, indent=2))
-        return result.metrics
-
-    inputs = {"corpus": corpus, "vocabulary": vocabulary}
-    return Stage("turn_classifier", VERSION, identity, inputs, run)
+    model = TurnClassifier(**shape)
+    result = train(
+        make_task(model, settings, train_rows, dev_rows),
+        part.optimizer,
+        seed=settings.seed,
+        rng_impl=settings.rng_impl,
+        directory=directory,
+        execution=settings.execution,
+    )
+    checkpoint.save(directory / "params", result.params)
+    if parallel.is_first_process():
+        write_json(directory / SHAPE_FILE, shape, indent=2)
+    return result.metrics
 
 
-def predict(directory: epath.Path, histories: Sequence[np.ndarray]) -> np.ndarray:
+def predict(directory: epath.Path, rows: Rows) -> np.ndarray:
     """Whether each response will recommend ([N] bool), from the history before it.
 
     Args:
       directory: the artifact.
-      histories: token ids in the teacher's form, as `Rows.histories` gives them.
+      rows: whose histories are read.
     """
     model, params = load(directory)
+    histories = rows.histories(model.num_positions, "teacher")
     return _log_probs(model, params, histories, SCORING_BATCH).argmax(axis=-1) == REC
 
 
@@ -135,13 +174,16 @@ def score(model: TurnClassifier, params, histories: Sequence, labels: np.ndarray
     }
 
 
-def _train(model, config, train: Rows, dev: Rows, directory: epath.Path) -> loop.Result:
-    part = config.turn_classifier
-    histories, labels = _examples(train, part.max_context_tokens)
-    dev_histories, dev_labels = _examples(dev, part.max_context_tokens)
+def make_task(
+    model: TurnClassifier, settings: TurnClassifierSettings, train_rows: Rows, dev_rows: Rows
+) -> loop.Task:
+    """What the loop trains; dev cross-entropy selects."""
+    part = settings.model
+    histories, labels = _examples(train_rows, part.max_context_tokens)
+    dev_histories, dev_labels = _examples(dev_rows, part.max_context_tokens)
     lengths = np.array([max(1, len(history)) for history in histories])
     buckets = quantile_buckets(lengths, part.num_buckets, limit=model.num_positions)
-    plan = Plan(lengths, part.batch_size, buckets, config.teacher_seed)
+    plan = Plan(lengths, part.batch_size, buckets, settings.seed)
 
     def evaluate(params) -> dict[str, float]:
         scored = score(model, params, dev_histories, dev_labels)
@@ -151,33 +193,18 @@ def _train(model, config, train: Rows, dev: Rows, directory: epath.Path) -> loop
         ids, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
         return model.init(rng, ids, mask)["params"]
 
-    task = loop.Task(
+    return loop.Task(
         name="turn_classifier",
         init=init,
         loss=make_loss(model),
-        loader=Loader(
-            plan,
-            ClassifierBatches(histories, labels),
-            parallel.num_devices(config.parallel.num_devices),
-            part.optimizer.accumulate_steps,
-            jax.process_index(),
-            jax.process_count(),
+        loader=make_loader(
+            plan, ClassifierBatches(histories, labels), part.optimizer, settings.execution
         ),
         num_steps=part.epochs * plan.steps_per_epoch,
         evaluate=evaluate,
         evaluate_every=plan.steps_per_epoch,
         select=("dev_loss", "min"),
         patience=part.patience,
-    )
-    return loop.train(
-        task,
-        part.optimizer,
-        seed=config.teacher_seed,
-        directory=directory,
-        log_dir=directory / "tensorboard",
-        num_devices=config.parallel.num_devices,
-        checkpoint_every=config.checkpoint_every,
-        rng_impl=config.rng_impl,
     )
 
 

@@ -1,43 +1,65 @@
-"""Stage `vocabulary`: the words of a backbone, one token per movie, and vectors to start from."""
+"""Stage `vocabulary`: a backbone's words, one token per movie, and vectors to start from."""
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from etils import epath
 
 from conkd_jax import parallel
-from conkd_jax.artifacts.build import Context, Stage, named_content
+from conkd_jax.artifacts.fingerprint import merged, named_content
+from conkd_jax.artifacts.stage import Context, Stage
+from conkd_jax.config import Config
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.stages import backbones
+from conkd_jax.stages.backbones import WordSettings
 
 VERSION = 1
 
 
-def stage(config, corpus: Stage) -> Stage:
+@dataclasses.dataclass(frozen=True)
+class VocabularySettings:
+    """Words and items.
+
+    Attributes:
+      tokenizer: "train", a hub name, or the hashes of the tokenizer's files.
+      item_vocabulary: "full" or "train".
+      words: how the backbone makes its words.
+    """
+
+    tokenizer: str | dict[str, str]
+    item_vocabulary: str
+    words: WordSettings = merged()
+
+
+def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
     """The vocabulary of a config: V from its backbone's tokenizer, I from the movie list."""
-    part, backbone = config.vocabulary, backbones.of(config)
-    identity = {
-        "tokenizer": named_content(part.tokenizer, made_here="train"),
-        "item_vocabulary": part.item_vocabulary,
-        **backbone.vocabulary_identity(config),
-    }
+    settings = VocabularySettings(
+        tokenizer=named_content(config.vocabulary.tokenizer, made_here="train"),
+        item_vocabulary=config.vocabulary.item_vocabulary,
+        words=backbones.named(config.backbone).word_settings(config),
+    )
+    return Stage("vocabulary", VERSION, settings, {"corpus": stages["corpus"]}, run)
 
-    def run(directory: epath.Path, context: Context) -> dict:
-        opened = Corpus.open(context.inputs["corpus"])
-        if parallel.is_first_process():
-            turns = [turn for dialogue in opened.dialogues("train") for turn in dialogue.turns]
-            texts = [turn.text for turn in turns]
-            made = Vocabulary.for_corpus(
-                backbone.tokenizer(config, texts),
-                opened.items.movie_ids,
-                opened.items.titles,
-                item_vocabulary=part.item_vocabulary,
-                mentioned=(item for turn in turns for item in turn.items),
-            )
-            backbone.write_word_vectors(config, texts, made, directory)
-            made.save(directory)
-        parallel.barrier("vocabulary written")
-        vocabulary = Vocabulary.load(directory)
-        return {"num_words": vocabulary.num_words, "num_items": vocabulary.num_items}
 
-    return Stage("vocabulary", VERSION, identity, {"corpus": corpus}, run)
+def run(settings: VocabularySettings, directory: epath.Path, context: Context) -> dict[str, Any]:
+    """Makes the vocabulary on the first process; returns |V| and |I|."""
+    corpus = Corpus.open(context.inputs["corpus"])
+    if parallel.is_first_process():
+        turns = [turn for dialogue in corpus.dialogues("train") for turn in dialogue.turns]
+        texts = [turn.text for turn in turns]
+        made = Vocabulary.for_corpus(
+            settings.words.tokenizer(texts),
+            corpus.items.movie_ids,
+            corpus.items.titles,
+            item_vocabulary=settings.item_vocabulary,
+            mentioned=(item for turn in turns for item in turn.items),
+        )
+        settings.words.write_word_vectors(texts, made, directory)
+        made.save(directory)
+    parallel.barrier("vocabulary written")
+    vocabulary = Vocabulary.load(directory)
+    return {"num_words": vocabulary.num_words, "num_items": vocabulary.num_items}

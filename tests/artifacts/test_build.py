@@ -10,11 +10,12 @@ import time
 import jax
 import numpy as np
 import pytest
-from etils import epath
 
-from conkd_jax.artifacts import build as artifacts
-from conkd_jax.artifacts import manifest as manifests
-from conkd_jax.artifacts.build import ArtifactError, Stage, ensure, explain
+from conkd_jax.artifacts import lock
+from conkd_jax.artifacts.build import ensure, explain
+from conkd_jax.artifacts.fingerprint import ArtifactError, digest, digest_files, named_content
+from conkd_jax.artifacts.manifest import is_whole
+from conkd_jax.artifacts.stage import Stage
 
 
 class Pipeline:
@@ -32,7 +33,7 @@ class Pipeline:
         )
 
     def stage(self, name, config_part, inputs=None, version=1):
-        def run(directory, context):
+        def run(settings, directory, context):
             self.ran.append(name)
             self.context = context
             (directory / "out.txt").write_text(name)
@@ -54,7 +55,7 @@ def test_fingerprints_are_pinned():
     assert pipeline.corpus.fingerprint == "f51052558c15bcc4"
     assert pipeline.student.fingerprint == "c4b301053bc3e363"
     assert (
-        manifests.digest({"b": [1, 2.5, None], "a": "é"})
+        digest({"b": [1, 2.5, None], "a": "é"})
         == "d764fee2563da33e3d57334755404e635da33c995824b0adfabc4b6e1af4f608"
     )
 
@@ -73,8 +74,8 @@ def test_fingerprints_follow_everything_that_makes_an_artifact():
 
 
 def test_digest_is_canonical():
-    assert manifests.digest({"a": 1, "b": (1, 2)}) == manifests.digest({"b": [1, 2], "a": 1})
-    assert manifests.digest({"a": 1}) != manifests.digest({"a": True})
+    assert digest({"a": 1, "b": (1, 2)}) == digest({"b": [1, 2], "a": 1})
+    assert digest({"a": 1}) != digest({"a": True})
 
 
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}, b"x", np.float32(1), object()])
@@ -88,17 +89,17 @@ def test_raw_files_enter_by_content(tmp_path):
     for folder, text in (("a", "one"), ("b", "one"), ("c", "two")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "train.jsonl").write_text(text)
-    digests = [manifests.digest_files([tmp_path / f / "train.jsonl"]) for f in "abc"]
+    digests = [digest_files([tmp_path / f / "train.jsonl"]) for f in "abc"]
     assert digests[0] == digests[1] != digests[2]
     wanted = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"  # sha256sum
     assert digests[0] == {"train.jsonl": wanted}
     with pytest.raises(ArtifactError, match="two raw files are named 'train.jsonl'"):
-        manifests.digest_files([tmp_path / f / "train.jsonl" for f in "ab"])
+        digest_files([tmp_path / f / "train.jsonl" for f in "ab"])
 
 
 def test_a_file_of_one_s_own_enters_by_content_and_a_published_thing_by_name(tmp_path):
     def named(path):
-        return manifests.named_content(str(path), made_here="train")
+        return named_content(str(path), made_here="train")
 
     for folder, text in (("a", "one"), ("b", "one"), ("c", "two")):
         (tmp_path / folder).mkdir()
@@ -113,7 +114,7 @@ def test_a_file_of_one_s_own_enters_by_content_and_a_published_thing_by_name(tmp
 def test_what_is_made_here_is_no_folder_of_that_name(tmp_path, monkeypatch):
     (tmp_path / "train").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert manifests.named_content("train", made_here="train") == "train"
+    assert named_content("train", made_here="train") == "train"
 
 
 # --- running -----------------------------------------------------------------------------------
@@ -123,7 +124,7 @@ def test_only_what_is_missing_runs(tmp_path):
     first = Pipeline()
     manifest = ensure(first.student, tmp_path)
     assert first.ran == ["corpus", "teacher", "student"]
-    assert first.student.is_whole(tmp_path)
+    assert is_whole(first.student, tmp_path)
     again = Pipeline()
     assert ensure(again.student, tmp_path) == manifest
     assert again.ran == []
@@ -149,7 +150,7 @@ def test_a_stage_finds_its_inputs(tmp_path):
     context = pipeline.context
     assert (context.inputs["teacher"] / "out.txt").read_text() == "teacher"
     assert context.manifests["corpus"]["fingerprint"] == pipeline.corpus.fingerprint
-    assert context.artifacts_dir == epath.Path(tmp_path) and not context.is_resumed
+    assert not context.is_resumed
 
 
 def test_a_manifest_tells_what_made_the_artifact(tmp_path):
@@ -171,7 +172,7 @@ def test_a_stopped_stage_goes_on_in_its_folder(tmp_path):
     pipeline = Pipeline()
     kept = []
 
-    def run(directory, context):
+    def run(settings, directory, context):
         kept.append((context.is_resumed, (directory / "half.txt").exists()))
         (directory / "half.txt").write_text("half")
         if not context.is_resumed:
@@ -181,11 +182,11 @@ def test_a_stopped_stage_goes_on_in_its_folder(tmp_path):
     teacher = Stage("teacher", 1, {"seed": 0}, {"corpus": pipeline.corpus}, run)
     with pytest.raises(RuntimeError, match="the disk is full"):
         ensure(teacher, tmp_path)
-    assert not teacher.is_whole(tmp_path)
+    assert not is_whole(teacher, tmp_path)
     assert [row.state for row in explain(teacher, tmp_path)] == ["whole", "partial"]
     ensure(teacher, tmp_path)
     assert kept == [(False, False), (True, True)]
-    assert teacher.is_whole(tmp_path)
+    assert is_whole(teacher, tmp_path)
     assert log(tmp_path)[-1]["action"] == "resumed"
 
 
@@ -193,7 +194,7 @@ def test_a_stopped_stage_s_seconds_are_those_of_all_tries(tmp_path):
     """A try that was stopped counts up to the last file that it wrote."""
     began, lasted = time.time(), [100, 50]
 
-    def run(directory, context):
+    def run(settings, directory, context):
         if lasted:
             (directory / "checkpoint").write_text("half")
             written = time.time() + lasted.pop(0)
@@ -234,7 +235,7 @@ def test_what_lies_further_back_is_made_only_for_a_stage_that_runs(tmp_path):
     rows = explain(again.evaluation, tmp_path)
     assert [row.state for row in rows] == ["whole", "not needed", "whole", "whole"]
     ensure(again.evaluation, tmp_path)
-    assert again.ran == [] and not again.teacher.is_whole(tmp_path)
+    assert again.ran == [] and not is_whole(again.teacher, tmp_path)
     ablation = Pipeline(rate=0.2)
     assert [row.state for row in explain(ablation.evaluation, tmp_path)][1] == "missing"
     ensure(ablation.evaluation, tmp_path)
@@ -253,7 +254,7 @@ def test_a_plan_names_what_runs_whatever_is_gone(tmp_path):
         ensure(pipeline.evaluation, tmp_path)
         assert pipeline.ran == [row.name for row in rows if row.state == "missing"], gone
         for wanted in (pipeline.corpus, pipeline.student, pipeline.evaluation):
-            assert wanted.is_whole(tmp_path), gone
+            assert is_whole(wanted, tmp_path), gone
 
 
 def test_a_plan_says_what_would_run_and_why(tmp_path):
@@ -276,7 +277,7 @@ def test_a_plan_says_what_would_run_and_why(tmp_path):
 # --- bad artifacts -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("look", [ensure, explain, lambda s, root: s.is_whole(root)])
+@pytest.mark.parametrize("look", [ensure, explain, lambda s, root: is_whole(s, root)])
 @pytest.mark.parametrize("content", ["", '{"stage": "corp', "null", "[]", "{}"])
 def test_truncated_manifests_are_refused(tmp_path, look, content):
     stage = Pipeline().corpus
@@ -301,10 +302,10 @@ def test_foreign_artifacts_are_refused(tmp_path, field):
 
 
 def test_two_runs_build_one_artifact_once(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(artifacts, "SECONDS_BETWEEN_LOCK_TRIES", 0.02)
+    monkeypatch.setattr(lock, "SECONDS_BETWEEN_LOCK_TRIES", 0.02)
     is_inside, may_end, ran, results = threading.Event(), threading.Event(), [], {}
 
-    def run(directory, context):
+    def run(settings, directory, context):
         ran.append(threading.current_thread().name)
         is_inside.set()
         assert may_end.wait(20)
@@ -333,8 +334,9 @@ def test_two_runs_build_one_artifact_once(tmp_path, monkeypatch, capsys):
 
 HOLDER = """
 import sys, time
-from conkd_jax.stages.artifacts import Stage, ensure
-def run(directory, context):
+from conkd_jax.artifacts.build import ensure
+from conkd_jax.artifacts.stage import Stage
+def run(settings, directory, context):
     (directory / "half.txt").write_text("half")
     print("inside", flush=True)
     time.sleep(100)
@@ -350,7 +352,9 @@ def test_a_killed_run_leaves_no_lock(tmp_path):
             assert process.poll() is None
         process.kill()
     resumed = []
-    stage = Stage("teacher", 1, {}, {}, lambda directory, c: resumed.append(c.is_resumed) or {})
+    stage = Stage(
+        "teacher", 1, {}, {}, lambda settings, directory, c: resumed.append(c.is_resumed) or {}
+    )
     assert ensure(stage, tmp_path)["tries"] == 2
     assert resumed == [True]
 
@@ -360,12 +364,13 @@ import sys
 from pathlib import Path
 import jax
 from conkd_jax import parallel
-from conkd_jax.stages.artifacts import Stage, ensure
+from conkd_jax.artifacts.build import ensure
+from conkd_jax.artifacts.stage import Stage
 parallel.initialize_distributed(1)
 root, mode = Path(sys.argv[1]), sys.argv[2]
 if mode == "apart":
     root = root / str(jax.process_index())
-def run(directory, context):
+def run(settings, directory, context):
     (directory / f"{jax.process_index()}.txt").write_text("here")
     return {"processes": jax.process_count()}
 stage = Stage("teacher", 1, {}, {}, run)

@@ -10,14 +10,16 @@ import pytest
 
 from conkd_jax import checkpoint, config_rules, parallel
 from conkd_jax.artifacts import build as artifacts
-from conkd_jax.config import ConfigError
+from conkd_jax.config import ConfigError, frozen
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.eval.predictions import read_predictions
-from conkd_jax.stages import backbones, language_model, pipeline, student
-from conkd_jax.stages import recommender as trained_recommender
+from conkd_jax.stages import language_model, pipeline, student
+from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.backbones import kgsf
+from conkd_jax.stages.language_model_training import make_loss, training_batches
+from conkd_jax.stages.training import Execution
 from tests.small_world import get_config
 from tests.test_parallel import first_step
 
@@ -77,26 +79,24 @@ def test_an_ablation_trains_its_student_alone(config, folder):
         ({"system": "dialogue_teacher"}, {"evaluation"}),
     ]
     for fields, wanted in changes:
-        changed = config.copy_and_resolve_references()
-        changed.update_from_flattened_dict(fields)
+        changed = config.replace(fields)
         rows = artifacts.explain(pipeline.build(changed)["evaluation"], config.artifacts_dir)
         assert {row.name for row in rows if row.state != "whole"} == wanted, fields
 
 
 def test_without_teachers_none_is_read(config):
-    changed = config.copy_and_resolve_references()
-    changed.distill.gamma = 0.0
+    changed = config.replace({"distill.gamma": 0.0})
     stages = pipeline.build(changed)
     assert "teacher_outputs" not in stages
     assert set(stages["student"].inputs) == {"corpus", "vocabulary", "rec_teacher"}
-    changed.distill.eta = 0.9  # read by none
+    changed = changed.replace({"distill.eta": 0.9})  # not read
     assert pipeline.build(changed)["student"].fingerprint == stages["student"].fingerprint
 
 
 def test_the_graphs_are_the_recommender_s_and_stay_so(opened):
     """Frozen in teacher and student: equal to the recommender's own to the last bit."""
     corpus, _, directories = opened
-    recommender = trained_recommender.load(directories["rec_teacher"], corpus)
+    recommender = recommenders.load(directories["rec_teacher"], corpus)
     rows = corpus.items.entity_ids
     for name in ("dialogue_teacher", "student"):
         graph = checkpoint.load(directories[name] / language_model.FROZEN)["graph"]
@@ -125,8 +125,8 @@ def test_the_copy_term_reaches_items_and_concepts(opened):
 
 def test_the_store_holds_what_the_teacher_says(config, opened):
     corpus, words, directories = opened
-    teacher = language_model.load(config, directories["dialogue_teacher"], words)
-    rows = backbones.of(config).rows_of(config, corpus, words, corpus.dialogues("train"))
+    teacher = language_model.load(config.backbone, directories["dialogue_teacher"], words)
+    rows = kgsf.row_settings(config).rows_of(corpus, words, corpus.dialogues("train"))
     store = TeacherStore.open(directories["teacher_outputs"])
     assert store.spec.width == teacher.head().kernel.shape[0] == 2 * config.kgsf.embed_dim
     live = teacher.score(rows, "teacher", batch_rows=16).item_mass
@@ -139,23 +139,29 @@ def test_one_device_is_eight(config, opened):
     """Loss and gradients of a student's first step, dropout off."""
     corpus, words, directories = opened
     store = TeacherStore.open(directories["teacher_outputs"])
-    teacher = language_model.load(config, directories["dialogue_teacher"], words)
+    teacher = language_model.load(config.backbone, directories["dialogue_teacher"], words)
     spec = {**json.loads((directories["student"] / "model.json").read_text()), "dropout": 0.0}
     model = kgsf.model_of(spec, words)
     start = language_model.LanguageModel(model, teacher.params, words, teacher.frozen)
-    given = student.distillation(config.distill, store, 0.1)
-    rows = backbones.of(config).rows_of(config, corpus, words, corpus.dialogues("train"))
+    given = student.distillation(
+        student.GateSettings.of(config.replace({"distill.eta": 0.1}).distill), store
+    )
+    rows = kgsf.row_settings(config).rows_of(corpus, words, corpus.dialogues("train"))
     steps = []
     for num_devices in (1, 8):
-        settings = config.copy_and_resolve_references()
-        settings.parallel.num_devices = num_devices
-        loader = language_model.loader(
-            settings, settings.student, rows, words, "student", seed=0, store=store
+        loader = training_batches(
+            config.student,
+            rows,
+            words,
+            "student",
+            seed=0,
+            execution=Execution.of(config.replace({"parallel.num_devices": num_devices})),
+            store=store,
         )
 
         class Task:
             init = staticmethod(lambda rng: start.params)
-            loss = staticmethod(language_model.make_loss(start, 64, given))
+            loss = staticmethod(make_loss(start, 64, given))
             constants = {"frozen": start.frozen, **given.constants}
 
         before, after, measured = first_step(
@@ -194,7 +200,7 @@ def test_own_words_random_vectors_and_a_student_that_starts_from_its_teacher(sma
         student__init="dialogue_teacher",
         student__epochs=1,
     )
-    config.runs_dir = str(tmp_path)
+    config = config.replace({"runs_dir": str(tmp_path)})
     predictions = list(read_predictions(small_world.run(config) / "predictions.jsonl"))
     assert any(prediction.generated for prediction in predictions)
     assert not [p.generated for p in predictions if "unk" in p.generated]
@@ -208,12 +214,11 @@ def write_word_list(folder):
 
 def test_kgsf_s_own_word_list_is_an_option(tmp_path):
     words = write_word_list(tmp_path)
-    config = get_config(KGSF)
-    config.vocabulary.tokenizer = str(words)
+    config = frozen(get_config(KGSF)).replace({"vocabulary.tokenizer": str(words)})
     config_rules.validate(config)
-    backbones.of(config).check_sources(config, makes_words=True, makes_model=True)
-    tokenizer = backbones.of(config).tokenizer(config, [])
+    kgsf.check_sources(config, makes_words=True, makes_model=True)
+    tokenizer = kgsf.word_settings(config).tokenizer([])
     assert tokenizer.token_to_id("movie") is not None and tokenizer.token_to_id("@111") is None
-    config.vocabulary.tokenizer = str(tmp_path / "nothing.json")
+    config = config.replace({"vocabulary.tokenizer": str(tmp_path / "nothing.json")})
     with pytest.raises(ConfigError, match="config.vocabulary.tokenizer"):
-        backbones.of(config).check_sources(config, makes_words=True, makes_model=True)
+        kgsf.check_sources(config, makes_words=True, makes_model=True)

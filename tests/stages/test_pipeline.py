@@ -13,6 +13,9 @@ from etils import epath
 
 from conkd_jax import loop, parallel, run_folder
 from conkd_jax.artifacts import build as artifacts
+from conkd_jax.artifacts.manifest import read_manifest
+from conkd_jax.artifacts.stage import Context
+from conkd_jax.config import frozen
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
@@ -22,9 +25,11 @@ from conkd_jax.eval.metrics import corpus_facts
 from conkd_jax.eval.metrics import gather as metrics
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.stages import backbones, language_model, pipeline, student
-from conkd_jax.stages import recommender as trained_recommender
-from conkd_jax.stages.backbones.dialogpt import rows_of
+from conkd_jax.stages import recommender as recommenders
+from conkd_jax.stages.backbones import dialogpt
+from conkd_jax.stages.language_model_training import make_loss, training_batches
 from conkd_jax.stages.rec_teacher import fold_of
+from conkd_jax.stages.training import Execution
 from data_prep.sources import MissingDataError
 from tests.data_prep.raw_files import simple, write_jsonl, write_raw
 from tests.small_world import get_config
@@ -77,15 +82,19 @@ class Opened:
         artifacts.ensure(self.stages["teacher_outputs"], config.artifacts_dir)
         self.corpus = Corpus.open(self.directory("corpus"))
         self.words = Vocabulary.load(self.directory("vocabulary"))
-        self.rows = rows_of(config, self.corpus, self.words, self.corpus.dialogues("train"))
+        self.rows = dialogpt.row_settings(config).rows_of(
+            self.corpus, self.words, self.corpus.dialogues("train")
+        )
         self.store = TeacherStore.open(self.directory("teacher_outputs"))
-        self.teacher = language_model.load(config, self.directory("dialogue_teacher"), self.words)
+        self.teacher = language_model.load(
+            config.backbone, self.directory("dialogue_teacher"), self.words
+        )
 
     def directory(self, name):
         return self.stages[name].directory(self.config.artifacts_dir)
 
     def manifest(self, name):
-        return artifacts.read_manifest(self.stages[name], self.config.artifacts_dir)
+        return read_manifest(self.stages[name], self.config.artifacts_dir)
 
     def records(self):
         return self.store.read(range(len(self.store)))
@@ -94,17 +103,28 @@ class Opened:
         """(loss, gradients) of the student's first batch."""
         config = self.config
         folders = {name: self.directory(name) for name in ("corpus", "vocabulary")}
-        start = language_model.initial(config, folders, self.words, 0)
-        # the first step of training barely moves a GPT-2 from its start; these weights tell more
-        start = language_model.LanguageModel(start.model, self.teacher.params, self.words)
-        given = student.distillation(config.distill, self.store, config.distill.eta)
-        config.parallel.num_devices = num_devices
-        loader = language_model.loader(
-            config, config.student, self.rows, self.words, "student", seed=0, store=self.store
+        settings = dialogpt.model_settings(config)
+        model, *_ = settings.initial(folders, self.words, 0, config.rng_impl)
+        # A GPT-2's first step is nearly the same for every loss; trained weights differ more.
+        start = language_model.LanguageModel(model, self.teacher.params, self.words)
+        gamma = config.distill.gamma
+        given = student.distillation(
+            # With γ = 0 a student has no gate; the loss has one that it must not read.
+            student.GateSettings(gamma, config.distill.gate, config.distill.eta),
+            self.store,
+        )
+        loader = training_batches(
+            config.student,
+            self.rows,
+            self.words,
+            "student",
+            seed=0,
+            execution=Execution.of(config.replace({"parallel.num_devices": num_devices})),
+            store=self.store,
         )
         task = SimpleNamespace(
             init=lambda rng: start.params,
-            loss=language_model.make_loss(start, 64, given if is_distilled else None),
+            loss=make_loss(start, 64, given if is_distilled else None),
             constants={"frozen": {}, **(given.constants if is_distilled else {})},
         )
         # a step so long that the change of the parameters is the gradient to the last digit
@@ -126,7 +146,8 @@ def without_dropout(world, **fields):
     found = Opened(world.config(**fields))
     spec = found.teacher.model.spec
     assert spec.dropout > 0
-    found.config.dialogue_teacher.dropout = 0.0  # of what is trained; the artifacts stay
+    # Of the model that takes the step; the artifacts stay as they are.
+    found.config = found.config.replace({"dialogue_teacher.dropout": 0.0})
     return found
 
 
@@ -135,7 +156,7 @@ def test_no_context_is_longer_than_the_classifier_s_positions(small_world):
     config = small_world.config(turn_classifier__max_context_tokens=20)
     stage = pipeline.build(config)["turn_classifier"]
     artifacts.ensure(stage, config.artifacts_dir)
-    metrics = artifacts.read_manifest(stage, config.artifacts_dir)["metrics"]
+    metrics = read_manifest(stage, config.artifacts_dir)["metrics"]
     assert np.isfinite(metrics["dev_loss"])
 
 
@@ -194,7 +215,7 @@ def test_predictions_are_of_the_split_in_its_order(small_world, folder):
     stages = pipeline.build(config)
     corpus = Corpus.open(stages["corpus"].directory(small_world.artifacts_dir))
     words = Vocabulary.load(stages["vocabulary"].directory(small_world.artifacts_dir))
-    rows = rows_of(config, corpus, words, corpus.dialogues("valid"))
+    rows = dialogpt.row_settings(config).rows_of(corpus, words, corpus.dialogues("valid"))
     predictions = list(read_predictions(folder / "predictions.jsonl"))
     assert [p.key for p in predictions] == rows.response_keys
     for response, prediction in enumerate(predictions):
@@ -212,8 +233,12 @@ def test_the_predicted_prefix_is_scored_in_place_of_the_gold_one(small_world, ba
     stages = pipeline.build(config)
     opened = {n: s.directory(small_world.artifacts_dir) for n, s in stages.items()}
     corpus, words = Corpus.open(opened["corpus"]), Vocabulary.load(opened["vocabulary"])
-    student = language_model.load(config, opened["student"], words)
-    rows = backbones.of(config).rows_of(config, corpus, words, corpus.dialogues("valid"))
+    student = language_model.load(config.backbone, opened["student"], words)
+    rows = (
+        backbones.named(backbone)
+        .row_settings(config)
+        .rows_of(corpus, words, corpus.dialogues("valid"))
+    )
     predictions = list(read_predictions(folder / "predictions.jsonl"))
     wrong = 0
     for response, prediction in enumerate(predictions):
@@ -292,7 +317,7 @@ def test_a_second_run_reuses_everything(small_world, folder, document, monkeypat
     log = small_world.artifacts_dir / "log.jsonl"
     known = len(log.read_text().splitlines())
     config = small_world.config()
-    config.runs_dir += "-again"
+    config = config.replace({"runs_dir": config.runs_dir + "-again"})
     again = json.loads((small_world.run(config) / "metrics.json").read_text())
     for field in ("metrics", "intervals", "counts", "seconds"):
         assert again[field] == document[field], field
@@ -332,8 +357,7 @@ def test_only_what_depends_on_a_change_runs_again(small_world, fields, wanted):
 
 def test_a_test_file_that_comes_later_changes_no_training(tmp_path):
     raw = write_raw(tmp_path / "raw", [simple(i) for i in range(3)], valid=[simple(9)])
-    config = get_config()
-    config.corpus.update({"name": "redial", "raw_dir": str(raw)})
+    config = frozen(get_config()).replace({"corpus.name": "redial", "corpus.raw_dir": str(raw)})
     before = pipeline.build(config)
     with pytest.raises(MissingDataError, match="no test_data.jsonl"):
         pipeline.build(config, split="test")
@@ -365,7 +389,7 @@ def test_the_dialogue_teacher_alone_is_scored_without_a_student(small_world):
         "dialogue_teacher",
         "evaluation",
     }
-    config.runs_dir += "-dialogpt"
+    config = config.replace({"runs_dir": config.runs_dir + "-dialogpt"})
     folder = small_world.run(config)
     found = json.loads((folder / "metrics.json").read_text())["metrics"]
     assert "classifier_accuracy" not in found and "train_lambda_r" not in found
@@ -385,7 +409,7 @@ def test_another_split_is_scored_by_the_same_system(small_world, document):
     assert dev["split"] == "dev" and dev["n_responses"] != document["n_responses"]
     assert dev["metrics"]["train_lambda_r"] == document["metrics"]["train_lambda_r"]
     # the student's own training closed with the same measurement on the same split
-    manifest = artifacts.read_manifest(stages["student"], config.artifacts_dir)
+    manifest = read_manifest(stages["student"], config.artifacts_dir)
     ppl = np.exp(manifest["metrics"]["dev_nll"])
     assert dev["metrics"]["ppl"] == pytest.approx(ppl, rel=1e-4)
 
@@ -409,8 +433,11 @@ def test_a_store_finished_by_another_try_tells_the_rounding_of_all(opened, tmp_p
     (tmp_path / "store.json").unlink()
     next(tmp_path.glob("*-00001-of-*")).unlink()
     folders = {name: opened.directory(of.name) for name, of in stage.inputs.items()}
-    again = artifacts.Context(epath.Path(opened.config.artifacts_dir), folders, {}, is_resumed=True)
-    metrics = stage.run(epath.Path(tmp_path), again)
+    manifests = {
+        name: read_manifest(of, opened.config.artifacts_dir) for name, of in stage.inputs.items()
+    }
+    again = Context(folders, manifests, is_resumed=True)
+    metrics = stage.run(stage.settings, epath.Path(tmp_path), again)
     assert metrics == opened.manifest("teacher_outputs")["metrics"]
     assert metrics["rounding_tokens"] == len(opened.rows.targets)
 
@@ -425,7 +452,7 @@ def test_the_stored_teacher_is_rebuilt_exactly(opened):
 
 
 def test_the_stored_recommender_is_the_live_one(opened):
-    recommender = trained_recommender.load(opened.directory("rec_teacher"), opened.corpus)
+    recommender = recommenders.load(opened.directory("rec_teacher"), opened.corpus)
     dialogues = opened.corpus.dialogues("train")
     vectors = recommender.user_vectors(recommender.spec.contexts(dialogues, opened.corpus))
     stored = np.stack([record.user_vector for record in opened.records()])
@@ -447,9 +474,9 @@ def test_a_cross_fitted_label_comes_from_a_teacher_that_never_saw_it(small_world
         stage = crossed.stages["teacher_outputs"].inputs[f"rec_teacher_{fold}"]
         assert stage.config_part["fold"] == [fold, 2]
         directory = stage.directory(crossed.config.artifacts_dir)
-        teacher = trained_recommender.load(directory, crossed.corpus)
+        teacher = recommenders.load(directory, crossed.corpus)
         vectors.append(teacher.user_vectors(teacher.spec.contexts(dialogues, crossed.corpus)))
-        manifest = artifacts.read_manifest(stage, crossed.config.artifacts_dir)
+        manifest = read_manifest(stage, crossed.config.artifacts_dir)
         seen = [d for d in dialogues if fold_of(d.conversation_id, 2) != fold]
         mentions = sum(
             len(set(turn.items)) for d in seen for turn in d.turns[1:] if turn.role == "recommender"
@@ -482,7 +509,7 @@ def test_rounded_features_are_nearly_the_same_teacher(small_world):
     rounded = without_dropout(small_world)
     exact = without_dropout(small_world, teacher_outputs__format="dense", **EXACT)
     for each in (rounded, exact):
-        each.config.distill.gate = "soft"
+        each.config = each.config.replace({"distill.gate": "soft"})
     (loss, gradients), (wanted_loss, wanted) = rounded.student_step(), exact.student_step()
     assert loss == pytest.approx(wanted_loss, rel=1e-3)
     assert loss != wanted_loss
@@ -492,7 +519,7 @@ def test_rounded_features_are_nearly_the_same_teacher(small_world):
 def test_gamma_0_is_plain_nll(small_world):
     opened = without_dropout(small_world)
     distilled, _ = opened.student_step()
-    opened.config.distill.gamma = 0.0
+    opened.config = opened.config.replace({"distill.gamma": 0.0})
     loss, gradients = opened.student_step()
     wanted_loss, wanted = opened.student_step(is_distilled=False)
     assert loss == pytest.approx(wanted_loss, rel=1e-6)

@@ -1,13 +1,15 @@
 """The recommendation teacher's training, on a world small enough to learn in seconds."""
 
 import json
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
+from conkd_jax.artifacts.stage import Context
+from conkd_jax.config import OptimizerConfig, RecommenderConfig
 from conkd_jax.data.batches import Loader, Plan
 from conkd_jax.data.corpus import (
     ConceptGraph,
@@ -22,15 +24,18 @@ from conkd_jax.data.recommender_inputs import build_targets
 from conkd_jax.distill.head import Head
 from conkd_jax.models.recommender import Contexts, mim_loss, recommendation_loss
 from conkd_jax.stages import rec_teacher
-from conkd_jax.stages import recommender as trained_recommender
 from conkd_jax.stages.recommender import (
+    RecommenderSpec,
     build_graphs,
     build_index,
     build_module,
-    build_teacher,
+    build_recommender,
     indexed,
+    load,
+    score,
     target_scores,
 )
+from conkd_jax.stages.training import Execution
 
 NUM_GENRES, MOVIES_PER_GENRE = 3, 8
 NUM_MOVIES = NUM_GENRES * MOVIES_PER_GENRE
@@ -90,45 +95,42 @@ def corpus(tmp_path_factory):
     return Corpus.open(directory)
 
 
-def config_part(**changes):
-    optimizer = SimpleNamespace(
-        name="adam",
-        learning_rate=2e-2,
-        schedule="constant",
-        warmup_steps=0,
-        b1=0.9,
-        b2=0.999,
-        eps=1e-8,
-        weight_decay=0.0,
-        clip_norm=1.0,
-        accumulate_steps=1,
-    )
-    part = SimpleNamespace(
-        embed_dim=8,
-        num_bases=2,
-        norm="mean",
-        gcn_relu=False,
-        score_over="items",
-        max_context_entities=4,
-        max_context_concepts=3,
-        user_dropout=0.1,
-        context_dropout=0.1,
-        mim_epochs=1,
-        mim_weight=0.025,
-        epochs=16,
-        patience=0,
-        ema_decay=0.5,
-        batch_size=32,
-        use_inferred_order=False,
-        optimizer=optimizer,
-    )
-    for name, value in changes.items():
-        setattr(part, name, value)
-    return part
+def config_part(**changes) -> RecommenderConfig:
+    """A recommender for this world."""
+    small = {
+        "embed_dim": 8,
+        "num_bases": 2,
+        "max_context_entities": 4,
+        "max_context_concepts": 3,
+        "user_dropout": 0.1,
+        "context_dropout": 0.1,
+        "mim_epochs": 1,
+        "epochs": 16,
+        "patience": 0,
+        "ema_decay": 0.5,
+        "batch_size": 32,
+        "optimizer": OptimizerConfig(
+            2e-2, name="adam", schedule="constant", warmup_steps=0, b2=0.999, weight_decay=0.0
+        ),
+    }
+    return RecommenderConfig(**{**small, **changes})
 
 
-def run(part, corpus, directory, **options):
-    return rec_teacher.run(part, corpus, directory, seed=0, num_devices=2, **options)
+def settings_of(part: RecommenderConfig) -> rec_teacher.RecTeacherSettings:
+    """The stage's settings for a recommender, on two devices."""
+    return rec_teacher.RecTeacherSettings(
+        model=part,
+        seed=0,
+        rng_impl="threefry2x32",
+        fold=None,
+        execution=Execution(num_devices=2, checkpoint_every=0, chunk_size=1),
+    )
+
+
+def run(part, corpus, directory):
+    """Runs the stage."""
+    context = Context({"corpus": corpus.directory}, {}, is_resumed=False)
+    return rec_teacher.run(settings_of(part), epath.Path(directory), context)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +141,7 @@ def trained(corpus, tmp_path_factory):
 
 def parts_of(part, corpus):
     """(module, parameters, graphs, index) before any training, without dropout."""
-    spec = rec_teacher.RecSpec.of(part)
+    spec = RecommenderSpec.of(part)
     index = build_index(corpus, spec)
     graphs = build_graphs(corpus, spec, index)
     module = build_module(spec)
@@ -149,7 +151,7 @@ def parts_of(part, corpus):
 
 
 def batches_of(part, corpus, index):
-    spec, dialogues = rec_teacher.RecSpec.of(part), corpus.dialogues("dev")
+    spec, dialogues = RecommenderSpec.of(part), corpus.dialogues("dev")
     return rec_teacher.RecBatches(
         indexed(spec.contexts(dialogues, corpus), index), build_targets(dialogues)
     )
@@ -167,8 +169,8 @@ def test_learns_what_the_graph_and_the_words_tell(trained):
 
 def test_a_reopened_teacher_is_the_one_that_was_scored(trained, corpus):
     directory, metrics = trained
-    teacher = trained_recommender.load(directory, corpus)
-    again = rec_teacher.score(teacher, corpus, "valid")
+    teacher = load(directory, corpus)
+    again = score(teacher, corpus, "valid")
     assert again == {
         name.removeprefix("valid_"): value
         for name, value in metrics.items()
@@ -187,7 +189,7 @@ def test_a_reopened_teacher_is_the_one_that_was_scored(trained, corpus):
 
 
 def test_user_vectors_do_not_depend_on_the_company(trained, corpus):
-    teacher = trained_recommender.load(trained[0], corpus)
+    teacher = load(trained[0], corpus)
     dialogues = corpus.dialogues("valid")
     every = teacher.user_vectors(teacher.spec.contexts(dialogues, corpus))
     alone = teacher.user_vectors(teacher.spec.contexts(dialogues[3:4], corpus))
@@ -195,7 +197,7 @@ def test_user_vectors_do_not_depend_on_the_company(trained, corpus):
 
 
 def test_what_the_teacher_never_met_is_passed_over(trained, corpus):
-    teacher = trained_recommender.load(trained[0], corpus)
+    teacher = load(trained[0], corpus)
     known = Turn("seeker", "x", entities=(2,), concepts=(0,))
     # Entity 25 is a genre and concept 4 a word that no dialogue names.
     more = Turn("seeker", "x", entities=(2, NUM_MOVIES + 1), concepts=(0, 4))
@@ -215,7 +217,7 @@ def test_scoring_over_entities_ranks_items_only(corpus):
     assert params["head"]["bias"].shape == (NUM_ENTITIES,)
     bias = np.random.default_rng(0).normal(size=NUM_ENTITIES).astype(np.float32)
     params["head"]["bias"] = bias
-    teacher = build_teacher(params, rec_teacher.RecSpec.of(part), index, graphs)
+    teacher = build_recommender(params, RecommenderSpec.of(part), index, graphs)
     assert teacher.head.kernel.shape == (8, NUM_MOVIES)
     np.testing.assert_array_equal(teacher.head.bias, bias[index.entity_rows(MOVIE_ENTITIES)])
     members = np.arange(NUM_ENTITIES)
@@ -282,14 +284,14 @@ def test_mim_steps_come_first_and_resume_in_place(corpus):
 
 def test_early_stopping_waits_for_mim_to_end(corpus):
     part = config_part(patience=1, mim_epochs=5)
-    spec = rec_teacher.RecSpec.of(part)
+    spec = RecommenderSpec.of(part)
     index = build_index(corpus, spec)
     graphs = build_graphs(corpus, spec, index)
     dialogues = corpus.dialogues("train")
-    task = rec_teacher.make_task(part, corpus, dialogues, index, graphs, seed=0, num_devices=1)
+    task = rec_teacher.make_task(settings_of(part), corpus, dialogues, index, graphs)
     assert task.patience == 6
-    part.patience = 0
-    task = rec_teacher.make_task(part, corpus, dialogues, index, graphs, seed=0, num_devices=1)
+    part = config_part(patience=0, mim_epochs=5)
+    task = rec_teacher.make_task(settings_of(part), corpus, dialogues, index, graphs)
     assert task.patience == 0
 
 
@@ -297,7 +299,7 @@ def test_folds_partition_train_and_leave_one_part_out(corpus):
     part = config_part()
     everyone = {d.conversation_id for d in corpus.dialogues("train")}
     seen = [
-        {d.conversation_id for d in rec_teacher.training_dialogues(part, corpus, fold, 3)}
+        {d.conversation_id for d in rec_teacher.training_dialogues(part, corpus, (fold, 3))}
         for fold in range(3)
     ]
     held_out = [everyone - kept for kept in seen]
@@ -315,12 +317,10 @@ def test_inferred_order_is_an_option(corpus):
 
 
 def test_bad_input_is_named(corpus, trained, tmp_path):
-    with pytest.raises(ValueError, match="score_over: expected items or entities, got 'movies'"):
-        rec_teacher.RecSpec.of(config_part(score_over="movies"))
     with pytest.raises(ValueError, match="fold: .* got 3 of 3"):
-        rec_teacher.training_dialogues(config_part(), corpus, 3, 3)
+        rec_teacher.training_dialogues(config_part(), corpus, (3, 3))
     with pytest.raises(FileNotFoundError, match="Run its stage again"):
-        trained_recommender.load(tmp_path / "nothing", corpus)
+        load(tmp_path / "nothing", corpus)
     write_corpus(
         tmp_path / "other",
         splits={"train": corpus.dialogues("train")},
@@ -332,7 +332,7 @@ def test_bad_input_is_named(corpus, trained, tmp_path):
         report={},
     )
     with pytest.raises(ValueError, match="27 entities and 5 concepts, .* has 27 and 2"):
-        trained_recommender.load(trained[0], Corpus.open(tmp_path / "other"))
+        load(trained[0], Corpus.open(tmp_path / "other"))
 
 
 def test_ties_rank_behind():

@@ -1,7 +1,7 @@
-"""DialoGPT: FlaxGPT2 over byte-level BPE, one row a dialogue.
+"""DialoGPT: FlaxGPT2 over byte-level BPE, one row per dialogue.
 
-Weights and tokenizer by a name of the Hugging Face hub or a folder; or random weights and a BPE
-trained on the corpus.
+Weights and tokenizer come from the Hugging Face hub or a folder; or the weights are random and the
+BPE is trained on the corpus.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import jax
 from etils import epath
 from tokenizers import Tokenizer
 
-from conkd_jax.artifacts.build import named_content
-from conkd_jax.config import ConfigError
+from conkd_jax.artifacts.fingerprint import named_content, outside_fingerprint
+from conkd_jax.config import Config, ConfigError
 from conkd_jax.data.corpus import Corpus, Dialogue
 from conkd_jax.data.rows.dialogue import DialogueRows, build_rows
 from conkd_jax.data.tokenizers.bpe import VocabularyError, load_bpe, train_bpe
@@ -24,88 +24,138 @@ from conkd_jax.models import gpt2, gpt2_weights
 from conkd_jax.typing import Params
 
 READS_RECOMMENDER = False
-SHAPE_FIELDS = ("num_layers", "embed_dim", "num_heads", "num_positions", "dropout")
 
 
-def vocabulary_identity(config) -> dict:
-    """The size of a BPE that is trained."""
+@dataclasses.dataclass(frozen=True)
+class BPESettings:
+    """A byte-level BPE, published or trained.
+
+    Attributes:
+      bpe_size: |V| of one that is trained; None for a published one.
+      source: "train", a hub name or a folder.
+    """
+
+    bpe_size: int | None
+    source: str = outside_fingerprint(because="its content enters, as the vocabulary's tokenizer")
+
+    def tokenizer(self, texts: Sequence[str]) -> Tokenizer:
+        """The BPE, trained on texts or read from its source."""
+        if self.bpe_size is not None:
+            return train_bpe(texts, self.bpe_size)
+        return load_bpe(self.source)
+
+    def write_word_vectors(
+        self, texts: Sequence[str], vocabulary: Vocabulary, directory: epath.Path
+    ) -> None:
+        """Writes nothing: an embedding comes with published weights, or starts at random."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DialogueRowSettings:
+    """Rows that hold whole dialogues."""
+
+    max_row_tokens: int
+    max_response_tokens: int
+
+    def rows_of(
+        self, corpus: Corpus, vocabulary: Vocabulary, dialogues: Sequence[Dialogue]
+    ) -> DialogueRows:
+        """Whole dialogues; nothing of the corpus is read."""
+        return build_rows(
+            dialogues,
+            vocabulary,
+            max_row_tokens=self.max_row_tokens,
+            max_response_tokens=self.max_response_tokens,
+        )
+
+    def longest_prompt(self, max_tokens: int) -> int:
+        """A row, less the response to come."""
+        return self.max_row_tokens - max_tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class GPT2Settings:
+    """A GPT-2 with published or with random weights.
+
+    Attributes:
+      weights: "random", a hub name, or the hashes of a folder's files.
+      num_layers, embed_dim, num_heads, num_positions, dropout: as in `config.dialogue_teacher`.
+      source: the hub name or the folder.
+    """
+
+    weights: str | dict[str, str]
+    num_layers: int
+    embed_dim: int
+    num_heads: int
+    num_positions: int
+    dropout: float
+    source: str = outside_fingerprint(because="its content enters, as weights")
+
+    def initial(
+        self, inputs: Mapping[str, epath.Path], vocabulary: Vocabulary, seed: int, rng_impl: str
+    ) -> tuple[gpt2.GPT2, Params, Params]:
+        """Published weights with new item rows, or random weights."""
+        rng = jax.random.key(seed, impl=rng_impl)
+        if self.source == "random":
+            spec = gpt2.GPT2Spec(
+                num_layers=self.num_layers,
+                embed_dim=self.embed_dim,
+                num_heads=self.num_heads,
+                num_positions=self.num_positions,
+                dropout=self.dropout,
+            )
+            model = gpt2.GPT2(spec, vocabulary.num_rows)
+            return model, model.init(rng), {}
+        try:
+            spec, params = gpt2.load_pretrained(self.source)
+        except (FileNotFoundError, ValueError) as error:
+            raise ConfigError(f"config.dialogue_teacher.weights: {error}") from error
+        spec = dataclasses.replace(spec, dropout=self.dropout)
+        titles = [vocabulary.title_token_ids(item) for item in range(vocabulary.num_items)]
+        params = gpt2.extend_embedding(
+            params, vocabulary.num_words, titles, vocabulary.num_rows, rng
+        )
+        return gpt2.GPT2(spec, vocabulary.num_rows), params, {}
+
+
+def word_settings(config: Config) -> BPESettings:
+    """A BPE that is trained, or the published one that the config names."""
     part = config.vocabulary
-    return {"bpe_size": part.bpe_size} if part.tokenizer == "train" else {}
+    size = part.bpe_size if part.tokenizer == "train" else None
+    return BPESettings(bpe_size=size, source=part.tokenizer)
 
 
-def tokenizer(config, texts: Sequence[str]) -> Tokenizer:
-    """A trained or a published byte-level BPE."""
+def row_settings(config: Config) -> DialogueRowSettings:
+    """Limits of rows and responses."""
     part = config.vocabulary
-    return (
-        train_bpe(texts, part.bpe_size) if part.tokenizer == "train" else load_bpe(part.tokenizer)
+    return DialogueRowSettings(part.max_row_tokens, part.max_response_tokens)
+
+
+def model_settings(config: Config) -> GPT2Settings:
+    """Which weights, and their shape, which is used where they are random."""
+    part = config.dialogue_teacher
+    return GPT2Settings(
+        weights=named_content(part.weights, made_here="random"),
+        num_layers=part.num_layers,
+        embed_dim=part.embed_dim,
+        num_heads=part.num_heads,
+        num_positions=part.num_positions,
+        dropout=part.dropout,
+        source=part.weights,
     )
 
 
-def write_word_vectors(
-    config, texts: Sequence[str], vocabulary: Vocabulary, directory: epath.Path
-) -> None:
-    """None: published weights bring their embedding, random ones start at random."""
-
-
-def row_identity(config) -> dict:
-    """Limits of rows and responses."""
-    part = config.vocabulary
-    return {
-        "max_row_tokens": part.max_row_tokens,
-        "max_response_tokens": part.max_response_tokens,
-    }
-
-
-def rows_of(
-    config, corpus: Corpus, vocabulary: Vocabulary, dialogues: Sequence[Dialogue]
-) -> DialogueRows:
-    """Whole dialogues."""
-    return build_rows(dialogues, vocabulary, **row_identity(config))
-
-
-def longest_prompt(config) -> int:
-    """A row, less the response to come."""
-    return config.vocabulary.max_row_tokens - config.decode.max_tokens
-
-
-def initial_identity(config) -> dict:
-    """Which weights; their shape too, which counts where they are random."""
-    part = config.dialogue_teacher
-    shape = {key: part[key] for key in SHAPE_FIELDS}
-    return {"weights": named_content(part.weights, made_here="random"), **shape}
-
-
-def initial(
-    config, inputs: Mapping[str, epath.Path], vocabulary: Vocabulary, seed: int
-) -> tuple[gpt2.GPT2, Params, Params]:
-    """Named weights and new item rows, or random weights."""
-    part = config.dialogue_teacher
-    rng = jax.random.key(seed, impl=config.rng_impl)
-    if part.weights == "random":
-        spec = gpt2.GPT2Spec(**{key: part[key] for key in SHAPE_FIELDS})
-        model = gpt2.GPT2(spec, vocabulary.num_rows)
-        return model, model.init(rng), {}
-    try:
-        spec, params = gpt2.load_pretrained(part.weights)
-    except (FileNotFoundError, ValueError) as error:
-        raise ConfigError(f"config.dialogue_teacher.weights: {error}") from error
-    spec = dataclasses.replace(spec, dropout=part.dropout)
-    titles = [vocabulary.title_token_ids(item) for item in range(vocabulary.num_items)]
-    params = gpt2.extend_embedding(params, vocabulary.num_words, titles, vocabulary.num_rows, rng)
-    return gpt2.GPT2(spec, vocabulary.num_rows), params, {}
-
-
 def model_of(spec: Mapping[str, Any], vocabulary: Vocabulary) -> gpt2.GPT2:
-    """A GPT-2 of a saved spec."""
+    """The GPT-2 of a saved spec."""
     return gpt2.GPT2(gpt2.GPT2Spec(**spec), vocabulary.num_rows)
 
 
-def check_sources(config, *, makes_words: bool, makes_model: bool) -> None:
-    """Looks for tokenizer and weights, and holds the rows to the weights' positions."""
-    named, weights = config.vocabulary.tokenizer, config.dialogue_teacher.weights
+def check_sources(config: Config, *, makes_words: bool, makes_model: bool) -> None:
+    """Looks for tokenizer and weights, and compares rows with the weights' positions."""
+    tokenizer, weights = config.vocabulary.tokenizer, config.dialogue_teacher.weights
     try:
-        if makes_words and named != "train":
-            load_bpe(named)
+        if makes_words and tokenizer != "train":
+            load_bpe(tokenizer)
     except VocabularyError as error:
         raise ConfigError(f"config.vocabulary.tokenizer: {error}") from error
     if not makes_model or weights == "random":

@@ -1,11 +1,12 @@
-"""KGSF: an encoder and a decoder over whole words and the recommender's graphs, a row a response.
+"""KGSF: an encoder and a decoder over whole words and the recommender's graphs, one row a response.
 
-The graph representations are those of the trained recommender, computed once when the model is
-made and carried with it, frozen.
+The node vectors are those of the trained recommender. They are computed once, when the model is
+made, and stay with it as frozen arrays.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,141 +15,180 @@ import numpy as np
 from etils import epath
 from tokenizers import Tokenizer
 
-from conkd_jax.config import ConfigError
+from conkd_jax.artifacts.fingerprint import outside_fingerprint, view
+from conkd_jax.config import Config, ConfigError, KGSFConfig
 from conkd_jax.data.corpus import ConceptGraph, Corpus, Dialogue
+from conkd_jax.data.recommender_inputs import build_contexts
 from conkd_jax.data.rows.response import ResponseRows, build_response_rows
 from conkd_jax.data.tokenizers.bpe import VocabularyError
 from conkd_jax.data.tokenizers.words import load_words, train_words
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.data.word_vectors import train_word_vectors
 from conkd_jax.models import kgsf
-from conkd_jax.stages import recommender as trained_recommender
+from conkd_jax.stages import recommender as recommenders
 from conkd_jax.typing import Params
 
 READS_RECOMMENDER = True
 WORD_VECTORS = "word_vectors.npy"
 
 
-def vocabulary_identity(config) -> dict:
-    """Which words are counted in, and how their vectors are trained."""
-    identity = {"backbone": "kgsf", "word_vectors": config.kgsf.word_vectors}
-    if config.vocabulary.tokenizer == "train":
-        identity["min_word_count"] = config.vocabulary.min_word_count
-    if config.kgsf.word_vectors == "word2vec":
-        identity |= {"embed_dim": config.kgsf.embed_dim, "seed": config.teacher_seed}
-    return identity
+@dataclasses.dataclass(frozen=True)
+class WholeWordSettings:
+    """A list of whole words and the vectors that the embedding starts from.
+
+    Attributes:
+      backbone: "kgsf".
+      word_vectors: "word2vec" or "random".
+      min_word_count: of a list that is made from the corpus; None for KGSF's own list.
+      embed_dim, seed: of word2vec; None without it.
+      source: "train", or the path of KGSF's list.
+    """
+
+    backbone: str
+    word_vectors: str
+    min_word_count: int | None
+    embed_dim: int | None
+    seed: int | None
+    source: str = outside_fingerprint(because="its content enters, as the vocabulary's tokenizer")
+
+    def tokenizer(self, texts: Sequence[str]) -> Tokenizer:
+        """The words of the corpus, or those of KGSF's own list."""
+        if self.min_word_count is not None:
+            return train_words(texts, self.min_word_count)
+        return load_words(self.source)
+
+    def write_word_vectors(
+        self, texts: Sequence[str], vocabulary: Vocabulary, directory: epath.Path
+    ) -> None:
+        """Trains word2vec on the training turns."""
+        if self.embed_dim is None or self.seed is None:
+            return
+        sentences = vocabulary.encode_batch(texts)
+        vectors = train_word_vectors(sentences, vocabulary.num_rows, self.embed_dim, self.seed)
+        with (directory / WORD_VECTORS).open("wb") as file:
+            np.save(file, vectors)
 
 
-def tokenizer(config, texts: Sequence[str]) -> Tokenizer:
-    """The words of the corpus, or those of KGSF's own list."""
-    part = config.vocabulary
-    if part.tokenizer == "train":
-        return train_words(texts, part.min_word_count)
-    return load_words(part.tokenizer)
+@dataclasses.dataclass(frozen=True)
+class ResponseRowSettings:
+    """Rows that hold one response each, with its context and the recommender's input."""
+
+    max_context_turns: int
+    max_context_tokens: int
+    max_response_tokens: int
+    max_context_entities: int
+    max_context_concepts: int
+
+    def rows_of(
+        self, corpus: Corpus, vocabulary: Vocabulary, dialogues: Sequence[Dialogue]
+    ) -> ResponseRows:
+        """One row for each response, with what the recommender reads of its history."""
+        contexts = build_contexts(
+            dialogues,
+            is_stop_word=corpus.concept_graph.is_stop_word,
+            max_entities=self.max_context_entities,
+            max_concepts=self.max_context_concepts,
+        )
+        return build_response_rows(
+            dialogues,
+            vocabulary,
+            contexts,
+            max_context_turns=self.max_context_turns,
+            max_context_tokens=self.max_context_tokens,
+            max_response_tokens=self.max_response_tokens,
+        )
+
+    def longest_prompt(self, max_tokens: int) -> int:
+        """A context: the response has positions of its own in the decoder."""
+        return self.max_context_tokens
 
 
-def write_word_vectors(
-    config, texts: Sequence[str], vocabulary: Vocabulary, directory: epath.Path
-) -> None:
-    """word2vec over the training turns."""
-    if config.kgsf.word_vectors == "random":
-        return
-    sentences = vocabulary.encode_batch(texts)
-    vectors = train_word_vectors(
-        sentences, vocabulary.num_rows, config.kgsf.embed_dim, config.teacher_seed
+@dataclasses.dataclass(frozen=True)
+class KGSFSettings(KGSFConfig):
+    """The shape of the model; the vocabulary and the recommender are inputs of the stage."""
+
+    def initial(
+        self, inputs: Mapping[str, epath.Path], vocabulary: Vocabulary, seed: int, rng_impl: str
+    ) -> tuple[kgsf.KGSF, Params, Params]:
+        """Word vectors, random weights, and the frozen node vectors of a trained recommender."""
+        corpus = Corpus.open(inputs["corpus"])
+        recommender = recommenders.load(inputs["rec_teacher"], corpus)
+        frozen = {kgsf.GRAPH: _graph(recommender, corpus, vocabulary)}
+        spec = kgsf.KGSFSpec(
+            num_layers=self.num_layers,
+            embed_dim=self.embed_dim,
+            num_heads=self.num_heads,
+            mlp_dim=self.mlp_dim,
+            dropout=self.dropout,
+            node_dim=recommender.spec.embed_dim,
+        )
+        model = kgsf.KGSF(spec, vocabulary.num_rows, vocabulary.num_targets)
+        vectors = None
+        if self.word_vectors == "word2vec":
+            with (inputs["vocabulary"] / WORD_VECTORS).open("rb") as file:
+                vectors = np.load(file, allow_pickle=False)
+        params = model.init(jax.random.key(seed, impl=rng_impl), vectors)
+        return model, params, frozen
+
+
+def word_settings(config: Config) -> WholeWordSettings:
+    """Which words are kept, and how their vectors are trained."""
+    part, has_vectors = config.vocabulary, config.kgsf.word_vectors == "word2vec"
+    return WholeWordSettings(
+        backbone="kgsf",
+        word_vectors=config.kgsf.word_vectors,
+        min_word_count=part.min_word_count if part.tokenizer == "train" else None,
+        embed_dim=config.kgsf.embed_dim if has_vectors else None,
+        seed=config.teacher_seed if has_vectors else None,
+        source=part.tokenizer,
     )
-    with (directory / WORD_VECTORS).open("wb") as file:
-        np.save(file, vectors)
 
 
-def row_identity(config) -> dict:
+def row_settings(config: Config) -> ResponseRowSettings:
     """Limits of contexts and responses."""
-    words, rec = config.vocabulary, config.rec_teacher
-    return {
-        "max_context_turns": words.max_context_turns,
-        "max_context_tokens": words.max_context_tokens,
-        "max_response_tokens": words.max_response_tokens,
-        "max_context_entities": rec.max_context_entities,
-        "max_context_concepts": rec.max_context_concepts,
-    }
-
-
-def rows_of(
-    config, corpus: Corpus, vocabulary: Vocabulary, dialogues: Sequence[Dialogue]
-) -> ResponseRows:
-    """One row for each response, with what the recommender reads of its history."""
-    words = config.vocabulary
-    recommender = trained_recommender.RecSpec.of(config.rec_teacher)
-    return build_response_rows(
-        dialogues,
-        vocabulary,
-        recommender.contexts(dialogues, corpus),
+    words, recommender = config.vocabulary, config.rec_teacher
+    return ResponseRowSettings(
         max_context_turns=words.max_context_turns,
         max_context_tokens=words.max_context_tokens,
         max_response_tokens=words.max_response_tokens,
+        max_context_entities=recommender.max_context_entities,
+        max_context_concepts=recommender.max_context_concepts,
     )
 
 
-def longest_prompt(config) -> int:
-    """A context."""
-    return config.vocabulary.max_context_tokens
-
-
-def initial_identity(config) -> dict:
-    """The shape; the vocabulary and the recommender are inputs of their own."""
-    return config.kgsf.to_dict()
-
-
-def initial(
-    config, inputs: Mapping[str, epath.Path], vocabulary: Vocabulary, seed: int
-) -> tuple[kgsf.KGSF, Params, Params]:
-    """Word vectors, random weights, and the frozen graphs of a trained recommender."""
-    corpus = Corpus.open(inputs["corpus"])
-    recommender = trained_recommender.load(inputs["rec_teacher"], corpus)
-    frozen = {kgsf.GRAPH: _graph(recommender, corpus, vocabulary)}
-    part = config.kgsf
-    spec = kgsf.KGSFSpec(
-        num_layers=part.num_layers,
-        embed_dim=part.embed_dim,
-        num_heads=part.num_heads,
-        mlp_dim=part.mlp_dim,
-        dropout=part.dropout,
-        node_dim=recommender.spec.embed_dim,
-    )
-    model = kgsf.KGSF(spec, vocabulary.num_rows, vocabulary.num_targets)
-    vectors = None
-    if part.word_vectors == "word2vec":
-        with (inputs["vocabulary"] / WORD_VECTORS).open("rb") as file:
-            vectors = np.load(file, allow_pickle=False)
-    params = model.init(jax.random.key(seed, impl=config.rng_impl), vectors)
-    return model, params, frozen
+def model_settings(config: Config) -> KGSFSettings:
+    """The shape."""
+    return view(config.kgsf, KGSFSettings)
 
 
 def model_of(spec: Mapping[str, Any], vocabulary: Vocabulary) -> kgsf.KGSF:
-    """A KGSF of a saved spec."""
+    """The KGSF of a saved spec."""
     return kgsf.KGSF(kgsf.KGSFSpec(**spec), vocabulary.num_rows, vocabulary.num_targets)
 
 
-def check_sources(config, *, makes_words: bool, makes_model: bool) -> None:
+def check_sources(config: Config, *, makes_words: bool, makes_model: bool) -> None:
     """Looks for the word list."""
-    named = config.vocabulary.tokenizer
+    source = config.vocabulary.tokenizer
     try:
-        if makes_words and named != "train":
-            load_words(named)
+        if makes_words and source != "train":
+            load_words(source)
     except VocabularyError as error:
         raise ConfigError(f"config.vocabulary.tokenizer: {error}") from error
 
 
 def _graph(
-    recommender: trained_recommender.RecTeacher, corpus: Corpus, vocabulary: Vocabulary
+    recommender: recommenders.TrainedRecommender, corpus: Corpus, vocabulary: Vocabulary
 ) -> dict[str, np.ndarray]:
-    """What `models.kgsf` reads of the recommender: node vectors, and the row of every graph id."""
+    """What `models.kgsf` reads of the recommender: node vectors, and the row of every graph id.
+
+    Padding is -1 in a context. It is looked up last, so that as an index it finds its own entry.
+    """
     nodes, index = recommender.nodes, recommender.index
     entities, concepts = np.arange(-1, index.num_entities), np.arange(-1, index.num_concepts)
     return {
         "entities": np.asarray(nodes.entities),
         "entity_energies": np.asarray(nodes.entity_energies),
-        "entity_rows": np.roll(index.entity_rows(entities), -1),  # padding, -1, comes last
+        "entity_rows": np.roll(index.entity_rows(entities), -1),
         "concepts": np.asarray(nodes.concepts),
         "concept_energies": np.asarray(nodes.concept_energies),
         "concept_rows": np.roll(index.concept_rows(concepts), -1),
@@ -157,12 +197,12 @@ def _graph(
 
 
 def copy_mask(graph: ConceptGraph, vocabulary: Vocabulary) -> np.ndarray:
-    """Which targets the copy term reaches, [Y]: every item, and words that are concepts.
+    """Mask [Y] of the targets that the copy term can raise: all items, and words that are concepts.
 
-    Stop words and the tokens for the end and for unknown words are never reached.
+    Stop words, the end token and the token for unknown words are excluded.
 
-    KGSF's released masks hold 12,974 key words and 5,718 movies, 4,447 of them in both, which it
-    adds up to 2; here a target is reached or not.
+    KGSF's released masks hold 12,974 key words and 5,718 movies; the 4,447 that are in both add up
+    to 2 there. Here a target is in the mask or not.
     """
     keys = {
         word

@@ -1,0 +1,94 @@
+"""A stage: one step of the pipeline, described by everything that its artifact depends on."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+from etils import epath
+
+from conkd_jax.artifacts.fingerprint import FINGERPRINT_LENGTH, digest, fingerprinted
+
+Settings = TypeVar("Settings")
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What a stage's `run` gets besides its settings and its folder.
+
+    Attributes:
+      inputs: {input name: its folder}; all of them complete.
+      manifests: {input name: its manifest}.
+      is_resumed: whether the folder holds something from an earlier attempt.
+    """
+
+    inputs: Mapping[str, epath.Path]
+    manifests: Mapping[str, Mapping[str, Any]]
+    is_resumed: bool
+
+    @property
+    def input_fingerprints(self) -> dict[str, str]:
+        """{input name: fingerprint}."""
+        return {name: manifest["fingerprint"] for name, manifest in self.manifests.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage(Generic[Settings]):
+    """One step of the pipeline, and all that its artifact depends on.
+
+    Attributes:
+      name: also the folder under the artifacts' root.
+      version: raised when the meaning of the output changes; a change of code alone retrains
+        nothing.
+      settings: a frozen dataclass with the options that the stage reads and no others. Raw files
+        enter as `digest_files` of their content.
+      inputs: the stages whose artifacts this one reads.
+      run: fills the folder and returns metrics (plain JSON); called by every process. It is a
+        function of a module, not a closure, so `settings` and its folders are all that it sees.
+    """
+
+    name: str
+    version: int
+    settings: Settings
+    inputs: Mapping[str, Stage]
+    run: Callable[[Settings, epath.Path, Context], Mapping[str, Any]]
+
+    @functools.cached_property
+    def config_part(self) -> Mapping[str, Any]:
+        """The settings that the output depends on, as plain JSON."""
+        return fingerprinted(self.settings)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """First digits of SHA-256 over name, version, config part and the inputs' fingerprints."""
+        identity = {
+            "stage": self.name,
+            "version": self.version,
+            "config": self.config_part,
+            "inputs": self.input_fingerprints,
+        }
+        return digest(identity, self.name)[:FINGERPRINT_LENGTH]
+
+    @property
+    def input_fingerprints(self) -> dict[str, str]:
+        """{input name: fingerprint}."""
+        return {name: stage.fingerprint for name, stage in self.inputs.items()}
+
+    def directory(self, artifacts_dir: epath.PathLike) -> epath.Path:
+        """The artifact's folder, whether or not it exists."""
+        return epath.Path(artifacts_dir) / self.name / self.fingerprint
+
+
+def in_order(stage: Stage) -> list[Stage]:
+    """A stage and all it depends on, each once, inputs before what reads them."""
+    order: dict[str, Stage] = {}
+
+    def visit(each: Stage) -> None:
+        for other in each.inputs.values():
+            visit(other)
+        order.setdefault(each.fingerprint, each)
+
+    visit(stage)
+    return list(order.values())

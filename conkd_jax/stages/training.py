@@ -1,0 +1,92 @@
+"""How every network of the pipeline is trained: one loader and one call of the loop.
+
+Recommender, dialogue teacher, turn classifier and student differ in their `Task` and in what their
+batches hold; devices, hosts, checkpoints and logs are the same for all and are set here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+from etils import epath
+
+from conkd_jax import loop, parallel
+from conkd_jax.config import Config, OptimizerConfig
+from conkd_jax.data.batches import Loader, Plan
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """How a training runs, as opposed to what it computes: in no fingerprint.
+
+    Attributes:
+      num_devices: over all processes; 0 = all.
+      checkpoint_every: steps between checkpoints.
+      chunk_size: response tokens at a time in the fused head of a language model.
+    """
+
+    num_devices: int
+    checkpoint_every: int
+    chunk_size: int
+
+    @classmethod
+    def of(cls, config: Config) -> Execution:
+        """The fields of a config that say how trainings run."""
+        return cls(
+            num_devices=config.parallel.num_devices,
+            checkpoint_every=config.checkpoint_every,
+            chunk_size=config.distill.chunk_size,
+        )
+
+
+EXECUTION_CHANGES_NO_RESULT = "the number of devices and the memory used change rounding at most"
+
+
+def make_loader(
+    plan: Plan, assemble: Callable, optimizer: OptimizerConfig, execution: Execution
+) -> Loader:
+    """Training batches of a plan, split over this host's devices and the micro-batches."""
+    return Loader(
+        plan,
+        assemble,
+        parallel.num_devices(execution.num_devices),
+        optimizer.accumulate_steps,
+        jax.process_index(),
+        jax.process_count(),
+    )
+
+
+def train(
+    task: loop.Task,
+    optimizer: OptimizerConfig,
+    *,
+    seed: int,
+    rng_impl: str,
+    directory: epath.Path,
+    execution: Execution,
+) -> loop.Result:
+    """Trains a task into an artifact's folder, from its newest checkpoint if there is one.
+
+    Args:
+      task: what is trained.
+      optimizer: part of the config.
+      seed: of the initial parameters and of every step's random numbers.
+      rng_impl: generator of the dropout keys.
+      directory: of the artifact; gets checkpoints, `history.jsonl` and TensorBoard's files.
+      execution: devices and checkpoints.
+
+    Raises:
+      ConfigError, DivergedError, SystemExit: as `loop.train`.
+    """
+    return loop.train(
+        task,
+        optimizer,
+        seed=seed,
+        directory=directory,
+        log_dir=directory / "tensorboard",
+        num_devices=execution.num_devices,
+        checkpoint_every=execution.checkpoint_every,
+        rng_impl=rng_impl,
+    )
