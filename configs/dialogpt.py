@@ -1,4 +1,4 @@
-"""DialoGPT fine-tuned on ReDial, items as tokens, no distillation (Table 2, "DialoGPT").
+"""DialoGPT fine-tuned on ReDial, with items as tokens, without distillation (Table 2, "DialoGPT").
 
 This row **is** the dialogue teacher of the ConKD rows, scored: nothing is trained twice. Paper,
 three seeds: F1@1/10/50 .011/.070/.173, Rec Ratio .462, PPL 17.552, DIST-2/3/4 .206/.419/.595.

@@ -1,9 +1,9 @@
 """DialoGPT + ConKD with the soft gate (Table 2, "DialoGPT + ConKD (soft)").
 
-Both teachers are believed at every token, the recommender in proportion to the mass that the
+At every token the student follows both teachers, the recommender in proportion to the mass that the
 dialogue teacher puts on items (eq. 7). Paper, three seeds: F1@1/10/50 .019/.102/.222, Rec Ratio
-.505, PPL 12.336, DIST-2/3/4 .180/.350/.505. Costs what `dialogpt_hard.py` costs
-and shares its teachers.
+.505, PPL 12.336, DIST-2/3/4 .180/.350/.505. Costs the same as `dialogpt_hard.py` and shares its
+teachers.
 
     python -m conkd_jax.train --config=configs/dialogpt_soft.py:mini
 """

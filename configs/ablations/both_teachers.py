@@ -1,6 +1,6 @@
-"""Both teachers without the special tokens: [REC] and [GEN] open no turn (Table 5, "(+)D&R").
+"""Both teachers with the gate, without the special tokens [REC] and [GEN] (Table 5, "(+)D&R").
 
-What the gate does alone. Paper: F1@1/10/50 .020/.093/.200, Rec Ratio .313, DIST-1/2/3/4
+Shows the effect of the gate alone. Paper: F1@1/10/50 .020/.093/.200, Rec Ratio .313, DIST-1/2/3/4
 .028/.097/.166/.232, PPL 6.349.
 
     python -m conkd_jax.train --config=configs/ablations/both_teachers.py:mini

@@ -1,8 +1,8 @@
-"""Both teachers and the special tokens: the whole of ConKD with the hard gate, as Table 5 names it.
+"""Both teachers and the special tokens: the full ConKD with the hard gate (Table 5, "(+)D&R&ST").
 
-The same student as `kgsf_hard.py` (with `backbone=dialogpt`: as `dialogpt_hard.py`), so nothing is
-trained for it that is there already. Paper, Table 5's "(+)D&R&ST": F1@1/10/50 .023/.111/.253, Rec
-Ratio .499, DIST-1/2/3/4 .035/.138/.249/.344, PPL 8.886.
+The same student as `kgsf_hard.py` (with `backbone=dialogpt`: as `dialogpt_hard.py`), so it is not
+trained again if that one exists. Paper: F1@1/10/50 .023/.111/.253, Rec Ratio .499, DIST-1/2/3/4
+.035/.138/.249/.344, PPL 8.886.
 
     python -m conkd_jax.train --config=configs/ablations/both_teachers_special_tokens.py:mini
 """

@@ -1,4 +1,4 @@
-"""λ = .5 at every step, the context ignored (Table 5, "λ ↔ .5").
+"""A constant λ = .5 at every step, independent of the context (Table 5, "λ ↔ .5").
 
 Both teachers and the special tokens, but no gate. Paper: F1@1/10/50 .021/.105/.245, Rec Ratio .471,
 DIST-1/2/3/4 .031/.121/.219/.306, PPL 9.211.

@@ -1,4 +1,4 @@
-"""The dialogue teacher alone, λ = 0 at every step (Table 5, "(+)D").
+"""The dialogue teacher alone: λ = 0 at every step (Table 5, "(+)D").
 
 Paper: F1@1/10/50 .017/.063/.165, Rec Ratio .334, DIST-1/2/3/4 .029/.100/.172/.241, PPL 7.071.
 

@@ -1,10 +1,10 @@
-"""ConKD (hard) with η fitted to the item mass of the dev split, where the paper's is .6.
+"""ConKD (hard) with η fitted to the item mass on the dev split, instead of the paper's .6.
 
 The paper's threshold suits a teacher whose mean item mass is .65 on item steps. A smaller teacher
-spreads its mass more thinly; the threshold that best tells item steps from word steps (F1 on dev)
-is then far below .6, and a gate at .6 hardly ever opens.
+has less item mass there, so the threshold that best separates item steps from word steps (by F1 on
+dev) is far below .6, and a gate at .6 rarely opens.
 
-With the KGSF backbone the threshold is fitted already: there this is `kgsf_hard`.
+With the KGSF backbone the threshold is fitted by default, so this is the same as `kgsf_hard`.
 
     python -m conkd_jax.train --config=configs/ablations/fitted_threshold.py:mini
 """

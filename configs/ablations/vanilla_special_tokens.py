@@ -1,7 +1,7 @@
-"""A student without teachers, its recommender turns opened by [REC] and [GEN].
+"""A student without teachers, with recommender turns opened by [REC] and [GEN].
 
-Not a row of the paper: beside `vanilla.py` it shows what the special tokens do alone, and beside
-the full model what distillation adds to them.
+Not in the paper. Compared with `vanilla.py` it shows the effect of the special tokens, compared
+with the full model the effect of distillation.
 
     python -m conkd_jax.train --config=configs/ablations/vanilla_special_tokens.py:mini
 """

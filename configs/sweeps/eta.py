@@ -1,8 +1,8 @@
 """The hard gate's threshold η over .1, .3, .5 and .6, scored on dev.
 
-The paper gives η = .6 for DialoGPT and nothing for KGSF; the list is ours. One run a
-value; teachers, store and classifier are made once. Leaves `sweep.md`, `sweep.json` and `sweep.png`
-beside the runs.
+The paper gives η = .6 for DialoGPT and no value for KGSF; the list is ours. One run per value;
+teachers, store and classifier are shared. Writes `sweep.md`, `sweep.json` and `sweep.png` beside
+the runs.
 
     python -m conkd_jax.train --config=configs/sweeps/eta.py:mini
 """

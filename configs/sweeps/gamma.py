@@ -1,8 +1,8 @@
 """γ, the weight of the teachers against the label (eq. 10), over .2, .4, .6 and .8, scored on dev.
 
-The paper gives γ = .4 for DialoGPT and nothing for KGSF; the list is ours. One run a
-value; teachers, store and classifier are made once. Leaves `sweep.md`, `sweep.json` and `sweep.png`
-beside the runs.
+The paper gives γ = .4 for DialoGPT and no value for KGSF; the list is ours. One run per value;
+teachers, store and classifier are shared. Writes `sweep.md`, `sweep.json` and `sweep.png` beside
+the runs.
 
     python -m conkd_jax.train --config=configs/sweeps/gamma.py:mini
 """
