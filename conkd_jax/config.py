@@ -308,9 +308,7 @@ class Config:
             except (KeyError, AttributeError) as error:
                 raise ConfigError(f"config has no field {field!r}") from error
             except (TypeError, ValueError) as error:
-                raise ConfigError(
-                    f"config.{field}: {value!r} can't be its value: {error}"
-                ) from None
+                raise ConfigError(f"config.{field}: can't be {value!r}: {error}") from None
         return frozen(editable)
 
 

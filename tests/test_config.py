@@ -1,6 +1,8 @@
 """Every option a user can get wrong, and every config file with every preset."""
 
+import dataclasses
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -71,10 +73,12 @@ def read(name: str, argument: str = "") -> ConfigDict:
     return module.get_config(argument)
 
 
-def with_field(field: str, value, argument: str = "mini") -> ConfigDict:
-    config = conkd.from_argument(argument)
-    config.update_from_flattened_dict({field: value})
-    return config
+def with_field(field: str, value, argument: str = "mini") -> conkd.Config:
+    return conkd.frozen(conkd.from_argument(argument)).replace({field: value})
+
+
+def checked(name: str, argument: str = "") -> conkd.Config:
+    return config_rules.validate(conkd.frozen(read(name, argument)))
 
 
 def differences(first: ConfigDict, second: ConfigDict) -> dict:
@@ -162,16 +166,13 @@ def test_a_message_names_field_expected_and_got():
 
 def test_positions_hold_what_rows_are_padded_to():
     config = with_field("vocabulary.max_row_tokens", 500)
-    config.dialogue_teacher.num_positions = 512
-    config_rules.validate(config)
-    config.dialogue_teacher.num_positions = 500
+    config_rules.validate(config.replace({"dialogue_teacher.num_positions": 512}))
     with pytest.raises(conkd.ConfigError, match=r"\(500\) rounded up to a multiple of 16, got 500"):
-        config_rules.validate(config)
+        config_rules.validate(config.replace({"dialogue_teacher.num_positions": 500}))
 
 
 def test_every_broken_field_is_told_at_once():
-    config = with_field("distill.eta", 1.2)
-    config.distill.gamma = -1.0
+    config = with_field("distill.eta", 1.2).replace({"distill.gamma": -1.0})
     with pytest.raises(conkd.ConfigError, match=r"config\.distill\.eta.*; config\.distill\.gamma"):
         config_rules.validate(config)
 
@@ -183,7 +184,7 @@ def test_pretrained_weights_need_their_own_tokenizer():
 
 
 def test_validate_gives_the_config_back():
-    config = conkd.from_argument("demo")
+    config = conkd.frozen(conkd.from_argument("demo"))
     assert config_rules.validate(config) is config
 
 
@@ -200,9 +201,12 @@ def test_a_backbone_is_held_to_its_own_fields():
 
 @pytest.mark.parametrize("num_devices, accumulate", [(32, 1), (3, 1), (8, 4)])
 def test_more_devices_than_rows_are_refused(num_devices, accumulate):
-    config = conkd.from_argument("mini")  # 16 rows a batch
-    config.dialogue_teacher.optimizer.accumulate_steps = accumulate
-    config.rec_teacher.batch_size = 96  # takes them all
+    config = conkd.frozen(conkd.from_argument("mini")).replace(  # 16 rows per batch
+        {
+            "dialogue_teacher.optimizer.accumulate_steps": accumulate,
+            "rec_teacher.batch_size": 96,  # a multiple of every number of devices here
+        }
+    )
     unit = num_devices * accumulate
     with pytest.raises(conkd.ConfigError) as error:
         config_rules.validate_devices(config, num_devices)
@@ -214,7 +218,7 @@ def test_more_devices_than_rows_are_refused(num_devices, accumulate):
 
 
 def test_batches_that_fit_the_devices_pass():
-    config_rules.validate_devices(conkd.from_argument("mini"), 8)
+    config_rules.validate_devices(conkd.frozen(conkd.from_argument("mini")), 8)
 
 
 # --- arguments and options ---------------------------------------------------------------------
@@ -252,16 +256,49 @@ def test_a_config_file_can_t_invent_an_option():
         config.distill.gat = "soft"
 
 
+# --- the typed form ------------------------------------------------------------------------------
+
+
+def test_the_typed_form_has_every_option_of_the_mutable_one():
+    config = conkd.from_argument("mini,backbone=kgsf")
+    typed = conkd.frozen(config)
+    assert conkd.field_names(typed) == conkd.field_names(config)
+    assert typed.to_dict() == json.loads(config.to_json_best_effort())
+    assert conkd.Config.from_dict(typed.to_dict()) == typed
+
+
+def test_an_option_of_the_typed_form_can_t_be_set():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        conkd.Config().distill.gamma = 0.2
+
+
+def test_replace_checks_names_and_types():
+    config = conkd.Config()
+    assert config.replace({"distill.gamma": 1}).distill.gamma == 1.0
+    with pytest.raises(conkd.ConfigError, match="config has no field 'distill.gama'"):
+        config.replace({"distill.gama": 0.2})
+    with pytest.raises(conkd.ConfigError, match="config.student.epochs: can't be 1.5"):
+        config.replace({"student.epochs": 1.5})
+
+
+def test_a_config_that_was_written_before_paper_row_is_read():
+    options = conkd.Config().to_dict()
+    del options["paper_row"]
+    assert conkd.Config.from_dict(options) == conkd.Config()
+    del options["seed"]
+    with pytest.raises(conkd.ConfigError, match="it lacks seed"):
+        conkd.Config.from_dict(options)
+
+
 # --- the files in configs/ -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("preset", conkd.PRESETS)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_is_valid(name, preset):
-    config = config_rules.validate(read(name, preset))
+    config = checked(name, preset)
     config_rules.validate_devices(config, 1)
     assert config.preset == preset
-    assert conkd.field_names(config) == conkd.field_names(conkd.base())
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -295,7 +332,7 @@ def test_rows_of_the_paper_differ_in_what_they_are_named_for():
 @pytest.mark.parametrize("name", [name for name in CONFIGS if "/ablations/" in name])
 def test_an_ablation_of_either_backbone_is_valid(name, preset):
     for backbone in conkd.BACKBONES:
-        config = config_rules.validate(read(name, f"{preset},backbone={backbone}"))
+        config = checked(name, f"{preset},backbone={backbone}")
         assert config.backbone == backbone
 
 

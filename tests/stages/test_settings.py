@@ -1,0 +1,171 @@
+"""A stage sees the options that its fingerprint is made of, and nothing else of the config."""
+
+import dataclasses
+import inspect
+import typing
+
+import pytest
+
+from conkd_jax.artifacts.fingerprint import fingerprinted, is_outside_fingerprint
+from conkd_jax.artifacts.stage import Stage, in_order
+from conkd_jax.config import Config, field_names, frozen
+from conkd_jax.stages import pipeline
+from tests.small_world import get_config
+
+# Fields of settings that no output depends on; a new one needs its reason in its dataclass and a
+# line here.
+OUTSIDE = {
+    "backbone",
+    "batch_rows",
+    "batch_size",
+    "execution",
+    "raw_dir",
+    "source",
+    "student",
+}
+
+# Another value for fields that can't simply be doubled.
+OTHER = {
+    "preset": "mini",
+    "paper_row": "KGSF",
+    "system": "dialogue_teacher",
+    "corpus.graph_rule": "kbrd",
+    "vocabulary.item_vocabulary": "train",
+    "vocabulary.tokenizer": "gpt2",
+    "rec_teacher.norm": "sum",
+    "rec_teacher.score_over": "entities",
+    "rec_teacher.cross_fit_folds": 2,
+    "dialogue_teacher.weights": "gpt2",
+    "kgsf.word_vectors": "random",
+    "teacher_outputs.format": "dense",
+    "teacher_outputs.dtype": "float32",
+    "distill.gate": "soft",
+    "student.init": "dialogue_teacher",
+    "decode.item_rule": "mass",
+    "evaluation.split": "dev",
+    "rng_impl": "threefry2x32",
+    "sweep.over": (0.1,),
+}
+UNREAD = {"backbone", "corpus.name", "corpus.raw_dir", "parallel.kind"}  # other tests change these
+
+
+def other_value(config: Config, field: str) -> object:
+    """A value that the field doesn't have."""
+    if field in OTHER:
+        return OTHER[field]
+    value: typing.Any = config
+    for name in field.split("."):
+        value = getattr(value, name)
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str):
+        return f"{value}x"
+    return value / 2 if isinstance(value, float) and value else value + 1
+
+
+def stages_of(config: Config) -> dict[str, Stage]:
+    """Every stage of a config by its name and its place among those of that name."""
+    found: dict[str, list[Stage]] = {}
+    for stage in in_order(pipeline.build(config)["evaluation"]):
+        found.setdefault(stage.name, []).append(stage)
+    return {f"{name} {i}": stage for name, of in found.items() for i, stage in enumerate(of)}
+
+
+def leaves(settings: object, prefix: str = "") -> dict[str, object]:
+    """The fields of settings that enter a fingerprint, by dotted name."""
+    if not dataclasses.is_dataclass(settings):
+        return {prefix: settings}
+    found = {}
+    for field in dataclasses.fields(settings):
+        if not is_outside_fingerprint(field):
+            found |= leaves(getattr(settings, field.name), f"{prefix}.{field.name}")
+    return found
+
+
+def all_dataclasses(settings: object) -> list[object]:
+    """A settings object and those inside of it."""
+    if not dataclasses.is_dataclass(settings):
+        return []
+    inside = (getattr(settings, field.name) for field in dataclasses.fields(settings))
+    return [settings, *(each for value in inside for each in all_dataclasses(value))]
+
+
+@pytest.fixture(scope="module", params=["dialogpt", "kgsf"])
+def config(request) -> Config:
+    return frozen(get_config(f"demo,backbone={request.param}"))
+
+
+def test_a_stage_runs_on_its_settings_and_closes_over_nothing(config):
+    for stage in stages_of(config).values():
+        run = inspect.unwrap(stage.run)  # the tests wrap every function to check its shapes
+        assert inspect.isfunction(run), stage.name
+        assert run.__closure__ is None and "<locals>" not in run.__qualname__
+        assert list(inspect.signature(run).parameters) == ["settings", "directory", "context"]
+        assert stage.config_part == fingerprinted(stage.settings)
+        assert not any(isinstance(each, Config) for each in all_dataclasses(stage.settings))
+
+
+def test_settings_are_frozen(config):
+    for stage in stages_of(config).values():
+        for settings in all_dataclasses(stage.settings):
+            name = dataclasses.fields(settings)[0].name
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(settings, name, None)
+
+
+def test_stages_have_one_signature():
+    from conkd_jax.stages import (
+        corpus,
+        dialogue_teacher,
+        evaluation,
+        rec_teacher,
+        student,
+        teacher_outputs,
+        turn_classifier,
+        vocabulary,
+    )
+
+    modules = (corpus, dialogue_teacher, evaluation, rec_teacher, student, teacher_outputs)
+    for module in (*modules, turn_classifier, vocabulary):
+        parameters = inspect.signature(module.stage).parameters.values()
+        assert [p.name for p in parameters][:2] == ["config", "stages"], module.__name__
+        assert all(p.kind is p.KEYWORD_ONLY for p in list(parameters)[2:]), module.__name__
+
+
+def test_only_declared_fields_stay_outside_the_fingerprint(config):
+    found = {
+        field.name
+        for stage in stages_of(config).values()
+        for settings in all_dataclasses(stage.settings)
+        for field in dataclasses.fields(settings)
+        if is_outside_fingerprint(field)
+    }
+    assert found <= OUTSIDE
+
+
+def test_what_a_stage_can_see_decides_its_fingerprint(config):
+    """Change each option: a stage has another fingerprint exactly where it sees the change."""
+    before = stages_of(config)
+    seen = set()
+    for name in sorted(field_names(config) - UNREAD):
+        after = stages_of(config.replace({name: other_value(config, name)}))
+        for key in before.keys() & after.keys():
+            one, other = before[key], after[key]
+            sees = leaves(one.settings) != leaves(other.settings)
+            inputs = one.input_fingerprints != other.input_fingerprints
+            assert (one.fingerprint != other.fingerprint) == (sees or inputs), (name, key)
+            seen |= {name} if sees else set()
+    # Options that change how and where a run happens, never a result.
+    assert not seen & {
+        "artifacts_dir",
+        "checkpoint_every",
+        "decode.batch_size",
+        "distill.chunk_size",
+        "evaluation.num_samples",
+        "paper_row",
+        "parallel.num_devices",
+        "preset",
+        "runs_dir",
+        "teacher_outputs.batch_rows",
+    }
+    assert {"seed", "teacher_seed", "distill.gate", "distill.gamma", "rng_impl"} <= seen
