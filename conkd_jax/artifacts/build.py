@@ -1,8 +1,9 @@
-"""Which stages run: each only where its artifact is missing, and never two runs at one artifact.
+"""Which stages run: each only where its artifact is missing, and one run at a time.
 
-An artifact is the folder <artifacts_dir>/<stage>/<fingerprint>/. A stage whose artifact is whole
-never runs again; one whose folder has no manifest goes on in the same folder; one whose artifact is
-gone runs only if a stage that runs reads it. This file must not know what any stage computes.
+An artifact is the folder <artifacts_dir>/<stage>/<fingerprint>/. A stage whose artifact is complete
+("whole") never runs again. A stage whose folder has no manifest resumes in that folder. A stage
+whose artifact is gone runs only if a stage that has to run reads it. This module must not know what
+any stage computes.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class PlanRow(NamedTuple):
 
     Attributes:
       name, fingerprint: of the stage.
-      state: "whole", "partial", "missing", or "not needed": gone, and not made again.
+      state: "whole", "partial", "missing", or "not needed" (missing, and nothing that runs reads
+        it).
       why: the reason.
     """
 
@@ -50,18 +52,18 @@ class PlanRow(NamedTuple):
 
 
 def ensure(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any]:
-    """Makes the stage's artifact and its inputs whole; runs only what is missing.
+    """Completes the stage's artifact and its inputs; runs only what is missing.
 
-    What lies further back is made only where a stage that runs reads it: the teachers' outputs may
-    be deleted once the student is whole. The stage's own inputs are made in any case, since who
-    reads a result reads them beside it (`run_folder`).
+    Stages further back run only where a stage that has to run reads them: the teacher store may be
+    deleted once its students are complete. The stage's own inputs are always completed, since the
+    folder of a run is made from them too (`run_folder`).
 
-    The first process decides and tells the others. Two runs never build one artifact at once: the
-    second waits, then reuses it.
+    The first process decides which stages run, and the others follow. Two runs never build the same
+    artifact at once: the second waits and reuses it.
 
     Args:
       stage: the wanted stage.
-      artifacts_dir: root of the artifacts; with several processes a disk that all of them share.
+      artifacts_dir: root of the artifacts; with several processes, on a disk that they share.
 
     Returns:
       The stage's manifest.
@@ -73,7 +75,7 @@ def ensure(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any]:
     if parallel.is_first_process():
         artifacts_dir.mkdir(parents=True, exist_ok=True)
     check_is_shared(artifacts_dir)
-    unneeded = _told_by_first(lambda: _unneeded(stage, artifacts_dir))
+    unneeded = _from_first_process(lambda: _unneeded(stage, artifacts_dir))
     manifests: dict[str, dict] = {}
     for each in in_order(stage):
         if each.fingerprint not in unneeded:
@@ -82,11 +84,11 @@ def ensure(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any]:
 
 
 def _unneeded(stage: Stage, artifacts_dir: epath.PathLike) -> list[str]:
-    """Fingerprints of what is not whole and need not be: all that reads it is whole."""
+    """Fingerprints of incomplete artifacts that no stage that has to run reads."""
     order = in_order(stage)
     whole = {each.fingerprint for each in order if is_whole(each, artifacts_dir)}
     needed = {stage.fingerprint, *stage.input_fingerprints.values()}
-    for each in reversed(order):  # what reads comes before what is read
+    for each in reversed(order):  # a stage is visited before its inputs
         if each.fingerprint in needed - whole:
             needed |= set(each.input_fingerprints.values())
     return [each.fingerprint for each in order if each.fingerprint not in whole | needed]
@@ -96,13 +98,13 @@ def _ensure_one(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str,
     directory = stage.directory(artifacts_dir)
     with locked(stage, artifacts_dir):
         began = time.monotonic()
-        # Read once by the first process: the others must not see another moment of the disk.
-        manifest = _told_by_first(lambda: read_manifest(stage, artifacts_dir))
+        # Only the first process reads: another one might see the disk a moment later.
+        manifest = _from_first_process(lambda: read_manifest(stage, artifacts_dir))
         if manifest is not None:
             _log(artifacts_dir, stage, "reused", began)
             return manifest
         is_resumed = parallel.broadcast(directory.exists() and any(directory.iterdir()))
-        tries = Tries(*_told_by_first(lambda: begin_try(directory)))
+        tries = Tries(*_from_first_process(lambda: begin_try(directory)))
         if parallel.is_first_process():
             action = "resuming" if is_resumed else "building"
             print(f"{stage.name} {stage.fingerprint}: {action} {directory}", flush=True)
@@ -120,17 +122,17 @@ def _ensure_one(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str,
             (directory / TRIES).unlink()
             (directory / CHECKPOINTS).rmtree(missing_ok=True)  # larger than the result
             _log(artifacts_dir, stage, "resumed" if is_resumed else "built", began)
-        manifest = _told_by_first(lambda: read_manifest(stage, artifacts_dir))
+        manifest = _from_first_process(lambda: read_manifest(stage, artifacts_dir))
         if manifest is None:
             raise ArtifactError(
-                f"the manifest in {directory} is gone right after it was written; expected nobody "
-                "else to touch the folder. Run the same command again."
+                f"the manifest in {directory} is gone right after it was written; expected no "
+                "other program to change the folder. Run the same command again."
             )
         return manifest
 
 
-def _told_by_first(read: Callable[[], Any]) -> Any:
-    """The first process's answer, or its ArtifactError, in every process."""
+def _from_first_process(read: Callable[[], Any]) -> Any:
+    """The first process's result, or its ArtifactError, in every process."""
     answer: dict[str, Any] = {}
     if parallel.is_first_process():
         try:
@@ -144,7 +146,7 @@ def _told_by_first(read: Callable[[], Any]) -> Any:
 
 
 def explain(stage: Stage, artifacts_dir: epath.PathLike) -> list[PlanRow]:
-    """What `ensure` would run, in its order, and why; changes nothing.
+    """What `ensure` would run, in order, and why; changes nothing.
 
     Raises:
       ArtifactError: a manifest is truncated or foreign.
@@ -157,9 +159,9 @@ def explain(stage: Stage, artifacts_dir: epath.PathLike) -> list[PlanRow]:
         if manifest is not None:
             state, why = "whole", f"finished {manifest.get('finished_at')}"
         elif each.fingerprint in unneeded:
-            state, why = "not needed", "not there, but all that is made from it is"
+            state, why = "not needed", "missing, but everything made from it is whole"
         elif directory.exists() and any(directory.iterdir()):
-            state, why = "partial", "no manifest: it was stopped, and will go on"
+            state, why = "partial", "no manifest: it was interrupted and will resume"
         else:
             state, why = "missing", _why_missing(each, epath.Path(artifacts_dir))
         rows.append(PlanRow(each.name, each.fingerprint, state, why))
@@ -167,7 +169,7 @@ def explain(stage: Stage, artifacts_dir: epath.PathLike) -> list[PlanRow]:
 
 
 def _why_missing(stage: Stage, artifacts_dir: epath.Path) -> str:
-    """Compares with the most alike artifact of the same stage: which fields differ."""
+    """The fields that differ from the most similar artifact of the same stage."""
     wanted = _flat(
         {
             "version": stage.version,
@@ -181,7 +183,7 @@ def _why_missing(stage: Stage, artifacts_dir: epath.Path) -> str:
             other = json.loads(path.read_text())
             there = _flat({key: other[key] for key in ("version", "config", "inputs")})
         except (ValueError, KeyError, TypeError):
-            continue  # not ours to judge: only a manifest that is to be used must be sound
+            continue  # only a manifest that is used has to be sound
         names = [k for k in sorted(wanted | there) if wanted.get(k) != there.get(k)]
         differences.append((len(names), path.parent.name, names, there))
     if not differences:
@@ -205,10 +207,10 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def check_is_shared(artifacts_dir: epath.Path) -> None:
-    """Probes that every process sees what the first one writes; free with one process.
+    """Checks that every process sees what the first one writes; does nothing with one process.
 
     Raises:
-      ArtifactError: in every process, where at least one does not see it.
+      ArtifactError: in every process, if at least one does not see it.
     """
     if jax.process_count() == 1:
         return
@@ -227,7 +229,7 @@ def check_is_shared(artifacts_dir: epath.Path) -> None:
 
 
 def _log(artifacts_dir: epath.Path, stage: Stage, action: str, began: float) -> None:
-    """Adds a line to log.jsonl: what happened to which artifact."""
+    """Appends what happened to an artifact to log.jsonl."""
     if not parallel.is_first_process():
         return
     line = {

@@ -1,10 +1,10 @@
-"""Stage `evaluation`: a trained system answers every response of a split, and is scored.
+"""Stage `evaluation`: a trained system generates every response of a split and is scored.
 
-Decoding with the predicted prefix, teacher forcing with the gold one and with the predicted one,
-the recommender alone, and the dialogue teacher's gate on the same responses. Responses are decoded,
-written and scored some at a time; of each that is written only sums are kept. Leaves
-`predictions.jsonl`, from which every response-level number can be computed again, and the λ of
-every token.
+It decodes with the predicted turn prefix, scores references by teacher forcing under the gold and
+under the predicted prefix, ranks by the recommender alone, and measures the dialogue teacher's item
+mass on the same responses. Responses are decoded, written and scored in parts, so that memory does
+not grow with the split. The artifact holds `predictions.jsonl`, from which every response-level
+number can be recomputed, and λ at every token.
 """
 
 from __future__ import annotations

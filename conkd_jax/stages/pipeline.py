@@ -71,10 +71,10 @@ def _labellers(config: Config, stages: dict[str, Stage]) -> dict[str, Stage]:
 
 
 def check_sources(config: Config, stages: Mapping[str, Stage]) -> None:
-    """Looks for the tokenizer and the weights that stages will read, before the first one runs.
+    """Looks for the tokenizer and weights that the missing stages will read, before any runs.
 
     Raises:
-      ConfigError: naming the field; expected files are not there, or of another model.
+      ConfigError: names the field; files are missing, or belong to another model.
     """
 
     def will_run(name: str) -> bool:

@@ -90,9 +90,9 @@ def run(
 ) -> dict[str, int | float]:
     """Trains a recommender and keeps the parameters of the lowest dev cross-entropy.
 
-    One run of the loop: the first `mim_epochs` learn by MIM alone, the rest by
-    CE + mim_weight · MIM. Early stopping never ends the first part. The folder gets `params/`,
-    `index.npz`, `rec_teacher.json` and the loop's own files.
+    In one run of the loop, the first `mim_epochs` train by MIM alone and the rest by
+    CE + mim_weight · MIM. Early stopping can't end the first part. The folder gets `params/`,
+    `index.npz`, `rec_teacher.json` and the files of the loop.
 
     Returns:
       Metrics of every scored split (see `recommender.score`), the number of training samples, and
@@ -129,7 +129,7 @@ def run(
 
 
 class RecBatches:
-    """Assembles samples into one device's arrays (the loader's `assemble`).
+    """Assembles training samples into one device's arrays (the loader's `assemble`).
 
     Arrays: `entities` [b, Le] and `concepts` [b, Lc] rows of the index, -1 for padding; `targets`
     [b] candidate index; `weights` [b] 1 / samples of the global batch, 0 for padding.
@@ -142,7 +142,8 @@ class RecBatches:
     def __call__(
         self, row_ids: Int[np.ndarray, " b"], bucket_length: int, step_rows: Int[np.ndarray, " B"]
     ) -> Batch:
-        del bucket_length  # contexts have one length
+        """The arrays of some rows; -1 is padding."""
+        del bucket_length  # all contexts are padded to the same length
         rows = np.maximum(row_ids, 0)
         responses = self.targets.response[rows]
         weight = 1.0 / np.count_nonzero(step_rows != FILL)
@@ -155,20 +156,20 @@ class RecBatches:
 
 
 class MimFirst:
-    """A loader's batches with `mim_only` [D, A]: 1 in the steps that learn by MIM alone."""
+    """A loader's batches with `mim_only` [D, A]: 1 in the steps that train by MIM alone."""
 
     def __init__(self, loader: Loader, num_mim_steps: int):
         self.loader = loader
         self.num_mim_steps = num_mim_steps
 
     def iterate(self, start_step: int) -> Iterator[Batch]:
-        """Batches from a step on."""
+        """Batches, starting with the one of `start_step`."""
         for step, batch in enumerate(self.loader.iterate(start_step), start_step):
             is_mim_only = np.float32(step < self.num_mim_steps)
             yield {**batch, "mim_only": np.full(batch["weights"].shape[:2], is_mim_only)}
 
     def row_ids(self, step: int) -> Int[np.ndarray, " B"]:
-        """Samples of a step's global batch, -1 where filled."""
+        """Samples of a step's global batch, -1 for padding."""
         return self.loader.row_ids(step)
 
 

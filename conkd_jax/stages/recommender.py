@@ -64,12 +64,12 @@ class RecommenderSpec:
 
 @dataclasses.dataclass(frozen=True)
 class TrainedRecommender:
-    """A trained recommender, its node vectors computed once.
+    """A trained recommender with its node vectors, which are computed once.
 
     Attributes:
       spec: what it was built with.
-      index: which entities and concepts it knows; others in a context are passed over.
-      nodes: vectors of those, and their attention energies.
+      index: the entities and concepts that have vectors; others in a context are ignored.
+      nodes: their vectors and attention energies.
       user_vectors_of: jitted map from a batch of `Contexts` to [B, D].
       head: kernel [D, M] and bias [M] onto the candidates, in the corpus' order of items.
     """
@@ -107,7 +107,7 @@ class TrainedRecommender:
 def build_module(
     spec: RecommenderSpec, *, user_dropout: float = 0.0, context_dropout: float = 0.0
 ) -> Recommender:
-    """The Flax module of a spec; dropout rates matter in training only."""
+    """The Flax module of a spec; the dropout rates are used in training only."""
     return Recommender(
         embed_dim=spec.embed_dim,
         num_bases=spec.num_bases,
@@ -118,7 +118,7 @@ def build_module(
 
 
 def build_index(corpus: Corpus, spec: RecommenderSpec) -> RecIndex:
-    """Nodes that the items are, and that any context of any split of the corpus mentions."""
+    """The nodes of the items and of everything that a context of any split mentions."""
     contexts = [spec.contexts(corpus.dialogues(split), corpus) for split in corpus.splits]
     return RecIndex.build(
         corpus.items.entity_ids,
@@ -130,7 +130,7 @@ def build_index(corpus: Corpus, spec: RecommenderSpec) -> RecIndex:
 
 
 def build_graphs(corpus: Corpus, spec: RecommenderSpec, index: RecIndex) -> RecommenderGraphs:
-    """Both graphs pruned to the index, and which of its entities are scored."""
+    """Both graphs, pruned to the index, and which entities are scored."""
     item_rows = index.entity_rows(corpus.items.entity_ids)
     if spec.score_over == "items":
         scored, item_scores = item_rows, np.arange(len(item_rows), dtype=np.int32)
@@ -156,14 +156,14 @@ def build_graphs(corpus: Corpus, spec: RecommenderSpec, index: RecIndex) -> Reco
 
 
 def indexed(contexts: RecContexts, index: RecIndex) -> Contexts:
-    """Contexts by rows of the index, as the module reads them."""
+    """Contexts as rows of the index: what the module reads."""
     return Contexts(index.entity_rows(contexts.entities), index.concept_rows(contexts.concepts))
 
 
 def build_recommender(
     params: PyTree, spec: RecommenderSpec, index: RecIndex, graphs: RecommenderGraphs
 ) -> TrainedRecommender:
-    """A teacher from parameters: node vectors and item head are computed here, once."""
+    """A recommender from parameters; computes node vectors and item head, once."""
     module = build_module(spec)
     nodes, kernel, bias = _encode(module, params, graphs)
     user_vectors_of = functools.partial(_user_vectors, module, params, nodes)
@@ -190,8 +190,8 @@ def score(recommender: TrainedRecommender, corpus: Corpus, split: str) -> dict[s
     """Recall@1/10/50, MRR, NDCG@10 and cross-entropy over the movies that responses mention.
 
     Over all mentions of a split; with prefix `linked_` over those whose movie is a DBpedia entity
-    (KGSF's number); with prefix `novel_` over those not named earlier in the dialogue. A target
-    that scores the same as others ranks behind them.
+    (the number that KGSF reports); with prefix `novel_` over those not mentioned earlier in the
+    dialogue. Ties rank behind: a target ranks after all items of the same score.
     """
     dialogues = corpus.dialogues(split)
     targets = build_targets(dialogues)
@@ -244,7 +244,7 @@ def save(
     index: RecIndex,
     metrics: Mapping[str, int | float],
 ) -> None:
-    """Writes what `load` reads; every process calls it, the first one writes the small files."""
+    """Writes what `load` reads; called by every process, small files are written by the first."""
     directory = epath.Path(directory)
     checkpoint.save(directory / PARAMS, params)
     if not parallel.is_first_process():
@@ -257,15 +257,15 @@ def save(
 
 
 def load(directory: epath.PathLike, corpus: Corpus) -> TrainedRecommender:
-    """Reopens a trained teacher.
+    """Reopens a trained recommender.
 
     Args:
-      directory: that `run` filled.
-      corpus: whose graphs it was trained on.
+      directory: the artifact of the stage `rec_teacher`.
+      corpus: with the graphs that it was trained on.
 
     Raises:
-      FileNotFoundError: nothing whole is there.
-      ValueError: the corpus has other graphs than the teacher was trained on.
+      FileNotFoundError: the artifact is missing or incomplete.
+      ValueError: the corpus has other graphs than the recommender was trained on.
     """
     directory = epath.Path(directory)
     params = checkpoint.load(directory / PARAMS)

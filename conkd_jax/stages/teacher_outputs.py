@@ -133,12 +133,13 @@ def provenance(input_fingerprints: Mapping[str, str], vocabulary: Vocabulary) ->
 
 @dataclasses.dataclass(frozen=True)
 class _RecommenderLabels:
-    """What the recommendation teachers say about the N training responses.
+    """The outputs of the recommenders for the N training responses.
 
     Attributes:
-      user_vectors: [N, d] p_u of eq. 3, by the teacher that labels the response.
-      head_index: [N] which teacher that is: 0, or the response's fold.
-      kernels: [K, d, I] and biases [K, I] of the teachers' heads, for the items that have tokens.
+      user_vectors: [N, d] p_u of eq. 3, from the recommender that labels the response.
+      head_index: [N] which recommender that is: 0, or the response's fold.
+      kernels: [K, d, I], of the recommenders' heads, for the items that have tokens.
+      biases: [K, I], of the same.
     """
 
     user_vectors: np.ndarray
@@ -179,7 +180,7 @@ def _heads(part: TeacherStoreSettings, teacher: LanguageModel, labels: _Recommen
 
 
 def _stored_gate_statistics(store: TeacherStore, num_words: int) -> dict:
-    """λ on item and word steps of all that is stored, whoever wrote it and when."""
+    """λ on item and word steps of the whole store, including shards of other hosts."""
     masses, targets = [], []
     for start in range(0, len(store), READ_AT_ONCE):
         for record in store.read(range(start, min(start + READ_AT_ONCE, len(store)))):
@@ -190,7 +191,7 @@ def _stored_gate_statistics(store: TeacherStore, num_words: int) -> dict:
 
 def _summary_line(stats: dict) -> str:
     train, dev, eta = stats["train"], stats["dev"], stats["fitted_eta"]
-    fitted = "no item to fit η to" if eta is None else f"fitted η {eta:.3f}"
+    fitted = "no item steps to fit η to" if eta is None else f"fitted η {eta:.3f}"
     return (
         f"teacher_outputs: λ_r {train['lambda_r']:.3f}, λ_v {train['lambda_v']:.3f} on train; "
         f"{dev['lambda_r']:.3f}, {dev['lambda_v']:.3f} on dev; {fitted}"
@@ -210,7 +211,7 @@ def _metrics(stats: dict) -> dict:
 
 @functools.partial(jax.jit, static_argnames=("model", "num_words", "num_targets", "dtype", "dense"))
 def _outputs_of_batch(params, batch, *, model, num_words, num_targets, dtype, dense):
-    """Rounded outputs of a batch and their statistics; and those of the outputs unrounded."""
+    """Rounded outputs of a batch, their statistics, and the statistics before rounding."""
     features = response_features(model, params, batch)  # [N, F]
     head: Head = model.head(params, num_targets)
     if dense:
@@ -228,7 +229,7 @@ def _outputs_of_batch(params, batch, *, model, num_words, num_targets, dtype, de
 
 @dataclasses.dataclass
 class _Rounding:
-    """What storing in fewer bits cost, against the teacher that was never rounded."""
+    """What storing in fewer bits costs, compared with the unrounded teacher."""
 
     max_mass_error: float = 0.0
     flips: int = 0
@@ -237,7 +238,7 @@ class _Rounding:
 
     @classmethod
     def of_all(cls, parts: Sequence[Mapping[str, Any]]) -> _Rounding:
-        """Of a whole store, from what was measured of its shards."""
+        """Adds up the measurements of all shards."""
         return cls(
             max_mass_error=max(part["max_mass_error"] for part in parts),
             flips=sum(part["flips"] for part in parts),
@@ -306,7 +307,7 @@ def _shard_outputs(
 def _records(
     rows: Rows, outputs: dict, labels: _RecommenderLabels, writer: TeacherStoreWriter, shard: int
 ) -> Iterator[TeacherRecord]:
-    """The records of a shard in its order of responses."""
+    """The records of a shard, in the order of its responses."""
     for response in writer.shard_responses(shard):
         conversation, turn = rows.response_keys[response]
         stored, mass, normalizer = outputs[response]

@@ -1,6 +1,6 @@
-"""Stage `turn_classifier`: from the dialogue so far, will the next turn recommend? (eq. 12)
+"""Stage `turn_classifier`: predicts from the history whether the next turn recommends (eq. 12).
 
-At inference its answer is the [REC] or [GEN] that opens a student's response.
+At inference, the prediction is the [REC] or [GEN] that opens a student's response.
 """
 
 from __future__ import annotations
@@ -133,6 +133,7 @@ class ClassifierBatches:
         self.labels = labels
 
     def __call__(self, row_ids: np.ndarray, bucket_length: int, step_rows: np.ndarray) -> Batch:
+        """The arrays of some rows; -1 is padding."""
         rows = [self.histories[row] if row != FILL else () for row in row_ids]
         ids, mask = padded(rows, bucket_length)
         is_real = row_ids != FILL
@@ -145,7 +146,7 @@ class ClassifierBatches:
 
 
 def make_loss(model: TurnClassifier) -> parallel.Loss:
-    """Cross-entropy of one device's micro-batch (eq. 12, read with its missing one-hot label)."""
+    """Cross-entropy of one device's micro-batch: eq. 12, whose one-hot label is not printed."""
 
     def loss(params, batch, rng, constants):
         logits = jnp.asarray(
@@ -164,7 +165,7 @@ def make_loss(model: TurnClassifier) -> parallel.Loss:
 
 
 def score(model: TurnClassifier, params, histories: Sequence, labels: np.ndarray) -> dict:
-    """Cross-entropy, accuracy, and the accuracy of always answering the commoner label."""
+    """Cross-entropy, accuracy, and the accuracy of the majority-class baseline."""
     log_probs = _log_probs(model, params, histories, SCORING_BATCH)
     rate = float((labels == REC).mean())
     return {
@@ -209,7 +210,7 @@ def make_task(
 
 
 def _examples(rows: Rows, max_tokens: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """The history before every response, and whether the response holds an item."""
+    """The history before every response, and whether the response contains an item."""
     labels = np.where(rows.response_is_rec, REC, GEN).astype(np.int32)
     return rows.histories(max_tokens, "teacher"), labels
 
@@ -227,17 +228,18 @@ def log_probs(
 
 
 def scoring_lengths(model: TurnClassifier, histories: Sequence[np.ndarray]) -> tuple[int, ...]:
-    """What contexts are padded to, rising: few lengths, since each is one compilation.
+    """The lengths that contexts are padded to, ascending; few, since each compiles once.
 
     Args:
-      histories: cut to the model's positions, which bound the lengths too.
+      model: its positions are the upper limit.
+      histories: cut to the model's positions.
     """
     lengths = [max(1, len(history)) for history in histories]
     return quantile_buckets(lengths, SCORING_BUCKETS, multiple=32, limit=model.num_positions)
 
 
 def padded(histories: Sequence, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids and mask [B, S]; a history's tail is kept."""
+    """Token ids and mask [B, S]; of a longer history the last tokens are kept."""
     ids = np.zeros((len(histories), length), np.int32)
     mask = np.zeros((len(histories), length), bool)
     for row, history in enumerate(histories):
