@@ -1,23 +1,22 @@
-"""Greedy decoding at batch 1, against what else generates from the same GPT-2.
+"""Times greedy decoding at batch 1 against other programs that run the same GPT-2.
 
-    python benchmarks/decoding.py                    # the mini preset's model
+    python benchmarks/decoding.py                    # the model of the mini preset
     python benchmarks/decoding.py --size=small       # GPT-2 small: 124 M parameters, Y = 57,216
     python benchmarks/decoding.py --out=result.json
 
-One random GPT-2 is written as a checkpoint that every contender reads: this project's loop
-(`conkd_jax.eval.latency`, the one that `python -m conkd_jax.latency` times), Hugging Face's
-`generate` in PyTorch as it comes (eager, key-value cache), and CTranslate2 where it is installed
-(`pip install ctranslate2`; this project doesn't need it). All write the same number of tokens, the
-end token ends nothing, and all but int8 must write the same ones or the program stops.
+Every contender reads the checkpoint of one random GPT-2: this project's loop
+(`conkd_jax.eval.latency`, which `python -m conkd_jax.latency` times too), Hugging Face's `generate`
+in PyTorch with its defaults (eager, key-value cache), and CTranslate2 if it is installed
+(`pip install ctranslate2`; this project doesn't need it). All generate the same number of tokens,
+the end token is ignored, and all but int8 have to generate the same tokens, or the program stops.
 
-The contenders take turns (A B C A B C …) and each is judged by its best round, so that a busy
-machine slows them alike: read the ratios, not the times. A token's time is what all tokens after
-the first took, over their number; the first belongs to the prefill.
+The contenders take turns (A B C A B C …) and the best round of each counts, so that a busy machine
+slows all of them down alike: read the ratios, not the times. The time per token is that of all
+tokens after the first, divided by their number; the first token belongs to the prefill.
 """
 
 import argparse
 import importlib.util
-import json
 import os
 import platform
 import sys
@@ -36,6 +35,7 @@ import transformers
 from tokenizers import Tokenizer, models
 
 from conkd_jax.eval.latency import Decoder
+from conkd_jax.files import write_json
 from conkd_jax.models.gpt2 import GPT2, load_pretrained
 
 NUM_ITEMS = 6924
@@ -45,12 +45,12 @@ SIZES = {  # layers, width, heads, positions, words
 }
 OURS, HUGGING_FACE = "conkd_jax", "Hugging Face generate"
 CTRANSLATE2 = {"CTranslate2 fp32": "float32", "CTranslate2 int8": "int8"}
-UNCHECKED = "CTranslate2 int8"  # rounded weights may choose other tokens
+UNCHECKED = "CTranslate2 int8"  # with rounded weights another token may be the most probable
 MEASURES = ("prefill ms", "ms per token", "whole response ms")
 
 
 def write_checkpoint(folder, size, seed=0):
-    """A random GPT-2 and a tokenizer whose words are the ids, which CTranslate2 asks for."""
+    """Writes a random GPT-2, and a tokenizer of ids as words, which CTranslate2 requires."""
     num_layers, width, heads, positions, num_words = SIZES[size]
     num_targets = num_words + NUM_ITEMS
     torch.manual_seed(seed)
@@ -75,7 +75,7 @@ def write_checkpoint(folder, size, seed=0):
 
 
 def ours(folder, prompt, num_tokens, num_words):
-    """Prefill and the rest of a response, as two functions."""
+    """Returns two functions: one generates the first token, the other a whole response."""
     spec, params = load_pretrained(folder)
     num_targets = num_words + NUM_ITEMS
     model = GPT2(spec, num_targets)
@@ -94,7 +94,7 @@ def ours(folder, prompt, num_tokens, num_words):
 
 
 def hugging_face(model, prompt, num_tokens):
-    """The same two, of PyTorch's model."""
+    """Returns the same two functions for PyTorch's model."""
     ids = torch.from_numpy(prompt[None].astype(np.int64))
 
     @torch.inference_mode()
@@ -107,7 +107,7 @@ def hugging_face(model, prompt, num_tokens):
 
 
 def ctranslate2(folder, kind, prompt, num_tokens):
-    """The same two, of a converted model."""
+    """Returns the same two functions for a converted model."""
     import ctranslate2 as peer
 
     converted = str(Path(folder) / kind)
@@ -129,7 +129,7 @@ def ctranslate2(folder, kind, prompt, num_tokens):
 
 
 def make_contenders(folder, size, prompt_length, num_tokens, seed=0):
-    """Name -> (first token alone, whole response)."""
+    """Returns the functions (first token, whole response) of each contender, by its name."""
     num_words = SIZES[size][4]
     prompt = np.random.default_rng(seed).integers(1, num_words, prompt_length, dtype=np.int32)
     peer = write_checkpoint(folder, size, seed)
@@ -144,18 +144,18 @@ def make_contenders(folder, size, prompt_length, num_tokens, seed=0):
 
 
 def check_agreement(contenders, num_tokens):
-    """Runs all of them once, which compiles and warms; the same weights must say the same."""
+    """Runs all contenders once, which also compiles and warms up, and compares their tokens."""
     written = {name: (first(), whole())[1] for name, (first, whole) in contenders.items()}
     for name, tokens in written.items():
         if len(tokens) != num_tokens or (name != UNCHECKED and tokens != written[OURS]):
             raise SystemExit(
-                f"{name} wrote {len(tokens)} tokens, {tokens[:8]} …, where {num_tokens} were "
-                f"expected, {written[OURS][:8]} …: the comparison means nothing."
+                f"{name}: expected {num_tokens} tokens, {written[OURS][:8]} …; got {len(tokens)}, "
+                f"{tokens[:8]} …. Times of different work can't be compared."
             )
 
 
 def measure(contenders, num_tokens, rounds):
-    """Milliseconds of each contender by `MEASURES`, from the best of interleaved rounds."""
+    """Returns the milliseconds of each contender by `MEASURES`: the best of interleaved rounds."""
     best = {name: [float("inf")] * 2 for name in contenders}
     for _ in range(rounds):
         for name, runs in contenders.items():
@@ -170,12 +170,13 @@ def measure(contenders, num_tokens, rounds):
 
 
 def main():
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--size", choices=SIZES, default="mini")
     parser.add_argument("--prompt_length", type=int, default=64)
     parser.add_argument("--num_tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="a file for the result as JSON")
+    parser.add_argument("--out", type=Path, help="write the result to this file, as JSON")
     arguments = parser.parse_args()
     prompt_length, num_tokens = arguments.prompt_length, arguments.num_tokens
     with tempfile.TemporaryDirectory() as folder:
@@ -215,7 +216,7 @@ def main():
             "values": values,
             "ratios": ratios,
         }
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+        write_json(arguments.out, result, indent=2)
 
 
 if __name__ == "__main__":

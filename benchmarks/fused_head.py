@@ -1,22 +1,21 @@
-"""The gated-KD head, fused, against what one would write without it.
+"""Times the fused gated-KD head against straightforward code for the same loss.
 
-    python benchmarks/fused_head.py                       # the mini preset's shape
+    python benchmarks/fused_head.py                       # the shape of the mini preset
     python benchmarks/fused_head.py --shape paper         # DialoGPT-small: Y = 57,216, F = 768
     python benchmarks/fused_head.py --memory --shape paper --num_tokens 2048
     python benchmarks/fused_head.py --out result.json
 
 Each contender computes one loss and its gradients with respect to the student's features and its
-kernel (rows of a tied embedding), from the dialogue teacher's stored logits or stored features. The
-contenders take turns (A B C A B C ...) and each is judged by its best round, so that a busy machine
-slows them alike: read the ratios, not the times. All must agree on loss and gradients to 1e-4
-(relative to the largest gradient) or the program stops.
+kernel (the rows of a tied embedding), from the dialogue teacher's stored logits or stored features.
+The contenders take turns (A B C A B C …) and the best round of each counts, so that a busy machine
+slows all of them down alike: read the ratios, not the times. All have to agree on loss and
+gradients to 1e-4 (relative to the largest gradient), or the program stops.
 
-With --memory each contender runs alone in a new process, and what is compared is how far the peak
-of its resident memory rises above its inputs.
+With --memory each contender runs alone in a new process, and the rise of its peak resident memory
+above its inputs is compared.
 """
 
 import argparse
-import json
 import os
 import platform
 import resource
@@ -40,6 +39,7 @@ from conkd_jax.distill import (
     fused_gated_kd_loss,
     gated_kd_loss,
 )
+from conkd_jax.files import write_json
 
 SHAPES = {  # tokens, words, items, features, responses
     "mini": (1536, 4224, 6924, 192, 128),
@@ -57,6 +57,7 @@ RATIOS = (
 
 
 def make_inputs(shape, num_tokens, seed=0):
+    """Returns the arrays of one random batch."""
     n, num_words, num_items, width, num_responses = shape
     n, rng = num_tokens or n, np.random.default_rng(seed)
 
@@ -78,6 +79,7 @@ def make_inputs(shape, num_tokens, seed=0):
 
 
 def fused_loss(batch, num_words, chunk_size, distil=True):
+    """Returns the loss by the fused head; without `distil`, the plain NLL."""
     num_targets = batch["table"].shape[0]
     bias = jnp.zeros(num_targets)
     teachers = {}
@@ -103,6 +105,7 @@ def fused_loss(batch, num_words, chunk_size, distil=True):
 
 
 def naive_loss(batch, num_words):
+    """Returns the loss by eqs. 8-11 on whole arrays of logits."""
     teacher_logits = batch.get("teacher_logits")
     if teacher_logits is None:
         teacher_logits = batch["teacher_features"] @ batch["teacher_table"].T
@@ -119,6 +122,7 @@ def naive_loss(batch, num_words):
 
 
 def jax_contender(loss, inputs):
+    """Returns a function that computes a loss and its gradients in JAX."""
     batch = {name: jnp.asarray(value) for name, value in inputs.items()}
 
     @jax.jit
@@ -135,6 +139,7 @@ def jax_contender(loss, inputs):
 
 
 def torch_naive(inputs, num_words):
+    """Returns the same for PyTorch's autograd on whole arrays of logits."""
     batch = {name: torch.from_numpy(value) for name, value in inputs.items()}
     features = batch["features"].requires_grad_()
     table = batch["table"].requires_grad_()
@@ -162,7 +167,7 @@ def torch_naive(inputs, num_words):
 
 
 def torch_chunked(inputs, num_words, chunk_size):
-    """The closed form of the gradient, chunked and in place: about the best PyTorch can do."""
+    """Returns the same for the gradient's closed form, chunked and in place: PyTorch at its best."""
     batch = {name: torch.from_numpy(value) for name, value in inputs.items()}
     labels, index = batch["labels"].long(), batch["response_index"].long()
     features, table = batch["features"], batch["table"]
@@ -190,7 +195,7 @@ def torch_chunked(inputs, num_words, chunk_size):
 
 
 def make_contenders(shape, num_tokens, chunk_size):
-    """Name -> a function that makes what is run, so that a process may hold one alone."""
+    """Returns, by name, a function that prepares each contender, so that a process can hold one."""
     num_words = shape[1]
     features = make_inputs(shape, num_tokens)
 
@@ -222,15 +227,22 @@ def make_contenders(shape, num_tokens, chunk_size):
 
 
 def check_agreement(name, outputs, expected):
+    """Stops the program if a loss or a gradient differs."""
     for got, wanted in zip(outputs, expected, strict=True):
         got, wanted = np.asarray(got), np.asarray(wanted)
         error = np.max(np.abs(got - wanted)) / np.max(np.abs(wanted))
         if not error < 1e-4:
-            raise SystemExit(f"{name} is off by {error:.1e}: the comparison means nothing.")
+            raise SystemExit(
+                f"{name}: expected a relative difference below 1e-4, got {error:.1e}. Times of "
+                "different work can't be compared."
+            )
 
 
 def measure_time(contenders, rounds):
-    """Best seconds of each contender over interleaved rounds, after one to compile and compare."""
+    """Returns the best seconds of each contender over interleaved rounds.
+
+    A first run of each, which is not timed, compiles it and compares its result.
+    """
     runs = {name: make() for name, make in contenders.items()}
     expected = None
     for name, run in runs.items():
@@ -248,7 +260,7 @@ def measure_time(contenders, rounds):
 
 
 def measure_memory(names):
-    """MiB by which each contender's peak rises above its inputs, each in a process of its own."""
+    """Returns the rise of each contender's peak above its inputs in MiB, each in a new process."""
     command = [sys.executable, __file__, *sys.argv[1:], "--alone"]
     return {
         name: float(subprocess.run([*command, name], check=True, capture_output=True).stdout)
@@ -257,7 +269,7 @@ def measure_memory(names):
 
 
 def peak_alone(make):
-    """The rise of the peak over what is resident once the inputs are there, in MiB."""
+    """Returns the rise of the peak above the memory that is resident with the inputs, in MiB."""
     run = make()
     page = resource.getpagesize()
     before = int(Path("/proc/self/statm").read_text().split()[1]) * page
@@ -268,13 +280,14 @@ def peak_alone(make):
 
 
 def main():
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--shape", choices=SHAPES, default="mini")
-    parser.add_argument("--num_tokens", type=int, help="instead of the shape's own")
+    parser.add_argument("--num_tokens", type=int, help="replaces the number of the shape")
     parser.add_argument("--chunk_size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory", action="store_true", help="compare peak memory, not time")
-    parser.add_argument("--out", type=Path, help="a file for the result as JSON")
+    parser.add_argument("--out", type=Path, help="write the result to this file, as JSON")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     shape = SHAPES[arguments.shape]
@@ -306,7 +319,7 @@ def main():
             "values": values,
             "ratios": ratios,
         }
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+        write_json(arguments.out, result, indent=2)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from conkd_jax.config import (
     ConfigError,
     field_names,
 )
-from conkd_jax.data.batches import BUCKET_MULTIPLE
+from conkd_jax.data.batches.plan import BUCKET_MULTIPLE
 from conkd_jax.distill.gates import GATES
 
 Choices = Mapping[str, tuple[str, ...]]

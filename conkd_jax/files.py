@@ -1,8 +1,8 @@
-"""Reading and writing files: whole or not at all, local or remote, with line numbers for messages.
+"""Reading and writing files: complete or not at all, local or remote, with line numbers.
 
-Everything that the project writes goes through `whole_file` and its shorthands, so that a process
-that dies halfway leaves the old file or none. Paths are `etils.epath` paths: a folder on a disk and
-a `gs://` bucket work alike. This module must not know what a file means.
+Everything that the project writes goes through `whole_path` and its shorthands, so that a process
+that dies halfway leaves the old file or none. Paths are `etils.epath` paths: a local folder and a
+`gs://` bucket work alike. What a file means is not this module's concern.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import hashlib
 import io
 import json
 import os
+import secrets
+import tempfile
 from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
@@ -32,33 +34,33 @@ def is_remote(path: epath.PathLike) -> bool:
 
 
 @contextlib.contextmanager
-def whole_file(path: epath.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
-    """Opens a file for writing that appears under its name only once it is complete.
+def whole_path(path: epath.PathLike) -> Iterator[str]:
+    """Lends a path on the local disk to a library that opens files itself.
 
-    On a disk the content goes to `<name>.partial` in the same folder, is flushed to the disk, and
-    is renamed when the block ends. An object store shows a file only when it is closed. If the
+    What the block writes there appears under the final name only when the block ends. On a disk it
+    is written beside it as `<name>.partial-<random>`, flushed and renamed; each writer has its own
+    partial file, so processes that write the same file at once don't disturb each other, and the
+    last rename wins. For an object store it is written to a temporary folder and uploaded. If the
     block raises, nothing is left and an older file of that name stays as it was.
 
     Args:
       path: the final path; its folder exists.
-      mode: "w" for text (UTF-8) or "wb" for bytes.
 
     Yields:
-      The open file.
+      The path to write to.
     """
     path = epath.Path(path)
-    encoding = None if "b" in mode else "utf-8"
     if is_remote(path):
-        buffer: IO[Any] = io.BytesIO() if "b" in mode else io.StringIO()
-        yield buffer
-        content = buffer.getvalue()  # type: ignore[attr-defined]
-        path.write_bytes(content if "b" in mode else content.encode("utf-8"))
+        with tempfile.TemporaryDirectory() as folder:
+            local = os.path.join(folder, path.name)
+            yield local
+            epath.Path(local).copy(path, overwrite=True)
         return
-    partial = f"{os.fspath(path)}.partial"
+    partial = f"{os.fspath(path)}.partial-{secrets.token_hex(4)}"
     try:
-        with open(partial, mode, encoding=encoding, newline=None if "b" in mode else "") as file:
-            yield file
-            file.flush()
+        yield partial
+        with open(partial, "rb") as file:
+            # Without this a power cut could leave the new name with no content behind it.
             os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
@@ -66,19 +68,38 @@ def whole_file(path: epath.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
             os.unlink(partial)
 
 
+@contextlib.contextmanager
+def whole_file(path: epath.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
+    """Opens a file for writing that appears under its name only once it is complete.
+
+    Args:
+      path: the final path; its folder exists.
+      mode: "w" for text (UTF-8, line ends as written) or "wb" for bytes.
+
+    Yields:
+      The open file.
+    """
+    is_text = "b" not in mode
+    with whole_path(path) as partial:
+        with open(
+            partial, mode, encoding="utf-8" if is_text else None, newline="" if is_text else None
+        ) as file:
+            yield file
+
+
 def write_whole(path: epath.PathLike, content: str | bytes) -> None:
-    """Writes text (as UTF-8) or bytes; the file is there completely or not at all."""
+    """Writes text (as UTF-8) or bytes: the file is complete or absent."""
     with whole_file(path, "wb" if isinstance(content, bytes) else "w") as file:
         file.write(content)
 
 
 def write_json(path: epath.PathLike, value: Any, *, indent: int | None = 1) -> None:
-    """Writes a value as JSON for people and programs alike: readable text, finite numbers only.
+    """Writes a value as JSON for people and programs: readable text, finite numbers only.
 
     Args:
       path: the final path.
       value: plain JSON.
-      indent: spaces a level; None puts everything on one line.
+      indent: spaces per level; None writes a single line.
 
     Raises:
       ValueError: a number is not finite.
@@ -90,18 +111,42 @@ def write_json(path: epath.PathLike, value: Any, *, indent: int | None = 1) -> N
 # --- reading -----------------------------------------------------------------------------------
 
 
+def read_json(path: epath.PathLike, error: type[Exception], remedy: str) -> dict[str, Any]:
+    """Reads a JSON object, or says what is wrong with its file and what to do.
+
+    Args:
+      path: the file.
+      error: the class of the exception for a file that can't be used.
+      remedy: the end of its message, such as "build the corpus again".
+
+    Raises:
+      error: the file is missing, is not JSON, or holds something other than an object.
+    """
+    path = epath.Path(path)
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError as missing:
+        raise error(f"{path} is missing: {remedy}.") from missing
+    except ValueError as invalid:
+        raise error(f"{path} is not valid JSON ({invalid}): {remedy}.") from invalid
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise error(f"{path}: expected a JSON object, got {kind}: {remedy}.")
+    return content
+
+
 def read_csv(text: str, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
-    """The rows of a CSV text that hold anything, each with the number of its last line.
+    """Reads the rows of a CSV text that are not empty, each with the number of its last line.
 
     Args:
       text: the content of the file; a byte order mark at its start is skipped.
-      delimiter: what stands between cells.
+      delimiter: the character between cells.
 
     Yields:
       (line number from 1, cells).
 
     Raises:
-      csv.Error: with the line number in its message; a cell holds what CSV doesn't allow.
+      csv.Error: a cell breaks the rules of CSV; the message names the line.
     """
     reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), delimiter=delimiter)
     try:
@@ -136,13 +181,13 @@ def sha256_of_file(path: epath.PathLike) -> str:
 def sha256_of_json(value: Any) -> str:
     """SHA-256 of canonical JSON: sorted keys, no spaces, UTF-8 without escapes.
 
-    Two values that are equal as JSON have one hash; a tuple counts as a list.
+    Values that are equal as JSON have the same hash; a tuple counts as a list.
 
     >>> sha256_of_json({"b": (1, 2), "a": "é"}) == sha256_of_json({"a": "é", "b": [1, 2]})
     True
 
     Raises:
-      TypeError: something in `value` is not plain JSON.
+      TypeError: `value` holds something that is not plain JSON.
       ValueError: a number is not finite.
     """
     return sha256(
@@ -153,9 +198,9 @@ def sha256_of_json(value: Any) -> str:
 
 
 def by_hash(key: str, num_parts: int) -> int:
-    """Which of `num_parts` parts a key falls into: its SHA-256's first eight bytes, modulo.
+    """Which of `num_parts` parts a key belongs to: the first eight bytes of its SHA-256, modulo.
 
-    The same on every machine and in every version of Python, unlike `hash`.
+    Unlike `hash`, the result is the same on every machine and in every version of Python.
 
     >>> by_hash("391", 10_000)
     9838
@@ -164,7 +209,7 @@ def by_hash(key: str, num_parts: int) -> int:
 
 
 def named_lines(lines: Iterable[bytes], name: str) -> Iterator[tuple[str, bytes]]:
-    """Lines that hold anything, each with where it stands: "train_data.jsonl:12"."""
+    """Yields the lines that are not blank, each with its place, such as "train_data.jsonl:12"."""
     for number, line in enumerate(lines, start=1):
         if line.strip():
             yield f"{name}:{number}", line

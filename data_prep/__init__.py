@@ -1,1 +1,1 @@
-"""Raw files to a corpus: ReDial, its knowledge graphs, and the synthetic MovieWorld."""
+"""Builds corpora from raw files: ReDial with its knowledge graphs, and the synthetic MovieWorld."""

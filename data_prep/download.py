@@ -1,11 +1,12 @@
-"""Fetches the official raw files into a cache and checks what came.
+"""Downloads the official raw files into a cache and checks them.
 
-Knows addresses and checksums, not contents. Nothing enters the cache under its final name before
-its checksum held.
+This module handles addresses and checksums, not contents. A file gets its final name in the cache
+only after its checksum was found correct.
 """
 
+from __future__ import annotations
+
 import dataclasses
-import hashlib
 import os
 import shutil
 import urllib.error
@@ -13,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 from conkd_jax.errors import UserError
+from conkd_jax.files import sha256_of_file, whole_file
 
 CACHE_VARIABLE = "CONKD_CACHE_DIR"
 KGSF_URL = "https://github.com/RUCAIBox/KGSF/raw/master/data/"
@@ -20,12 +22,12 @@ KGSF_URL = "https://github.com/RUCAIBox/KGSF/raw/master/data/"
 
 @dataclasses.dataclass(frozen=True)
 class Download:
-    """One official file.
+    """An official file.
 
     Attributes:
       filename: its name in the cache.
-      url: where it comes from.
-      sha256: what it must hash to; None where its publisher gives no checksum.
+      url: its address.
+      sha256: the SHA-256 that it must have; None if its publisher gives no checksum.
     """
 
     filename: str
@@ -55,101 +57,100 @@ EVERYTHING = (REDIAL, *KGSF, CONCEPTNET)
 
 
 class DownloadError(UserError, OSError):
-    """A file could not be fetched, or is not the one that was expected."""
+    """A file could not be downloaded, or is not the expected one."""
 
 
 def default_cache() -> Path:
-    """Returns the folder that downloads go to: `CONKD_CACHE_DIR`, else `~/.cache/conkd_jax`."""
+    """Returns the folder of downloads: `CONKD_CACHE_DIR`, or else `~/.cache/conkd_jax`."""
     folder = os.environ.get(CACHE_VARIABLE)
     return Path(folder) if folder else Path.home() / ".cache" / "conkd_jax"
 
 
-def fetch(file: Download, cache: Path | None = None, *, accept_sha256: str = "") -> Path:
-    """Returns a file of the cache, fetched first where it is missing.
+def fetch_file(file: Download, cache: Path | None = None, *, accept_sha256: str = "") -> Path:
+    """Returns the path of a file in the cache, and downloads the file first if it is missing.
 
     Args:
-      file: what to fetch.
+      file: the file.
       cache: the folder; None is `default_cache()`.
-      accept_sha256: a checksum to take in place of the expected one, for a file whose publisher
-        replaced it.
-
-    Returns:
-      Where it lies.
+      accept_sha256: a checksum to accept instead of the expected one, for a file that its publisher
+        has replaced.
 
     Raises:
-      DownloadError: no connection, or another file came than expected.
+      DownloadError: there is no connection, or the file is not the expected one.
     """
     cache = cache or default_cache()
     target = cache / file.filename
     expected = accept_sha256 or file.sha256
     if target.exists():
-        _check(target, target, expected, file)
+        _check(target, expected, file)
         return target
     cache.mkdir(parents=True, exist_ok=True)
-    incomplete = target.with_name(f"{target.name}.incomplete-{os.getpid()}")
+    unverified = _unverified(target)
     try:
-        with urllib.request.urlopen(file.url, timeout=60) as response, incomplete.open("wb") as out:
+        with (
+            urllib.request.urlopen(file.url, timeout=60) as response,
+            whole_file(unverified, "wb") as out,
+        ):
             shutil.copyfileobj(response, out, 1 << 20)
     except (urllib.error.URLError, OSError) as error:
-        incomplete.unlink(missing_ok=True)
         raise DownloadError(
-            f"Could not fetch {file.url}: {error}. Fetch it by other means and put it into {cache} "
-            f"as {file.filename}, or point raw_dir (CONKD_RAW_DIR) at a folder that has the files."
+            f"Could not download {file.url}: {error}. Get it another way and put it into {cache} "
+            f"as {file.filename}, or set raw_dir (CONKD_RAW_DIR) to a folder with the files."
         ) from error
-    suspect = target.with_name(f"{target.name}.unverified")
-    _check(incomplete, suspect, expected, file)
-    os.replace(incomplete, target)
+    _check(unverified, expected, file)
+    os.replace(unverified, target)
     return target
 
 
-def fetch_all(cache: Path | None = None, *, accept_sha256: tuple[str, ...] = ()) -> Path:
-    """Fetches everything that a ReDial corpus is made of.
+def fetch_everything(cache: Path | None = None, *, accept_sha256: tuple[str, ...] = ()) -> Path:
+    """Downloads every raw file of a ReDial corpus that is not in the cache yet.
 
     Args:
       cache: the folder; None is `default_cache()`.
-      accept_sha256: further checksums that the user vouches for.
+      accept_sha256: further checksums that the user trusts.
 
     Returns:
-      The folder, fit for `raw_dir`.
+      The folder, for use as `raw_dir`.
+
+    Raises:
+      DownloadError: there is no connection, or a file is not the expected one.
     """
     cache = cache or default_cache()
     for file in EVERYTHING:
-        wanted = _vouched(cache / file.filename, accept_sha256)
-        fetch(file, cache, accept_sha256=wanted)
+        trusted = _trusted_sha256(cache / file.filename, accept_sha256)
+        fetch_file(file, cache, accept_sha256=trusted)
     return cache
 
 
-def _vouched(target: Path, accepted: tuple[str, ...]) -> str:
-    """The accepted checksum that a file in the cache (verified or set aside) really has."""
-    for path in (target, target.with_name(f"{target.name}.unverified")):
+def _unverified(target: Path) -> Path:
+    """Returns the name of a download whose checksum has not been found correct."""
+    return target.with_name(f"{target.name}.unverified")
+
+
+def _trusted_sha256(target: Path, accepted: tuple[str, ...]) -> str:
+    """Returns the accepted checksum of a file in the cache, or "" if the file has another one.
+
+    A file that was set aside as unverified gets its final name if its checksum is accepted now.
+    """
+    for path in (target, _unverified(target)):
         if accepted and path.exists():
-            found = _sha256(path)
+            found = sha256_of_file(path)
             if found in accepted:
-                if path != target:
-                    os.replace(path, target)
+                os.replace(path, target)
                 return found
     return ""
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check(path: Path, keep_as: Path, expected: str | None, file: Download) -> None:
-    if expected is None:
-        return
-    found = _sha256(path)
+def _check(path: Path, expected: str | None, file: Download) -> None:
+    found = expected and sha256_of_file(path)
     if found == expected:
         return
-    if path != keep_as:
-        os.replace(path, keep_as)
     raise DownloadError(
-        f"{file.filename} is not the file that was expected.\n"
+        f"{file.filename} is not the expected file.\n"
         f"  expected SHA-256 {expected}\n"
         f"  found    SHA-256 {found}\n"
         f"  from     {file.url}\n"
-        f"It was left at {keep_as} and is not used. If the transfer was cut short, delete it and "
-        "run again. If its publisher replaced the file and you trust it, run again with "
+        f"It was left at {path} and is not used. If the transfer broke off, delete it and run "
+        "again. If its publisher has replaced the file and you trust it, run again with "
         f"--accept_sha256={found}."
     )

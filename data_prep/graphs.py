@@ -1,42 +1,44 @@
-"""Builds the two graphs: typed edges between entities, and words related by common sense.
+"""Builds the knowledge graph of entities and the commonsense graph of words.
 
-Reads KGSF's files and ConceptNet; must not know dialogues.
+Reads KGSF's files, ReDial's movie list and ConceptNet. Dialogues are not this module's concern.
 """
+
+from __future__ import annotations
 
 import collections
 import csv
 import dataclasses
 import gzip
-import io
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from etils import epath
-from jaxtyping import Int32
+from jaxtyping import Int32, Int64
 
 from conkd_jax.data.corpus import ConceptGraph, KnowledgeGraph
 from conkd_jax.errors import UserError
-from data_prep import pickles
+from conkd_jax.files import read_csv
+from data_prep.pickles import load_plain
 
-# KBRD's and KGSF's code give every node a self loop of this relation, and skip the few DBpedia
-# triples that have the same number.
+# The code of KBRD and KGSF gives every node a self loop of this relation, and skips the few DBpedia
+# triples whose relation has the same number.
 SELF_LOOP = 185
-# The same code hard-codes 64,368 nodes where the dictionary has 64,362 entries; the six spare
-# nodes carry self loops, and the published edge counts include them.
+# The same code hard-codes 64,368 nodes, but the dictionary has 64,362 entries. The six spare nodes
+# have self loops, which the published edge counts include.
 _SPARE_NODES = 6
 _MIN_COUNT = 1000
-# How often the code counts every edge before it compares with 1,000: KGSF walks its loop twice.
+# How often the code counts each edge before it compares with 1,000: KGSF runs its loop twice.
 _COUNTED = {"kgsf": 2, "kbrd": 1}
 GRAPH_RULES = tuple(_COUNTED)
-# The first columns of ReDial's movie list; the number of mentions, after them, is not read.
+# The first columns of ReDial's movie list; the number of mentions after them is not used.
 _MOVIE_COLUMNS = ["movieId", "movieName"]
 
 _Triple = tuple[int, int, int]
 
 
 class GraphError(UserError, ValueError):
-    """A graph file does not hold what its name says."""
+    """A graph can't be built: a file doesn't hold what it should, or the rule is unknown."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +46,9 @@ class Entities:
     """The nodes of the knowledge graph.
 
     Attributes:
-      num_entities: number of nodes, spare ones included.
-      ids: node of every URI.
-      movie_nodes: node of every movie id.
+      num_entities: the number of nodes, spare ones included.
+      ids: the node of every URI.
+      movie_nodes: the node of every movie id.
       linked: the movie ids that have a URI.
     """
 
@@ -61,19 +63,19 @@ def read_entities(
 ) -> Entities:
     """Reads KGSF's dictionaries of nodes.
 
-    A movie without a URI is a node of its own (a bare movie id is the key); one that the
-    dictionaries don't have at all gets a new node.
+    A movie without a URI has a node of its own, whose key is the bare movie id. A movie that is in
+    neither dictionary gets a new node.
 
     Args:
       entity_ids: `entity2entityId.pkl`, URI or bare movie id → node.
       movie_entities: `id2entity.pkl`, movie id → URI or None.
-      movie_ids: the movie list.
+      movie_ids: the ids of the movie list.
 
     Returns:
       The nodes.
 
     Raises:
-      GraphError: a file is no such dictionary.
+      GraphError: a file is not such a dictionary.
     """
     nodes = _mapping(entity_ids, (str, int), int)
     uris = _mapping(movie_entities, int, (str, type(None)))
@@ -109,9 +111,9 @@ def read_triples(path: epath.PathLike) -> list[_Triple]:
       (head, relation, tail), in file order.
 
     Raises:
-      GraphError: the file is no such dictionary.
+      GraphError: the file is not such a dictionary.
     """
-    graph = pickles.load_plain(path)
+    graph = load_plain(path)
     if not isinstance(graph, dict):
         raise GraphError(f"{path}: expected a dictionary, got {type(graph).__name__}.")
     triples = []
@@ -136,35 +138,33 @@ def knowledge_graph(
 ) -> KnowledgeGraph:
     """Applies KBRD's or KGSF's rule to DBpedia triples.
 
-    Every triple between two different nodes gives an edge and its reverse, of the same relation;
-    every node gets a self loop. Relations that are counted 1,000 times or less are dropped. KGSF's
-    code counts each edge twice, so there a relation needs 501 edges only.
+    Every triple between two different nodes gives an edge and its reverse, both of the same
+    relation; every node gets a self loop. Relations that are counted 1,000 times or fewer are
+    dropped. KGSF's code counts each edge twice, so a relation needs only 501 edges there.
 
     Args:
       triples: (head, relation, tail).
-      num_entities: number of nodes.
+      num_entities: the number of nodes.
       rule: "kgsf" or "kbrd".
-      relation_names: names of relations, where known.
+      relation_names: the names of relations, as far as they are known.
 
     Returns:
-      The graph; relations renumbered from 0 in ascending order of their old number.
+      The graph; relations are renumbered from 0 in ascending order of their old numbers.
 
     Raises:
-      ValueError: an unknown rule, or a node beyond `num_entities`.
+      GraphError: the rule is unknown, or a node is not below `num_entities`.
     """
     if rule not in _COUNTED:
-        raise ValueError(f"expected graph_rule to be one of {', '.join(_COUNTED)}; got {rule!r}")
+        raise GraphError(f"expected graph_rule to be one of {', '.join(_COUNTED)}; got {rule!r}")
     table = np.array([t for t in triples if t[0] != t[2] and t[1] != SELF_LOOP], np.int64).reshape(
         -1, 3
     )
     if table.size and (table[:, [0, 2]].max() >= num_entities or table.min() < 0):
-        raise ValueError(
+        raise GraphError(
             f"the triples name node {table[:, [0, 2]].max()}, beyond the {num_entities} nodes of "
-            "the entity dictionary: the two files do not belong together"
+            "the entity dictionary: the two files don't belong together, fetch KGSF's files again"
         )
-    nodes = np.arange(num_entities)
-    loops = np.stack([nodes, np.full_like(nodes, SELF_LOOP), nodes], axis=1)
-    edges = np.concatenate([table, table[:, [2, 1, 0]], loops])
+    edges = _with_reverse_and_loops(table, num_entities)
     relations, counts = np.unique(edges[:, 1], return_counts=True)
     kept = relations[counts * _COUNTED[rule] > _MIN_COUNT]
     return _graph(edges, kept, num_entities, rule, relation_names)
@@ -173,28 +173,26 @@ def knowledge_graph(
 def whole_graph(
     triples: Iterable[_Triple], num_entities: int, relation_names: Mapping[int, str]
 ) -> KnowledgeGraph:
-    """Builds a graph that keeps every relation: for corpora too small for the published rules.
+    """Builds a graph with every relation, for corpora that are too small for the published rules.
 
     Args:
       triples: (head, relation, tail), relations below `SELF_LOOP`.
-      num_entities: number of nodes.
-      relation_names: name of every relation.
+      num_entities: the number of nodes.
+      relation_names: the name of every relation.
 
     Returns:
       The graph, with reverse edges and self loops; its rule is "all".
     """
     table = np.array(list(triples), np.int64).reshape(-1, 3)
-    nodes = np.arange(num_entities)
-    loops = np.stack([nodes, np.full_like(nodes, SELF_LOOP), nodes], axis=1)
-    edges = np.concatenate([table, table[:, [2, 1, 0]], loops])
+    edges = _with_reverse_and_loops(table, num_entities)
     return _graph(edges, np.unique(edges[:, 1]), num_entities, "all", relation_names)
 
 
 def read_concept_edges(lines: Iterable[bytes]) -> list[tuple[str, str]]:
-    """Reads ConceptNet edges as KGSF cuts them: relation, word, word, by tabs.
+    """Reads ConceptNet edges in KGSF's form: relation, word and word, separated by tabs.
 
     Args:
-      lines: the file's lines.
+      lines: the lines of the file.
 
     Returns:
       (word, word), lower-cased, in file order.
@@ -209,15 +207,15 @@ def read_concept_edges(lines: Iterable[bytes]) -> list[tuple[str, str]]:
             continue
         if len(columns) < 3:
             raise GraphError(
-                f"ConceptNet edges, line {number}: expected relation, word and word by tabs; "
-                f"got {len(columns)} column(s)."
+                f"ConceptNet edges, line {number}: expected relation, word and word, separated by "
+                f"tabs; got {len(columns)} column(s)."
             )
         pairs.append((columns[1].casefold(), columns[2].casefold()))
     return pairs
 
 
 def read_concept_dump(path: epath.PathLike, vocabulary: Collection[str]) -> list[tuple[str, str]]:
-    """Reads the official ConceptNet dump: English edges with both ends in the vocabulary.
+    """Reads the English edges of the official ConceptNet dump with both ends in a vocabulary.
 
     Args:
       path: `conceptnet-assertions-….csv.gz`.
@@ -227,14 +225,14 @@ def read_concept_dump(path: epath.PathLike, vocabulary: Collection[str]) -> list
       (word, word), in file order.
 
     Raises:
-      GraphError: the file is truncated or no gzip file.
+      GraphError: the file is truncated or not a gzip file.
     """
     words = frozenset(vocabulary)
     pairs = []
     try:
         with epath.Path(path).open("rb") as file, gzip.open(file) as lines:
             for line in lines:
-                if line.count(b"/c/en/") < 2:
+                if line.count(b"/c/en/") < 2:  # cheap, and true of nearly all 34 million lines
                     continue
                 columns = line.split(b"\t", 4)
                 if len(columns) < 4:
@@ -244,23 +242,20 @@ def read_concept_dump(path: epath.PathLike, vocabulary: Collection[str]) -> list
                     pairs.append(ends)
     except (EOFError, OSError) as error:
         raise GraphError(
-            f"{path} is truncated or no gzip file ({error}). Get ConceptNet's dump again."
+            f"{path} is truncated or not a gzip file ({error}). Fetch ConceptNet's dump again."
         ) from error
     return pairs
 
 
 def concept_graph(pairs: Iterable[tuple[str, str]], stop_words: Collection[str]) -> ConceptGraph:
-    """Builds the concept graph from pairs of words.
+    """Builds the concept graph from pairs of related words.
 
-    The words are numbered in alphabetical order; a pair with a stop word, or of one word with
-    itself, gives no edge.
+    The words are numbered in alphabetical order. A pair with a stop word, or of a word with itself,
+    gives no edge.
 
     Args:
       pairs: related words.
       stop_words: words that carry no meaning of their own.
-
-    Returns:
-      The graph.
     """
     pairs = list(pairs)
     words = sorted({word for pair in pairs for word in pair})
@@ -283,17 +278,24 @@ def read_movies(content: bytes, filename: str) -> dict[int, str]:
     """Reads the official movie list.
 
     Args:
-      content: the CSV file, columns movieId, movieName (with year) and nbMentions.
+      content: the CSV file, with the columns movieId, movieName (with year) and nbMentions.
       filename: its name, for messages.
 
     Returns:
-      Title by movie id.
+      The title of every movie id.
 
     Raises:
-      GraphError: the header names other columns, or a row has no movie id and name.
+      GraphError: the header has other columns, or a row lacks a movie id or a name.
     """
-    rows = csv.reader(io.StringIO(content.decode("utf-8-sig", errors="replace"), newline=""))
-    header = [name.strip() for name in next(rows, [])]
+    rows = read_csv(content.decode("utf-8", errors="replace"))
+    try:
+        return _titles(rows, filename)
+    except csv.Error as error:
+        raise GraphError(f"{filename}: {error}. Fetch the official movie list again.") from error
+
+
+def _titles(rows: Iterator[tuple[int, list[str]]], filename: str) -> dict[int, str]:
+    header = [name.strip() for name in next(rows, (1, []))[1]]
     if header[:2] != _MOVIE_COLUMNS:
         raise GraphError(
             f"{filename}:1: expected the columns {', '.join(_MOVIE_COLUMNS)}, …; found "
@@ -301,21 +303,28 @@ def read_movies(content: bytes, filename: str) -> dict[int, str]:
             "ReDial archive."
         )
     movies: dict[int, str] = {}
-    for number, row in enumerate(rows, start=2):
-        if not row:
-            continue
+    for number, row in rows:
         if len(row) < 2 or not row[0].strip().isdecimal():
             raise GraphError(
-                f"{filename}:{number}: expected movieId, movieName, nbMentions; got {row!r}."
+                f"{filename}:{number}: expected movieId, movieName, nbMentions; got {row!r}. Fetch "
+                "the official movie list again."
             )
         movies[int(row[0])] = " ".join(row[1].split())
     return movies
 
 
 def _english(uri: bytes) -> str:
-    """ "/c/en/dog/n/wn" → "dog"; "" for another language."""
+    """Returns the word of an English URI ("/c/en/dog/n/wn" → "dog"), "" for other languages."""
     parts = uri.decode("utf-8", errors="replace").split("/")
     return parts[3].casefold() if len(parts) > 3 and parts[1:3] == ["c", "en"] else ""
+
+
+def _with_reverse_and_loops(
+    triples: Int64[np.ndarray, "T 3"], num_entities: int
+) -> Int64[np.ndarray, "E 3"]:
+    nodes = np.arange(num_entities)
+    loops = np.stack([nodes, np.full_like(nodes, SELF_LOOP), nodes], axis=1)
+    return np.concatenate([triples, triples[:, [2, 1, 0]], loops])
 
 
 def _graph(
@@ -340,7 +349,7 @@ def _graph(
 
 
 def _mapping(path: epath.PathLike, key: Any, value: Any) -> dict[Any, Any]:
-    loaded = pickles.load_plain(path)
+    loaded = load_plain(path)
     if not isinstance(loaded, dict):
         raise GraphError(f"{path}: expected a dictionary, got {type(loaded).__name__}.")
     for k, v in loaded.items():

@@ -1,9 +1,11 @@
-"""Links the words of a message to the graphs: movies by "@" id, the rest by labels.
+"""Links the words of a message to the graphs: movies by their "@" id, everything else by labels.
 
-A label is the readable name of a graph node, taken from the node's own URI. Titles of candidate
-movies are no labels: ReDial's speakers tag the movies they mean, and half of all titles are
-everyday words ("It", "Saw", "Cars"). This module must not know files or splits.
+A label is the readable name of a graph node, taken from the node's URI. Titles of candidate movies
+are not labels: ReDial's speakers tag the movies they mean, and half of all titles are everyday
+words ("It", "Saw", "Cars"). Files and splits are not this module's concern.
 """
+
+from __future__ import annotations
 
 import collections
 import dataclasses
@@ -12,25 +14,29 @@ import re
 import urllib.parse
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from conkd_jax.data.corpus import RECOMMENDER, SEEKER, Dialogue, Turn
-from data_prep.raw_dialogues import MENTION, TOKEN, RawDialogue, mention_id, merge_turns
+from conkd_jax.data.corpus import RECOMMENDER, SEEKER, ConceptGraph, Dialogue, ItemTable, Turn
+from conkd_jax.data.mentions import MENTION, mention_id, tokens
+from data_prep.raw_dialogues import RawDialogue, merge_turns
 
 _RESOURCE = "<http://dbpedia.org/resource/"
 _QUALIFIER = re.compile(r"^(.*?)_\(([^()]*)\)$")
-# DBpedia's helper nodes ("Avatar_(2009_film)__1") name no thing of their own.
+# DBpedia's helper nodes ("Avatar_(2009_film)__1") are not things of their own.
 _HELPER_NODE = re.compile(r"__\d+$")
 _NAMESAKE = re.compile(r"\b(album|song|single|band|channel|network|magazine|soundtrack)\b")
 
-_Label = tuple[str, ...]
+# Stands among a turn's unknown items for a mention with more digits than any id has.
+NOT_AN_ID = -1
+
+Label = tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class LinkedTurn:
-    """What the words of a turn name.
+    """What the words of a turn refer to.
 
     Attributes:
-      items: indices of known movies, in order, repeats kept.
-      unknown_items: "@" ids that the movie list does not have.
+      items: candidate indices of known movies, in order, with repeats.
+      unknown_items: "@" ids that are not in the movie list, or NOT_AN_ID.
       entities: graph nodes in order of appearance.
       concepts: concept ids in order of appearance.
     """
@@ -43,25 +49,25 @@ class LinkedTurn:
 
 def uri_labels(
     ids: Mapping[str, int], movie_nodes: Collection[int], degrees: Mapping[int, int]
-) -> dict[_Label, int]:
-    """Reads labels off the URIs of graph nodes.
+) -> dict[Label, int]:
+    """Derives labels from the URIs of graph nodes.
 
-    The last part of the URI, underscores as spaces and the qualifier in parentheses dropped, is
-    cut into case-folded tokens. Where nodes share a label, one without a qualifier wins, then a
-    genre, then the one with most edges. Some qualifiers rule a node out, since its name is an
-    everyday phrase more often than itself: any but "genre" on a single word ("War_(band)"), and
-    records, songs, bands and channels on longer ones ("Get_Ready_(New_Order_album)").
+    The label is the last part of the URI, case-folded and cut into tokens, with underscores as
+    spaces and without the qualifier in parentheses. If nodes share a label, a node without a
+    qualifier wins, then a genre, then the node with the most edges. Some qualifiers exclude a node
+    because its name is mostly an everyday phrase: any but "genre" on a single word ("War_(band)"),
+    and those of albums, songs, bands and channels on longer names ("Get_Ready_(New_Order_album)").
 
     Args:
-      ids: node of every URI.
-      movie_nodes: nodes of candidate movies, which get no label.
-      degrees: number of edges of each node.
+      ids: the node of every URI.
+      movie_nodes: the nodes of candidate movies, which get no label.
+      degrees: the number of edges of each node.
 
     Returns:
-      Node of every label.
+      The node of every label.
     """
     movies = frozenset(movie_nodes)
-    best: dict[_Label, tuple[tuple[bool, bool, int, int], int]] = {}
+    best: dict[Label, tuple[tuple[bool, bool, int, int], int]] = {}
     for uri, node in ids.items():
         if node in movies or not uri.startswith(_RESOURCE) or not uri.endswith(">"):
             continue
@@ -70,7 +76,7 @@ def uri_labels(
             continue
         match = _QUALIFIER.match(name)
         stem, qualifier = match.groups() if match else (name, "")
-        label = tuple(TOKEN.findall(stem.replace("_", " ").casefold()))
+        label = tuple(tokens(stem.replace("_", " ").casefold()))
         is_genre = "genre" in qualifier
         words = _num_words(label)
         if words == 0 or (words == 1 and qualifier and not is_genre):
@@ -84,26 +90,27 @@ def uri_labels(
 
 
 def misleading_labels(
-    labels: Collection[_Label],
+    labels: Collection[Label],
     dialogues: Iterable[Sequence[str]],
     *,
     min_lift: float = 2.0,
     min_deviations: float = 10.0,
-) -> set[_Label]:
+) -> set[Label]:
     """Finds labels that are everyday words, from training text alone.
 
-    Suspect is every label of one word, and a longer one that is written in lower case more often
-    than not. A suspect stays only if it says something about movies. Of its n(n-1)/2 pairs of
-    dialogues, O movies are shared where E = n(n-1)/2 · (mean shared by any two dialogues) were
-    expected; it stays if O ≥ min_lift · E and O - E ≥ min_deviations · √E. The second bound is
-    high because pairs of the same few dialogues are not independent. So "comedy", "romantic
-    comedy" and "pixar" stay; "friends", "actor", "history", "dvd" and "soundtrack" go.
+    A label is suspect if it is a single word, or if it is mostly written in lower case. A suspect
+    label is kept only if dialogues that use it also talk about the same movies. The n dialogues
+    with the label form n(n-1)/2 pairs, which share O movies in total, while E = n(n-1)/2 · (mean
+    number shared by any two dialogues) are expected. The label is kept if O ≥ min_lift · E and
+    O - E ≥ min_deviations · √E. The second bound is high because pairs of the same few dialogues
+    are not independent. On ReDial "comedy", "romantic comedy" and "pixar" are kept; "friends",
+    "actor", "history", "dvd" and "soundtrack" are not.
 
     Args:
-      labels: the candidates.
-      dialogues: messages of each training dialogue.
-      min_lift: how much more often than by chance movies must be shared.
-      min_deviations: by how many Poisson standard deviations it must be more.
+      labels: the labels to judge.
+      dialogues: the messages of each training dialogue.
+      min_lift: how many times the expected number of movies has to be shared.
+      min_deviations: by how many Poisson standard deviations the number has to exceed it.
 
     Returns:
       The labels to leave out.
@@ -128,26 +135,33 @@ def misleading_labels(
 
 @dataclasses.dataclass(frozen=True)
 class _LabelUsage:
-    """How training text uses labels, and the movies of each dialogue."""
+    """How training text uses labels, and the movies of each dialogue.
 
-    written: collections.Counter[_Label]
-    lower: collections.Counter[_Label]
-    used_in: dict[_Label, list[int]]
+    Attributes:
+      written: how often each label occurs.
+      lower: how often it occurs all in lower case.
+      used_in: the numbers of the dialogues that use it.
+      movies: the mentions of each dialogue, as "@123".
+    """
+
+    written: collections.Counter[Label]
+    lower: collections.Counter[Label]
+    used_in: dict[Label, list[int]]
     movies: list[frozenset[str]]
 
 
-def _label_usage(labels: Collection[_Label], dialogues: Iterable[Sequence[str]]) -> _LabelUsage:
+def _label_usage(labels: Collection[Label], dialogues: Iterable[Sequence[str]]) -> _LabelUsage:
     matcher = LabelMatcher(dict.fromkeys(labels, 0))
     usage = _LabelUsage(collections.Counter(), collections.Counter(), {}, [])
     for number, messages in enumerate(dialogues):
         mentioned = set()
         for message in messages:
-            tokens = TOKEN.findall(message)
-            mentioned.update(token for token in tokens if MENTION.fullmatch(token))
-            for start, label in matcher.spans(tokens):
+            words = tokens(message)
+            mentioned.update(word for word in words if MENTION.fullmatch(word))
+            for start, label in matcher.spans(words):
                 usage.written[label] += 1
                 usage.lower[label] += all(
-                    token == token.casefold() for token in tokens[start : start + len(label)]
+                    word == word.casefold() for word in words[start : start + len(label)]
                 )
                 uses = usage.used_in.setdefault(label, [])
                 if not uses or uses[-1] != number:
@@ -156,7 +170,7 @@ def _label_usage(labels: Collection[_Label], dialogues: Iterable[Sequence[str]])
     return usage
 
 
-def _num_words(label: _Label) -> int:
+def _num_words(label: Label) -> int:
     return sum(token[0].isalnum() for token in label)
 
 
@@ -165,20 +179,22 @@ def _num_pairs(number: int) -> int:
 
 
 def _shared_pairs(dialogues: Sequence[Collection[str]]) -> int:
-    """Number of (pair of dialogues, movie in both)."""
+    """Counts the movies that pairs of dialogues share, summed over all pairs."""
     counts = collections.Counter(movie for movies in dialogues for movie in movies)
     return sum(_num_pairs(number) for number in counts.values())
 
 
 class LabelMatcher:
-    """Finds labels in a token list, longest first, from left to right.
+    """Finds labels in a list of tokens from left to right; the longest label wins.
 
     Args:
-      labels: node of every label, case-folded.
+      labels: the node of every label, case-folded.
     """
 
-    def __init__(self, labels: Mapping[_Label, int]) -> None:
+    def __init__(self, labels: Mapping[Label, int]) -> None:
         self._labels = dict(labels)
+        # The lengths of the labels that begin with each token: few begin with the same one, so a
+        # text is matched in about one look-up per token.
         self._lengths: dict[str, list[int]] = {}
         for label in labels:
             lengths = self._lengths.setdefault(label[0], [])
@@ -187,12 +203,12 @@ class LabelMatcher:
         for lengths in self._lengths.values():
             lengths.sort(reverse=True)
 
-    def node(self, label: _Label) -> int:
+    def node(self, label: Label) -> int:
         """Returns the node of a label."""
         return self._labels[label]
 
-    def spans(self, tokens: Sequence[str]) -> Iterator[tuple[int, _Label]]:
-        """Yields (start, label) of the labels found; they never overlap."""
+    def spans(self, tokens: Sequence[str]) -> Iterator[tuple[int, Label]]:
+        """Yields (start, label) of each label that is found; labels never overlap."""
         folded = [token.casefold() for token in tokens]
         start = 0
         while start < len(folded):
@@ -210,17 +226,17 @@ class Linker:
     """Turns messages into items, entities and concepts.
 
     Args:
-      item_index: candidate index of every movie id.
-      item_nodes: graph node of every candidate.
-      labels: graph node of every label, misleading ones left out.
-      concept_index: concept id of every word that counts, lower-cased, no stop words.
+      item_index: the candidate index of every movie id.
+      item_nodes: the graph node of every candidate.
+      labels: the graph node of every label, without misleading ones.
+      concept_index: the concept id of every lower-cased word that is not a stop word.
     """
 
     def __init__(
         self,
         item_index: Mapping[int, int],
         item_nodes: Sequence[int],
-        labels: Mapping[_Label, int],
+        labels: Mapping[Label, int],
         concept_index: Mapping[str, int],
     ) -> None:
         self._item_index = item_index
@@ -228,30 +244,48 @@ class Linker:
         self._matcher = LabelMatcher(labels)
         self._concept_index = concept_index
 
+    @classmethod
+    def for_corpus(
+        cls, items: ItemTable, concepts: ConceptGraph, labels: Mapping[Label, int]
+    ) -> Linker:
+        """Returns the linker of a corpus.
+
+        Args:
+          items: the candidate movies.
+          concepts: the concept graph.
+          labels: the graph node of every label; empty links movies and concepts only.
+        """
+        return cls(
+            {movie: index for index, movie in enumerate(items.movie_ids.tolist())},
+            items.entity_ids.tolist(),
+            labels,
+            {w: i for i, w in enumerate(concepts.words) if not concepts.is_stop_word[i]},
+        )
+
     def link(self, messages: Iterable[str]) -> LinkedTurn:
-        """Links the messages of one merged turn; no label runs over the end of a message."""
+        """Links the messages of one merged turn; a label never spans two messages."""
         items: list[int] = []
         unknown: list[int] = []
         entities: list[int] = []
         concepts: list[int] = []
         for message in messages:
-            tokens = TOKEN.findall(message)
+            words = tokens(message)
             found = {
-                start: self._matcher.node(label) for start, label in self._matcher.spans(tokens)
+                start: self._matcher.node(label) for start, label in self._matcher.spans(words)
             }
-            for position, token in enumerate(tokens):
-                mention = MENTION.fullmatch(token)
+            for position, word in enumerate(words):
+                mention = MENTION.fullmatch(word)
                 if mention is None:
-                    concept = self._concept_index.get(token.casefold())
+                    concept = self._concept_index.get(word.casefold())
                     if concept is not None:
                         concepts.append(concept)
                     if position in found:
                         entities.append(found[position])
                     continue
-                movie = mention_id(mention.group(1))
-                item = self._item_index.get(movie)
+                movie = mention_id(mention[1])
+                item = None if movie is None else self._item_index.get(movie)
                 if item is None:
-                    unknown.append(movie)
+                    unknown.append(NOT_AN_ID if movie is None else movie)
                 else:
                     items.append(item)
                     entities.append(self._item_nodes[item])
@@ -259,14 +293,14 @@ class Linker:
 
 
 def link_dialogue(dialogue: RawDialogue, linker: Linker) -> Dialogue:
-    """Merges the turns of a raw dialogue and links their words.
+    """Merges the messages of a raw dialogue into turns and links their words.
 
     Args:
       dialogue: cleaned messages in order.
-      linker: the corpus' linker.
+      linker: the linker of the corpus.
 
     Returns:
-      The dialogue as it is stored.
+      The dialogue in the form in which it is stored.
     """
     turns = []
     for is_recommender, messages in merge_turns(dialogue.messages):

@@ -1,9 +1,10 @@
 """Reads pickles of plain data without trusting them.
 
-KGSF publishes its graph as pickles, and a pickle can run any code when it is loaded. This reader
-admits dictionaries, lists, tuples, sets, strings, numbers and None, and nothing else. It must not
-know what the data means.
+KGSF publishes its graph as pickles, and loading a pickle can run any code. This reader accepts
+dictionaries, lists, tuples, sets, strings, numbers and None, and nothing else.
 """
+
+from __future__ import annotations
 
 import collections
 import pickle
@@ -24,35 +25,29 @@ _PLAIN = {
     ("builtins", "float"): float,
     ("builtins", "str"): str,
 }
-# The names that Python 2 gave the same containers.
+# The same containers under the names of Python 2.
 _PLAIN |= {("__builtin__", name): kind for (_, name), kind in _PLAIN.items()}
 
 
 class UnsafePickleError(UserError, ValueError):
-    """A pickle is damaged or holds something else than plain data."""
+    """A pickle is damaged or holds something other than plain data."""
 
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _PLAIN:
             return _PLAIN[module, name]
-        raise UnsafePickleError(f"it names {module}.{name}")
+        raise UnsafePickleError(f"found {module}.{name}")
 
     def persistent_load(self, pid: Any) -> Any:
-        raise UnsafePickleError("it refers to an object outside itself")
+        raise UnsafePickleError("found a reference to an object outside the file")
 
 
 def load_plain(path: epath.PathLike) -> Any:
     """Loads a pickle that holds plain containers, strings and numbers only.
 
-    Args:
-      path: the pickle file.
-
-    Returns:
-      Its object.
-
     Raises:
-      UnsafePickleError: the file is truncated, no pickle, or names any class or function.
+      UnsafePickleError: the file is truncated, is not a pickle, or names a class or a function.
     """
     path = epath.Path(path)
     try:
@@ -61,7 +56,7 @@ def load_plain(path: epath.PathLike) -> Any:
     except UnsafePickleError as error:
         raise UnsafePickleError(
             f"{path}: expected a pickle of dict, list, tuple, set, str, int, float and None; "
-            f"{error}. Nothing of it was run. Get the file from its official source again."
+            f"{error}. No code of it was run. Get the file from its official source again."
         ) from None
     except (
         pickle.UnpicklingError,
@@ -76,7 +71,7 @@ def load_plain(path: epath.PathLike) -> Any:
         UnicodeDecodeError,
     ) as error:
         raise UnsafePickleError(
-            f"{path} is truncated or no pickle ({type(error).__name__}: {error}). "
+            f"{path} is truncated or not a pickle ({type(error).__name__}: {error}). "
             "Get the file from its official source again."
         ) from error
     return loaded

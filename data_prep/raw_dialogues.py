@@ -1,24 +1,26 @@
-"""Reads ReDial's JSONL: one dialogue a line, whatever state the line is in.
+"""Reads ReDial's JSONL, one dialogue per line, in whatever state the line is.
 
-Everything that can't be used is counted and named, nothing crashes and nothing vanishes silently.
-This module knows ReDial's official schema and must not know graphs, items or splits.
+Everything that can't be used is counted and described: no line stops the program, and none is
+dropped silently. This module implements ReDial's official schema; graphs, items and splits are not
+its concern.
 """
+
+from __future__ import annotations
 
 import collections
 import dataclasses
 import json
-import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-TOKEN = re.compile(r"@\d+|\w+|[^\w\s]")
-MENTION = re.compile(r"@(\d+)")
-# A dialogue past this many messages is counted as over-long (ReDial's longest has far fewer).
+from conkd_jax.data.mentions import mention_id
+from conkd_jax.files import named_lines
+
+# A dialogue with more messages is counted as over-long; ReDial's longest has far fewer.
 LONG_DIALOGUE_MESSAGES = 200
-# How many problems a report spells out; all of them are counted.
+# How many problems a report describes; all of them are counted.
 _MAX_EXAMPLES = 20
-_LARGEST_ID = 2**63 - 1
 
 
 PROBLEM_KINDS = (
@@ -38,12 +40,12 @@ PROBLEM_KINDS = (
 
 @dataclasses.dataclass(frozen=True)
 class RawDialogue:
-    """A dialogue as its file has it, text cleaned.
+    """A dialogue as it is in its file, with cleaned text.
 
     Attributes:
       conversation_id: the official id.
-      messages: (said by the recommender, text) in file order, blank ones included.
-      titles: the movies that the file names for this dialogue, by id.
+      messages: (is by the recommender, text) in file order, blank messages included.
+      titles: the titles of the dialogue's movies, by movie id.
     """
 
     conversation_id: str
@@ -53,48 +55,37 @@ class RawDialogue:
 
 @dataclasses.dataclass
 class Problems:
-    """What was odd in the raw files: counts, and the first few spelled out."""
+    """The problems of a raw file: their counts, and the first few in words."""
 
     counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     examples: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, kind: str, detail: str = "", number: int = 1) -> None:
-        """Counts `number` problems of a kind; `detail` says where and what."""
+        """Counts `number` problems of a kind; `detail` describes one and its place."""
         self.counts[kind] += number
         if detail and len(self.examples) < _MAX_EXAMPLES:
             self.examples.append(f"{kind}: {detail}")
 
     def as_json(self) -> dict[str, Any]:
-        """Returns counts of every known kind, zeros included, and the examples."""
+        """Returns the counts of every known kind, zeros included, and the examples."""
         return {kind: self.counts[kind] for kind in PROBLEM_KINDS} | {
             "examples": list(self.examples)
         }
-
-
-def mention_id(digits: str) -> int:
-    """Returns the number after an "@", or -1 where no movie list could hold it."""
-    if len(digits) > 18:
-        return -1
-    number = int(digits)
-    return number if number <= _LARGEST_ID else -1
 
 
 def read_jsonl(lines: Iterable[bytes], filename: str, problems: Problems) -> Iterator[RawDialogue]:
     """Reads the dialogues of one file.
 
     Args:
-      lines: the file's lines, as bytes.
+      lines: the lines of the file.
       filename: its name, for messages.
-      problems: where everything odd is counted.
+      problems: counts everything that deviates from the schema.
 
     Yields:
       Each usable dialogue once, in file order.
     """
     seen: set[str] = set()
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{filename}:{number}"
+    for where, line in named_lines(lines, filename):
         try:
             text = line.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -121,10 +112,10 @@ def merge_turns(messages: Iterable[tuple[bool, str]]) -> list[tuple[bool, list[s
     """Merges consecutive messages of one speaker.
 
     Args:
-      messages: (said by the recommender, text).
+      messages: (is by the recommender, text).
 
     Returns:
-      (said by the recommender, its messages), speakers alternating.
+      (is by the recommender, its messages); the speakers alternate.
     """
     turns: list[tuple[bool, list[str]]] = []
     for is_recommender, text in messages:
@@ -136,16 +127,16 @@ def merge_turns(messages: Iterable[tuple[bool, str]]) -> list[tuple[bool, list[s
 
 
 def clean_text(text: str, problems: Problems) -> str:
-    """Makes a message storable: control characters and runs of space become one space.
+    """Cleans a message: control characters and runs of white space become one space.
 
-    Lone surrogates, which UTF-8 can't hold, become U+FFFD; emoji and all scripts stay.
+    Lone surrogates, which UTF-8 can't encode, become U+FFFD. Emoji and all scripts are kept.
 
     Args:
       text: the raw message.
-      problems: where odd characters are counted.
+      problems: counts unusual characters.
 
     Returns:
-      The text, without space at its ends.
+      The text without white space at its ends.
     """
     if not text.isascii() or not text.isprintable():
         text = "".join(_clean_character(character, problems) for character in text)
@@ -189,7 +180,7 @@ def _parse(value: Any, where: str, problems: Problems) -> RawDialogue:
             raise ValueError(f"message {index}: expected a senderWorkerId")
         sender = message["senderWorkerId"]
         if sender not in workers:
-            problems.add("unknown_senders", f"{where}: message {index}, taken for the seeker")
+            problems.add("unknown_senders", f"{where}: message {index}, read as the seeker's")
         text = clean_text(message["text"], problems)
         if not text:
             problems.add("blank_messages")
@@ -203,8 +194,9 @@ def _titles(value: dict[str, Any], problems: Problems) -> dict[int, str]:
     mentions = value.get("movieMentions")
     if not isinstance(mentions, dict):  # ReDial writes an empty list where there are none
         return {}
-    return {
-        mention_id(key): clean_text(title, Problems())
-        for key, title in mentions.items()
-        if isinstance(title, str) and key.isdecimal()
-    }
+    titles: dict[int, str] = {}
+    for key, title in mentions.items():
+        movie = mention_id(key) if key.isdecimal() else None
+        if movie is not None and isinstance(title, str):
+            titles[movie] = clean_text(title, Problems())
+    return titles

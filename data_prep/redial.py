@@ -1,14 +1,14 @@
-"""ReDial and KGSF's graphs to a corpus: `python -m data_prep.redial --help`.
+"""Builds the ReDial corpus from raw files and KGSF's graphs: `python -m data_prep.redial --help`.
 
-The one place that knows how the raw files of ReDial fit together. What a record looks like is
-`conkd_jax.data.corpus`'s business.
+This module combines the raw files of ReDial; `conkd_jax.data.corpus` defines what is written.
 """
+
+from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
+import functools
 import sys
-import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,29 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from conkd_jax.data.corpus import ConceptGraph, Dialogue, ItemTable, KnowledgeGraph, write_corpus
-from data_prep import download, graphs, linking, report, sources, split_ids
-from data_prep.raw_dialogues import PROBLEM_KINDS, TOKEN, Problems, RawDialogue, read_jsonl
+from conkd_jax.data.corpus import ConceptGraph, ItemTable, KnowledgeGraph
+from conkd_jax.data.mentions import tokens
+from conkd_jax.files import read_json
+from data_prep.assembly import CorpusParts, assemble_corpus
+from data_prep.command_line import CorpusParser, run_builder
+from data_prep.download import CACHE_VARIABLE, fetch_everything
+from data_prep.graphs import (
+    GRAPH_RULES,
+    Entities,
+    GraphError,
+    concept_graph,
+    knowledge_graph,
+    read_concept_dump,
+    read_concept_edges,
+    read_entities,
+    read_movie_ids,
+    read_movies,
+    read_triples,
+)
+from data_prep.linking import Label, misleading_labels, uri_labels
+from data_prep.raw_dialogues import PROBLEM_KINDS, Problems, RawDialogue, read_jsonl
+from data_prep.sources import RAW_DIR_VARIABLE, RawFile, Sources, find_sources
+from data_prep.split_ids import VALID_IDS_SHA256, split_train, valid_ids
 from data_prep.stop_words import ENGLISH
 
 DEFAULT_GRAPH_RULE = "kgsf"
@@ -26,7 +46,14 @@ DEFAULT_GRAPH_RULE = "kgsf"
 
 @dataclasses.dataclass(frozen=True)
 class _Read:
-    """The raw dialogues of every split, and what was odd in each file."""
+    """The raw dialogues of every split, and the problems of every file.
+
+    Attributes:
+      splits: the dialogues by split.
+      problems: the problems by file name.
+      held_out_of_train: how many dialogues of the training file belong to validation or test.
+      valid_source: the name of the file that the validation dialogues are from.
+    """
 
     splits: dict[str, list[RawDialogue]]
     problems: dict[str, Problems]
@@ -34,26 +61,22 @@ class _Read:
     valid_source: str
 
 
-def raw_fingerprint(
+def redial_fingerprint(
     raw_dir: epath.PathLike | None = None,
     *,
     use_inferred_order: bool = False,
     use_test: bool = True,
 ) -> dict[str, str]:
-    """Hashes the raw files that a corpus would be made of.
-
-    Args:
-      raw_dir: as for `build`.
-      use_inferred_order, use_test: as for `build`.
+    """Hashes the raw files that a corpus would be built from; the arguments are `build_redial`'s.
 
     Returns:
-      SHA-256 by the file's own name, alike in every layout.
+      The SHA-256 of each file by its own name, the same in every layout of the files.
     """
-    used = sources.find(raw_dir, use_inferred_order=use_inferred_order, use_test=use_test).used()
+    used = find_sources(raw_dir, use_inferred_order=use_inferred_order, use_test=use_test).used()
     return {file.name: file.sha256() for file in sorted(used.values(), key=lambda f: f.name)}
 
 
-def build(
+def build_redial(
     raw_dir: epath.PathLike | None,
     out_dir: epath.PathLike | None,
     *,
@@ -64,69 +87,56 @@ def build(
     """Builds a corpus from ReDial's raw files.
 
     Args:
-      raw_dir: folder or archive with the raw files; None looks at `CONKD_RAW_DIR` and the cache.
-      out_dir: where the corpus goes; None writes nothing and only reports.
+      raw_dir: folder or archive with the raw files; None uses `CONKD_RAW_DIR`, then the cache.
+      out_dir: the folder of the corpus; None writes nothing and only reports.
       graph_rule: which relations the knowledge graph keeps, "kgsf" or "kbrd".
-      use_inferred_order: adds the split "inferred", dialogues whose turn order is inferred.
-      use_test: adds the split "test" where its file is there. What is trained never reads it, so
-        a corpus for training is built without: the file may come later and changes nothing.
+      use_inferred_order: adds the split "inferred", dialogues with an inferred turn order.
+      use_test: adds the split "test" if its file is there. Training never reads it, so a corpus for
+        training is built without it: adding the file later then changes nothing.
 
     Returns:
-      The data report, as `Corpus.report` has it.
+      The data report, the same as `Corpus.report`.
 
     Raises:
-      sources.MissingDataError: a raw file is not there.
-      ValueError: a raw file does not hold what it should, or an unknown rule.
+      MissingDataError: a raw file is missing.
+      UserError: a raw file doesn't hold what it should, or the rule is unknown.
     """
-    if graph_rule not in graphs.GRAPH_RULES:
-        raise ValueError(
-            f"expected graph_rule to be one of {', '.join(graphs.GRAPH_RULES)}; got {graph_rule!r}"
+    if graph_rule not in GRAPH_RULES:
+        raise GraphError(
+            f"expected graph_rule to be one of {', '.join(GRAPH_RULES)}; got {graph_rule!r}"
         )
-    files = sources.find(raw_dir, use_inferred_order=use_inferred_order, use_test=use_test)
+    files = find_sources(raw_dir, use_inferred_order=use_inferred_order, use_test=use_test)
     raw = _read_dialogues(files)
     titles = _movie_titles(files, raw)
-    entities = graphs.read_entities(files.entity_ids.path, files.movie_entities.path, titles)
-    triples = graphs.read_triples(files.triples.path)
-    graph = graphs.knowledge_graph(
+    entities = read_entities(files.entity_ids.path, files.movie_entities.path, titles)
+    triples = read_triples(files.triples.path)
+    graph = knowledge_graph(
         triples, entities.num_entities, graph_rule, {r: f"dbpedia_{r}" for _, r, _ in triples}
     )
     items = _item_table(titles, entities)
     stop_words = _stop_words(files)
     num_concept_edges, concepts = _concepts(files, raw, stop_words)
     labels = _labels(entities, graph, stop_words, raw.splits["train"])
-    linker = linking.Linker(
-        {int(movie): i for i, movie in enumerate(items.movie_ids)},
-        items.entity_ids.tolist(),
-        labels,
-        {w: i for i, w in enumerate(concepts.words) if not concepts.is_stop_word[i]},
+    parts = CorpusParts(
+        raw_splits=raw.splits,
+        items=items,
+        graph=graph,
+        concept_graph=concepts,
+        labels=labels,
+        entity_names=_entity_names(entities, items),
+        source_counts={
+            "triples": len(triples),
+            "concept_edges": num_concept_edges,
+            "labels": len(labels),
+        },
     )
-    splits = {
-        name: [linking.link_dialogue(dialogue, linker) for dialogue in dialogues]
-        for name, dialogues in raw.splits.items()
-    }
-    summary = _report(files, raw, splits, items)
-    summary["graph"] = report.graph_counts(graph, items, concepts) | {
-        "triples": len(triples),
-        "concept_edges": num_concept_edges,
-        "labels": len(labels),
-    }
-    if out_dir is not None:
-        write_corpus(
-            out_dir,
-            splits=splits,
-            items=items,
-            graph=graph,
-            concept_graph=concepts,
-            report=summary,
-            entity_names=_entity_names(entities, items),
-        )
-    return summary
+    return assemble_corpus(parts, out_dir, functools.partial(_report, raw))
 
 
-def _read_dialogues(files: sources.Sources) -> _Read:
+def _read_dialogues(files: Sources) -> _Read:
     problems: dict[str, Problems] = {}
 
-    def read(file: sources.RawFile | None) -> dict[str, RawDialogue]:
+    def read(file: RawFile | None) -> dict[str, RawDialogue]:
         if file is None:
             return {}
         problems[file.name] = Problems()
@@ -135,12 +145,12 @@ def _read_dialogues(files: sources.Sources) -> _Read:
 
     train, valid, test = read(files.train), read(files.valid), read(files.test)
     inferred = read(files.inferred)
-    listed = split_ids.valid_ids()
+    listed = valid_ids()
     valid_source = files.valid.name if files.valid else files.train.name
     if files.valid is None:
         valid = {i: train[i] for i in listed if i in train}
     held_out = set(listed) | set(valid) | set(test)
-    train_ids, dev_ids, taken = split_ids.split_train(list(train), held_out)
+    train_ids, dev_ids, taken = split_train(list(train), held_out)
     splits = {
         "train": [train[i] for i in train_ids],
         "dev": [train[i] for i in dev_ids],
@@ -152,19 +162,19 @@ def _read_dialogues(files: sources.Sources) -> _Read:
     return _Read(splits, problems, len(taken), valid_source)
 
 
-def _movie_titles(files: sources.Sources, raw: _Read) -> dict[int, str]:
-    """Title by movie id, ids ascending; without a movie list, from the dialogues themselves."""
+def _movie_titles(files: Sources, raw: _Read) -> dict[int, str]:
+    """Returns the title of every movie id, ids ascending; without a movie list, the dialogues'."""
     if files.movies is not None:
-        movies = graphs.read_movies(files.movies.read_bytes(), str(files.movies))
+        movies = read_movies(files.movies.read_bytes(), str(files.movies))
         return dict(sorted(movies.items()))
     said: dict[int, str] = {}
     for dialogue in (d for split in raw.splits.values() for d in split):
         said.update(dialogue.titles)
-    ids = graphs.read_movie_ids(files.movie_entities.path)
+    ids = read_movie_ids(files.movie_entities.path)
     return {movie: said.get(movie, f"Movie {movie}") for movie in ids}
 
 
-def _item_table(titles: Mapping[int, str], entities: graphs.Entities) -> ItemTable:
+def _item_table(titles: Mapping[int, str], entities: Entities) -> ItemTable:
     movies = list(titles)
     return ItemTable(
         movie_ids=np.array(movies, np.int64),
@@ -175,88 +185,77 @@ def _item_table(titles: Mapping[int, str], entities: graphs.Entities) -> ItemTab
 
 
 def _labels(
-    entities: graphs.Entities,
+    entities: Entities,
     graph: KnowledgeGraph,
     stop_words: Collection[str],
     train: Iterable[RawDialogue],
-) -> dict[tuple[str, ...], int]:
-    """Node of every label that free text is linked by."""
+) -> dict[Label, int]:
+    """Returns the node of every label that links free text."""
     degrees = np.bincount(graph.edges[:, 0], minlength=entities.num_entities)
-    labels = linking.uri_labels(
+    labels = uri_labels(
         entities.ids, set(entities.movie_nodes.values()), dict(enumerate(degrees.tolist()))
     )
     labels = {k: node for k, node in labels.items() if not all(w in stop_words for w in k)}
     training_text = ([text for _, text in dialogue.messages] for dialogue in train)
-    misleading = linking.misleading_labels(labels, training_text)
+    misleading = misleading_labels(labels, training_text)
     return {label: node for label, node in labels.items() if label not in misleading}
 
 
-def _stop_words(files: sources.Sources) -> frozenset[str]:
+def _stop_words(files: Sources) -> frozenset[str]:
     if files.stop_words is None:
         return ENGLISH
     listed = files.stop_words.read_bytes().decode("utf-8", "replace")
     return frozenset(word.casefold() for word in listed.split())
 
 
-def _concepts(
-    files: sources.Sources, raw: _Read, stop_words: Iterable[str]
-) -> tuple[int, ConceptGraph]:
+def _concepts(files: Sources, raw: _Read, stop_words: Iterable[str]) -> tuple[int, ConceptGraph]:
     if files.concept_edges is not None:
-        pairs = graphs.read_concept_edges(files.concept_edges.lines())
+        pairs = read_concept_edges(files.concept_edges.lines())
     elif files.concept_dump is not None:
-        pairs = graphs.read_concept_dump(files.concept_dump.path, _vocabulary(files, raw))
+        pairs = read_concept_dump(files.concept_dump.path, _vocabulary(files, raw))
     else:
         pairs = []
-    return len(pairs), graphs.concept_graph(pairs, frozenset(stop_words))
+    return len(pairs), concept_graph(pairs, frozenset(stop_words))
 
 
-def _vocabulary(files: sources.Sources, raw: _Read) -> set[str]:
-    """Lower-cased words of the training text, and of KGSF's vocabulary where it is there."""
+def _vocabulary(files: Sources, raw: _Read) -> set[str]:
+    """Returns the lower-cased words of the training text, and of KGSF's vocabulary if present."""
     words = {
-        token.casefold()
+        word.casefold()
         for dialogue in raw.splits["train"]
         for _, text in dialogue.messages
-        for token in TOKEN.findall(text)
-        if token[0].isalpha()
+        for word in tokens(text)
+        if word[0].isalpha()
     }
     if files.vocabulary is not None:
-        listed = json.loads(files.vocabulary.read_bytes())
+        listed = read_json(files.vocabulary.path, GraphError, "fetch KGSF's files again")
         words |= {word.casefold() for word in listed if word[:1].isalpha()}
     return words
 
 
-def _report(
-    files: sources.Sources, raw: _Read, splits: Mapping[str, Sequence[Dialogue]], items: ItemTable
-) -> dict[str, Any]:
-    def count(*names: str) -> dict[str, Any]:
-        found = [d for name in names for d in splits.get(name, ())]
-        utterances = sum(len(d.messages) for name in names for d in raw.splits.get(name, ()))
-        return report.split_counts(found, utterances, items)
-
-    counts = {"train": count("train", "dev")}
-    counts |= {name: count(name) for name in ("valid", "test", "inferred") if name in splits}
+def _report(raw: _Read, counts: dict[str, Any]) -> dict[str, Any]:
+    """Adds to the counts of the dialogues where they are from and what was wrong in the files."""
     files_read = {name: problems.as_json() for name, problems in raw.problems.items()}
     totals = {kind: sum(found[kind] for found in files_read.values()) for kind in PROBLEM_KINDS}
     for kind in ("unknown_movie_ids", "responses_over_30_tokens"):
-        totals[kind] = sum(split[kind] for split in counts.values())
+        totals[kind] = sum(split[kind] for split in counts["splits"].values())
+    listed = set(valid_ids())
     return {
-        "splits": counts,
-        "dev": count("dev") | {"rule": "5 % of train by SHA-256 of the conversation id"},
+        "splits": counts["splits"],
+        "dev": counts["dev"] | {"rule": "5 % of train by SHA-256 of the conversation id"},
         "valid_ids": {
-            "sha256": split_ids.VALID_IDS_SHA256,
-            "listed": len(split_ids.valid_ids()),
-            "found": sum(
-                d.conversation_id in set(split_ids.valid_ids()) for d in splits.get("valid", ())
-            ),
+            "sha256": VALID_IDS_SHA256,
+            "listed": len(listed),
+            "found": sum(d.conversation_id in listed for d in raw.splits.get("valid", ())),
             "read_from": raw.valid_source,
             "held_out_of_train": raw.held_out_of_train,
         },
-        "linking": {name: report.linking_counts(found, items) for name, found in splits.items()},
+        "linking": counts["linking"],
         "problems": totals | {"files": files_read},
     }
 
 
-def _entity_names(entities: graphs.Entities, items: ItemTable) -> list[str]:
+def _entity_names(entities: Entities, items: ItemTable) -> list[str]:
     names = [""] * entities.num_entities
     for uri, node in entities.ids.items():
         names[node] = uri.strip("<>").rsplit("/resource/", 1)[-1].replace("_", " ")
@@ -265,9 +264,9 @@ def _entity_names(entities: graphs.Entities, items: ItemTable) -> list[str]:
     return names
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m data_prep.redial",
+def _parser() -> CorpusParser:
+    parser = CorpusParser(
+        "data_prep.redial",
         description="Builds the ReDial corpus that training reads, or reports on the raw files.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=(
@@ -276,24 +275,17 @@ def _parser() -> argparse.ArgumentParser:
             "  python -m data_prep.redial --raw_dir=DIR --out_dir=corpus/redial\n"
             "  python -m data_prep.redial --download --out_dir=corpus/redial\n\n"
             "DIR holds train_data.jsonl, movies_with_mentions.csv, subkg.pkl, entity2entityId.pkl,"
-            "\nid2entity.pkl and ConceptNet edges, side by side or in redial/ and kg/; the official"
-            "\nredial_dataset.zip may stand for ReDial's. valid_data.jsonl and test_data.jsonl"
-            "\nare taken where they are there."
+            "\nid2entity.pkl and ConceptNet edges, side by side or in redial/ and kg/. The official"
+            "\nredial_dataset.zip can take the place of ReDial's files. valid_data.jsonl and"
+            "\ntest_data.jsonl are used if they are there."
         ),
     )
     parser.add_argument(
-        "--raw_dir",
-        help=f"raw files; default ${sources.ENVIRONMENT_VARIABLE}, then the download cache",
-    )
-    parser.add_argument("--out_dir", help="where the corpus goes")
-    parser.add_argument(
-        "--report",
-        action="store_true",
-        help="print the data report as one JSON object; builds only with --out_dir",
+        "--raw_dir", help=f"the raw files; default ${RAW_DIR_VARIABLE}, then the download cache"
     )
     parser.add_argument(
         "--graph_rule",
-        choices=graphs.GRAPH_RULES,
+        choices=GRAPH_RULES,
         default=DEFAULT_GRAPH_RULE,
         help="relations kept: kgsf 46, kbrd 35 on the published graph (default: %(default)s)",
     )
@@ -307,53 +299,34 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--cache_dir",
-        help="where downloads are kept; default "
-        f"${download.CACHE_VARIABLE}, then ~/.cache/conkd_jax",
+        help=f"where downloads are kept; default ${CACHE_VARIABLE}, then ~/.cache/conkd_jax",
     )
     parser.add_argument(
         "--accept_sha256",
         action="append",
         default=[],
         metavar="HASH",
-        help="take a downloaded file with this checksum though another is expected",
+        help="accept a downloaded file with this checksum in place of the expected one",
     )
     return parser
 
 
+def _build(options: argparse.Namespace) -> dict[str, Any]:
+    raw_dir = options.raw_dir
+    if options.download:
+        cache = Path(options.cache_dir) if options.cache_dir else None
+        raw_dir = fetch_everything(cache, accept_sha256=tuple(options.accept_sha256))
+    return build_redial(
+        raw_dir,
+        options.out_dir,
+        graph_rule=options.graph_rule,
+        use_inferred_order=options.use_inferred_order,
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line.
-
-    Args:
-      argv: arguments without the program's name; None reads `sys.argv`.
-
-    Returns:
-      The exit code: 0, or 2 where the data can't be used.
-    """
-    parser = _parser()
-    args = parser.parse_args(argv)
-    if not args.report and not args.out_dir:
-        parser.error("give --out_dir to build a corpus, or --report to look at the raw files")
-    raw_dir = args.raw_dir
-    started = time.monotonic()
-    try:
-        if args.download:
-            cache = Path(args.cache_dir) if args.cache_dir else None
-            raw_dir = download.fetch_all(cache, accept_sha256=tuple(args.accept_sha256))
-        summary = build(
-            raw_dir,
-            args.out_dir,
-            graph_rule=args.graph_rule,
-            use_inferred_order=args.use_inferred_order,
-        )
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if args.report:
-        print(json.dumps(summary, indent=2, ensure_ascii=False))
-    if args.out_dir:
-        took = time.monotonic() - started
-        print(f"Wrote the corpus to {args.out_dir} in {took:.0f} s.", file=sys.stderr)
-    return 0
+    """Runs the command line and returns the exit code."""
+    return run_builder(_parser(), _build, argv)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""The data report: what a corpus holds and what its raw files had that is odd.
+"""The counts of a data report, as plain JSON, for dialogues of any origin."""
 
-Counts only, as plain JSON. It must not know where the dialogues came from.
-"""
+from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from conkd_jax.data.corpus import (
@@ -13,11 +12,41 @@ from conkd_jax.data.corpus import (
     KnowledgeGraph,
     responses,
 )
-from data_prep.raw_dialogues import TOKEN
+from conkd_jax.data.mentions import tokens
+from data_prep.raw_dialogues import RawDialogue
 
-# Responses are trained on up to this many words; what lies past it is never a target.
+# Models are trained on this many words of a response; the rest is never a target.
 MAX_RESPONSE_TOKENS = 30
 _MAX_EXAMPLES = 20
+
+
+def corpus_counts(
+    raw_splits: Mapping[str, Sequence[RawDialogue]],
+    splits: Mapping[str, Sequence[Dialogue]],
+    items: ItemTable,
+) -> dict[str, Any]:
+    """Counts every split of a corpus.
+
+    Args:
+      raw_splits: the raw dialogues of every split, messages not merged.
+      splits: the same dialogues, merged and linked.
+      items: the candidate movies.
+
+    Returns:
+      `splits`, the counts of each split, where "train" includes "dev" as in the official files;
+      `dev`, the counts of "dev" alone; `linking`, the counts of linked text.
+    """
+
+    def count(*names: str) -> dict[str, Any]:
+        num_utterances = sum(len(raw.messages) for name in names for raw in raw_splits[name])
+        return split_counts([d for name in names for d in splits[name]], num_utterances, items)
+
+    others = [name for name in splits if name not in ("train", "dev")]
+    return {
+        "splits": {"train": count("train", "dev")} | {name: count(name) for name in others},
+        "dev": count("dev"),
+        "linking": {name: linking_counts(found, items) for name, found in splits.items()},
+    }
 
 
 def split_counts(
@@ -27,15 +56,16 @@ def split_counts(
 
     Args:
       dialogues: its dialogues, turns merged.
-      num_utterances: its messages before merging.
+      num_utterances: the number of its messages, before merging.
       items: the candidate movies.
 
     Returns:
-      `dialogues`; `utterances` (messages); `turns` (merged); `response_samples` (recommender turns
-      with a history); `responses_with_item` (a known movie); `item_mentions` (known movies in
-      responses); `rec_samples` (of these, linked to the knowledge graph); `mentions_repeated` (of
-      these mentions, said in an earlier turn); `mean_response_tokens` (words of the whole
-      response); and what is lost or odd: responses and mentions past the cut, unknown ids.
+      `dialogues`; `utterances` (messages); `turns` (merged); `response_samples` (responses, that
+      is, recommender turns with a history); `responses_with_item` (those with a known movie);
+      `item_mentions` (known movies in responses); `rec_samples` (those of them that are linked to
+      the knowledge graph); `mentions_repeated` (those mentioned in an earlier turn);
+      `mean_response_tokens` (words of an uncut response); and what training doesn't see: responses
+      and mentions past the cut, blank turns and unknown ids.
     """
     counts = dict.fromkeys(
         (
@@ -52,6 +82,7 @@ def split_counts(
         ),
         0,
     )
+    known = {f"@{movie}" for movie in items.movie_ids.tolist()}
     num_tokens = 0
     examples: list[str] = []
     for dialogue in dialogues:
@@ -63,16 +94,17 @@ def split_counts(
             counts["unknown_movie_ids"] += len(turn.unknown_items)
             examples += [f"{dialogue.conversation_id}: @{i}" for i in turn.unknown_items]
             if index in answers:
-                tokens = TOKEN.findall(turn.text)
-                num_tokens += len(tokens)
+                words = tokens(turn.text)
+                num_tokens += len(words)
                 counts["response_samples"] += 1
                 counts["responses_with_item"] += bool(turn.items)
                 counts["item_mentions"] += len(turn.items)
                 counts["rec_samples"] += sum(bool(items.is_linked[i]) for i in turn.items)
                 counts["mentions_repeated"] += sum(i in said for i in turn.items)
-                if len(tokens) > MAX_RESPONSE_TOKENS:
+                if len(words) > MAX_RESPONSE_TOKENS:
                     counts["responses_over_30_tokens"] += 1
-                    counts["item_mentions_past_30_tokens"] += _past_cut(tokens, items)
+                    past_cut = words[MAX_RESPONSE_TOKENS:]
+                    counts["item_mentions_past_30_tokens"] += sum(w in known for w in past_cut)
             said.update(turn.items)
     mean = num_tokens / counts["response_samples"] if counts["response_samples"] else 0.0
     return {
@@ -85,10 +117,10 @@ def split_counts(
 
 
 def linking_counts(dialogues: Sequence[Dialogue], items: ItemTable) -> dict[str, int]:
-    """Counts what free text was linked to: entities that are no movies, and concepts.
+    """Counts what free text was linked to: entities other than movies, and concepts.
 
     Args:
-      dialogues: dialogues of a split.
+      dialogues: the dialogues of a split.
       items: the candidate movies.
 
     Returns:
@@ -107,7 +139,7 @@ def linking_counts(dialogues: Sequence[Dialogue], items: ItemTable) -> dict[str,
 
 
 def graph_counts(graph: KnowledgeGraph, items: ItemTable, concepts: ConceptGraph) -> dict[str, Any]:
-    """Counts the two graphs as they are stored.
+    """Counts nodes and edges of the two graphs as they are stored.
 
     Args:
       graph: the knowledge graph.
@@ -128,8 +160,3 @@ def graph_counts(graph: KnowledgeGraph, items: ItemTable, concepts: ConceptGraph
         "concepts": concepts.num_concepts,
         "concept_edges_kept": len(concepts.edges),
     }
-
-
-def _past_cut(tokens: Sequence[str], items: ItemTable) -> int:
-    known = {f"@{i}" for i in items.movie_ids.tolist()}
-    return sum(token in known for token in tokens[MAX_RESPONSE_TOKENS:])

@@ -1,26 +1,29 @@
-"""Finds the raw files: which of the known layouts a folder has, and what is missing.
+"""Finds the raw files in any of the known layouts of a folder, and says what is missing.
 
-Knows file names only; what is inside a file is its reader's business.
+This module handles file names only; other modules read the files.
 """
 
+from __future__ import annotations
+
 import dataclasses
-import hashlib
 import io
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from etils import epath
 
 from conkd_jax.errors import UserError
-from data_prep import download
+from conkd_jax.files import sha256, sha256_of_file
+from data_prep.download import CONCEPTNET, KGSF_URL, REDIAL, default_cache
 
-ENVIRONMENT_VARIABLE = "CONKD_RAW_DIR"
+RAW_DIR_VARIABLE = "CONKD_RAW_DIR"
 _FOLDERS = (".", "redial", "kg", "data")
 _ARCHIVES = ("redial_dataset.zip",)
 
-# What is read, by the names that the official sources give it. The first name found is taken.
+# The files under the names of their official sources; the first name that is found is used.
 _NAMES: dict[str, tuple[str, ...]] = {
     "train": ("train_data.jsonl",),
     "valid": ("valid_data.jsonl",),
@@ -39,18 +42,18 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "stop_words": ("stopwords.txt",),
     "vocabulary": ("word2index_redial.json",),
 }
-# What the official archive may hold; pickles are read as plain files only.
+# What the official archive may hold. Pickles are read from plain files only.
 _IN_ARCHIVE = ("train", "valid", "test", "inferred", "movies")
 _REQUIRED = ("train", "triples", "entity_ids", "movie_entities")
 
 
 class MissingDataError(UserError, FileNotFoundError):
-    """Raw files are not where they were looked for."""
+    """Raw files are missing or can't be read."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RawFile:
-    """One raw file, plain or inside the official archive.
+    """A raw file, plain or inside the official archive.
 
     Attributes:
       path: the file, or the archive that holds it.
@@ -65,31 +68,37 @@ class RawFile:
 
     @property
     def name(self) -> str:
-        """The file's own name, wherever it lies."""
+        """The file's own name, without its folder or archive."""
         return Path(self.member).name if self.member else self.path.name
 
     def read_bytes(self) -> bytes:
-        """Returns the whole content."""
+        """Returns the whole content.
+
+        Raises:
+          MissingDataError: the archive is damaged.
+        """
         if self.member is None:
             return self.path.read_bytes()
-        with self.path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            return archive.read(self.member)
+        try:
+            with self.path.open("rb") as file, zipfile.ZipFile(file) as archive:
+                return archive.read(self.member)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise MissingDataError(
+                f"{self} can't be read ({error}): the archive is damaged, download it again."
+            ) from error
 
     def lines(self) -> Iterator[bytes]:
         """Yields the content line by line."""
         yield from io.BytesIO(self.read_bytes())
 
     def sha256(self) -> str:
-        """Hashes the content, so that the same file counts the same in every layout."""
-        if self.member is not None:
-            return hashlib.sha256(self.read_bytes()).hexdigest()
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        """Returns the SHA-256 of the content, which is the same in every layout."""
+        return sha256_of_file(self.path) if self.member is None else sha256(self.read_bytes())
 
 
 @dataclasses.dataclass(frozen=True)
 class Sources:
-    """The raw files of a corpus; the optional ones may be None."""
+    """The raw files of a corpus; an optional file that is missing is None."""
 
     train: RawFile
     triples: RawFile
@@ -105,7 +114,7 @@ class Sources:
     vocabulary: RawFile | None = None
 
     def used(self) -> dict[str, RawFile]:
-        """Returns the files that the corpus is made of, by what each is for."""
+        """Returns the files that are there, by their role."""
         return {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
@@ -113,7 +122,7 @@ class Sources:
         }
 
 
-def find(
+def find_sources(
     raw_dir: epath.PathLike | None = None,
     *,
     use_inferred_order: bool = False,
@@ -121,21 +130,21 @@ def find(
 ) -> Sources:
     """Finds the raw files.
 
-    Taken as they come: a folder with everything in it, one with `redial/` and `kg/`, a checkout
-    of KGSF (`data/`), the official archive or a folder that has it.
+    The known layouts are a flat folder, a folder with `redial/` and `kg/`, a checkout of KGSF
+    (`data/`), the official archive, and a folder with that archive.
 
     Args:
-      raw_dir: folder or archive. None: `CONKD_RAW_DIR`, else what was downloaded before.
-      use_inferred_order: whether the dialogues of inferred turn order are wanted.
-      use_test: whether the test dialogues are wanted, where they are there.
+      raw_dir: folder or archive; None uses `CONKD_RAW_DIR`, then the download cache.
+      use_inferred_order: whether to read the dialogues with an inferred turn order.
+      use_test: whether to read the test dialogues, if they are there.
 
     Returns:
       The files.
 
     Raises:
-      MissingDataError: the folder or a file that nothing can replace is not there.
+      MissingDataError: the folder or a required file is missing.
     """
-    root = raw_dir or os.environ.get(ENVIRONMENT_VARIABLE) or download.default_cache()
+    root = raw_dir or os.environ.get(RAW_DIR_VARIABLE) or default_cache()
     root = epath.Path(root)
     if not root.exists():
         raise _missing(raw_dir, root, "the path does not exist")
@@ -159,7 +168,7 @@ def find(
 
 
 def _locate(root: epath.Path, names: tuple[str, ...], *, search_archives: bool) -> RawFile | None:
-    """A named archive goes before the files beside it; in a folder, plain files go first."""
+    """Finds one file: an archive named by the user wins, but in a folder plain files do."""
     if root.is_dir():
         base, archives = root, [root / folder / name for folder in _FOLDERS for name in _ARCHIVES]
     else:
@@ -180,8 +189,8 @@ def _member(archive: epath.Path, names: tuple[str, ...]) -> str | None:
             members = [m for m in opened.namelist() if not m.startswith("__MACOSX/")]
     except zipfile.BadZipFile as error:
         raise MissingDataError(
-            f"{archive}: expected ReDial's zip archive, got a file that is none ({error}). It is "
-            "truncated or another file: download it again."
+            f"{archive}: expected ReDial's zip archive, got a truncated or another file ({error}): "
+            "download it again."
         ) from error
     for name in names:
         for member in members:
@@ -191,15 +200,15 @@ def _member(archive: epath.Path, names: tuple[str, ...]) -> str | None:
 
 
 def _missing(raw_dir: epath.PathLike | None, root: epath.Path, why: str) -> MissingDataError:
-    asked = f"raw_dir={os.fspath(raw_dir)}" if raw_dir else f"{ENVIRONMENT_VARIABLE} or the cache"
+    asked = f"raw_dir={os.fspath(raw_dir)}" if raw_dir else f"{RAW_DIR_VARIABLE} or the cache"
     return MissingDataError(
         f"ReDial's raw files were not found in {root} ({asked}): {why}.\n"
         "Do one of these:\n"
         "  * point to a folder that has them: --config.corpus.raw_dir=DIR, --raw_dir=DIR, or\n"
-        f"    export {ENVIRONMENT_VARIABLE}=DIR (flat, redial/ + kg/, or the official zip);\n"
+        f"    export {RAW_DIR_VARIABLE}=DIR (flat, redial/ + kg/, or the official zip);\n"
         "  * download them: python -m data_prep.redial --download --report\n"
-        f"    (ReDial: {download.REDIAL.url};\n"
-        f"     graphs: {download.KGSF_URL}; ConceptNet: {download.CONCEPTNET.url});\n"
-        "  * try everything on the synthetic corpus first, no data needed: "
+        f"    (ReDial: {REDIAL.url};\n"
+        f"     graphs: {KGSF_URL}; ConceptNet: {CONCEPTNET.url});\n"
+        "  * try everything on the synthetic corpus first, which needs no data: "
         "--config=configs/dialogpt_hard.py:demo"
     )

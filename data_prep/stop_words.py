@@ -1,6 +1,6 @@
-"""English function words, for raw files that bring no list of their own.
+"""English function words, used when the raw files include no list of stop words.
 
-Words that never become a concept, and never a label on their own.
+A stop word never becomes a concept, and a label never consists of stop words only.
 """
 
 ENGLISH = frozenset(

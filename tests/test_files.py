@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from conkd_jax import files
+from conkd_jax.errors import UserError
 
 
 def test_a_file_that_is_being_written_is_not_there_yet(tmp_path: Path) -> None:
@@ -28,6 +29,43 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with files.whole_file(path) as first:
+        first.write("first")
+        with files.whole_file(path) as second:
+            second.write("second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_library_writes_to_a_path_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with files.whole_path(path) as partial:
+        Path(partial).write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_remote_file_is_uploaded_when_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "is_remote", lambda path: True)
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), files.whole_file(path) as file:
+        file.write("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    with files.whole_file(path, "wb") as file:
+        file.write(b"new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("content", ["é\r\nλ\n", b"\x00\xff\r\n"])
 def test_content_is_written_as_it_is(tmp_path: Path, content: str | bytes) -> None:
     files.write_whole(tmp_path / "a", content)
@@ -41,6 +79,37 @@ def test_json_refuses_what_json_has_not(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     files.write_json(tmp_path / "a.json", {"λ": [1, 2.5]})
     assert json.loads((tmp_path / "a.json").read_text("utf-8")) == {"λ": [1, 2.5]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "is missing: fetch it again."),
+        (b'{"a', "is not valid JSON .*: fetch it again."),
+        (b"\xff\xfe{", "is not valid JSON .*: fetch it again."),
+        (b"[1]", "expected a JSON object, got list: fetch it again."),
+    ],
+)
+def test_json_that_cannot_be_used_is_explained(
+    tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=f"a.json:? {message}"):
+        files.read_json(path, UserError, "fetch it again")
+
+
+def test_json_comes_back(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "a.json", {"λ": [1, None]}, indent=None)
+    assert files.read_json(tmp_path / "a.json", UserError, "") == {"λ": [1, None]}
+
+
+def test_lines_are_named_by_their_place() -> None:
+    assert list(files.named_lines([b"a\n", b" \n", b"b"], "f.jsonl")) == [
+        ("f.jsonl:1", b"a\n"),
+        ("f.jsonl:3", b"b"),
+    ]
 
 
 def test_rows_know_their_lines() -> None:

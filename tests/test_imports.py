@@ -36,7 +36,7 @@ HOMES = {
     ),
     "torch": ("conkd_jax/models/gpt2_weights.py",),  # inside a function: pytorch_model.bin
     "tensorflow_datasets": ("conkd_jax/data", "data_prep"),
-    "array_record": ("conkd_jax/data/shards.py",),
+    "array_record": ("conkd_jax/data/shards",),
     "grain": ("conkd_jax/data",),
     "gensim": ("conkd_jax/data/word_vectors.py",),
 }

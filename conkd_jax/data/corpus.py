@@ -1,14 +1,13 @@
 """The corpus as every later stage reads it: dialogues, items, knowledge graph, concept graph.
 
 One folder holds a TFDS dataset of dialogues (array_record) beside a few tables. `data_prep` writes
-it with `write_corpus`; the stages read it with `Corpus.open`. This module must not know where a
-corpus came from (ReDial, MovieWorld, your own), nor any tokenizer or model.
+it with `write_corpus`; the stages read it with `Corpus.open`. This module is independent of where a
+corpus comes from (ReDial, MovieWorld, your own) and of tokenizers and models.
 """
 
 import dataclasses
 import functools
 import io
-import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,19 +16,20 @@ import numpy as np
 from etils import epath
 from jaxtyping import Bool, Int32, Int64
 
-from conkd_jax.data import shards as records
 from conkd_jax.data.dialogues import (
     RECOMMENDER,
     SEEKER,
     Dialogue,
-    Response,
     Turn,
     dialogue_features,
-    from_record,
+    dialogue_from_record,
+    dialogue_to_record,
     responses,
-    to_record,
 )
+from conkd_jax.data.shards.reader import RecordReader
+from conkd_jax.data.shards.writer import write_dataset
 from conkd_jax.errors import UserError
+from conkd_jax.files import read_json, whole_file, write_json
 
 __all__ = [
     "RECOMMENDER",
@@ -41,7 +41,6 @@ __all__ = [
     "Dialogue",
     "ItemTable",
     "KnowledgeGraph",
-    "Response",
     "Turn",
     "responses",
     "write_corpus",
@@ -52,6 +51,7 @@ SPLITS = ("train", "dev", "valid", "test", "inferred")
 
 _DIALOGUES = "dialogues"
 _INFO, _REPORT = "corpus.json", "report.json"
+_REMEDY = "the folder is damaged, build the corpus again"
 
 
 class CorpusError(UserError, ValueError):
@@ -66,7 +66,7 @@ class ItemTable:
       movie_ids: the movie list's ids, ascending (ReDial's "@" ids).
       titles: "Name (year)".
       entity_ids: each movie's node in the knowledge graph.
-      is_linked: whether that node is a DBpedia entity; a movie without one is a bare node.
+      is_linked: whether that node is a DBpedia entity; other movies are nodes without triples.
     """
 
     movie_ids: Int64[np.ndarray, " M"]
@@ -84,11 +84,11 @@ class KnowledgeGraph:
 
     Attributes:
       num_entities: number of nodes.
-      num_relations: number of relations that the rule kept, the self loop's among them.
-      relation_names: one name a relation.
-      edges: (source, relation, destination), unique, sorted; reverse edges carry their relation's
-        id; every node has its self loop.
-      rule: the rule that picked the relations, "kgsf" or "kbrd".
+      num_relations: number of relations that the rule kept, self loops included.
+      relation_names: one name per relation.
+      edges: (source, relation, destination), unique and sorted; a reverse edge has the id of its
+        relation, and self loops are edges of a relation of their own.
+      rule: the rule that selected the relations: "kgsf" or "kbrd", or "all" for MovieWorld.
     """
 
     num_entities: int
@@ -100,13 +100,13 @@ class KnowledgeGraph:
 
 @dataclasses.dataclass(frozen=True)
 class ConceptGraph:
-    """Word-level commonsense graph.
+    """A commonsense graph over words.
 
     Attributes:
       num_concepts: number of words.
-      edges: undirected, each pair once (smaller id first), sorted; no edge touches a stop word.
+      edges: undirected, each pair once (smaller id first), sorted; stop words have no edges.
       words: the word of each concept id.
-      is_stop_word: words that never become a turn's concept.
+      is_stop_word: whether the word is a stop word, which never becomes a concept of a turn.
     """
 
     num_concepts: int
@@ -116,14 +116,14 @@ class ConceptGraph:
 
 
 class Corpus:
-    """A whole corpus; dialogues of a split are read on first use and kept.
+    """A corpus; the dialogues of a split are read on first use and kept.
 
     Open one with `Corpus.open(folder)`.
 
     Attributes:
-      directory: where it lies.
-      splits: names of its splits, of "train", "dev", "valid", "test", "inferred". "dev" is held
-        out of "train"; "inferred" holds dialogues whose turn order is inferred.
+      directory: its folder.
+      splits: its splits, some of "train", "dev", "valid", "test" and "inferred". "dev" is held out
+        of "train"; "inferred" holds dialogues with an inferred turn order.
     """
 
     def __init__(self, directory: epath.Path, info: Mapping[str, Any]) -> None:
@@ -140,10 +140,10 @@ class Corpus:
           directory: a folder that `write_corpus` finished.
 
         Returns:
-          The corpus; its tables and dialogues are read when asked for.
+          The corpus; its tables and dialogues are read on first use.
 
         Raises:
-          CorpusError: no finished corpus there, or one of another format version.
+          CorpusError: the folder holds no finished corpus, or one of another format version.
         """
         directory = epath.Path(directory)
         path = directory / _INFO
@@ -153,14 +153,9 @@ class Corpus:
                 "data_prep.redial --raw_dir=DIR --out_dir=DIR` or `python -m data_prep.movieworld "
                 "--out_dir=DIR`."
             )
-        try:
-            info = json.loads(path.read_text())
-        except ValueError as error:
-            raise CorpusError(
-                f"{path} is not JSON ({error}): the folder is damaged, build it again."
-            ) from error
-        if not isinstance(info, dict) or info.get("format_version") != FORMAT_VERSION:
-            found = info.get("format_version") if isinstance(info, dict) else type(info).__name__
+        info = read_json(path, CorpusError, _REMEDY)
+        if info.get("format_version") != FORMAT_VERSION:
+            found = info.get("format_version")
             raise CorpusError(
                 f"{path}: expected format version {FORMAT_VERSION}, found {found}. "
                 "Build the corpus again with this version."
@@ -174,25 +169,23 @@ class Corpus:
           split: one of `splits`.
 
         Returns:
-          The same list at every call; treat it as read-only.
+          The same list on every call; treat it as read-only.
 
         Raises:
           CorpusError: the corpus has no such split.
         """
         if split not in self.splits:
             hint = {
-                "test": " The official test_data.jsonl goes beside the training file; build again.",
-                "inferred": " Build with use_inferred_order to have it.",
+                "test": " Put the official test_data.jsonl beside the training file, build again.",
+                "inferred": " Build the corpus with use_inferred_order to get it.",
             }.get(split, "")
             raise CorpusError(
                 f"The corpus at {self.directory} has no split {split!r}; it has "
                 f"{', '.join(self.splits)}.{hint}"
             )
         if split not in self._dialogues:
-            reader = records.RecordReader(
-                self.directory / _DIALOGUES, split, expect=dialogue_features()
-            )
-            self._dialogues[split] = [from_record(record) for record in reader]
+            reader = RecordReader(self.directory / _DIALOGUES, split, expect=dialogue_features())
+            self._dialogues[split] = [dialogue_from_record(record) for record in reader]
         return self._dialogues[split]
 
     @functools.cached_property
@@ -217,7 +210,7 @@ class Corpus:
 
     @functools.cached_property
     def entity_names(self) -> list[str]:
-        """One readable name per graph node, "" where it has none."""
+        """A readable name of each graph node; "" for a node without one."""
         return self._table("entities")[1]["names"]
 
     @functools.cached_property
@@ -233,22 +226,21 @@ class Corpus:
 
     @functools.cached_property
     def report(self) -> dict[str, Any]:
-        """Counts of the corpus and of everything odd that its raw files held."""
-        return json.loads((self.directory / _REPORT).read_text())
+        """What the corpus holds, and how often its raw files deviated from their format."""
+        return read_json(self.directory / _REPORT, CorpusError, _REMEDY)
 
     def _table(self, name: str) -> tuple[Any, dict[str, Any]]:
-        arrays, lists = self.directory / f"{name}.npz", self.directory / f"{name}.json"
+        path = self.directory / f"{name}.npz"
+        loaded: Any = {}
         try:
-            loaded: Any = {}
-            if arrays.exists():
-                with np.load(io.BytesIO(arrays.read_bytes()), allow_pickle=False) as archive:
+            if path.exists():
+                with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
                     loaded = {key: archive[key] for key in archive.files}
-            return loaded, json.loads(lists.read_text())
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise CorpusError(
-                f"Cannot read the table {name!r} of the corpus at {self.directory} "
-                f"({type(error).__name__}: {error}). The folder is damaged: build it again."
+                f"Cannot read {path} ({type(error).__name__}: {error}): {_REMEDY}."
             ) from error
+        return loaded, read_json(self.directory / f"{name}.json", CorpusError, _REMEDY)
 
 
 def write_corpus(
@@ -261,16 +253,16 @@ def write_corpus(
     report: Mapping[str, Any],
     entity_names: Sequence[str] = (),
 ) -> None:
-    """Writes a corpus folder; `corpus.json`, written last, makes it whole.
+    """Writes a corpus folder; `corpus.json`, written last, marks it as finished.
 
     Args:
-      directory: where it goes; made if missing.
-      splits: dialogues per split, of the names in `SPLITS`.
+      directory: the folder; it is created.
+      splits: the dialogues of each split; the names are some of `SPLITS`.
       items: the candidate movies.
       graph: the knowledge graph.
       concept_graph: the concept graph.
       report: the data report, plain JSON.
-      entity_names: a readable name per node, or none.
+      entity_names: a readable name of each node, or nothing.
 
     Raises:
       ValueError: an unknown split name.
@@ -282,10 +274,10 @@ def write_corpus(
     directory.mkdir(parents=True, exist_ok=True)
     (directory / _INFO).unlink(missing_ok=True)
     order = [name for name in SPLITS if name in splits]
-    records.write_shards(
+    write_dataset(
         directory / _DIALOGUES,
         dialogue_features(),
-        {name: map(to_record, splits[name]) for name in order},
+        {name: map(dialogue_to_record, splits[name]) for name in order},
         name=_DIALOGUES,
     )
     _write_table(
@@ -315,19 +307,14 @@ def write_corpus(
         {"edges": concept_graph.edges, "is_stop_word": concept_graph.is_stop_word},
         {"words": list(concept_graph.words)},
     )
-    _write_json(directory / _REPORT, dict(report), indent=1)
-    _write_json(directory / _INFO, {"format_version": FORMAT_VERSION, "splits": order}, indent=1)
+    write_json(directory / _REPORT, dict(report))
+    write_json(directory / _INFO, {"format_version": FORMAT_VERSION, "splits": order})
 
 
 def _write_table(
     directory: epath.Path, name: str, arrays: Mapping[str, np.ndarray], lists: Mapping[str, Any]
 ) -> None:
     if arrays:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-        (directory / f"{name}.npz").write_bytes(buffer.getvalue())
-    _write_json(directory / f"{name}.json", dict(lists))
-
-
-def _write_json(path: epath.Path, value: Any, indent: int | None = None) -> None:
-    path.write_text(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+        with whole_file(directory / f"{name}.npz", "wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    write_json(directory / f"{name}.json", dict(lists), indent=None)

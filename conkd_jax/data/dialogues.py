@@ -1,7 +1,7 @@
-"""A dialogue, its turns and responses, and how they are stored.
+"""Dialogues, turns and responses, and the form in which they are stored.
 
-The words that every stage shares: what a turn is, and which turns are responses. This module must
-not know files, splits, graphs or tokenizers.
+The definitions that every stage shares: what a turn is, and which turns are responses. This module
+is independent of files, splits, graphs and tokenizers.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from conkd_jax.data import shards as records
+from conkd_jax.data.shards.layout import Features
 
 SEEKER, RECOMMENDER = "seeker", "recommender"
 _ROLES = (SEEKER, RECOMMENDER)
@@ -24,10 +24,10 @@ class Turn:
     Attributes:
       role: "seeker" or "recommender".
       text: the messages joined by a space, movies as "@123".
-      items: candidate indices of the movies said, in order, repeats kept.
-      unknown_items: the "@" ids that the movie list does not have.
-      entities: graph nodes in order of appearance: movies and linked text, repeats kept.
-      concepts: concept ids in order of appearance, repeats kept.
+      items: candidate indices of the movies mentioned, in order, with repeats.
+      unknown_items: the "@" ids that are not in the movie list.
+      entities: graph nodes of movies and linked words, in order of appearance, with repeats.
+      concepts: concept ids in order of appearance, with repeats.
     """
 
     role: str
@@ -46,24 +46,11 @@ class Dialogue:
     turns: tuple[Turn, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Response:
-    """One recommender turn with a history: what is trained on, decoded and scored.
-
-    Attributes:
-      conversation_id: the dialogue's id.
-      turn: index of the merged turn in its dialogue, from 0.
-    """
-
-    conversation_id: str
-    turn: int
-
-
 def responses(dialogue: Dialogue) -> tuple[int, ...]:
-    """Lists the turns of a dialogue that are responses: by the recommender, not the first turn.
+    """Returns the turns of a dialogue that are responses: the recommender's, except a first turn.
 
-    This is the canonical enumeration: response ids of a split count these over its dialogues in
-    order.
+    Responses are what is trained on, decoded and scored. This is their canonical order: the
+    response ids of a split count these turns over its dialogues in file order.
 
     Args:
       dialogue: a dialogue with merged turns.
@@ -76,11 +63,10 @@ def responses(dialogue: Dialogue) -> tuple[int, ...]:
     )
 
 
-def dialogue_features() -> records.Features:
+def dialogue_features() -> Features:
     """Returns the schema of a stored dialogue.
 
-    Lists of ids run over the whole dialogue, one after another; `num_…` says how many belong to
-    each turn.
+    The id lists of all turns are concatenated; `num_…` holds how many ids belong to each turn.
     """
     int32 = tfds.features.Tensor(shape=(None,), dtype=np.int32)
     int64 = tfds.features.Tensor(shape=(None,), dtype=np.int64)
@@ -101,8 +87,8 @@ def dialogue_features() -> records.Features:
     )
 
 
-def to_record(dialogue: Dialogue) -> dict[str, Any]:
-    """Returns the stored form of a dialogue, as `dialogue_features` describes it."""
+def dialogue_to_record(dialogue: Dialogue) -> dict[str, Any]:
+    """Returns the record of a dialogue, with the schema `dialogue_features`."""
     turns = dialogue.turns
     record: dict[str, Any] = {
         "conversation_id": dialogue.conversation_id,
@@ -121,8 +107,8 @@ def to_record(dialogue: Dialogue) -> dict[str, Any]:
     return record
 
 
-def from_record(record: Mapping[str, Any]) -> Dialogue:
-    """Returns the dialogue of a stored form: the inverse of `to_record`."""
+def dialogue_from_record(record: Mapping[str, Any]) -> Dialogue:
+    """Returns the dialogue of a record: the inverse of `dialogue_to_record`."""
     columns = {
         key: _cut(record[key], record[f"num_{key}"])
         for key in ("items", "unknown_items", "entities", "concepts")

@@ -1,7 +1,7 @@
-"""How an item is written in a text, and how a text is cut into words: the only two patterns.
+"""The two patterns of a text: how a movie is mentioned, and how text is cut into words.
 
-An item is "@" and the digits of its movie id. Linker, vocabulary, predictions, metrics and the
-sheets of the human evaluation all read texts by these patterns.
+A mention is "@" and the digits of a movie id. Linker, vocabularies, predictions, metrics and the
+sheets of the human evaluation all use these patterns.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Callable
 MENTION = re.compile(r"@([0-9]+)")
 TOKEN = re.compile(r"@[0-9]+|\w+|[^\w\s]")
 
-_MAX_DIGITS = 18  # of an int64; a longer number is no id, and int() would refuse thousands of them
+_MAX_DIGITS = 18  # they fit into an int64; int() would refuse a number of thousands of digits
 
 
 def tokens(text: str) -> list[str]:
-    """The words, marks and items of a text.
+    """Returns the words, punctuation marks and mentions of a text.
 
     >>> tokens("Have you seen @123? It's great!")
     ['Have', 'you', 'seen', '@123', '?', 'It', "'", 's', 'great', '!']
@@ -25,16 +25,16 @@ def tokens(text: str) -> list[str]:
 
 
 def mention_id(digits: str) -> int | None:
-    """The movie id after an "@", or None where the number is too large to be an id."""
+    """Returns the movie id after an "@", or None if the number is too large to be one."""
     return int(digits) if len(digits) <= _MAX_DIGITS else None
 
 
 def replace_mentions(text: str, written: Callable[[int], str | None]) -> str:
-    """The text with every item written otherwise.
+    """Returns the text with its mentions replaced.
 
     Args:
-      text: with items as "@123".
-      written: from a movie id to its new text; None leaves the mention as it is.
+      text: a text with movies as "@123".
+      written: maps a movie id to its new text; None leaves the mention unchanged.
 
     >>> replace_mentions("Try @7 or @8", {7: "Alien (1979)"}.get)
     'Try Alien (1979) or @8'

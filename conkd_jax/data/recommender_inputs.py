@@ -1,8 +1,8 @@
-"""Contexts and targets of the recommendation teacher, from dialogues to padded arrays.
+"""Contexts and targets of the recommender, from dialogues to padded arrays.
 
-A context exists for every response, with or without a movie, since the teacher store keeps a user
-vector for each; a training sample is one movie mention of a response. Contexts hold ids of the
-corpus' graphs; `RecIndex` says which of them a model keeps, and where. No model is known here.
+Every response has a context, with or without a movie, because the teacher store keeps a user vector
+for each response. A training example is one movie mention in a response. Contexts hold ids of the
+corpus' graphs; `NodeIndex` maps them to the rows of a model's node vectors.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ PADDING = -1
 
 
 @dataclass(frozen=True)
-class RecContexts:
-    """What was said before each response of a split, in the split's order of responses.
+class RecommenderContexts:
+    """The entities and concepts before each response of a split, in the order of the responses.
 
     Attributes:
-      entities: [N, Le] graph entity ids, most recent last, -1 for padding.
-      concepts: [N, Lc] concept ids likewise.
+      entities: [N, Le] entity ids of the knowledge graph, most recent last, -1 for padding.
+      concepts: [N, Lc] concept ids, in the same form.
       keys: (conversation id, turn) of each response.
     """
 
@@ -35,20 +35,20 @@ class RecContexts:
     def __len__(self) -> int:
         return len(self.entities)
 
-    def take(self, responses: Int[np.ndarray, " n"]) -> RecContexts:
-        """The contexts of some responses."""
+    def take(self, responses: Int[np.ndarray, " n"]) -> RecommenderContexts:
+        """Returns the contexts of the given responses."""
         keys = [self.keys[response] for response in responses]
-        return RecContexts(self.entities[responses], self.concepts[responses], keys)
+        return RecommenderContexts(self.entities[responses], self.concepts[responses], keys)
 
 
 @dataclass(frozen=True)
-class RecTargets:
-    """Movie mentions of responses: one sample each.
+class RecommenderTargets:
+    """Movie mentions in responses: one training example each.
 
     Attributes:
-      response: [S] index of the response whose context goes with the sample.
+      response: [S] index of the response, and so of its context.
       item: [S] candidate index of the movie.
-      is_novel: [S] whether the movie was not named earlier in the dialogue.
+      is_novel: [S] whether the dialogue mentions the movie here for the first time.
     """
 
     response: Int[np.ndarray, " S"]
@@ -60,14 +60,14 @@ class RecTargets:
 
 
 @dataclass(frozen=True)
-class RecIndex:
-    """The graph nodes that a recommender keeps vectors of: all that can be scored or mentioned.
+class NodeIndex:
+    """The graph nodes that a recommender keeps vectors of: those that are scored or mentioned.
 
     Attributes:
-      entities: [O] entity ids, the items' first.
+      entities: [O] entity ids, those of the items first.
       concepts: [C] concept ids, ascending.
-      num_entities: of the whole knowledge graph.
-      num_concepts: of the whole concept graph.
+      num_entities: number of entities in the whole knowledge graph.
+      num_concepts: number of concepts in the whole concept graph.
     """
 
     entities: Int[np.ndarray, " O"]
@@ -79,13 +79,21 @@ class RecIndex:
     def build(
         cls,
         item_entities: Int[np.ndarray, " M"],
-        contexts: Sequence[RecContexts],
+        contexts: Sequence[RecommenderContexts],
         *,
         num_entities: int,
         num_concepts: int,
         all_entities: bool = False,
-    ) -> RecIndex:
-        """Items, then whatever the contexts mention; every entity where `all_entities`."""
+    ) -> NodeIndex:
+        """Returns the index of the items and of everything that the contexts mention.
+
+        Args:
+          item_entities: the entity of each item; items may share one.
+          contexts: the contexts of all splits.
+          num_entities: number of entities in the whole knowledge graph.
+          num_concepts: number of concepts in the whole concept graph.
+          all_entities: keeps every entity, mentioned or not.
+        """
         others = np.arange(num_entities) if all_entities else _mentioned(contexts, "entities")
         items = np.asarray(list(dict.fromkeys(item_entities.tolist())), np.int64)
         return cls(
@@ -96,34 +104,38 @@ class RecIndex:
         )
 
     def entity_rows(self, ids: Int[np.ndarray, "*N"]) -> Int[np.ndarray, "*N"]:
-        """Row of each entity id; -1 for padding and for an entity that is not kept."""
+        """Returns the row of each entity id, -1 for padding and for entities that are not kept."""
         return _rows(self.entities, self.num_entities, ids)
 
     def concept_rows(self, ids: Int[np.ndarray, "*N"]) -> Int[np.ndarray, "*N"]:
-        """Row of each concept id; -1 for padding and for a concept that is not kept."""
+        """Returns the row of each concept id, -1 for padding and for concepts that are not kept."""
         return _rows(self.concepts, self.num_concepts, ids)
 
 
 def last_distinct(ids: Iterable[int], limit: int) -> list[int]:
-    """The `limit` distinct ids that were said last, each at its latest place, oldest first."""
+    """Returns the last `limit` distinct ids, ordered by their last occurrence, oldest first.
+
+    >>> last_distinct([5, 7, 5, 9], limit=2)
+    [5, 9]
+    """
     latest = dict.fromkeys(reversed(list(ids)))
     return list(latest)[:limit][::-1]
 
 
-def build_contexts(
+def build_recommender_contexts(
     dialogues: Sequence[Dialogue],
     *,
     is_stop_word: Bool[np.ndarray, " C"],
     max_entities: int,
     max_concepts: int,
-) -> RecContexts:
-    """The context of every response: entities and concepts of all earlier turns, de-duplicated.
+) -> RecommenderContexts:
+    """Returns the context of every response: the entities and concepts of all earlier turns.
 
     Args:
-      dialogues: of one split, in order.
-      is_stop_word: of every concept; stop words are left out.
-      max_entities: the last ones that are kept.
-      max_concepts: likewise, after stop words are gone.
+      dialogues: the dialogues of one split, in order.
+      is_stop_word: whether each concept is a stop word; those are left out.
+      max_entities: how many distinct entities are kept, the most recent ones.
+      max_concepts: how many distinct concepts are kept, the most recent ones.
 
     Returns:
       One row per response, in the canonical order (`responses` over the dialogues).
@@ -137,36 +149,40 @@ def build_contexts(
             entity_rows.append(last_distinct(entities, max_entities))
             concept_rows.append(last_distinct(concepts, max_concepts))
             keys.append((dialogue.conversation_id, turn))
-    return RecContexts(
+    return RecommenderContexts(
         _padded(entity_rows, max_entities), _padded(concept_rows, max_concepts), keys
     )
 
 
-def build_targets(dialogues: Sequence[Dialogue]) -> RecTargets:
-    """One sample per movie mention of a response, repeats kept, as `build_contexts` orders them."""
-    samples = []
+def build_recommender_targets(dialogues: Sequence[Dialogue]) -> RecommenderTargets:
+    """Returns one example per movie mention in a response, with repeats.
+
+    `response` counts as in `build_recommender_contexts`.
+    """
+    mentions = []
     index = 0
     for dialogue in dialogues:
         for turn in responses(dialogue):
             named = {item for t in dialogue.turns[:turn] for item in t.items}
-            samples += [(index, item, item not in named) for item in dialogue.turns[turn].items]
+            mentions += [(index, item, item not in named) for item in dialogue.turns[turn].items]
             index += 1
-    columns = np.array(samples, np.int64).reshape(-1, 3)
-    return RecTargets(
+    columns = np.array(mentions, np.int64).reshape(-1, 3)
+    return RecommenderTargets(
         response=columns[:, 0].astype(np.int32),
         item=columns[:, 1].astype(np.int32),
         is_novel=columns[:, 2].astype(bool),
     )
 
 
-def _mentioned(contexts: Sequence[RecContexts], field: str) -> Int[np.ndarray, " ids"]:
+def _mentioned(contexts: Sequence[RecommenderContexts], field: str) -> Int[np.ndarray, " ids"]:
     parts = [np.unique(getattr(part, field)) for part in contexts]
     ids = np.unique(np.concatenate([np.zeros(0, np.int64), *parts]))
     return ids[ids != PADDING]
 
 
 def _rows(kept: np.ndarray, num_ids: int, ids: np.ndarray) -> np.ndarray:
-    row_of = np.full(num_ids + 1, PADDING, np.int32)  # the last place answers for padding
+    # Padding is -1, so it reads the extra last place, which stays PADDING.
+    row_of = np.full(num_ids + 1, PADDING, np.int32)
     row_of[kept] = np.arange(len(kept))
     return row_of[ids]
 

@@ -1,26 +1,29 @@
 """Token ids: the words of a tokenizer, then one token per movie, then the input-only tags.
 
-This file exists so that every stage reads the same integers. It knows text, movie ids and titles;
-it must not know turns, rows, models or batches.
+Every stage reads the same integers. This module handles text, movie ids and titles; it is
+independent of turns, rows, models and batches.
 
-Layout of the ids (|V| words, |I| items, Y = V ∪ I is the output space of the paper, §3)::
+Layout of the ids (|V| words, |I| items; Y = V ∪ I is the output space of the paper, §3)::
 
     [0, |V|)            words, the end token among them
-    [|V|, |V| + |I|)    items: token |V| + j is the movie ``movie_ids[j]``
+    [|V|, |V| + |I|)    items: token |V| + j is the movie `movie_ids[j]`
     |V| + |I| + 0, 1, 2 [GEN], [REC], [PAD]: read by a model, never predicted
     … num_rows          padding rows up to a multiple of 128
 
 Spaces around a movie. GPT-2's words carry the space before them ("Ġseen"), and so does an item: one
-space before ``@123`` belongs to the item token, the text after it is encoded as it stands. Decoding
-puts one space before every item that does not open the text. So "have you seen @123 ?" comes back
-as it was, "(@123)" as "( @123)", and ``encode(decode(encode(text))) == encode(text)``.
+space before "@123" belongs to the item token, and the text after it is encoded as it stands.
+Decoding puts one space before every item that does not open the text. So "have you seen @123 ?"
+survives encoding and decoding, "(@123)" becomes "( @123)", and
+`encode(decode(encode(text))) == encode(text)`.
 
-Two kinds of words. GPT-2 reads a byte-level BPE (``bpe.py``), KGSF whole words (``words.py``).
-Whole words keep no white space: decoding puts one space before each, and before each item, and
-``unk_id`` stands for every word that the list lacks. Without it ``encode(decode(ids)) == ids``.
+Two kinds of words. GPT-2 reads a byte-level BPE (`tokenizers.bpe`), KGSF whole words
+(`tokenizers.words`). Whole words drop white space: decoding puts one space before each word and
+each item. `unk_id` stands for every word that is not in the list; without it,
+`encode(decode(ids)) == ids`.
 """
 
-import hashlib
+from __future__ import annotations
+
 import itertools
 import json
 import re
@@ -32,41 +35,33 @@ from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from conkd_jax.data.tokenizers.bpe import (
-    END_TOKEN,
-    ITEM,
-    VocabularyError,
-    encodable,
-    load_bpe,
-    merge_text,
-    read_json,
-    train_bpe,
-)
+from conkd_jax.data.mentions import MENTION
+from conkd_jax.data.tokenizers.bpe import END_TOKEN, VocabularyError, encodable, merge_text
 from conkd_jax.data.tokenizers.words import UNK_TOKEN, load_tokenizer
+from conkd_jax.files import read_json, sha256, write_whole
 
-__all__ = ["END_TOKEN", "Vocabulary", "VocabularyError", "load_bpe", "train_bpe"]
-
-_DIGIT = re.compile("[0-9]")  # the digits of a movie id; str.isdigit would count "²" too
+_DIGIT = re.compile("[0-9]")  # the digits of a movie id; `str.isdigit` accepts "²" too
 
 ROW_MULTIPLE = 128
 
 
 class Vocabulary:
-    """Text to ids and back, over words, movies and tags.
+    """Maps text to ids and back, over words, movies and tags.
 
     Args:
-        tokenizer: the words: a GPT-2 byte-level BPE as ``load_bpe`` and ``train_bpe`` return it, or
-            whole words as ``load_words`` and ``train_words`` do.
-        movie_ids: [M] the movie ids of all candidates, in candidate order.
-        titles: [M] their titles; they stand in for a movie that has no token, and give the
-            initial embedding of one that has.
-        item_candidates: [I] the candidates that get a token, in token order; None means all.
+      tokenizer: the words: a byte-level BPE from `load_bpe` or `train_bpe`, or whole words from
+        `load_words` or `train_words`.
+      movie_ids: [M] the movie ids of all candidates, in candidate order.
+      titles: [M] their titles. A movie without a token is written as its title; a movie with a
+        token gets its initial embedding from it.
+      item_candidates: [I] the candidates that get a token, in token order; None means all.
 
     Attributes:
-        unk_id: the id of every word that the list lacks; None for a BPE, which writes any text.
+      unk_id: the id of every word that is not in the list; None for a BPE, which can write any
+        text.
 
     Raises:
-        VocabularyError: if the lengths disagree, an id repeats or a candidate does not exist.
+      VocabularyError: the lengths disagree, an id repeats, or a candidate does not exist.
     """
 
     def __init__(
@@ -122,21 +117,21 @@ class Vocabulary:
         *,
         item_vocabulary: str = "full",
         mentioned: Iterable[int] = (),
-    ) -> "Vocabulary":
-        """The vocabulary of a corpus under one of the two item vocabularies of the field.
+    ) -> Vocabulary:
+        """Returns the vocabulary of a corpus under one of the two common item vocabularies.
 
         Args:
-            tokenizer: the words.
-            movie_ids: [M] movie ids of all candidates.
-            titles: [M] their titles.
-            item_vocabulary: "full": every candidate has a token, so that a movie never mentioned in
-                training can still be learned from the recommender's mass. "train": only the
-                candidates mentioned in the training split, as KGSF's word list has it.
-            mentioned: candidate indices mentioned in the training split, repeats allowed; read for
-                "train" only.
+          tokenizer: the words.
+          movie_ids: [M] the movie ids of all candidates.
+          titles: [M] their titles.
+          item_vocabulary: "full": every candidate has a token, so a movie that training never
+            mentions can still be learned from the recommender's probabilities. "train": only the
+            candidates that the training split mentions, as in KGSF's word list.
+          mentioned: candidate indices mentioned in the training split, repeats allowed; used for
+            "train" only.
 
         Raises:
-            VocabularyError: for another name, or for "train" without a single mention.
+          VocabularyError: another name, or "train" without a single mention.
         """
         if item_vocabulary == "full":
             return cls(tokenizer, movie_ids, titles)
@@ -153,16 +148,16 @@ class Vocabulary:
         return cls(tokenizer, movie_ids, titles, candidates)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text; movies are written ``@id``.
+        """Returns the token ids of a text in which movies are written as "@123".
 
-        A movie without a token becomes the words of its title, an id that is no movie stays the
-        literal text: to whole words, an unknown one. Special tokens written by a user are plain
-        characters.
+        A movie without a token becomes the words of its title. An id that belongs to no movie stays
+        literal text, which is an unknown word in a vocabulary of whole words. Special tokens in the
+        text are plain characters.
         """
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """``encode`` for many texts in one call of the tokenizer."""
+        """Encodes many texts in one call of the tokenizer, which is much faster than one by one."""
         pieces = [self._split(text) for text in texts]
         words = [piece for split in pieces for piece in split if isinstance(piece, str)]
         encoded = iter(self.tokenizer.encode_batch_fast(words, add_special_tokens=False))
@@ -178,35 +173,37 @@ class Vocabulary:
         return encodings
 
     def decode(self, ids: Iterable[int] | Int[np.ndarray, " T"]) -> str:
-        """The text of token ids, items as ``@id``; end, tag and padding ids are left out.
+        """Returns the text of token ids, items as "@123"; end, tag and padding ids are left out.
 
-        A model may write "@", "1", "2" as words: read items from the ids, never from this text.
+        A model can also write "@", "1", "2" as words, so items have to be read from the ids and not
+        from this text.
         """
         return self._join(ids, lambda item: f"@{self.movie_ids[item]}")
 
     def render(self, ids: Iterable[int] | Int[np.ndarray, " T"]) -> str:
-        """The text of token ids as a person reads it: items as their titles."""
+        """Returns the text of token ids for people to read, items as their titles."""
         return self._join(ids, lambda item: self.titles[item].strip() or f"@{self.movie_ids[item]}")
 
     def title_token_ids(self, item: int) -> list[int]:
-        """Word ids of an item's title as it stands inside a sentence; never empty.
+        """Returns the word ids of an item's title as it stands inside a sentence; never empty.
+
+        An item's initial embedding is the mean of the embeddings of these words.
 
         Args:
-            item: position in ``movie_ids``.
-
-        Source: spec of the item embeddings: the mean of the title's sub-word embeddings.
+          item: the item's position in `movie_ids`.
         """
         title = self.titles[item].strip() or f"@{self.movie_ids[item]}"
         return self.tokenizer.encode(encodable(f" {title}"), add_special_tokens=False).ids
 
-    def is_item(self, ids: Int[np.ndarray, "..."] | Sequence[int]) -> Bool[np.ndarray, "..."]:
-        """True where an id is an item token."""
+    def is_item(self, ids: Int[np.ndarray, "*ids"] | Sequence[int]) -> Bool[np.ndarray, "*ids"]:
+        """Returns whether each id is an item token."""
         ids = np.asarray(ids)
         return (ids >= self.num_words) & (ids < self.num_targets)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over everything that decides an id: words, movies, titles, item order."""
+        """SHA-256 of everything that determines an id: words, movies, titles, item order."""
+        # Trained artifacts carry this hash, so the exact JSON text below must not change.
         model = json.loads(self.tokenizer.to_str())["model"]
         if self.unk_id is None:
             kind = {"merges": [merge_text(merge) for merge in model["merges"]]}
@@ -219,31 +216,32 @@ class Vocabulary:
             "titles": self.candidate_titles,
             "item_candidates": self.item_candidates.tolist(),
         }
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return sha256(json.dumps(content))
 
     def save(self, directory: epath.PathLike) -> None:
-        """Write ``tokenizer.json`` and ``vocabulary.json`` into a folder."""
+        """Writes `tokenizer.json` and `vocabulary.json` into a folder."""
         directory = epath.Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "tokenizer.json").write_text(self.tokenizer.to_str())
+        write_whole(directory / "tokenizer.json", self.tokenizer.to_str())
         table = {
             "fingerprint": self.fingerprint,
             "movie_ids": self.candidate_movie_ids.tolist(),
             "titles": self.candidate_titles,
             "item_candidates": self.item_candidates.tolist(),
         }
-        (directory / "vocabulary.json").write_text(json.dumps(table))
+        write_whole(directory / "vocabulary.json", json.dumps(table))
 
     @classmethod
-    def load(cls, directory: epath.PathLike) -> "Vocabulary":
-        """Read what ``save`` wrote.
+    def load(cls, directory: epath.PathLike) -> Vocabulary:
+        """Loads what `save` wrote.
 
         Raises:
-            VocabularyError: if a file is missing, unreadable or not the one that was saved.
+          VocabularyError: a file is missing, unreadable, or was changed after saving.
         """
         directory = epath.Path(directory)
         tokenizer = load_tokenizer(directory)
-        table = read_json(directory / "vocabulary.json")
+        remedy = "build this folder again"
+        table = read_json(directory / "vocabulary.json", VocabularyError, remedy)
         try:
             vocabulary = cls(
                 tokenizer, table["movie_ids"], table["titles"], table["item_candidates"]
@@ -251,30 +249,33 @@ class Vocabulary:
             expected = table["fingerprint"]
         except (KeyError, TypeError) as error:
             raise VocabularyError(
-                f"{directory / 'vocabulary.json'} lacks {error}: rebuild this folder."
+                f"{directory / 'vocabulary.json'} lacks {error}: {remedy}."
             ) from error
         if vocabulary.fingerprint != expected:
             raise VocabularyError(
                 f"{directory}: expected a vocabulary with fingerprint {expected}, its files give "
-                f"{vocabulary.fingerprint}: one was changed after saving. Rebuild this folder."
+                f"{vocabulary.fingerprint}. A file was changed after saving: {remedy}."
             )
         return vocabulary
 
     def _split(self, text: str) -> list[str | int]:
-        """Runs of words (str) and item tokens (int), in order."""
+        """Returns the runs of words (str) and the item tokens (int) of a text, in order."""
         pieces: list[str | int] = []
         words = ""
         end = 0
-        for match in ITEM.finditer(text):
+        for match in MENTION.finditer(text):
             words += text[end : match.start()]
             end = match.end()
+            # Ids are looked up as text, so "@0123" is not movie 123 and no number is too long.
             token = self._token_of.get(match.group(1))
             if token is None:
+                # The run of words goes on through the title, so that a BPE sees whole sentences. A
+                # title that would touch what comes before it gets a space.
                 title = self._title_of.get(match.group(1))
                 touches = (words or pieces) and not words.endswith(" ")
                 words += match.group(0) if title is None else " " * bool(touches) + title
                 continue
-            words = words.removesuffix(" ")
+            words = words.removesuffix(" ")  # this space belongs to the item token
             if words:
                 pieces.append(encodable(words))
             pieces.append(token)
@@ -285,9 +286,9 @@ class Vocabulary:
         return pieces
 
     def _join(self, ids: Iterable[int] | Int[np.ndarray, " T"], name: Callable[[int], str]) -> str:
-        """Decode runs of words between items, with one space before every item but a first one.
+        """Decodes the runs of words between items; every item but a first one gets a space before.
 
-        A run of whole words has no space of its own in front; a run of a BPE brings one if it had.
+        A run of whole words never begins with a space; a run of a BPE begins with the one it had.
         """
         text = ""
         ids = [i for i in map(int, ids) if 0 <= i < self.num_targets and i != self.end_id]
@@ -296,7 +297,7 @@ class Vocabulary:
                 text += "".join(f" {name(token - self.num_words)}" for token in run)
                 continue
             words = self.tokenizer.decode(list(run), skip_special_tokens=False)
-            # without a space "@12" and "3" would read as another movie
+            # Without a space the item "@12" and the word "3" would read as the movie "@123".
             apart = self.unk_id is not None or _DIGIT.match(words)
             text += f" {words}" if text and apart else words
         return text[1:] if ids and ids[0] >= self.num_words else text
@@ -305,10 +306,12 @@ class Vocabulary:
 def _check_items(movie_ids: np.ndarray, titles: list[str], candidates: np.ndarray) -> None:
     count = len(movie_ids)
     if len(titles) != count:
-        raise VocabularyError(f"{count} movie ids but {len(titles)} titles: expected one each.")
+        raise VocabularyError(
+            f"Expected one title per movie, got {count} ids, {len(titles)} titles."
+        )
     if len(np.unique(movie_ids)) != count or (count and movie_ids.min() < 0):
-        raise VocabularyError("Movie ids must be different and not negative.")
+        raise VocabularyError("Movie ids must be distinct and not negative.")
     if len(np.unique(candidates)) != len(candidates) or (
         len(candidates) and not 0 <= candidates.min() <= candidates.max() < count
     ):
-        raise VocabularyError(f"item_candidates must be different indices below {count}.")
+        raise VocabularyError(f"item_candidates must be distinct indices below {count}.")

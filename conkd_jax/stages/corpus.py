@@ -13,7 +13,9 @@ from conkd_jax.artifacts.fingerprint import outside_fingerprint
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config
 from conkd_jax.data.corpus import Corpus, CorpusError
-from data_prep import movieworld, redial, sources
+from data_prep.movieworld.build import build_movieworld
+from data_prep.redial import build_redial, redial_fingerprint
+from data_prep.sources import MissingDataError, find_sources
 
 VERSION = 1
 
@@ -29,7 +31,7 @@ class MovieWorldSettings:
 
     def build(self, directory: epath.Path) -> dict[str, Any]:
         """Generates it; returns its report."""
-        return movieworld.build(
+        return build_movieworld(
             directory,
             seed=self.seed,
             num_movies=self.num_movies,
@@ -50,7 +52,7 @@ class ReDialSettings:
 
     def build(self, directory: epath.Path) -> dict[str, Any]:
         """Reads the raw files; returns the corpus' report."""
-        return redial.build(
+        return build_redial(
             self.raw_dir or None,
             directory,
             graph_rule=self.graph_rule,
@@ -90,8 +92,8 @@ def stage(
         )
         return Stage("corpus", VERSION, settings, {}, run)
     raw_dir = part.raw_dir or None
-    if use_test and sources.find(raw_dir).test is None:
-        raise sources.MissingDataError(
+    if use_test and find_sources(raw_dir).test is None:
+        raise MissingDataError(
             f"The test split is asked for, but there is no test_data.jsonl in "
             f"{raw_dir or 'CONKD_RAW_DIR'}. Put the official file beside the training file, or "
             "score another split: --config.evaluation.split=valid (--split=valid when scoring "
@@ -99,7 +101,7 @@ def stage(
         )
     settings = ReDialSettings(
         name=part.name,
-        raw_files=redial.raw_fingerprint(
+        raw_files=redial_fingerprint(
             raw_dir, use_inferred_order=use_inferred_order, use_test=use_test
         ),
         graph_rule=part.graph_rule,

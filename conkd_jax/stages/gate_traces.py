@@ -15,7 +15,7 @@ import numpy as np
 
 from conkd_jax.config import ConfigError
 from conkd_jax.data.corpus import RECOMMENDER, SEEKER, Corpus, Dialogue, Turn, responses
-from conkd_jax.data.tokenizers.bpe import ITEM
+from conkd_jax.data.mentions import MENTION
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.eval.gate.figures import GateTrace
 from conkd_jax.stages import backbones
@@ -130,13 +130,7 @@ def opening_turn(text: str, corpus: Corpus) -> Turn:
 
     Names of people and genres stay unlinked: the corpus keeps no labels of its graph.
     """
-    items, concepts = corpus.items, corpus.concept_graph
-    linker = Linker(
-        dict(zip(items.movie_ids.tolist(), range(len(items)), strict=True)),
-        items.entity_ids.tolist(),
-        {},
-        {w: i for i, w in enumerate(concepts.words) if not concepts.is_stop_word[i]},
-    )
+    linker = Linker.for_corpus(corpus.items, corpus.concept_graph, labels={})
     linked = linker.link([text])
     return Turn(SEEKER, text, linked.items, linked.unknown_items, linked.entities, linked.concepts)
 
@@ -145,7 +139,7 @@ def _check_text(text: str, vocabulary: Vocabulary) -> None:
     if not text.strip():
         raise ConfigError("--text: expected a response, got an empty text.")
     known = {str(movie) for movie in vocabulary.movie_ids.tolist()}
-    for match in ITEM.finditer(text):
+    for match in MENTION.finditer(text):
         if match.group(1) not in known:
             some = ", ".join(
                 f"@{movie} is {title}"

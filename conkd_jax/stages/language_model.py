@@ -14,7 +14,8 @@ import numpy as np
 from etils import epath
 
 from conkd_jax import checkpoint, parallel
-from conkd_jax.data.batches import LanguageModelBatches, Plan, quantile_buckets
+from conkd_jax.data.batches.language_model import LanguageModelBatches
+from conkd_jax.data.batches.plan import BatchPlan, quantile_buckets
 from conkd_jax.data.rows.contract import FILL, Rows
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
@@ -120,7 +121,7 @@ def sequential(
       Response ids [G], in the order of the batch's targets, and one device's micro-batch.
     """
     lengths = rows.lengths
-    plan = Plan(lengths, batch_rows, quantile_buckets(lengths, SCORING_BUCKETS), seed=0)
+    plan = BatchPlan(lengths, batch_rows, quantile_buckets(lengths, SCORING_BUCKETS), seed=0)
     assemble = LanguageModelBatches(rows, vocabulary, plan, form)
     wanted = range(rows.num_rows) if row_range is None else row_range
     for bucket in plan.bucket_lengths:

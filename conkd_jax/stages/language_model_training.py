@@ -14,7 +14,9 @@ from etils import epath
 
 from conkd_jax import loop, optimizers, parallel
 from conkd_jax.config import ConfigError, LanguageModelTraining
-from conkd_jax.data.batches import LanguageModelBatches, Loader, Plan, quantile_buckets
+from conkd_jax.data.batches.language_model import LanguageModelBatches
+from conkd_jax.data.batches.loader import BatchLoader
+from conkd_jax.data.batches.plan import BatchPlan, quantile_buckets
 from conkd_jax.data.rows.contract import Rows
 from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
@@ -27,11 +29,11 @@ from conkd_jax.stages.training import Execution, make_loader, train
 STORE_CACHE_BYTES = 2 << 30  # a teacher store up to this size is read into memory once
 
 
-def batch_plan(training: LanguageModelTraining, rows: Rows, seed: int) -> Plan:
+def batch_plan(training: LanguageModelTraining, rows: Rows, seed: int) -> BatchPlan:
     """Which rows each step reads, and the lengths that they are padded to."""
     lengths = rows.lengths
     buckets = quantile_buckets(lengths, training.num_buckets)
-    return Plan(lengths, training.batch_rows, buckets, seed)
+    return BatchPlan(lengths, training.batch_rows, buckets, seed)
 
 
 def check_schedule(name: str, training: LanguageModelTraining, rows: Rows) -> None:
@@ -61,7 +63,7 @@ def training_batches(
     seed: int,
     execution: Execution,
     store: TeacherStore | None = None,
-) -> Loader:
+) -> BatchLoader:
     """Training batches of rows, a pure function of (seed, step, host).
 
     Args:
@@ -108,7 +110,7 @@ class Distillation:
 def train_language_model(
     name: str,
     start: LanguageModel,
-    batches: Loader,
+    batches: BatchLoader,
     training: LanguageModelTraining,
     *,
     seed: int,

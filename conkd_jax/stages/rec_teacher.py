@@ -20,9 +20,15 @@ from conkd_jax import loop, parallel
 from conkd_jax.artifacts.fingerprint import outside_fingerprint, view
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config, RecommenderConfig
-from conkd_jax.data.batches import FILL, Batch, Loader, Plan
+from conkd_jax.data.batches.loader import Batch, BatchLoader
+from conkd_jax.data.batches.plan import BatchPlan
 from conkd_jax.data.corpus import Corpus, CorpusError, Dialogue
-from conkd_jax.data.recommender_inputs import RecIndex, RecTargets, build_targets
+from conkd_jax.data.recommender_inputs import (
+    NodeIndex,
+    RecommenderTargets,
+    build_recommender_targets,
+)
+from conkd_jax.data.rows.contract import FILL
 from conkd_jax.files import by_hash
 from conkd_jax.models.recommender import (
     Contexts,
@@ -117,7 +123,7 @@ def run(
     )
     recommender = build_recommender(result.params, spec, index, graphs)
     metrics: dict[str, int | float] = {
-        "num_samples": len(build_targets(dialogues)),
+        "num_samples": len(build_recommender_targets(dialogues)),
         "best_step": result.step,
     }
     for split in SCORED_SPLITS:
@@ -128,14 +134,14 @@ def run(
     return metrics
 
 
-class RecBatches:
+class RecommenderBatches:
     """Assembles training samples into one device's arrays (the loader's `assemble`).
 
     Arrays: `entities` [b, Le] and `concepts` [b, Lc] rows of the index, -1 for padding; `targets`
     [b] candidate index; `weights` [b] 1 / samples of the global batch, 0 for padding.
     """
 
-    def __init__(self, contexts: Contexts, targets: RecTargets):
+    def __init__(self, contexts: Contexts, targets: RecommenderTargets):
         self.contexts = contexts
         self.targets = targets
 
@@ -158,7 +164,7 @@ class RecBatches:
 class MimFirst:
     """A loader's batches with `mim_only` [D, A]: 1 in the steps that train by MIM alone."""
 
-    def __init__(self, loader: Loader, num_mim_steps: int):
+    def __init__(self, loader: BatchLoader, num_mim_steps: int):
         self.loader = loader
         self.num_mim_steps = num_mim_steps
 
@@ -222,7 +228,7 @@ def training_dialogues(
         if num_folds < 2 or not 0 <= number < num_folds:
             raise ValueError(f"fold: expected one of at least 2 folds, got {number} of {num_folds}")
         dialogues = [d for d in dialogues if fold_of(d.conversation_id, num_folds) != number]
-    if not len(build_targets(dialogues)):
+    if not len(build_recommender_targets(dialogues)):
         raise CorpusError(
             f"no movie is recommended in {len(dialogues)} training dialogues of "
             f"{corpus.directory}: the recommender has nothing to learn from"
@@ -234,7 +240,7 @@ def make_task(
     settings: RecTeacherSettings,
     corpus: Corpus,
     dialogues: Sequence[Dialogue],
-    index: RecIndex,
+    index: NodeIndex,
     graphs: RecommenderGraphs,
 ) -> loop.Task:
     """What the loop trains: the graphs are constants, dev cross-entropy selects."""
@@ -242,8 +248,10 @@ def make_task(
     module = build_module(
         spec, user_dropout=model.user_dropout, context_dropout=model.context_dropout
     )
-    batches = RecBatches(indexed(spec.contexts(dialogues, corpus), index), build_targets(dialogues))
-    plan = Plan(np.ones(len(batches.targets)), model.batch_size, (1,), settings.seed)
+    batches = RecommenderBatches(
+        indexed(spec.contexts(dialogues, corpus), index), build_recommender_targets(dialogues)
+    )
+    plan = BatchPlan(np.ones(len(batches.targets)), model.batch_size, (1,), settings.seed)
     loader = make_loader(plan, batches, model.optimizer, settings.execution)
 
     def init(rng: jax.Array) -> PyTree:

@@ -23,7 +23,12 @@ from conkd_jax import checkpoint, parallel
 from conkd_jax.artifacts.fingerprint import view
 from conkd_jax.config import RecommenderConfig
 from conkd_jax.data.corpus import Corpus, Dialogue
-from conkd_jax.data.recommender_inputs import RecContexts, RecIndex, build_contexts, build_targets
+from conkd_jax.data.recommender_inputs import (
+    NodeIndex,
+    RecommenderContexts,
+    build_recommender_contexts,
+    build_recommender_targets,
+)
 from conkd_jax.distill.head import Head
 from conkd_jax.eval.metrics import ranking
 from conkd_jax.models.gcn import build_normalized_graph
@@ -52,9 +57,9 @@ class RecommenderSpec:
         """The spec that a config asks for."""
         return view(config_part, cls)
 
-    def contexts(self, dialogues: Sequence[Dialogue], corpus: Corpus) -> RecContexts:
+    def contexts(self, dialogues: Sequence[Dialogue], corpus: Corpus) -> RecommenderContexts:
         """The context of every response of `dialogues`."""
-        return build_contexts(
+        return build_recommender_contexts(
             dialogues,
             is_stop_word=corpus.concept_graph.is_stop_word,
             max_entities=self.max_context_entities,
@@ -75,12 +80,12 @@ class TrainedRecommender:
     """
 
     spec: RecommenderSpec
-    index: RecIndex
+    index: NodeIndex
     nodes: NodeVectors
     user_vectors_of: Callable[[Contexts], Float[Array, "B D"]]
     head: Head
 
-    def user_vectors(self, contexts: RecContexts) -> Float[np.ndarray, "N D"]:
+    def user_vectors(self, contexts: RecommenderContexts) -> Float[np.ndarray, "N D"]:
         """p_u of every context, float32."""
         rows = indexed(contexts, self.index)
         vectors = np.zeros((len(contexts), self.spec.embed_dim), np.float32)
@@ -117,10 +122,10 @@ def build_module(
     )
 
 
-def build_index(corpus: Corpus, spec: RecommenderSpec) -> RecIndex:
+def build_index(corpus: Corpus, spec: RecommenderSpec) -> NodeIndex:
     """The nodes of the items and of everything that a context of any split mentions."""
     contexts = [spec.contexts(corpus.dialogues(split), corpus) for split in corpus.splits]
-    return RecIndex.build(
+    return NodeIndex.build(
         corpus.items.entity_ids,
         contexts,
         num_entities=corpus.graph.num_entities,
@@ -129,7 +134,7 @@ def build_index(corpus: Corpus, spec: RecommenderSpec) -> RecIndex:
     )
 
 
-def build_graphs(corpus: Corpus, spec: RecommenderSpec, index: RecIndex) -> RecommenderGraphs:
+def build_graphs(corpus: Corpus, spec: RecommenderSpec, index: NodeIndex) -> RecommenderGraphs:
     """Both graphs, pruned to the index, and which entities are scored."""
     item_rows = index.entity_rows(corpus.items.entity_ids)
     if spec.score_over == "items":
@@ -155,13 +160,13 @@ def build_graphs(corpus: Corpus, spec: RecommenderSpec, index: RecIndex) -> Reco
     )
 
 
-def indexed(contexts: RecContexts, index: RecIndex) -> Contexts:
+def indexed(contexts: RecommenderContexts, index: NodeIndex) -> Contexts:
     """Contexts as rows of the index: what the module reads."""
     return Contexts(index.entity_rows(contexts.entities), index.concept_rows(contexts.concepts))
 
 
 def build_recommender(
-    params: PyTree, spec: RecommenderSpec, index: RecIndex, graphs: RecommenderGraphs
+    params: PyTree, spec: RecommenderSpec, index: NodeIndex, graphs: RecommenderGraphs
 ) -> TrainedRecommender:
     """A recommender from parameters; computes node vectors and item head, once."""
     module = build_module(spec)
@@ -194,7 +199,7 @@ def score(recommender: TrainedRecommender, corpus: Corpus, split: str) -> dict[s
     dialogue. Ties rank behind: a target ranks after all items of the same score.
     """
     dialogues = corpus.dialogues(split)
-    targets = build_targets(dialogues)
+    targets = build_recommender_targets(dialogues)
     vectors = recommender.user_vectors(recommender.spec.contexts(dialogues, corpus))
     ranks, nll = target_scores(recommender.head, vectors[targets.response], targets.item)
     parts = {
@@ -241,7 +246,7 @@ def save(
     directory: epath.PathLike,
     params: PyTree,
     spec: RecommenderSpec,
-    index: RecIndex,
+    index: NodeIndex,
     metrics: Mapping[str, int | float],
 ) -> None:
     """Writes what `load` reads; called by every process, small files are written by the first."""
@@ -271,7 +276,7 @@ def load(directory: epath.PathLike, corpus: Corpus) -> TrainedRecommender:
     params = checkpoint.load(directory / PARAMS)
     spec = RecommenderSpec(**json.loads((directory / REPORT).read_text())["spec"])
     with np.load(io.BytesIO((directory / INDEX).read_bytes()), allow_pickle=False) as archive:
-        index = RecIndex(
+        index = NodeIndex(
             archive["entities"],
             archive["concepts"],
             int(archive["num_entities"]),

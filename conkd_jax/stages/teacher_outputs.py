@@ -24,7 +24,7 @@ from conkd_jax.config import Config
 from conkd_jax.data.corpus import Corpus, responses
 from conkd_jax.data.rows.contract import Rows
 from conkd_jax.data.teacher_store.files import TeacherStore, TeacherStoreWriter
-from conkd_jax.data.teacher_store.schema import Heads, StoreSpec, TeacherRecord
+from conkd_jax.data.teacher_store.schema import TeacherHeads, TeacherRecord, TeacherStoreSpec
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
 from conkd_jax.eval.gate.validity import fit_eta, gate_statistics
@@ -167,16 +167,22 @@ def _labels_of_recommenders(
 
 def _spec(
     part: TeacherStoreSettings, teacher: LanguageModel, labels: _RecommenderLabels
-) -> StoreSpec:
+) -> TeacherStoreSpec:
     width = teacher.num_targets if part.format == "dense" else teacher.head().kernel.shape[0]
-    return StoreSpec(part.format, part.dtype, width=width, user_dim=labels.user_vectors.shape[1])
+    return TeacherStoreSpec(
+        part.format, part.dtype, width=width, user_dim=labels.user_vectors.shape[1]
+    )
 
 
-def _heads(part: TeacherStoreSettings, teacher: LanguageModel, labels: _RecommenderLabels) -> Heads:
+def _heads(
+    part: TeacherStoreSettings, teacher: LanguageModel, labels: _RecommenderLabels
+) -> TeacherHeads:
     if part.format == "dense":
-        return Heads(labels.kernels, labels.biases)
+        return TeacherHeads(labels.kernels, labels.biases)
     head = teacher.head()
-    return Heads(labels.kernels, labels.biases, np.asarray(head.kernel), np.asarray(head.bias))
+    return TeacherHeads(
+        labels.kernels, labels.biases, np.asarray(head.kernel), np.asarray(head.bias)
+    )
 
 
 def _stored_gate_statistics(store: TeacherStore, num_words: int) -> dict:

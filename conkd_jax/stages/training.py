@@ -14,7 +14,8 @@ from etils import epath
 
 from conkd_jax import loop, parallel
 from conkd_jax.config import Config, OptimizerConfig
-from conkd_jax.data.batches import Loader, Plan
+from conkd_jax.data.batches.loader import BatchLoader
+from conkd_jax.data.batches.plan import BatchPlan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +46,10 @@ EXECUTION_CHANGES_NO_RESULT = "the number of devices and the memory used change 
 
 
 def make_loader(
-    plan: Plan, assemble: Callable, optimizer: OptimizerConfig, execution: Execution
-) -> Loader:
+    plan: BatchPlan, assemble: Callable, optimizer: OptimizerConfig, execution: Execution
+) -> BatchLoader:
     """Training batches of a plan, split over this host's devices and the micro-batches."""
-    return Loader(
+    return BatchLoader(
         plan,
         assemble,
         parallel.num_devices(execution.num_devices),

@@ -20,7 +20,8 @@ from conkd_jax import checkpoint, loop, parallel
 from conkd_jax.artifacts.fingerprint import outside_fingerprint
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config, TurnClassifierConfig
-from conkd_jax.data.batches import Batch, Plan, quantile_buckets
+from conkd_jax.data.batches.loader import Batch
+from conkd_jax.data.batches.plan import BatchPlan, quantile_buckets
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.rows.contract import FILL, Rows
 from conkd_jax.data.vocabulary import Vocabulary
@@ -184,7 +185,7 @@ def make_task(
     dev_histories, dev_labels = _examples(dev_rows, part.max_context_tokens)
     lengths = np.array([max(1, len(history)) for history in histories])
     buckets = quantile_buckets(lengths, part.num_buckets, limit=model.num_positions)
-    plan = Plan(lengths, part.batch_size, buckets, settings.seed)
+    plan = BatchPlan(lengths, part.batch_size, buckets, settings.seed)
 
     def evaluate(params) -> dict[str, float]:
         scored = score(model, params, dev_histories, dev_labels)

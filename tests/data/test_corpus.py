@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from conkd_jax.data import corpus as corpus_lib
 from conkd_jax.data.corpus import (
     ConceptGraph,
     Corpus,
@@ -63,27 +62,27 @@ def folder(tmp_path):
 
 
 def test_dialogues_come_back(folder):
-    corpus = Corpus.open(folder)
-    assert corpus.splits == ("train", "valid")
-    assert corpus.dialogues("train") == DIALOGUES
-    assert corpus.dialogues("valid") == DIALOGUES[:1]
-    assert corpus.dialogues("train") is corpus.dialogues("train")
-    turn = corpus.dialogues("train")[0].turns[1]
+    opened = Corpus.open(folder)
+    assert opened.splits == ("train", "valid")
+    assert opened.dialogues("train") == DIALOGUES
+    assert opened.dialogues("valid") == DIALOGUES[:1]
+    assert opened.dialogues("train") is opened.dialogues("train")
+    turn = opened.dialogues("train")[0].turns[1]
     assert type(turn.items[0]) is int and type(turn.text) is str
 
 
 def test_tables_come_back(folder):
-    corpus = Corpus.open(folder)
-    assert corpus.items.titles == ["Alpha (1990)", "Bêta (1991)"] and len(corpus.items) == 2
-    assert corpus.items.movie_ids.tolist() == [10, 11]
-    assert corpus.items.movie_ids.dtype == np.int64
-    assert corpus.items.is_linked.tolist() == [True, False]
-    assert (corpus.graph.num_entities, corpus.graph.num_relations) == (3, 2)
-    assert corpus.graph.edges.dtype == np.int32 and corpus.graph.rule == "all"
-    assert corpus.concept_graph.words == ["cat", "dog"]
-    assert corpus.concept_graph.is_stop_word.tolist() == [False, True]
-    assert corpus.entity_names == ["Alpha", "Bêta", "x"]
-    assert corpus.report == {"splits": {"train": {"dialogues": 2}}}
+    opened = Corpus.open(folder)
+    assert opened.items.titles == ["Alpha (1990)", "Bêta (1991)"] and len(opened.items) == 2
+    assert opened.items.movie_ids.tolist() == [10, 11]
+    assert opened.items.movie_ids.dtype == np.int64
+    assert opened.items.is_linked.tolist() == [True, False]
+    assert (opened.graph.num_entities, opened.graph.num_relations) == (3, 2)
+    assert opened.graph.edges.dtype == np.int32 and opened.graph.rule == "all"
+    assert opened.concept_graph.words == ["cat", "dog"]
+    assert opened.concept_graph.is_stop_word.tolist() == [False, True]
+    assert opened.entity_names == ["Alpha", "Bêta", "x"]
+    assert opened.report == {"splits": {"train": {"dialogues": 2}}}
 
 
 def test_responses_are_recommender_turns_with_a_history():
@@ -116,7 +115,7 @@ def test_a_build_cut_short_is_no_corpus(folder, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(corpus_lib.records, "write_shards", fail)
+    monkeypatch.setattr("conkd_jax.data.corpus.write_dataset", fail)
     with pytest.raises(OSError, match="No space"):
         write(folder)
     monkeypatch.undo()
@@ -129,7 +128,7 @@ def test_another_format_is_refused(folder):
     with pytest.raises(CorpusError, match="expected format version 1, found 0"):
         Corpus.open(folder)
     (folder / "corpus.json").write_text("[]")
-    with pytest.raises(CorpusError, match="found list"):
+    with pytest.raises(CorpusError, match="expected a JSON object, got list"):
         Corpus.open(folder)
     (folder / "corpus.json").write_text('{"format')
     with pytest.raises(CorpusError, match="damaged"):
@@ -140,9 +139,9 @@ def test_another_format_is_refused(folder):
 def test_a_damaged_table_is_named(folder, name):
     path = folder / name
     path.write_bytes(path.read_bytes()[:30])
-    corpus = Corpus.open(folder)
+    opened = Corpus.open(folder)
     with pytest.raises(CorpusError, match=name.split(".")[0]):
-        _ = corpus.items, corpus.graph
+        _ = opened.items, opened.graph
 
 
 def test_a_truncated_shard_is_refused(folder):

@@ -5,14 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conkd_jax.data.corpus import Dialogue, Turn
+from conkd_jax.data.corpus import Corpus, Dialogue, Turn
 from conkd_jax.data.recommender_inputs import (
-    RecContexts,
-    RecIndex,
-    build_contexts,
-    build_targets,
+    NodeIndex,
+    RecommenderContexts,
+    build_recommender_contexts,
+    build_recommender_targets,
     last_distinct,
 )
+from data_prep.redial import build_redial
 
 STOP = np.array([False, False, True, False])  # concept 2 is a stop word
 DIALOGUES = [
@@ -31,7 +32,7 @@ DIALOGUES = [
 
 
 def contexts(max_entities=3, max_concepts=2):
-    return build_contexts(
+    return build_recommender_contexts(
         DIALOGUES, is_stop_word=STOP, max_entities=max_entities, max_concepts=max_concepts
     )
 
@@ -51,11 +52,11 @@ def test_the_limit_keeps_what_was_said_last():
 
 
 def test_one_sample_per_mention():
-    targets = build_targets(DIALOGUES)
+    targets = build_recommender_targets(DIALOGUES)
     np.testing.assert_array_equal(targets.response, [0, 0, 0, 2])
     np.testing.assert_array_equal(targets.item, [2, 1, 2, 0])
     np.testing.assert_array_equal(targets.is_novel, [True, False, True, True])
-    assert len(build_targets([])) == 0
+    assert len(build_recommender_targets([])) == 0
 
 
 @given(st.lists(st.integers(0, 9)), st.integers(1, 12))
@@ -70,7 +71,7 @@ def test_last_distinct_is_the_tail_of_last_appearances(ids, limit):
 
 def test_index_keeps_items_first_and_what_is_mentioned():
     items = np.array([12, 10, 11])
-    index = RecIndex.build(items, [contexts()], num_entities=20, num_concepts=4)
+    index = NodeIndex.build(items, [contexts()], num_entities=20, num_concepts=4)
     np.testing.assert_array_equal(index.entities, [12, 10, 11, 7])
     np.testing.assert_array_equal(index.concepts, [0, 1])
     np.testing.assert_array_equal(
@@ -80,34 +81,33 @@ def test_index_keeps_items_first_and_what_is_mentioned():
 
 
 def test_index_of_all_entities():
-    index = RecIndex.build(np.array([4, 2]), [], num_entities=5, num_concepts=1, all_entities=True)
+    index = NodeIndex.build(np.array([4, 2]), [], num_entities=5, num_concepts=1, all_entities=True)
     np.testing.assert_array_equal(index.entities, [4, 2, 0, 1, 3])
     assert len(index.concepts) == 0
 
 
 def test_two_items_may_share_a_node():
-    index = RecIndex.build(np.array([4, 2, 4]), [], num_entities=5, num_concepts=1)
+    index = NodeIndex.build(np.array([4, 2, 4]), [], num_entities=5, num_concepts=1)
     np.testing.assert_array_equal(index.entity_rows(np.array([4, 2, 4])), [0, 1, 0])
 
 
 def test_contexts_know_their_number():
     empty = np.zeros((0, 3), np.int32)
-    assert len(RecContexts(empty, empty, [])) == 0 and len(contexts()) == 3
+    assert len(RecommenderContexts(empty, empty, [])) == 0 and len(contexts()) == 3
 
 
 @pytest.mark.real_data
 @pytest.mark.slow
 def test_sample_counts_of_the_valid_file(raw_dir, tmp_path):
     """KGSF's validation file: 5,076 responses, 3,551 mentions of movies, 3,013 of them linked."""
-    from conkd_jax.data.corpus import Corpus
-    from data_prep import redial
-
-    redial.main([f"--raw_dir={raw_dir}", f"--out_dir={tmp_path / 'corpus'}"])
+    build_redial(raw_dir, tmp_path / "corpus")
     corpus = Corpus.open(tmp_path / "corpus")
     dialogues = corpus.dialogues("valid")
-    targets = build_targets(dialogues)
+    targets = build_recommender_targets(dialogues)
     stop = corpus.concept_graph.is_stop_word
-    rows = build_contexts(dialogues, is_stop_word=stop, max_entities=50, max_concepts=48)
+    rows = build_recommender_contexts(
+        dialogues, is_stop_word=stop, max_entities=50, max_concepts=48
+    )
     assert len(rows) == 5_076
     assert len(targets) == 3_551
     assert corpus.items.is_linked[targets.item].sum() == 3_013

@@ -7,14 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conkd_jax.data.tokenizers.bpe import END_TOKEN, VocabularyError, load_bpe, train_bpe
 from conkd_jax.data.tokenizers.words import train_words
-from conkd_jax.data.vocabulary import (
-    END_TOKEN,
-    Vocabulary,
-    VocabularyError,
-    load_bpe,
-    train_bpe,
-)
+from conkd_jax.data.vocabulary import Vocabulary
 
 MOVIES = [12, 123, 777, 900]
 TITLES = ["Avatar (2009)", "The Matrix (1999)", "300", " "]

@@ -1,9 +1,8 @@
 """What is downloaded is checked before it is used. "Official" servers are local files here."""
 
-import hashlib
-
 import pytest
 
+from conkd_jax.files import sha256
 from data_prep import download, redial
 from tests.data_prep.raw_files import simple, write_raw
 
@@ -12,41 +11,42 @@ from tests.data_prep.raw_files import simple, write_raw
 def official(tmp_path):
     (tmp_path / "official.zip").write_bytes(b"content")
     url = (tmp_path / "official.zip").as_uri()
-    return download.Download("file.zip", url, hashlib.sha256(b"content").hexdigest())
+    return download.Download("file.zip", url, sha256(b"content"))
 
 
 def test_a_file_is_fetched_once(official, tmp_path):
-    path = download.fetch(official, tmp_path / "cache")
+    path = download.fetch_file(official, tmp_path / "cache")
     assert path.read_bytes() == b"content"
     (tmp_path / "official.zip").unlink()
-    assert download.fetch(official, tmp_path / "cache") == path
+    assert download.fetch_file(official, tmp_path / "cache") == path
     assert [p.name for p in (tmp_path / "cache").iterdir()] == ["file.zip"]
 
 
 def test_a_mismatch_shows_both_hashes_and_how_to_proceed(official, tmp_path):
     (tmp_path / "official.zip").write_bytes(b"other")
-    found = hashlib.sha256(b"other").hexdigest()
+    found = sha256(b"other")
     with pytest.raises(download.DownloadError) as caught:
-        download.fetch(official, tmp_path / "cache")
+        download.fetch_file(official, tmp_path / "cache")
     message = str(caught.value)
     assert official.sha256 in message and f"--accept_sha256={found}" in message
     assert official.url in message
     assert [p.name for p in (tmp_path / "cache").iterdir()] == ["file.zip.unverified"]
     assert (
-        download.fetch(official, tmp_path / "cache", accept_sha256=found).read_bytes() == b"other"
+        download.fetch_file(official, tmp_path / "cache", accept_sha256=found).read_bytes()
+        == b"other"
     )
 
 
 def test_a_cached_file_that_changed_is_refused(official, tmp_path):
-    download.fetch(official, tmp_path / "cache").write_bytes(b"changed")
-    with pytest.raises(download.DownloadError, match="not the file that was expected"):
-        download.fetch(official, tmp_path / "cache")
+    download.fetch_file(official, tmp_path / "cache").write_bytes(b"changed")
+    with pytest.raises(download.DownloadError, match="not the expected file"):
+        download.fetch_file(official, tmp_path / "cache")
 
 
 def test_no_connection_is_explained(tmp_path):
     missing = download.Download("file.zip", (tmp_path / "none").as_uri(), None)
-    with pytest.raises(download.DownloadError, match=r"Could not fetch file:.*CONKD_RAW_DIR"):
-        download.fetch(missing, tmp_path / "cache")
+    with pytest.raises(download.DownloadError, match=r"Could not download file:.*CONKD_RAW_DIR"):
+        download.fetch_file(missing, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -56,9 +56,7 @@ def test_a_corpus_is_built_from_downloads(tmp_path, monkeypatch, capsys):
     for path in sorted(raw.rglob("*")):
         if path.is_file():
             content = path.read_bytes()
-            files.append(
-                download.Download(path.name, path.as_uri(), hashlib.sha256(content).hexdigest())
-            )
+            files.append(download.Download(path.name, path.as_uri(), sha256(content)))
     monkeypatch.setattr(download, "EVERYTHING", tuple(files))
     cache = tmp_path / "cache"
     assert redial.main(["--download", f"--cache_dir={cache}", f"--out_dir={tmp_path / 'c'}"]) == 0
@@ -69,7 +67,7 @@ def test_a_corpus_is_built_from_downloads(tmp_path, monkeypatch, capsys):
     path = raw / "redial" / "train_data.jsonl"
     path.write_bytes(path.read_bytes() + b"\n")
     assert redial.main(["--download", f"--cache_dir={cache}", "--report"]) == 2
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = sha256(path.read_bytes())
     assert found in capsys.readouterr().err
     accepted = ["--download", f"--cache_dir={cache}", "--report", f"--accept_sha256={found}"]
     assert redial.main(accepted) == 0

@@ -136,7 +136,7 @@ def test_the_official_dump_gives_english_edges_within_the_vocabulary(tmp_path):
     assert pairs == [("dog", "animal"), ("cat", "dog")]
     for damaged in (gzip.compress(text.encode())[:-9], b"plain text"):
         path.write_bytes(damaged)
-        with pytest.raises(graphs.GraphError, match="truncated or no gzip"):
+        with pytest.raises(graphs.GraphError, match="truncated or not a gzip"):
             graphs.read_concept_dump(path, {"dog"})
 
 

@@ -66,7 +66,7 @@ def test_a_label_ends_with_its_message():
 
 def test_ids_that_no_list_can_hold():
     linked = linker().link(["@99999999999999999999999 @ 10 @x me@10.com"])
-    assert linked.unknown_items == (-1,)
+    assert linked.unknown_items == (linking.NOT_AN_ID,)
     assert linked.items == (0,)
 
 

@@ -32,7 +32,7 @@ def test_plain_data_comes_back(tmp_path, protocol):
 def test_code_is_not_run(tmp_path):
     made = tmp_path / "made"
     (tmp_path / "x.pkl").write_bytes(pickle.dumps({"a": Runs(made)}))
-    with pytest.raises(UnsafePickleError, match=r"x\.pkl.*posix\.mkdir.*Nothing of it was run"):
+    with pytest.raises(UnsafePickleError, match=r"x\.pkl.*posix\.mkdir.*No code of it was run"):
         load_plain(tmp_path / "x.pkl")
     assert not made.exists()
 
@@ -41,7 +41,7 @@ def test_code_is_not_run(tmp_path):
 def test_other_objects_are_refused(tmp_path, value):
     protocol = 2 if value == b"" else 4  # protocol 2 writes bytes through _codecs.encode
     (tmp_path / "x.pkl").write_bytes(pickle.dumps(value, protocol))
-    with pytest.raises(UnsafePickleError, match="it names"):
+    with pytest.raises(UnsafePickleError, match="; found "):
         load_plain(tmp_path / "x.pkl")
 
 
@@ -49,7 +49,7 @@ def test_a_truncated_pickle_is_named(tmp_path):
     content = pickle.dumps({i: [i] for i in range(100)})
     for keep in (0, 1, 10, len(content) - 1):
         (tmp_path / "x.pkl").write_bytes(content[:keep])
-        with pytest.raises(UnsafePickleError, match="x.pkl is truncated or no pickle"):
+        with pytest.raises(UnsafePickleError, match="x.pkl is truncated or not a pickle"):
             load_plain(tmp_path / "x.pkl")
 
 

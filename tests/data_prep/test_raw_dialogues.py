@@ -2,14 +2,12 @@
 
 import json
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.raw_dialogues import (
     Problems,
     clean_text,
-    mention_id,
     merge_turns,
     read_jsonl,
 )
@@ -98,14 +96,9 @@ def test_merging_alternates_speakers():
     assert merged == [(False, ["a", "b"]), (True, ["c"]), (False, [""])]
 
 
-@pytest.mark.parametrize(("digits", "number"), [("007", 7), ("9" * 18, 10**18 - 1), ("9" * 19, -1)])
-def test_mention_ids(digits, number):
-    assert mention_id(digits) == number
-
-
 def test_titles_are_read_from_mentions():
     raw = dialogue("1", (0, "@5"))
-    (found,), _ = read({**raw, "movieMentions": {"5": "A  B", "x": "C", "6": None}})
+    (found,), _ = read({**raw, "movieMentions": {"5": "A  B", "x": "C", "6": None, "9" * 19: "D"}})
     assert found.titles == {5: "A B"}
     (found,), _ = read({**raw, "movieMentions": []})
     assert found.titles == {}

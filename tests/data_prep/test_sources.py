@@ -41,41 +41,41 @@ def archive(raw, path, names=("train_data.jsonl", "movies_with_mentions.csv")):
 
 
 def test_every_layout_has_the_same_fingerprint(raw, tmp_path):
-    want = redial.raw_fingerprint(raw)
+    want = redial.redial_fingerprint(raw)
     assert set(want) == FILES
     assert all(len(value) == 64 for value in want.values())
-    assert redial.raw_fingerprint(flatten(raw, tmp_path / "flat")) == want
+    assert redial.redial_fingerprint(flatten(raw, tmp_path / "flat")) == want
     flatten(raw, tmp_path / "kgsf" / "data")
-    assert redial.raw_fingerprint(tmp_path / "kgsf") == want
+    assert redial.redial_fingerprint(tmp_path / "kgsf") == want
     packed = archive(raw, raw / "redial_dataset.zip")
-    assert redial.raw_fingerprint(raw) == want
+    assert redial.redial_fingerprint(raw) == want
     moved = packed.rename(raw / "anything.zip")
-    assert redial.raw_fingerprint(moved)["train_data.jsonl"] == want["train_data.jsonl"]
+    assert redial.redial_fingerprint(moved)["train_data.jsonl"] == want["train_data.jsonl"]
 
 
 def test_a_changed_file_changes_the_fingerprint(raw):
-    before = redial.raw_fingerprint(raw)
+    before = redial.redial_fingerprint(raw)
     path = raw / "redial" / "train_data.jsonl"
     path.write_bytes(path.read_bytes() + b"\n")
-    after = redial.raw_fingerprint(raw)
+    after = redial.redial_fingerprint(raw)
     assert {name for name in before if before[name] != after[name]} == {"train_data.jsonl"}
 
 
 def test_the_environment_names_the_folder(raw, monkeypatch):
-    monkeypatch.setenv(sources.ENVIRONMENT_VARIABLE, str(raw))
-    assert str(sources.find().train) == str(raw / "redial" / "train_data.jsonl")
+    monkeypatch.setenv(sources.RAW_DIR_VARIABLE, str(raw))
+    assert str(sources.find_sources().train) == str(raw / "redial" / "train_data.jsonl")
     with pytest.raises(sources.MissingDataError):
-        sources.find(raw / "elsewhere")
+        sources.find_sources(raw / "elsewhere")
 
 
 def test_downloads_are_found_without_being_named(raw, tmp_path):
     flatten(raw, tmp_path / "cache")
-    assert sources.find().train.path.parent.name == "cache"
+    assert sources.find_sources().train.path.parent.name == "cache"
 
 
 def test_one_message_names_every_way_out(tmp_path):
     with pytest.raises(sources.MissingDataError) as caught:
-        sources.find(tmp_path)
+        sources.find_sources(tmp_path)
     message = str(caught.value)
     for word in (
         str(tmp_path), "raw_dir", "CONKD_RAW_DIR", "--download", download.REDIAL.url, ":demo",
@@ -88,27 +88,37 @@ def test_one_message_names_every_way_out(tmp_path):
 def test_one_missing_file_is_named_alone(raw, name):
     (raw / name).unlink()
     with pytest.raises(sources.MissingDataError) as caught:
-        sources.find(raw)
+        sources.find_sources(raw)
     assert f": no {name.split('/')[1]}.\n" in str(caught.value)
 
 
 def test_the_inferred_file_is_read_only_when_asked_for(raw):
     with pytest.raises(sources.MissingDataError, match="train_inferred_order"):
-        sources.find(raw, use_inferred_order=True)
+        sources.find_sources(raw, use_inferred_order=True)
     (raw / "redial" / "train_inferred_order.jsonl").write_text("{}\n")
-    assert sources.find(raw).inferred is None
-    assert sources.find(raw, use_inferred_order=True).inferred is not None
+    assert sources.find_sources(raw).inferred is None
+    assert sources.find_sources(raw, use_inferred_order=True).inferred is not None
 
 
 def test_the_dump_stands_in_for_the_concept_edges(raw):
     (raw / "kg" / "conceptnet-assertions-5.7.0.csv.gz").write_bytes(b"")
-    assert sources.find(raw).concept_dump is None
+    assert sources.find_sources(raw).concept_dump is None
     (raw / "kg" / "conceptnet_one_hop_edges.txt").unlink()
-    assert sources.find(raw).concept_dump is not None
+    assert sources.find_sources(raw).concept_dump is not None
 
 
 def test_a_damaged_archive_is_named(raw):
     packed = archive(raw, raw / "redial_dataset.zip")
     packed.write_bytes(packed.read_bytes()[:200])
     with pytest.raises(sources.MissingDataError, match="redial_dataset.zip: expected ReDial's zip"):
-        sources.find(raw)
+        sources.find_sources(raw)
+
+
+def test_a_damaged_member_is_named(raw):
+    packed = archive(raw, raw / "redial_dataset.zip")
+    content = bytearray(packed.read_bytes())
+    place = content.index(b"conversationId")
+    content[place : place + 4] = b"CONV"  # the checksum of the archive no longer holds
+    packed.write_bytes(content)
+    with pytest.raises(sources.MissingDataError, match="train_data.jsonl can't be read .* again"):
+        sources.find_sources(raw).train.read_bytes()

@@ -1,9 +1,8 @@
 """The splits never move."""
 
-import hashlib
-
 import pytest
 
+from conkd_jax.files import sha256
 from data_prep import split_ids
 
 
@@ -16,7 +15,7 @@ def test_the_committed_list_is_the_published_one():
 def test_an_altered_list_is_refused_with_both_hashes(tmp_path):
     path = tmp_path / "ids.txt"
     path.write_text("1\n2\n")
-    found = hashlib.sha256(b"1\n2\n").hexdigest()
+    found = sha256(b"1\n2\n")
     with pytest.raises(split_ids.SplitError) as caught:
         split_ids.valid_ids(path)
     assert found in str(caught.value) and split_ids.VALID_IDS_SHA256 in str(caught.value)

@@ -7,8 +7,9 @@ import pytest
 from scipy.special import log_softmax
 
 from conkd_jax.data.corpus import Dialogue, Turn
-from conkd_jax.data.rows.dialogue import build_rows
-from conkd_jax.data.vocabulary import Vocabulary, train_bpe
+from conkd_jax.data.rows.dialogue import build_dialogue_rows
+from conkd_jax.data.tokenizers.bpe import train_bpe
+from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
 from conkd_jax.eval import scoring
 from conkd_jax.eval.scoring import TokenScores, head_statistics, logit_statistics, score_tokens
@@ -39,7 +40,7 @@ SPLIT = [
 
 @pytest.fixture(scope="module")
 def rows():
-    return build_rows(SPLIT, VOCABULARY, max_row_tokens=128, max_response_tokens=30)
+    return build_dialogue_rows(SPLIT, VOCABULARY, max_row_tokens=128, max_response_tokens=30)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from etils import epath
 
 from conkd_jax.artifacts.stage import Context
 from conkd_jax.config import OptimizerConfig, RecommenderConfig
-from conkd_jax.data.batches import Loader, Plan
+from conkd_jax.data.batches.loader import BatchLoader
+from conkd_jax.data.batches.plan import BatchPlan
 from conkd_jax.data.corpus import (
     ConceptGraph,
     Corpus,
@@ -20,7 +21,7 @@ from conkd_jax.data.corpus import (
     Turn,
     write_corpus,
 )
-from conkd_jax.data.recommender_inputs import build_targets
+from conkd_jax.data.recommender_inputs import build_recommender_targets
 from conkd_jax.distill.head import Head
 from conkd_jax.models.recommender import Contexts, mim_loss, recommendation_loss
 from conkd_jax.stages import rec_teacher
@@ -152,8 +153,8 @@ def parts_of(part, corpus):
 
 def batches_of(part, corpus, index):
     spec, dialogues = RecommenderSpec.of(part), corpus.dialogues("dev")
-    return rec_teacher.RecBatches(
-        indexed(spec.contexts(dialogues, corpus), index), build_targets(dialogues)
+    return rec_teacher.RecommenderBatches(
+        indexed(spec.contexts(dialogues, corpus), index), build_recommender_targets(dialogues)
     )
 
 
@@ -267,8 +268,8 @@ def test_loss_sums_over_devices_and_fill_counts_nothing(corpus):
 def test_mim_steps_come_first_and_resume_in_place(corpus):
     part = config_part()
     assemble = batches_of(part, corpus, parts_of(part, corpus)[3])
-    plan = Plan(np.ones(len(assemble.targets)), 8, (1,), seed=0)
-    batches = rec_teacher.MimFirst(Loader(plan, assemble, num_devices=2), num_mim_steps=3)
+    plan = BatchPlan(np.ones(len(assemble.targets)), 8, (1,), seed=0)
+    batches = rec_teacher.MimFirst(BatchLoader(plan, assemble, num_devices=2), num_mim_steps=3)
     straight, resumed = batches.iterate(0), batches.iterate(2)
     first = [next(straight) for _ in range(5)]
     assert [float(batch["mim_only"].max()) for batch in first] == [1, 1, 1, 0, 0]

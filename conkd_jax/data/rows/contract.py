@@ -1,12 +1,12 @@
-"""Rows: what a language model reads at once, and the responses that are targets in it.
+"""The interface of rows: what a language model reads at once, and the responses in it.
 
-The contract between a corpus and everything that trains, stores, scores or decodes. A backbone
-decides what a row is: a whole dialogue with several responses (`dialogue_rows`), or one response
-with its context (`response_rows`). Whoever reads rows knows the targets of every response, which
-rows hold which responses, and asks the row itself for a model's inputs.
+This is the contract between a corpus and the code that trains, stores, scores or decodes. A
+backbone decides what a row is: a whole dialogue with several responses (`rows.dialogue`), or one
+response with its context (`rows.response`). The interface gives the targets of every response, the
+responses of every row, and a model's inputs for a batch of rows.
 
-Arrays of a response are indexed by target t = 1 … T; the state that predicts y_t is found from the
-position of the first one, so a teacher's and a student's features pair without a shift.
+Arrays of a response are indexed by target t = 1 … T. The state that predicts y_t lies t - 1 places
+after the state that predicts y_1, so the features of teacher and student pair without a shift.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ import numpy as np
 from jaxtyping import Bool, Int32, Int64, Shaped
 
 FORMS = ("teacher", "student")
-FILL = -1  # the row id of a place that a short batch leaves empty
+FILL = -1  # the row id that fills a batch with too few rows
 
 Inputs = dict[str, np.ndarray]
 
 
 class Prompts(abc.ABC):
-    """What a decoder reads before the responses it generates, the opening token included."""
+    """What a decoder reads before it generates responses, the opening token included."""
 
     @property
     @abc.abstractmethod
     def lengths(self) -> Shaped[np.ndarray, " P"]:
-        """Tokens of each prompt: prompts of like lengths share a batch."""
+        """Tokens in each prompt; prompts of similar lengths share a batch."""
 
     @abc.abstractmethod
     def inputs(self, members: Sequence[int], length: int, batch_size: int) -> Inputs:
-        """Inputs of a model's `open_cache`: `members` first, then rows that only fill the batch.
+        """Returns the inputs of a model's `open_cache`: `members` first, then filling rows.
 
         Args:
-          members: prompts of the batch, at most `batch_size`.
-          length: that they are padded to; a longer one keeps its tail.
-          batch_size: rows of every array.
+          members: the prompts of the batch, at most `batch_size`.
+          length: the length to pad to; a longer prompt keeps its tail.
+          batch_size: the number of rows in every array.
         """
 
 
@@ -48,16 +48,16 @@ class Prompts(abc.ABC):
 class Rows(abc.ABC):
     """The rows and responses of one split (R rows, N responses).
 
-    Response n is the n-th of the split in the order of `conkd_jax.data.corpus.responses`; rows
-    follow the same order, so the responses of a row are consecutive.
+    Responses are numbered in the order of `conkd_jax.data.corpus.responses`. Rows keep that order,
+    so the responses of a row are consecutive.
 
     Attributes:
       response_keys: [N] pairs (conversation_id, merged-turn index).
       response_length: [N] number of targets T, from 1 to the config's limit.
-      response_is_rec: [N] whether the whole, uncut turn holds an item token.
-      row_offsets: [R + 1] row r has the responses `row_offsets[r]` to `row_offsets[r + 1]`.
-      targets: all targets, response after response.
-      target_offsets: [N + 1] where each response's targets begin.
+      response_is_rec: [N] whether the turn, before it is cut, holds an item token.
+      row_offsets: [R + 1] row r holds the responses `row_offsets[r]` to `row_offsets[r + 1] - 1`.
+      targets: the targets of all responses, concatenated.
+      target_offsets: [N + 1] where the targets of each response begin.
     """
 
     response_keys: list[tuple[str, int]]
@@ -70,33 +70,34 @@ class Rows(abc.ABC):
     @property
     @abc.abstractmethod
     def lengths(self) -> Int32[np.ndarray, " R"]:
-        """Tokens in each row, which batches pad to a bucket."""
+        """Tokens in each row; a batch pads its rows to a bucket length."""
 
     @abc.abstractmethod
     def inputs(
         self, row_ids: Shaped[np.ndarray, " b"], bucket_length: int, form: str, pad_id: int
     ) -> tuple[Inputs, Int64[np.ndarray, " n"]]:
-        """A model's inputs for some rows.
+        """Returns a model's inputs for a batch of rows.
 
         Args:
-          row_ids: rows, FILL where the batch is short.
-          bucket_length: tokens they are padded to.
-          form: "teacher", or "student": the response opens with [REC] or [GEN].
+          row_ids: the rows, FILL where the batch has too few.
+          bucket_length: the length to pad to.
+          form: "teacher", or "student", whose responses open with [REC] or [GEN].
           pad_id: the padding token.
 
         Returns:
-          the arrays that the backbone's `states` reads, [b, …]; and for each response of the rows,
-          in order, where the state that predicts its first target stands in states [b · S].
+          The arrays that the backbone's `states` reads, [b, …]; and for each response of the rows,
+          in order, the position in the flat states [b · S] of the one that predicts its first
+          target.
         """
 
     @abc.abstractmethod
     def histories(
         self, max_tokens: int, form: str, responses: Sequence[int] | None = None
     ) -> list[Int32[np.ndarray, " L"]]:
-        """The last tokens of what was said before each response, without the opening token.
+        """Returns the last tokens before each response, without the opening token.
 
         Args:
-          max_tokens: at most so many.
+          max_tokens: the most tokens of a history.
           form: as in `inputs`.
           responses: response ids; None means all, in order.
         """
@@ -105,53 +106,53 @@ class Rows(abc.ABC):
     def prompts(
         self, responses: Sequence[int], opening: Sequence[int], max_tokens: int, form: str
     ) -> Prompts:
-        """Prompts for generating some responses.
+        """Returns prompts for generating the given responses.
 
         Args:
           responses: response ids.
-          opening: the token that opens each of them.
-          max_tokens: that a prompt may have, the opening one included.
+          opening: the opening token of each.
+          max_tokens: the most tokens of a prompt, the opening one included.
           form: as in `inputs`.
         """
 
     @abc.abstractmethod
     def reopened(self, responses: Sequence[int], opening: Sequence[int]) -> Rows:
-        """Some responses again, one a row, each opened by another token than the gold one.
+        """Returns rows of one response each, opened by the given tokens instead of the gold ones.
 
-        The history is the one that a response has here, its past tags and all; what is read differs
-        in that one token. The tokens stand in the student's form.
+        A response keeps the history that it has here, with the gold tags of past turns; only its
+        opening token changes. The rows are in the student's form.
 
         Args:
-          responses: response ids, rising; they become responses 0, 1, … of the result.
-          opening: the token that opens each of them.
+          responses: response ids, ascending; they become responses 0, 1, … of the result.
+          opening: the opening token of each.
         """
 
     @property
     def num_rows(self) -> int:
-        """R."""
+        """The number of rows, R."""
         return len(self.row_offsets) - 1
 
     @property
     def num_responses(self) -> int:
-        """N."""
+        """The number of responses, N."""
         return len(self.response_keys)
 
     @property
     def row_targets(self) -> Int64[np.ndarray, " R"]:
-        """Response tokens (targets) in each row."""
+        """Targets (response tokens) in each row."""
         return np.diff(self.target_offsets[self.row_offsets])
 
     def responses_of(self, row_ids: Shaped[np.ndarray, " b"]) -> Int64[np.ndarray, " n"]:
-        """The responses of some rows, in order; FILL has none."""
+        """Returns the responses of the given rows, in order; FILL has none."""
         spans = [np.arange(*self.row_offsets[row : row + 2]) for row in row_ids if row != FILL]
         return np.concatenate([np.zeros(0, np.int64), *spans])
 
     def response_targets(self, response: int | np.integer) -> Int32[np.ndarray, " T"]:
-        """The targets of one response."""
+        """Returns the targets of a response."""
         return self.targets[self.target_offsets[response] : self.target_offsets[response + 1]]
 
     def _one_a_row(self, responses: Int64[np.ndarray, " n"]) -> dict[str, Any]:
-        """The attributes of `Rows` that hold some of the responses, one a row."""
+        """Returns the attributes of `Rows` for the given responses, each in a row of its own."""
         lengths = self.response_length[responses]
         targets = [self.response_targets(response) for response in responses]
         return {
@@ -164,8 +165,12 @@ class Rows(abc.ABC):
         }
 
 
-def check_histories(max_tokens: int, form: str) -> None:
-    """Raises a ValueError for an unknown form or a limit below 1."""
+def check_history_options(max_tokens: int, form: str) -> None:
+    """Checks the arguments of `Rows.histories`.
+
+    Raises:
+      ValueError: an unknown form, or a limit below 1.
+    """
     if form not in FORMS:
         raise ValueError(f"form must be one of {FORMS}, got {form!r}.")
     if max_tokens < 1:

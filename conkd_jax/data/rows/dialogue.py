@@ -1,20 +1,22 @@
-"""Dialogues as rows of token ids, and every response's place in its row.
+"""Rows of whole dialogues: token ids, and the position of every response.
 
-This file exists because a dialogue is read once: one row holds a whole dialogue and every
-recommender turn in it is a target, so each token is computed once for all the responses that follow
-it. It knows turns and token ids; it must not know batches, files or models.
+A row holds a whole dialogue, and every recommender turn in it is a target, so each token is
+computed once for all the responses that follow it. This module is independent of batches, files and
+models.
 
-A row, with the separator that opens every recommender turn and the end token that closes it::
+A separator opens every recommender turn of a row, and the end token closes it::
 
     s1 SEP r1 END s2 SEP r2 END
 
-For a teacher SEP is the end token, so its rows are DialoGPT's own format. For a student SEP is
-[REC] or [GEN], by what the turn holds. Both forms have the same length and differ only there.
+For a teacher SEP is the end token, so its rows have DialoGPT's own format. For a student SEP is
+[REC] or [GEN], depending on whether the turn holds an item. The two forms differ nowhere else.
 
-The targets of a response are its words and items, then END, cut at ``max_response_tokens``; a cut
-response has no END among its targets and its other tokens stay in the row without a loss. The state
-that predicts target t = 1 … T of a response stands at the position of SEP + t - 1.
+The targets of a response are its words and items, then END, cut at `max_response_tokens`. A cut
+response has no END among its targets, and the rest of its tokens stay in the row without a loss.
+The state that predicts target t = 1 … T of a response stands at the position of SEP + t - 1.
 """
+
+from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,7 +25,7 @@ import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
 from conkd_jax.data.corpus import Dialogue, responses
-from conkd_jax.data.rows.contract import FILL, Inputs, Prompts, Rows, check_histories
+from conkd_jax.data.rows.contract import FILL, Inputs, Prompts, Rows, check_history_options
 from conkd_jax.data.vocabulary import Vocabulary
 
 
@@ -32,12 +34,12 @@ class DialogueRows(Rows):
     """Rows that hold a dialogue, or a piece of a longer one.
 
     Attributes:
-        tokens: for each form, [R] arrays [L].
-        response_row: [N] the one row in which the response is a target.
-        response_start: [N] position of its SEP in that row.
-        dialogue_tokens: for each form, every dialogue's whole run of tokens.
-        response_dialogue: [N] which of them holds the response.
-        response_position: [N] position of its SEP there.
+      tokens: for each form, [R] arrays [L].
+      response_row: [N] the one row in which the response is a target.
+      response_start: [N] position of its SEP in that row.
+      dialogue_tokens: for each form, the tokens of every whole dialogue.
+      response_dialogue: [N] the dialogue of the response.
+      response_position: [N] position of its SEP in that dialogue.
     """
 
     tokens: dict[str, list[np.ndarray]]
@@ -55,30 +57,31 @@ class DialogueRows(Rows):
     def inputs(
         self, row_ids: Shaped[np.ndarray, " b"], bucket_length: int, form: str, pad_id: int
     ) -> tuple[Inputs, Int64[np.ndarray, " n"]]:
-        """``input_ids`` [b, S], padded on the right."""
+        """Returns `input_ids` [b, S], padded on the right."""
         ids = np.full((len(row_ids), bucket_length), pad_id, np.int32)
-        slots = [np.zeros(0, np.int64)]
+        slots = [np.zeros(0, np.int64)]  # per response: its row's place in the batch
         for slot, row in enumerate(row_ids):
             if row != FILL:
                 tokens = self.tokens[form][row]
                 ids[slot, : len(tokens)] = tokens
                 slots.append(np.full(np.diff(self.row_offsets[row : row + 2]), slot))
+        # In the flat states [b · S] the row in slot k begins at k · S; SEP is where the state that
+        # predicts the first target stands.
         first = np.concatenate(slots) * bucket_length
         return {"input_ids": ids}, first + self.response_start[self.responses_of(row_ids)]
 
     def histories(
         self, max_tokens: int, form: str, responses: Sequence[int] | None = None
     ) -> list[Int32[np.ndarray, " L"]]:
-        """What was said before each response: its whole history up to, not including, its SEP.
+        """Returns the last tokens of the dialogue before each response's SEP.
 
-        The history is the dialogue's, not only what the response's row holds. In the student's form
-        past recommender turns open with their own [REC] or [GEN]; in the teacher's with the end
-        token.
+        A history may reach further back than the response's row. In the student's form past
+        recommender turns open with their own [REC] or [GEN], in the teacher's with the end token.
 
         Raises:
-            ValueError: for an unknown form or a limit below 1.
+          ValueError: an unknown form, or a limit below 1.
         """
-        check_histories(max_tokens, form)
+        check_history_options(max_tokens, form)
         dialogues, found = self.dialogue_tokens[form], []
         for response in range(self.num_responses) if responses is None else responses:
             end = int(self.response_position[response])
@@ -88,16 +91,16 @@ class DialogueRows(Rows):
 
     def prompts(
         self, responses: Sequence[int], opening: Sequence[int], max_tokens: int, form: str
-    ) -> "TokenPrompts":
-        """Histories, each closed by its opening token."""
+    ) -> TokenPrompts:
+        """Returns the histories, each followed by its opening token."""
         room = max_tokens - 1
         histories = self.histories(room, form, responses) if room else [()] * len(responses)
         return TokenPrompts(
             [[*map(int, h), int(first)] for h, first in zip(histories, opening, strict=True)]
         )
 
-    def reopened(self, responses: Sequence[int], opening: Sequence[int]) -> "DialogueRows":
-        """Rows that end with their response; what comes before it is cut where its row here is."""
+    def reopened(self, responses: Sequence[int], opening: Sequence[int]) -> DialogueRows:
+        """Returns rows that end with their response; each begins where its row begins here."""
         chosen = np.array(responses, np.int64)
         each, starts = np.arange(len(chosen), dtype=np.int32), self.response_start[chosen]
         rows = []
@@ -124,11 +127,11 @@ class TokenPrompts(Prompts):
 
     @property
     def lengths(self) -> Int64[np.ndarray, " P"]:
-        """Tokens of each prompt."""
+        """Tokens in each prompt."""
         return np.fromiter(map(len, self.tokens), np.int64, len(self.tokens))
 
     def inputs(self, members: Sequence[int], length: int, batch_size: int) -> Inputs:
-        """``input_ids`` [B, S] and ``attention_mask`` [B, S], True at real tokens."""
+        """Returns `input_ids` [B, S] and `attention_mask` [B, S], True at real tokens."""
         ids = np.zeros((batch_size, length), np.int32)
         mask = np.zeros((batch_size, length), bool)
         for row, member in enumerate(members):
@@ -138,27 +141,27 @@ class TokenPrompts(Prompts):
         return {"input_ids": ids, "attention_mask": mask}
 
 
-def build_rows(
+def build_dialogue_rows(
     dialogues: Sequence[Dialogue],
     vocabulary: Vocabulary,
     max_row_tokens: int = 512,
     max_response_tokens: int = 30,
 ) -> DialogueRows:
-    """The rows of a split.
+    """Returns the rows of a split.
 
-    A dialogue over ``max_row_tokens`` is split at a turn. Each further row opens with the tail of
-    the history, at most half a row of it, so that a split row still serves several responses; a
-    response turn that does not fit behind that is cut in this row; the next one's history holds it
-    as far as half a row does. A row ends with its last response turn.
+    A dialogue of more than `max_row_tokens` is split between turns. Each further row opens with the
+    tail of the history, at most half a row, which leaves room for several responses. A response
+    turn that does not fit into the rest is cut in its row; the history of the next row holds it as
+    far as half a row allows. A row ends with its last response turn.
 
     Args:
-        dialogues: merged dialogues in split order; turns alternate between the two roles.
-        vocabulary: the token ids.
-        max_row_tokens: longest row, in tokens.
-        max_response_tokens: most targets of a response; its head is kept.
+      dialogues: the dialogues of the split, turns merged, in order.
+      vocabulary: the token ids.
+      max_row_tokens: the most tokens of a row.
+      max_response_tokens: the most targets of a response, the first ones; END counts.
 
     Raises:
-        ValueError: if half a row can't hold a response, or a dialogue's turns do not alternate.
+      ValueError: half a row can't hold a response, or the turns of a dialogue don't alternate.
     """
     if not 1 <= max_response_tokens <= max_row_tokens // 2:
         raise ValueError(
@@ -174,9 +177,9 @@ def build_rows(
 
 @dataclasses.dataclass(frozen=True)
 class _Encoded:
-    """One dialogue as a single run of tokens.
+    """One dialogue as a single sequence of tokens.
 
-    ``begins[i]`` and ``ends[i]`` bound turn i; a recommender turn begins with its SEP.
+    Turn i lies between `begins[i]` and `ends[i]`; a recommender turn begins with its SEP.
     """
 
     teacher: np.ndarray
@@ -187,7 +190,7 @@ class _Encoded:
 
 
 def _encode(dialogues: Sequence[Dialogue], vocabulary: Vocabulary) -> list[_Encoded]:
-    """Every dialogue's tokens in both forms, with one call of the tokenizer for all texts."""
+    """Encodes every dialogue in both forms, with one call of the tokenizer for all texts."""
     for dialogue in dialogues:
         _check_turns(dialogue)
     turn_ids = iter(
@@ -222,7 +225,7 @@ def _check_turns(dialogue: Dialogue) -> None:
             raise ValueError(
                 f"Dialogue {dialogue.conversation_id!r}, turn {index}: expected roles that "
                 f"alternate between 'seeker' and 'recommender', got {role!r} after "
-                f"{roles[index - 1] if index else None!r}. Merge consecutive messages of a speaker."
+                f"{roles[index - 1] if index else None!r}. Merge a speaker's consecutive messages."
             )
 
 
@@ -240,13 +243,15 @@ class _Builder:
         self.targets: list[np.ndarray] = []
 
     def add(self, dialogue: Dialogue, encoded: _Encoded) -> None:
-        """Cut one dialogue into rows."""
+        """Cuts one dialogue into rows."""
         number = len(self.dialogues)
         self.dialogues.append(encoded)
         limit, history = self.max_row_tokens, self.max_row_tokens // 2
         row_begin, row_end = 0, None  # row_end None: no response in this row yet
         for turn in responses(dialogue):
             sep, end = int(encoded.begins[turn]), int(encoded.ends[turn])
+            # A new row is worth it only if it drops some history. With at most half a row before
+            # SEP it would drop none, so a turn that still doesn't fit is cut in this row.
             if end - row_begin > limit and sep - row_begin > history:
                 if row_end is not None:
                     self._close(number, row_begin, row_end)
@@ -254,7 +259,7 @@ class _Builder:
             row_end = min(end, row_begin + limit)  # half a row always holds the targets
             targets = encoded.teacher[sep + 1 : end][: self.max_response_tokens]
             self.keys.append((dialogue.conversation_id, turn))
-            # the row is closed later, under this very number
+            # The row is still open; closing it appends its span under this very number.
             place = (len(self.spans), sep - row_begin, len(targets), encoded.is_rec[turn])
             self.places.append((*place, number, sep))
             self.targets.append(targets)
@@ -266,7 +271,7 @@ class _Builder:
         self.row_offsets.append(len(self.keys))
 
     def finish(self) -> DialogueRows:
-        """The arrays over all dialogues."""
+        """Returns the rows of all dialogues that were added."""
         places = np.array(self.places, np.int32).reshape(-1, 6)
         lengths = places[:, 2]
         return DialogueRows(

@@ -1,12 +1,12 @@
-"""Responses as rows: an encoder's context, a decoder's response, and the graph nodes mentioned.
+"""Rows of one response each: an encoder's context, a decoder's response and the mentioned nodes.
 
-For models that read a context of a few turns and write one response, as KGSF's does: row n is
-response n. It knows turns, token ids and graph ids; it must not know batches, files or models.
+For models that read a context of a few turns and write one response, such as KGSF: row n is
+response n. This module is independent of batches, files and models.
 
 A context is the last turns before the response, each closed by the end token, cut to its last
-tokens. The response is opened by the end token for a teacher, by [REC] or [GEN] for a student, and
-its targets are its words and items, then END, cut at `max_response_tokens`. Entities and concepts
-come from the whole history, as the recommender reads it.
+tokens. The response is opened by the end token for a teacher, by [REC] or [GEN] for a student. Its
+targets are its words and items, then END, cut at `max_response_tokens`. Entities and concepts come
+from the whole history, as for the recommender.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
 from conkd_jax.data.corpus import Dialogue, responses
-from conkd_jax.data.recommender_inputs import PADDING, RecContexts
-from conkd_jax.data.rows.contract import FILL, Inputs, Prompts, Rows, check_histories
+from conkd_jax.data.recommender_inputs import PADDING, RecommenderContexts
+from conkd_jax.data.rows.contract import FILL, Inputs, Prompts, Rows, check_history_options
 from conkd_jax.data.vocabulary import Vocabulary
 
 
@@ -28,26 +28,26 @@ class ResponseRows(Rows):
     """Rows that hold one response each (R = N).
 
     Attributes:
-      context_tokens: [N] arrays [L]: the last turns before each response.
-      opening: for each form, [N] the token that opens the response.
-      contexts: entities and concepts said before each response.
-      max_response_tokens: T, to which responses are padded.
+      context_tokens: [N] arrays [L], the last turns before each response.
+      opening: for each form, [N] the opening token of the response.
+      contexts: the entities and concepts before each response.
+      max_response_tokens: T, the length that responses are padded to.
     """
 
     context_tokens: list[np.ndarray]
     opening: dict[str, Int32[np.ndarray, " N"]]
-    contexts: RecContexts
+    contexts: RecommenderContexts
     max_response_tokens: int
 
     @property
     def lengths(self) -> Int32[np.ndarray, " R"]:
-        """Tokens of each context, which batches pad to a bucket."""
+        """Tokens in each context; a batch pads its contexts to a bucket length."""
         return np.fromiter(map(len, self.context_tokens), np.int32, self.num_rows)
 
     def inputs(
         self, row_ids: Shaped[np.ndarray, " b"], bucket_length: int, form: str, pad_id: int
     ) -> tuple[Inputs, Int64[np.ndarray, " n"]]:
-        """`context_inputs`, and `response_ids` [b, T]: the opening token, then y_1 … y_{T-1}."""
+        """Returns `context_inputs` and `response_ids` [b, T]: the opening token, y_1 … y_{T-1}."""
         size = self.max_response_tokens
         response_ids = np.full((len(row_ids), size), pad_id, np.int32)
         slots = []
@@ -56,14 +56,23 @@ class ResponseRows(Rows):
                 read = [self.opening[form][row], *self.response_targets(row)[:-1]]
                 response_ids[slot, : len(read)] = read
                 slots.append(slot)
-        found = self.context_inputs(row_ids, bucket_length, pad_id)
-        return {**found, "response_ids": response_ids}, np.array(slots, np.int64) * size
+        context = self.context_inputs(row_ids, bucket_length, pad_id)
+        # The states are the decoder's, [b, T]: a response begins where its row of them does.
+        return {**context, "response_ids": response_ids}, np.array(slots, np.int64) * size
 
     def context_inputs(
         self, row_ids: Shaped[np.ndarray, " b"], bucket_length: int, pad_id: int
     ) -> Inputs:
-        """`context_ids` and `context_mask` [b, S], padded on the right; a longer context keeps its
-        tail. `entities` [b, Le] and `concepts` [b, Lc] are ids of the corpus' graphs, -1 padding.
+        """Returns the encoder's inputs.
+
+        Args:
+          row_ids: the rows, FILL where the batch has too few.
+          bucket_length: S, the length to pad to; a longer context keeps its tail.
+          pad_id: the padding token.
+
+        Returns:
+          `context_ids` and `context_mask` [b, S], padded on the right; `entities` [b, Le] and
+          `concepts` [b, Lc], ids of the corpus' graphs, -1 for padding.
         """
         ids = np.full((len(row_ids), bucket_length), pad_id, np.int32)
         mask = np.zeros((len(row_ids), bucket_length), bool)
@@ -83,25 +92,25 @@ class ResponseRows(Rows):
     def histories(
         self, max_tokens: int, form: str, responses: Sequence[int] | None = None
     ) -> list[Int32[np.ndarray, " L"]]:
-        """The tail of each response's context: the same in both forms, a context has no tags.
+        """Returns the tail of each response's context; both forms agree, as contexts have no tags.
 
         Raises:
-          ValueError: for an unknown form or a limit below 1.
+          ValueError: an unknown form, or a limit below 1.
         """
-        check_histories(max_tokens, form)
+        check_history_options(max_tokens, form)
         chosen = range(self.num_responses) if responses is None else responses
         return [self.context_tokens[response][-max_tokens:] for response in chosen]
 
     def prompts(
         self, responses: Sequence[int], opening: Sequence[int], max_tokens: int, form: str
     ) -> ContextPrompts:
-        """Contexts, and the tokens that open the responses."""
+        """Returns the contexts and the opening tokens of the given responses."""
         return ContextPrompts(
             self, np.asarray(responses, np.int64), np.asarray(opening, np.int32), max_tokens
         )
 
     def reopened(self, responses: Sequence[int], opening: Sequence[int]) -> ResponseRows:
-        """The same contexts, with other opening tokens."""
+        """Returns the given responses with the same contexts and other opening tokens."""
         chosen = np.array(responses, np.int64)
         return dataclasses.replace(
             self,
@@ -117,7 +126,7 @@ class ResponseRows(Rows):
 
 @dataclasses.dataclass(frozen=True)
 class ContextPrompts(Prompts):
-    """Prompts of an encoder and decoder: `first_token` [B] beside `ResponseRows.context_inputs`."""
+    """Prompts of an encoder-decoder: `first_token` [B] beside `ResponseRows.context_inputs`."""
 
     rows: ResponseRows
     responses: Int64[np.ndarray, " P"]
@@ -127,12 +136,12 @@ class ContextPrompts(Prompts):
 
     @property
     def lengths(self) -> Int64[np.ndarray, " P"]:
-        """Tokens of each context that are read."""
+        """Tokens of each context, after it is cut."""
         lengths = self.rows.lengths[self.responses].astype(np.int64)
         return np.minimum(lengths, self.max_tokens)
 
     def inputs(self, members: Sequence[int], length: int, batch_size: int) -> Inputs:
-        """Arrays of `batch_size` rows, the members' first."""
+        """Returns arrays of `batch_size` rows, those of the members first."""
         row_ids = np.full(batch_size, FILL, np.int64)
         row_ids[: len(members)] = self.responses[list(members)]
         first = np.zeros(batch_size, np.int32)
@@ -144,33 +153,36 @@ class ContextPrompts(Prompts):
 def build_response_rows(
     dialogues: Sequence[Dialogue],
     vocabulary: Vocabulary,
-    contexts: RecContexts,
+    contexts: RecommenderContexts,
     *,
     max_context_turns: int,
     max_context_tokens: int,
     max_response_tokens: int,
 ) -> ResponseRows:
-    """The rows of a split.
+    """Returns the rows of a split.
 
     Args:
-      dialogues: merged dialogues in split order.
+      dialogues: the dialogues of the split, turns merged, in order.
       vocabulary: the token ids.
-      contexts: entities and concepts of the same responses (`rec_samples.build_contexts`).
-      max_context_turns: turns that a context may have.
-      max_context_tokens: its last tokens that are kept.
-      max_response_tokens: most targets of a response, END among them; its head is kept.
+      contexts: the entities and concepts of the same responses, from `build_recommender_contexts`.
+      max_context_turns: the most turns of a context, the last ones.
+      max_context_tokens: the most tokens of a context, the last ones.
+      max_response_tokens: the most targets of a response, the first ones; END counts.
 
     Raises:
       ValueError: a limit below 1, or contexts of other responses.
     """
     limits = (max_context_turns, max_context_tokens, max_response_tokens)
     if min(limits) < 1:
-        raise ValueError(f"Expected limits of at least 1, got {limits}.")
+        raise ValueError(
+            "max_context_turns, max_context_tokens and max_response_tokens: expected limits of at "
+            f"least 1, got {limits}."
+        )
     keys = [(d.conversation_id, turn) for d in dialogues for turn in responses(d)]
     if keys != contexts.keys:
         raise ValueError(
-            f"{len(keys)} responses came with contexts of {len(contexts)} others: build both from "
-            "the same dialogues."
+            f"{len(keys)} responses came with the contexts of {len(contexts)} other responses: "
+            "build both from the same dialogues."
         )
     texts = [turn.text for dialogue in dialogues for turn in dialogue.turns]
     encoded = iter(vocabulary.encode_batch(texts))

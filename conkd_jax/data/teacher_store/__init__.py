@@ -1,1 +1,1 @@
-"""The teacher store: what both teachers said about every training response."""
+"""The teacher store: both teachers' outputs for every training response."""

@@ -1,9 +1,11 @@
-"""Teacher outputs as a batch wants them, each checked against the response it is for.
+"""Teacher outputs in the form of a batch, each checked against its response.
 
-This file exists because pairing is where a distillation run goes wrong in silence: every record
-that is read is held against the key and the targets of its response. It must not know how a record
-is stored, or which model reads the batch.
+A distillation run with wrong pairs of teacher output and response would fail silently, so every
+record is compared with the key and the targets of its response when it is read. This module is
+independent of the storage format and of the model that reads the batch.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
@@ -11,24 +13,24 @@ import numpy as np
 from jaxtyping import Int32, Int64
 
 from conkd_jax.data.teacher_store.files import TeacherStore
-from conkd_jax.data.teacher_store.schema import FORMATS, StoreError, TeacherRecord
+from conkd_jax.data.teacher_store.schema import FORMATS, TeacherRecord, TeacherStoreError
 
-_CHUNK = 512  # records held at once while arrays are filled
+_RECORDS_AT_A_TIME = 512  # held in memory while the arrays are filled
 
 
-class TeacherOutputs:
-    """A store's outputs for the responses of a split.
+class TeacherStoreReader:
+    """Reads a teacher store batch by batch, for the responses of a split.
 
     Args:
-        store: the store.
-        response_keys: [N] (conversation_id, turn) of every response of the split.
-        targets: all their targets, response after response.
-        target_offsets: [N + 1] where each response's targets begin.
-        cache_in_memory: a store of at most so many bytes is read here and kept; 0 keeps none.
+      store: the store.
+      response_keys: [N] (conversation_id, turn) of every response of the split.
+      targets: the targets of all responses, concatenated.
+      target_offsets: [N + 1] where the targets of each response begin.
+      cache_in_memory: a store of at most this many bytes is read at once and kept in memory.
 
     Raises:
-        StoreError: if the store has another number of responses, or, here or when one is read, a
-            response has another key or other targets.
+      TeacherStoreError: the store has another number of responses. A response with another key or
+        other targets is found when it is read: here, or in `gather`.
     """
 
     def __init__(
@@ -44,37 +46,37 @@ class TeacherOutputs:
         self._targets = targets
         self._offsets = target_offsets
         if len(store) != len(response_keys):
-            raise StoreError(
+            raise TeacherStoreError(
                 f"{store.directory} holds {len(store)} responses, the split has "
-                f"{len(response_keys)}: it was written for other rows. Write it again."
+                f"{len(response_keys)}: the store was written for other rows. Write it again."
             )
         spec = store.spec
+        # Per target its outputs, λ and log-normaliser; per response a user vector and head index.
         size = len(targets) * (spec.width * spec.array_dtype.itemsize + 8)
         size += len(response_keys) * (spec.user_dim + 1) * 4
         self._cache = self._read(np.arange(len(store))) if size <= cache_in_memory else None
 
     @property
-    def is_cached(self) -> bool:
-        """Whether the whole store is in memory."""
-        return self._cache is not None
-
-    @property
     def token_fields(self) -> tuple[str, str, str]:
-        """The arrays that run over targets; the others run over responses."""
+        """The arrays with one entry per target; the others have one per response."""
         return (FORMATS[self.store.spec.format], "teacher_log_normalizer", "item_mass")
 
     def gather(self, response_ids: Int64[np.ndarray, " G"]) -> dict[str, np.ndarray]:
-        """The outputs of some responses (n targets together), target after target.
+        """Returns the outputs of G responses with n targets in total, concatenated.
+
+        Args:
+          response_ids: the responses, in any order and with repeats.
 
         Returns:
-            ``teacher_features`` or ``teacher_logits`` [n, W], ``teacher_log_normalizer`` [n],
-            ``item_mass`` [n], ``user_vectors`` [G, d], ``rec_head_index`` [G].
+          `teacher_features` or `teacher_logits` [n, W], `teacher_log_normalizer` [n],
+          `item_mass` [n], `user_vectors` [G, d], `rec_head_index` [G].
 
         Raises:
-            StoreError: if a record is not the one of its response.
+          TeacherStoreError: a record belongs to another response.
         """
         if self._cache is None:
             return self._read(response_ids)
+        # The cached arrays hold the targets of all responses one after another: take each one's.
         spans = [np.arange(*self._offsets[i : i + 2]) for i in response_ids]
         tokens = np.concatenate([np.zeros(0, np.int64), *spans])
         return {
@@ -105,17 +107,17 @@ class TeacherOutputs:
         return flat
 
     def _checked(self, response_ids: np.ndarray) -> Iterator[TeacherRecord]:
-        for begin in range(0, len(response_ids), _CHUNK):
-            chunk = response_ids[begin : begin + _CHUNK]
+        for begin in range(0, len(response_ids), _RECORDS_AT_A_TIME):
+            chunk = response_ids[begin : begin + _RECORDS_AT_A_TIME]
             for response, record in zip(chunk.tolist(), self.store.read(chunk), strict=True):
                 key, targets = tuple(self._keys[response]), self._response_targets(response)
                 found = (record.conversation_id, record.turn)
                 if found != key or not np.array_equal(record.targets, targets):
-                    raise StoreError(
+                    raise TeacherStoreError(
                         f"{self.store.directory}, response {response}: expected {key} with targets "
                         f"{targets.tolist()}, the store has {found} with "
-                        f"{record.targets.tolist()}. It was written for other rows (corpus, "
-                        "vocabulary or row limits): write it again."
+                        f"{record.targets.tolist()}. The store was written for other rows (another "
+                        "corpus, vocabulary or row limit): write it again."
                     )
                 yield record
 

@@ -1,8 +1,9 @@
-"""What one record of the teacher store holds, and the shape of a whole store.
+"""What a record of the teacher store holds, and the shape of a whole store.
 
-The schema that writer, verifier and reader share, and nothing else; `teacher_store` explains what
-is stored and why. It must not know where records lie.
+Writer and reader share this schema; `teacher_store.files` explains what is stored and why.
 """
+
+from __future__ import annotations
 
 import dataclasses
 
@@ -11,26 +12,26 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Float, Float32, Int32, Shaped
 
-from conkd_jax.data import shards as records
+from conkd_jax.data.shards.layout import Features
 from conkd_jax.errors import UserError
 
 FORMATS = {"features": "teacher_features", "dense": "teacher_logits"}
 DTYPES = {"bfloat16": np.dtype(ml_dtypes.bfloat16), "float32": np.dtype(np.float32)}
 
 
-class StoreError(UserError, ValueError):
-    """A teacher store that is missing, unfinished, damaged, or of other teachers or data."""
+class TeacherStoreError(UserError, ValueError):
+    """A teacher store is missing, unfinished, damaged, or made from other teachers or data."""
 
 
 @dataclasses.dataclass(frozen=True)
-class StoreSpec:
-    """The shape of a store.
+class TeacherStoreSpec:
+    """The shape of a teacher store.
 
     Attributes:
-        format: "features" or "dense".
-        dtype: "bfloat16" or "float32", what features or logits are rounded to.
-        width: numbers per target: F for features, |Y| for dense.
-        user_dim: length d of the recommender's user vector.
+      format: "features" or "dense".
+      dtype: "bfloat16" or "float32", the type that features or logits are rounded to.
+      width: numbers per target: F for features, |Y| for dense.
+      user_dim: length d of the recommender's user vector.
     """
 
     format: str
@@ -40,8 +41,8 @@ class StoreSpec:
 
     def __post_init__(self):
         if self.format not in FORMATS or self.dtype not in DTYPES:
-            raise StoreError(
-                f"Expected a format of {sorted(FORMATS)} and a dtype of {sorted(DTYPES)}, got "
+            raise TeacherStoreError(
+                f"Expected a format from {sorted(FORMATS)} and a dtype from {sorted(DTYPES)}, got "
                 f"{self.format!r} and {self.dtype!r}."
             )
 
@@ -51,11 +52,11 @@ class StoreSpec:
         return DTYPES[self.dtype]
 
     def round(self, outputs: Float[np.ndarray, "*n W"]) -> Shaped[np.ndarray, "*n W"]:
-        """Features or logits rounded as they will be stored; λ is to be computed from these."""
+        """Returns features or logits as they will be stored; λ has to be computed from these."""
         return np.asarray(outputs).astype(self.array_dtype)
 
-    def schema(self) -> records.Features:
-        """The TFDS features of a record."""
+    def schema(self) -> Features:
+        """Returns the TFDS features of a record."""
         tensor = tfds.features.Tensor
         return tfds.features.FeaturesDict(
             {
@@ -74,17 +75,17 @@ class StoreSpec:
 
 @dataclasses.dataclass(frozen=True)
 class TeacherRecord:
-    """What the teachers said about one response with T targets.
+    """The teachers' outputs for one response with T targets.
 
     Attributes:
-        conversation_id: with ``turn``, the response's key.
-        turn: its merged-turn index.
-        targets: the targets it was computed for.
-        outputs: the dialogue teacher's features or logits, in the store's dtype.
-        item_mass: λ of eq. 7, Σ_{y∈I} P_φ(y), from the rounded outputs.
-        log_normalizer: logsumexp of the logits of the rounded outputs.
-        user_vector: the recommender's p_u of eq. 3.
-        rec_head_index: which recommender head made it (0, or its fold when cross-fitted).
+      conversation_id: the dialogue; with `turn`, the key of the response.
+      turn: the merged-turn index of the response.
+      targets: the targets that the outputs were computed for.
+      outputs: the dialogue teacher's features or logits, in the store's dtype.
+      item_mass: λ of eq. 7, Σ_{y∈I} P_φ(y), from the rounded outputs.
+      log_normalizer: logsumexp of the logits, from the rounded outputs.
+      user_vector: the recommender's p_u of eq. 3.
+      rec_head_index: the recommender that made it: 0, or the fold when cross-fitted.
     """
 
     conversation_id: str
@@ -98,14 +99,15 @@ class TeacherRecord:
 
 
 @dataclasses.dataclass(frozen=True)
-class Heads:
-    """Both teachers' output layers.
+class TeacherHeads:
+    """The output layers of both teachers.
 
     Attributes:
-        rec_kernels: [K, d, I], the recommender's, cut to the items that have tokens.
-        rec_biases: [K, I].
-        dialogue_kernel: [F, Y]; None in a dense store, which holds the logits themselves.
-        dialogue_bias: [Y], likewise.
+      rec_kernels: [K, d, I] kernels of the K recommenders, for the items that have tokens.
+      rec_biases: [K, I] their biases.
+      dialogue_kernel: [F, Y] kernel of the dialogue teacher; None in a dense store, which holds the
+        logits themselves.
+      dialogue_bias: [Y] its bias, or None in a dense store.
     """
 
     rec_kernels: Float32[np.ndarray, "K d I"]

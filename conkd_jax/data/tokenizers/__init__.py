@@ -1,1 +1,1 @@
-"""The words of each backbone: a byte-level BPE, or whole words."""
+"""Tokenizers: a byte-level BPE for GPT-2, whole words for KGSF."""

@@ -1,13 +1,15 @@
-"""The words of KGSF's backbone: whole words, from KGSF's own list or counted on the corpus.
+r"""The tokenizer of KGSF: whole words, from KGSF's own list or counted on the corpus.
 
-This file exists so that every tokenizer of whole words cuts text one way and knows one unknown
-token, and so that a saved tokenizer of either kind is read by one call. It must not know movies,
-turns or ids beyond the words.
+Every tokenizer of whole words cuts text in the same way and has the same unknown token, and one
+function loads a saved tokenizer of either kind. This module is independent of movies, turns and the
+ids beyond the words.
 
-A word is a piece of the regex ``@\\d+|\\w+|[^\\w\\s]``, case kept. White space is not: decoding
-puts one space between words. "<|endoftext|>" and "<unk>" are among the words, and since the regex
-cuts both to pieces, no text a user writes encodes to the end token.
+A word is a match of the regex `@\d+|\w+|[^\w\s]`; case matters. White space is dropped, and
+decoding puts one space between words. "<|endoftext|>" and "<unk>" are among the words, but the
+regex cuts both into pieces, so no text encodes to the end token.
 """
+
+from __future__ import annotations
 
 import json
 import sys
@@ -17,38 +19,44 @@ from typing import Any
 from etils import epath
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
+from conkd_jax.data.mentions import MENTION
 from conkd_jax.data.tokenizers.bpe import (
     END_TOKEN,
-    ITEM,
     VocabularyError,
     encodable,
     load_bpe,
-    read_json,
+    without_mentions,
 )
+from conkd_jax.files import read_json
 
 UNK_TOKEN = "<unk>"
+# `mentions.TOKEN` in the regex dialect of the tokenizers library. Saved tokenizers hold this very
+# string and are compared with it, so it must not change.
 _PIECES = r"@\d+|\w+|[^\w\s]"
-_FIRST_INDEX = 4  # of KGSF's list: 0 to 3 are its padding, start, end and unknown rows
-_TURN_SEPARATOR = "_split_"  # stands between turns there, never in a text
+_FIRST_INDEX = 4  # KGSF's list begins here: 0 to 3 are its padding, start, end and unknown rows
+_TURN_SEPARATOR = "_split_"  # KGSF puts it between turns; it never occurs in a text
+_REMEDY = "fetch or build it again"
 
 
 def train_words(texts: Iterable[str], min_count: int = 1) -> Tokenizer:
-    """Count the words of texts; movies (``@id``) are left out.
+    """Makes a tokenizer of the words of texts, without their movie mentions ("@123").
 
-    The end and the unknown token come first, then the words by falling count, equal counts by
-    text: the same texts in any order give the same tokenizer.
+    The end and the unknown token come first, then the words from the most frequent to the rarest,
+    ties in alphabetical order. The same texts in any order give the same tokenizer.
 
     Args:
-        texts: the training texts.
-        min_count: a rarer word is unknown.
+      texts: the training texts.
+      min_count: rarer words are unknown.
 
     Raises:
-        VocabularyError: if ``min_count`` is below 1.
+      VocabularyError: `min_count` is below 1.
 
-    Source: spec §1.2; KGSF's public code keeps every word (min_count=1).
+    Source: KGSF's public code, which keeps every word (min_count=1).
     """
     if min_count < 1:
-        raise VocabularyError(f"min_count must be at least 1 (every word), got {min_count}.")
+        raise VocabularyError(
+            f"min_count must be at least 1, which keeps every word; got {min_count}."
+        )
     tokenizer = _word_level({END_TOKEN: 0, UNK_TOKEN: 1})
     trainer = trainers.WordLevelTrainer(
         vocab_size=sys.maxsize,
@@ -56,26 +64,27 @@ def train_words(texts: Iterable[str], min_count: int = 1) -> Tokenizer:
         special_tokens=[END_TOKEN, UNK_TOKEN],
         show_progress=False,
     )
-    runs = (run for text in texts for run in ITEM.split(encodable(text))[::2] if run)
-    tokenizer.train_from_iterator(runs, trainer)
-    return _word_level(tokenizer.get_vocab())  # without the special tokens that training adds
+    tokenizer.train_from_iterator(without_mentions(texts), trainer)
+    # Training declares special tokens, which the library cuts out of a text before anything else:
+    # a user could then write an end token. The same table in a fresh tokenizer has none.
+    return _word_level(tokenizer.get_vocab())
 
 
 def load_words(path: epath.PathLike) -> Tokenizer:
-    """The words of KGSF's ``word2index_redial.json``, in its order.
+    """Loads the words of KGSF's `word2index_redial.json`, in their order.
 
-    Left out are its movies ("@id": items have ids of their own), its turn separator "_split_", and
-    the words that the regex never cuts from a text: the list was made by another word splitter,
-    so about a tenth of its words ("n't", "sci-fi") could be neither read nor learned.
+    Three kinds of entries are left out: movies ("@123"), because items have ids of their own; the
+    turn separator "_split_"; and words that the regex never produces. The list was made with
+    another word splitter, so about a tenth of its words ("n't", "sci-fi") would never be read.
 
     Args:
-        path: a JSON object, word to index, the indices counting up from 4.
+      path: a JSON object from word to index; the indices count up from 4.
 
     Returns:
-        A tokenizer with the end token as 0, the unknown token as 1, and the words from 2 on.
+      A tokenizer with the end token as 0, the unknown token as 1, and the words from 2 on.
 
     Raises:
-        VocabularyError: if the file is missing, damaged or another list than KGSF's.
+      VocabularyError: the file is missing, damaged, or not KGSF's list.
     """
     path = epath.Path(path)
     if not path.is_file():
@@ -83,7 +92,7 @@ def load_words(path: epath.PathLike) -> Tokenizer:
             f"Expected KGSF's word list, the file word2index_redial.json, at {path}; there is no "
             "such file. Give its path, or set the tokenizer to 'train' to count the corpus' words."
         )
-    table = read_json(path)
+    table = read_json(path, VocabularyError, _REMEDY)
     if not table or not _counts_up(table.values(), _FIRST_INDEX):
         raise VocabularyError(
             f"{path}: expected KGSF's word list, a JSON object of words and their indices, "
@@ -95,24 +104,24 @@ def load_words(path: epath.PathLike) -> Tokenizer:
         word
         for word in sorted(table, key=table.__getitem__)
         if word != _TURN_SEPARATOR
-        and not ITEM.fullmatch(word)
+        and not MENTION.fullmatch(word)
         and [piece for piece, _ in cut(encodable(word))] == [word]
     ]
     return _word_level({word: i for i, word in enumerate([END_TOKEN, UNK_TOKEN, *words])})
 
 
 def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
-    """A saved tokenizer of either kind, told by its ``tokenizer.json``.
+    """Loads a saved tokenizer of either kind; its `tokenizer.json` says which.
 
     Args:
-        folder: where ``Vocabulary.save`` left it; or a GPT-2 folder, as ``load_bpe`` reads it.
+      folder: a folder that `Vocabulary.save` wrote, or a GPT-2 folder as `load_bpe` reads it.
 
     Raises:
-        VocabularyError: if it is missing or damaged, or cuts text in another way than these two.
+      VocabularyError: the tokenizer is missing, damaged, or of neither kind.
     """
     path = epath.Path(folder) / "tokenizer.json"
     if path.exists():
-        content = read_json(path)
+        content = read_json(path, VocabularyError, _REMEDY)
         model = content.get("model")
         if isinstance(model, dict) and model.get("type") == "WordLevel":
             return _from_tokenizer_json(content, path)
@@ -120,21 +129,24 @@ def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
 
 
 def _word_level(vocab: dict[str, int]) -> Tokenizer:
-    """The pipeline of whole words over a table, with nothing added."""
+    """Builds the pipeline of whole words over a table, with nothing added."""
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=UNK_TOKEN))
     tokenizer.pre_tokenizer = _pre_tokenizer()
     return tokenizer
 
 
 def _pre_tokenizer() -> pre_tokenizers.Split:
-    """Keep what the regex matches, drop what lies between."""
+    """Keeps what the regex matches and drops what lies between."""
+    # `Split` takes its pattern for the separator; `invert` makes the matches the pieces instead.
     return pre_tokenizers.Split(Regex(_PIECES), behavior="removed", invert=True)
 
 
 def _from_tokenizer_json(content: dict[str, Any], path: epath.Path) -> Tokenizer:
     vocab = content["model"].get("vocab")
     if not isinstance(vocab, dict) or not _counts_up(vocab.values(), 0):
-        raise VocabularyError(f"{path}: expected words with the ids 0, 1, 2, …: it is damaged.")
+        raise VocabularyError(
+            f"{path}: expected words with the ids 0, 1, 2, …; the file is damaged: {_REMEDY}."
+        )
     if not {END_TOKEN, UNK_TOKEN} <= vocab.keys():
         raise VocabularyError(
             f"{path}: expected {END_TOKEN!r} and {UNK_TOKEN!r} among its {len(vocab)} words: make "
@@ -143,7 +155,7 @@ def _from_tokenizer_json(content: dict[str, Any], path: epath.Path) -> Tokenizer
     tokenizer = _word_level(vocab)
     if json.loads(tokenizer.to_str())["pre_tokenizer"] != content.get("pre_tokenizer"):
         raise VocabularyError(
-            f"{path}: expected text to be cut by the regex {_PIECES}, got "
+            f"{path}: expected a tokenizer that cuts text by the regex {_PIECES}, got "
             f"{content.get('pre_tokenizer')}: make it with train_words or load_words."
         )
     return tokenizer

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from conkd_jax.artifacts.fingerprint import named_content, outside_fingerprint
 from conkd_jax.config import Config, ConfigError
 from conkd_jax.data.corpus import Corpus, Dialogue
-from conkd_jax.data.rows.dialogue import DialogueRows, build_rows
+from conkd_jax.data.rows.dialogue import DialogueRows, build_dialogue_rows
 from conkd_jax.data.tokenizers.bpe import VocabularyError, load_bpe, train_bpe
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.models import gpt2, gpt2_weights
@@ -61,7 +61,7 @@ class DialogueRowSettings:
         self, corpus: Corpus, vocabulary: Vocabulary, dialogues: Sequence[Dialogue]
     ) -> DialogueRows:
         """Whole dialogues; nothing of the corpus is read."""
-        return build_rows(
+        return build_dialogue_rows(
             dialogues,
             vocabulary,
             max_row_tokens=self.max_row_tokens,

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from conkd_jax.artifacts.fingerprint import outside_fingerprint, view
 from conkd_jax.config import Config, ConfigError, KGSFConfig
 from conkd_jax.data.corpus import ConceptGraph, Corpus, Dialogue
-from conkd_jax.data.recommender_inputs import build_contexts
+from conkd_jax.data.recommender_inputs import build_recommender_contexts
 from conkd_jax.data.rows.response import ResponseRows, build_response_rows
 from conkd_jax.data.tokenizers.bpe import VocabularyError
 from conkd_jax.data.tokenizers.words import load_words, train_words
@@ -83,7 +83,7 @@ class ResponseRowSettings:
         self, corpus: Corpus, vocabulary: Vocabulary, dialogues: Sequence[Dialogue]
     ) -> ResponseRows:
         """One row for each response, with what the recommender reads of its history."""
-        contexts = build_contexts(
+        contexts = build_recommender_contexts(
             dialogues,
             is_stop_word=corpus.concept_graph.is_stop_word,
             max_entities=self.max_context_entities,

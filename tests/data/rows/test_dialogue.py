@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conkd_jax.data.corpus import Dialogue, Turn, responses
-from conkd_jax.data.rows.dialogue import build_rows
-from conkd_jax.data.vocabulary import Vocabulary, train_bpe
+from conkd_jax.data.rows.dialogue import build_dialogue_rows
+from conkd_jax.data.tokenizers.bpe import train_bpe
+from conkd_jax.data.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(train_bpe(["hello there good movie"] * 3, 265), [1, 22], ["One", "Two"])
 END, GEN, REC = VOCABULARY.end_id, VOCABULARY.gen_id, VOCABULARY.rec_id
@@ -49,7 +50,7 @@ def history(source: Dialogue, turn: int, form: str) -> list[int]:
 
 def test_a_row_written_out():
     said = dialogue("hi", "good @1 , and @22", "no", "bye")
-    rows = build_rows([said], VOCABULARY)
+    rows = build_dialogue_rows([said], VOCABULARY)
     hi, good, no, bye = (VOCABULARY.encode(turn.text) for turn in said.turns)
     assert rows.num_rows == 1
     assert rows.tokens["teacher"][0].tolist() == [*hi, END, *good, END, *no, END, *bye, END]
@@ -63,14 +64,14 @@ def test_a_row_written_out():
 
 
 def test_a_first_turn_by_the_recommender_is_no_target():
-    rows = build_rows([dialogue("hello", "hi", "good", first="recommender")], VOCABULARY)
+    rows = build_dialogue_rows([dialogue("hello", "hi", "good", first="recommender")], VOCABULARY)
     hello, hi, good = (VOCABULARY.encode(text) for text in ("hello", "hi", "good"))
     assert rows.tokens["student"][0].tolist() == [GEN, *hello, END, *hi, GEN, *good, END]
     assert rows.response_keys == [("d", 2)]
 
 
 def test_a_row_stops_after_its_last_response():
-    rows = build_rows([dialogue("hi", "hello", "and this is never read")], VOCABULARY)
+    rows = build_dialogue_rows([dialogue("hi", "hello", "and this is never read")], VOCABULARY)
     assert rows.tokens["teacher"][0].tolist() == [
         *VOCABULARY.encode("hi"),
         END,
@@ -81,7 +82,7 @@ def test_a_row_stops_after_its_last_response():
 
 def test_a_cut_response_keeps_its_head_and_has_no_end_among_its_targets():
     long = "x" * 40 + " @1"
-    rows = build_rows([dialogue("hi", long, "no", "yes")], VOCABULARY, 512, 30)
+    rows = build_dialogue_rows([dialogue("hi", long, "no", "yes")], VOCABULARY, 512, 30)
     ids = VOCABULARY.encode(long)
     assert len(ids) > 31
     assert rows.response_targets(0).tolist() == ids[:30]
@@ -89,12 +90,12 @@ def test_a_cut_response_keeps_its_head_and_has_no_end_among_its_targets():
     assert [*ids, END] == rows.tokens["teacher"][0][rows.response_start[0] + 1 :][
         : len(ids) + 1
     ].tolist()
-    exact = build_rows([dialogue("hi", "x" * 30)], VOCABULARY, 512, 31)
+    exact = build_dialogue_rows([dialogue("hi", "x" * 30)], VOCABULARY, 512, 31)
     assert exact.response_targets(0)[-1] == END
 
 
 def test_nothing_said_is_still_a_response():
-    rows = build_rows([dialogue("", "", "", "")], VOCABULARY)
+    rows = build_dialogue_rows([dialogue("", "", "", "")], VOCABULARY)
     assert rows.tokens["teacher"][0].tolist() == [END] * 4
     assert rows.tokens["student"][0].tolist() == [GEN, END, GEN, END]
     assert [rows.response_targets(n).tolist() for n in range(2)] == [[END], [END]]
@@ -105,7 +106,7 @@ def test_nothing_said_is_still_a_response():
     "source", [[], [dialogue()], [dialogue("hi")], [dialogue("a", first="recommender")]]
 )
 def test_a_split_without_responses_has_no_rows(source):
-    rows = build_rows(source, VOCABULARY)
+    rows = build_dialogue_rows(source, VOCABULARY)
     assert rows.num_rows == rows.num_responses == len(rows.targets) == 0
     assert rows.row_offsets.tolist() == [0]
     assert rows.target_offsets.tolist() == [0]
@@ -117,7 +118,7 @@ def test_a_split_without_responses_has_no_rows(source):
 def test_every_response_is_whole_in_exactly_one_row(split, max_row, max_response):
     source = spoken(split)
     max_response = min(max_response, max_row // 2)
-    rows = build_rows(source, VOCABULARY, max_row, max_response)
+    rows = build_dialogue_rows(source, VOCABULARY, max_row, max_response)
     expected = [(said, turn) for said in source for turn in responses(said)]
     assert rows.response_keys == [(said.conversation_id, turn) for said, turn in expected]
     assert (np.diff(rows.row_offsets) > 0).all()
@@ -150,7 +151,7 @@ def test_every_response_is_whole_in_exactly_one_row(split, max_row, max_response
 @settings(max_examples=100, deadline=None)
 @given(splits, st.integers(8, 80))
 def test_both_forms_differ_only_where_a_recommender_turn_opens(split, max_row):
-    rows = build_rows(spoken(split), VOCABULARY, max_row, 4)
+    rows = build_dialogue_rows(spoken(split), VOCABULARY, max_row, 4)
     for row in range(rows.num_rows):
         teacher, student = rows.tokens["teacher"][row], rows.tokens["student"][row]
         assert teacher.shape == student.shape
@@ -162,7 +163,7 @@ def test_both_forms_differ_only_where_a_recommender_turn_opens(split, max_row):
 
 def test_a_turn_longer_than_a_row_keeps_its_tail_as_context():
     said = dialogue("x" * 100 + "yz", "hi", "w" * 200, "v" * 200 + "u", "q", "bye")
-    rows = build_rows([said], VOCABULARY, 40, 10)
+    rows = build_dialogue_rows([said], VOCABULARY, 40, 10)
     assert rows.num_rows == 3
     assert rows.tokens["teacher"][0][:20].tolist() == VOCABULARY.encode("x" * 100 + "yz")[-20:]
     assert rows.tokens["teacher"][1][:20].tolist() == VOCABULARY.encode("w" * 200)[-20:]
@@ -174,7 +175,7 @@ def test_a_turn_longer_than_a_row_keeps_its_tail_as_context():
 
 def test_ten_thousand_turns():
     said = dialogue(*["good movie @1 🎬", "no"] * 5000)
-    rows = build_rows([said], VOCABULARY, 128, 30)
+    rows = build_dialogue_rows([said], VOCABULARY, 128, 30)
     assert rows.num_responses == 5000
     assert rows.lengths.max() <= 128
     # half of every row is history, so the tokens double and do not grow with the square
@@ -187,7 +188,7 @@ def test_ten_thousand_turns():
 @given(splits, st.integers(1, 60), st.sampled_from(["teacher", "student"]))
 def test_contexts_are_the_tail_of_the_whole_history(split, limit, form):
     source = spoken(split)
-    rows = build_rows(source, VOCABULARY, 16, 4)
+    rows = build_dialogue_rows(source, VOCABULARY, 16, 4)
     expected = [history(said, turn, form)[-limit:] for said in source for turn in responses(said)]
     assert [context.tolist() for context in rows.histories(limit, form)] == expected
     chosen = list(range(rows.num_responses))[::-2]
@@ -199,7 +200,7 @@ def test_contexts_are_the_tail_of_the_whole_history(split, limit, form):
 @settings(max_examples=100, deadline=None)
 @given(splits, st.integers(8, 80), st.integers(1, 40), st.randoms(use_true_random=False))
 def test_a_reopened_response_differs_in_its_opening_alone(split, max_row, max_response, rng):
-    rows = build_rows(spoken(split), VOCABULARY, max_row, min(max_response, max_row // 2))
+    rows = build_dialogue_rows(spoken(split), VOCABULARY, max_row, min(max_response, max_row // 2))
     chosen = [n for n in range(rows.num_responses) if rng.random() < 0.5]
     opening = [rng.choice([REC, GEN]) for _ in chosen]
     again = rows.reopened(chosen, opening)
@@ -219,15 +220,15 @@ def test_a_reopened_response_differs_in_its_opening_alone(split, max_row, max_re
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="fit in half a row"):
-        build_rows([], VOCABULARY, 50, 26)
+        build_dialogue_rows([], VOCABULARY, 50, 26)
     with pytest.raises(ValueError, match="at least 1"):
-        build_rows([], VOCABULARY, 50, 0)
+        build_dialogue_rows([], VOCABULARY, 50, 0)
     twice = Dialogue("d7", (Turn("seeker", "a"), Turn("seeker", "b")))
     with pytest.raises(ValueError, match="'d7', turn 1.*alternate"):
-        build_rows([twice], VOCABULARY)
+        build_dialogue_rows([twice], VOCABULARY)
     with pytest.raises(ValueError, match="'assistant'"):
-        build_rows([Dialogue("d8", (Turn("assistant", "a"),))], VOCABULARY)
-    rows = build_rows([], VOCABULARY)
+        build_dialogue_rows([Dialogue("d8", (Turn("assistant", "a"),))], VOCABULARY)
+    rows = build_dialogue_rows([], VOCABULARY)
     with pytest.raises(ValueError, match="form must be"):
         rows.histories(5, "pupil")
     with pytest.raises(ValueError, match="max_tokens"):

@@ -5,9 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conkd_jax.data.batches import FILL, LanguageModelBatches, Loader, Plan, quantile_buckets
+from conkd_jax.data.batches.language_model import LanguageModelBatches
+from conkd_jax.data.batches.loader import BatchLoader
+from conkd_jax.data.batches.plan import BatchPlan, quantile_buckets
 from conkd_jax.data.corpus import Dialogue, Turn, responses
-from conkd_jax.data.recommender_inputs import build_contexts
+from conkd_jax.data.recommender_inputs import build_recommender_contexts
+from conkd_jax.data.rows.contract import FILL
 from conkd_jax.data.rows.response import build_response_rows
 from conkd_jax.data.tokenizers.words import train_words
 from conkd_jax.data.vocabulary import Vocabulary
@@ -36,7 +39,9 @@ def dialogue(*texts: str, first: str = "seeker", name: str = "d") -> Dialogue:
 
 
 def rows_of(dialogues, **limits):
-    contexts = build_contexts(dialogues, is_stop_word=NO_STOPS, max_entities=3, max_concepts=2)
+    contexts = build_recommender_contexts(
+        dialogues, is_stop_word=NO_STOPS, max_entities=3, max_concepts=2
+    )
     return build_response_rows(dialogues, VOCABULARY, contexts, **{**LIMITS, **limits})
 
 
@@ -104,8 +109,8 @@ def test_a_batch_finds_the_state_of_every_target(seed, form):
     words = ["", "@1", "@22 a", "hello there", "good movie a ! a a"]
     source = [dialogue(*rng.choice(words, rng.integers(2, 8)), name=f"d{i}") for i in range(13)]
     rows = rows_of(source)
-    plan = Plan(rows.lengths, 8, quantile_buckets(rows.lengths, 2, 4), 1)
-    loader = Loader(plan, LanguageModelBatches(rows, VOCABULARY, plan, form), num_devices=2)
+    plan = BatchPlan(rows.lengths, 8, quantile_buckets(rows.lengths, 2, 4), 1)
+    loader = BatchLoader(plan, LanguageModelBatches(rows, VOCABULARY, plan, form), num_devices=2)
     seen = 0
     for step in range(plan.steps_per_epoch):
         for batch in ({k: v[d, 0] for k, v in loader.batch(step).items()} for d in range(2)):
@@ -153,9 +158,11 @@ def test_a_reopened_response_differs_in_its_opening_alone():
 
 def test_refusals():
     said = dialogue("hello", "good")
-    with pytest.raises(ValueError, match="limits of at least 1"):
+    with pytest.raises(ValueError, match="expected limits of at least 1"):
         rows_of([said], max_context_turns=0)
-    contexts = build_contexts([said], is_stop_word=NO_STOPS, max_entities=1, max_concepts=1)
+    contexts = build_recommender_contexts(
+        [said], is_stop_word=NO_STOPS, max_entities=1, max_concepts=1
+    )
     with pytest.raises(ValueError, match="the same dialogues"):
         build_response_rows([dialogue("a", "b", name="x")], VOCABULARY, contexts, **LIMITS)
     rows = rows_of([])

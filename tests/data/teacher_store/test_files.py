@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from conkd_jax.data.teacher_store.files import TeacherStore, TeacherStoreWriter
-from conkd_jax.data.teacher_store.schema import Heads, StoreError, StoreSpec, TeacherRecord
+from conkd_jax.data.teacher_store.schema import (
+    TeacherHeads,
+    TeacherRecord,
+    TeacherStoreError,
+    TeacherStoreSpec,
+)
 from conkd_jax.distill.gates import item_mass
 from conkd_jax.distill.head import Head
 
@@ -19,14 +24,14 @@ ROW_OFFSETS = np.array([0, 2, 3, 7, 8, 8, 11])
 PROVENANCE = {"dialogue_teacher": "a1", "vocabulary": "b2", "corpus": "c3", "split": "train"}
 
 
-def make_heads(seed: int = 0, with_dialogue: bool = True) -> Heads:
+def make_heads(seed: int = 0, with_dialogue: bool = True) -> TeacherHeads:
     rng = np.random.default_rng(seed)
     rec = (rng.normal(size=(2, D, ITEMS)), rng.normal(size=(2, ITEMS)))
     dialogue = (rng.normal(size=(F, Y)), rng.normal(size=Y)) if with_dialogue else ()
-    return Heads(*(array.astype(np.float32) for array in (*rec, *dialogue)))
+    return TeacherHeads(*(array.astype(np.float32) for array in (*rec, *dialogue)))
 
 
-def make_records(spec: StoreSpec, heads: Heads, seed: int = 0) -> list[TeacherRecord]:
+def make_records(spec: TeacherStoreSpec, heads: TeacherHeads, seed: int = 0) -> list[TeacherRecord]:
     """As a teacher stage does it: round first, then λ and the normaliser from what is stored."""
     rng = np.random.default_rng(seed)
     made = []
@@ -53,10 +58,10 @@ def make_records(spec: StoreSpec, heads: Heads, seed: int = 0) -> list[TeacherRe
 
 
 SPECS = [
-    StoreSpec("features", "bfloat16", F, D),
-    StoreSpec("features", "float32", F, D),
-    StoreSpec("dense", "bfloat16", Y, D),
-    StoreSpec("dense", "float32", Y, D),
+    TeacherStoreSpec("features", "bfloat16", F, D),
+    TeacherStoreSpec("features", "float32", F, D),
+    TeacherStoreSpec("dense", "bfloat16", Y, D),
+    TeacherStoreSpec("dense", "float32", Y, D),
 ]
 SPEC = SPECS[0]
 HEADS = make_heads()
@@ -126,7 +131,7 @@ def test_rounding_is_to_the_stored_type():
 
 def test_a_response_token_costs_what_its_features_cost(tmp_path):
     width, length, count = 256, 13, 400
-    spec = StoreSpec("features", "bfloat16", width, D)
+    spec = TeacherStoreSpec("features", "bfloat16", width, D)
     writer = TeacherStoreWriter(tmp_path, spec, PROVENANCE, np.arange(count + 1), 1)
     rng = np.random.default_rng(0)
     features = spec.round(rng.normal(size=(count, length, width)))
@@ -170,9 +175,9 @@ def test_hosts_write_their_own_shards_and_a_rerun_only_what_is_missing(tmp_path)
     hosts[0].write_shard(2, (RECORDS[n] for n in hosts[0].shard_responses(2)))
     untouched = shards(tmp_path)[0].read_bytes()
     assert hosts[0].missing_shards(0, 2) == [0, 4]
-    with pytest.raises(StoreError, match=r"shards \[0, 1, 3, 4\] are missing"):
+    with pytest.raises(TeacherStoreError, match=r"shards \[0, 1, 3, 4\] are missing"):
         hosts[0].finish(HEADS)
-    with pytest.raises(StoreError, match="no finished teacher store"):
+    with pytest.raises(TeacherStoreError, match="Expected a finished teacher store"):
         TeacherStore.open(tmp_path)
     write(tmp_path, num_shards=5)
     assert untouched == shards(tmp_path)[2].read_bytes()
@@ -198,7 +203,7 @@ def test_a_shard_that_broke_off_is_not_there(tmp_path):
     with pytest.raises(RuntimeError, match="died"):
         writer.write_shard(0, broken())
     assert writer.missing_shards() == [0, 1]
-    with pytest.raises(StoreError, match="must hold 7 responses, got 1"):
+    with pytest.raises(TeacherStoreError, match="must hold 7 responses, got 1"):
         writer.write_shard(0, iter(RECORDS[:1]))
     assert writer.missing_shards() == [0, 1]
 
@@ -224,19 +229,21 @@ def test_a_record_of_another_shape_is_refused(tmp_path, field, value):
         np.zeros(D, np.float32),
     )
     object.__setattr__(record, field, value)
-    with pytest.raises(StoreError, match=f"'d', 1.*{field} must be"):
+    with pytest.raises(TeacherStoreError, match=f"'d', 1.*{field} must be"):
         writer.write_shard(0, [record])
 
 
 def test_a_store_of_something_else_is_refused_in_words(tmp_path):
     write(tmp_path)
-    with pytest.raises(StoreError, match="another vocabulary .expected 'zz', it has 'b2'"):
+    with pytest.raises(TeacherStoreError, match="another vocabulary .expected 'zz', found 'b2'"):
         TeacherStore.open(tmp_path, {"vocabulary": "zz", "corpus": "c3"})
-    with pytest.raises(StoreError, match="another rec_teacher .expected 'r1', it has 'none'"):
+    with pytest.raises(TeacherStoreError, match="another rec_teacher .expected 'r1', found 'none'"):
         TeacherStore.open(tmp_path, {"rec_teacher": "r1"})
-    with pytest.raises(StoreError, match="another corpus .*delete it to write anew"):
+    with pytest.raises(
+        TeacherStoreError, match="another corpus .*delete the folder to write it again"
+    ):
         TeacherStoreWriter(tmp_path, SPEC, {**PROVENANCE, "corpus": "x"}, ROW_OFFSETS, 3)
-    with pytest.raises(StoreError, match="another num_shards"):
+    with pytest.raises(TeacherStoreError, match="another num_shards"):
         TeacherStoreWriter(tmp_path, SPEC, PROVENANCE, ROW_OFFSETS, 4)
 
 
@@ -244,7 +251,7 @@ def test_a_truncated_shard_is_refused(tmp_path):
     write(tmp_path)
     shard = shards(tmp_path)[1]
     shard.write_bytes(shard.read_bytes()[:-100])
-    with pytest.raises(StoreError, match="Delete it and write the teacher outputs again"):
+    with pytest.raises(TeacherStoreError, match="delete it and write the teacher outputs again"):
         TeacherStore.open(tmp_path)
 
 
@@ -254,7 +261,7 @@ def test_a_shard_that_broke_unnoticed_is_refused_on_reading(tmp_path):
     content = bytearray(shard.read_bytes())
     content[200:400] = bytes(200)  # the same size
     shard.write_bytes(content)
-    with pytest.raises(StoreError, match="damaged"):
+    with pytest.raises(TeacherStoreError, match="damaged"):
         TeacherStore.open(tmp_path).read(range(len(RECORDS)))
 
 
@@ -264,7 +271,7 @@ def test_a_foreign_shard_is_refused(tmp_path):
     write(tmp_path / "theirs", provenance={**PROVENANCE, "dialogue_teacher": "zz"})
     ours, theirs = shards(tmp_path / "ours"), shards(tmp_path / "theirs")
     ours[0].write_bytes(theirs[0].read_bytes())
-    with pytest.raises(StoreError, match="foreign shard|damaged"):
+    with pytest.raises(TeacherStoreError, match="another store|damaged"):
         TeacherStore.open(tmp_path / "ours").read([0])
 
 
@@ -274,10 +281,10 @@ def test_a_shard_in_the_way_of_the_writer_is_refused(tmp_path):
     second.write_bytes(shards(tmp_path)[2].read_bytes())
     writer = TeacherStoreWriter(tmp_path, SPEC, PROVENANCE, ROW_OFFSETS, 3)
     assert [len(writer.shard_responses(shard)) for shard in range(3)] == [3, 5, 3]
-    with pytest.raises(StoreError, match="must hold 5 responses, it has 3"):
+    with pytest.raises(TeacherStoreError, match="must hold 5 responses, it has 3"):
         writer.missing_shards()
     first.write_bytes(first.read_bytes()[:50])
-    with pytest.raises(StoreError, match="damaged: delete it"):
+    with pytest.raises(TeacherStoreError, match="damaged: delete it"):
         writer.missing_shards()
 
 
@@ -286,13 +293,13 @@ def test_other_damaged_files_are_refused(tmp_path, name):
     write(tmp_path)
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[: len(content) // 2])
-    with pytest.raises(StoreError, match="damaged"):
+    with pytest.raises(TeacherStoreError, match="damaged"):
         TeacherStore.open(tmp_path)
     (tmp_path / name).write_bytes(b"")
-    with pytest.raises(StoreError, match="damaged"):
+    with pytest.raises(TeacherStoreError, match="damaged"):
         TeacherStore.open(tmp_path)
     (tmp_path / name).unlink()
-    with pytest.raises(StoreError):
+    with pytest.raises(TeacherStoreError):
         TeacherStore.open(tmp_path)
 
 
@@ -301,25 +308,25 @@ def test_a_store_without_its_parts_is_refused(tmp_path):
     summary = json.loads((tmp_path / "store.json").read_text())
     del summary["provenance"]["width"]
     (tmp_path / "store.json").write_text(json.dumps(summary))
-    with pytest.raises(StoreError, match="lacks 'width'"):
+    with pytest.raises(TeacherStoreError, match="lacks 'width'"):
         TeacherStore.open(tmp_path)
 
 
 def test_heads_that_do_not_fit_are_refused(tmp_path):
-    with pytest.raises(StoreError, match="needs the dialogue teacher's head"):
-        write(tmp_path / "a", heads=Heads(HEADS.rec_kernels, HEADS.rec_biases))
-    wrong = Heads(
+    with pytest.raises(TeacherStoreError, match="needs the dialogue teacher's head"):
+        write(tmp_path / "a", heads=TeacherHeads(HEADS.rec_kernels, HEADS.rec_biases))
+    wrong = TeacherHeads(
         np.zeros((1, D + 1, ITEMS), np.float32),
         np.zeros((1, ITEMS), np.float32),
         HEADS.dialogue_kernel,
         HEADS.dialogue_bias,
     )
-    with pytest.raises(StoreError, match="Recommender heads must be"):
+    with pytest.raises(TeacherStoreError, match="Recommender heads must have shapes"):
         write(tmp_path / "b", heads=wrong)
 
 
 def test_an_unknown_format_is_refused():
-    with pytest.raises(StoreError, match="'topk'"):
-        StoreSpec("topk", "bfloat16", F, D)
-    with pytest.raises(StoreError, match="'float16'"):
-        StoreSpec("dense", "float16", Y, D)
+    with pytest.raises(TeacherStoreError, match="'topk'"):
+        TeacherStoreSpec("topk", "bfloat16", F, D)
+    with pytest.raises(TeacherStoreError, match="'float16'"):
+        TeacherStoreSpec("dense", "float16", Y, D)

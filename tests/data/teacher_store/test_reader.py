@@ -6,13 +6,22 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from conkd_jax.data.batches import LanguageModelBatches, Loader, Plan, quantile_buckets
+from conkd_jax.data.batches.language_model import LanguageModelBatches
+from conkd_jax.data.batches.loader import BatchLoader
+from conkd_jax.data.batches.plan import BatchPlan, quantile_buckets
 from conkd_jax.data.corpus import Dialogue, Turn
-from conkd_jax.data.rows.dialogue import build_rows
+from conkd_jax.data.rows.dialogue import build_dialogue_rows
 from conkd_jax.data.teacher_store.files import TeacherStore, TeacherStoreWriter
-from conkd_jax.data.teacher_store.reader import TeacherOutputs
-from conkd_jax.data.teacher_store.schema import FORMATS, Heads, StoreError, StoreSpec, TeacherRecord
-from conkd_jax.data.vocabulary import Vocabulary, train_bpe
+from conkd_jax.data.teacher_store.reader import TeacherStoreReader
+from conkd_jax.data.teacher_store.schema import (
+    FORMATS,
+    TeacherHeads,
+    TeacherRecord,
+    TeacherStoreError,
+    TeacherStoreSpec,
+)
+from conkd_jax.data.tokenizers.bpe import train_bpe
+from conkd_jax.data.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(train_bpe(["hello good movie"] * 3, 262), [1, 22], ["One", "Two"])
 F, D = 6, 4
@@ -33,10 +42,10 @@ def dialogues(count: int = 24) -> list[Dialogue]:
     ]
 
 
-ROWS = build_rows(dialogues(), VOCABULARY, 64, 6)
+ROWS = build_dialogue_rows(dialogues(), VOCABULARY, 64, 6)
 
 
-def record_of(n: int, spec: StoreSpec) -> TeacherRecord:
+def record_of(n: int, spec: TeacherStoreSpec) -> TeacherRecord:
     """Numbers that tell response n and target t apart."""
     length = int(ROWS.response_length[n])
     steps = np.arange(length, dtype=np.float32)
@@ -55,7 +64,7 @@ def record_of(n: int, spec: StoreSpec) -> TeacherRecord:
 
 def make_store(directory, format="features", change=lambda record: record) -> TeacherStore:
     width = F if format == "features" else VOCABULARY.num_targets
-    spec = StoreSpec(format, "bfloat16", width, D)
+    spec = TeacherStoreSpec(format, "bfloat16", width, D)
     writer = TeacherStoreWriter(directory, spec, {"split": "train"}, ROWS.row_offsets, 3)
     for shard in writer.missing_shards():
         made = (change(record_of(n, spec)) for n in writer.shard_responses(shard))
@@ -63,12 +72,12 @@ def make_store(directory, format="features", change=lambda record: record) -> Te
     rec = (np.zeros((3, D, 2), np.float32), np.zeros((3, 2), np.float32))
     y = VOCABULARY.num_targets
     head = (np.zeros((F, y), np.float32), np.zeros(y, np.float32))
-    writer.finish(Heads(*rec, *(head if format == "features" else ())))
+    writer.finish(TeacherHeads(*rec, *(head if format == "features" else ())))
     return TeacherStore.open(directory)
 
 
-def outputs_of(store: TeacherStore, cache_in_memory: int = 0, rows=ROWS) -> TeacherOutputs:
-    return TeacherOutputs(
+def outputs_of(store: TeacherStore, cache_in_memory: int = 0, rows=ROWS) -> TeacherStoreReader:
+    return TeacherStoreReader(
         store, rows.response_keys, rows.targets, rows.target_offsets, cache_in_memory
     )
 
@@ -77,13 +86,12 @@ def outputs_of(store: TeacherStore, cache_in_memory: int = 0, rows=ROWS) -> Teac
 @pytest.mark.parametrize("cache_in_memory", [0, IN_MEMORY])
 def test_a_batch_pairs_target_by_target(tmp_path, format, cache_in_memory):
     store = make_store(tmp_path, format)
-    plan = Plan(ROWS.lengths, 8, quantile_buckets(ROWS.lengths, 2), 0)
+    plan = BatchPlan(ROWS.lengths, 8, quantile_buckets(ROWS.lengths, 2), 0)
     assemble = LanguageModelBatches(
         ROWS, VOCABULARY, plan, "student", store=store, cache_in_memory=cache_in_memory
     )
-    assert assemble.outputs.is_cached == (cache_in_memory > 0)
-    read = Loader(plan, assemble, 2, 2)
-    for step in range(read.steps_per_epoch):
+    read = BatchLoader(plan, assemble, 2, 2)
+    for step in range(plan.steps_per_epoch):
         batch = read.batch(step)
         for place in np.ndindex(2, 2):
             part = {name: values[place] for name, values in batch.items()}
@@ -121,12 +129,19 @@ def test_memory_and_disk_give_the_same(tmp_path):
             np.testing.assert_array_equal(one[name], other[name])
 
 
-def test_a_store_over_the_limit_stays_on_disk(tmp_path):
+def test_a_store_over_the_limit_stays_on_disk(tmp_path, monkeypatch):
     store = make_store(tmp_path)
     per_response = 4 * (D + 1)
     size = len(ROWS.targets) * (2 * F + 8) + ROWS.num_responses * per_response
-    assert outputs_of(store, size).is_cached
-    assert not outputs_of(store, size - 1).is_cached
+    in_memory, on_disk = outputs_of(store, size), outputs_of(store, size - 1)
+
+    def fail(response_ids):
+        raise OSError("the store is read")
+
+    monkeypatch.setattr(store, "read", fail)
+    assert len(in_memory.gather(np.array([3]))["rec_head_index"]) == 1
+    with pytest.raises(OSError, match="is read"):
+        on_disk.gather(np.array([3]))
 
 
 @pytest.mark.parametrize("cache_in_memory", [0, IN_MEMORY])
@@ -141,11 +156,11 @@ def test_outputs_for_another_response_are_refused(tmp_path, cache_in_memory, fie
         return dataclasses.replace(record, **{field: other[field]})
 
     store = make_store(tmp_path, change=change)
-    with pytest.raises(StoreError, match="response 7: expected .* written for other rows"):
+    with pytest.raises(TeacherStoreError, match="response 7: expected .* written for other rows"):
         outputs_of(store, cache_in_memory).gather(np.array([6, 7]))
 
 
 def test_a_store_of_another_split_is_refused(tmp_path):
     store = make_store(tmp_path)
-    with pytest.raises(StoreError, match="the split has"):
-        outputs_of(store, rows=build_rows(dialogues()[1:], VOCABULARY, 64, 6))
+    with pytest.raises(TeacherStoreError, match="the split has"):
+        outputs_of(store, rows=build_dialogue_rows(dialogues()[1:], VOCABULARY, 64, 6))

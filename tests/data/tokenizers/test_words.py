@@ -154,16 +154,16 @@ def test_a_foreign_or_damaged_tokenizer_is_refused(tmp_path):
     words = train_words(TEXTS)
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     words.save(str(path))
-    with pytest.raises(VocabularyError, match="cut by the regex .* got .*Whitespace"):
+    with pytest.raises(VocabularyError, match="cuts text by the regex .* got .*Whitespace"):
         load_tokenizer(tmp_path)
     content = json.loads(train_words(TEXTS).to_str())
     content["model"]["vocab"]["have"] = 99
     path.write_text(json.dumps(content))
-    with pytest.raises(VocabularyError, match="it is damaged"):
+    with pytest.raises(VocabularyError, match="the file is damaged"):
         load_tokenizer(tmp_path)
     del content["model"]["vocab"]
     path.write_text(json.dumps(content))
-    with pytest.raises(VocabularyError, match="it is damaged"):
+    with pytest.raises(VocabularyError, match="the file is damaged"):
         load_tokenizer(tmp_path)
 
 

@@ -1,10 +1,11 @@
 """The words of MovieWorld: names, titles, themes and sentence templates.
 
-Text only; which movie is said when is `data_prep.movieworld`'s business. In a template, {movie}
-stands for an "@" id, {person}, {genre}, {theme}, {decade} for what they say.
+Text only; `conversations` decides which movie is mentioned when. In a template {movie} stands for
+an "@" id; {person}, {genre}, {theme} and {decade} for what they say; {other} for a second movie or
+theme.
 """
 
-# Genre: the words people use about it, which are also its neighbours in the concept graph.
+# Genre: the words that people use about it, which are its neighbours in the concept graph.
 GENRES: dict[str, tuple[str, ...]] = {
     "western": ("cowboy", "desert", "saloon", "horse", "sheriff", "frontier"),
     "space opera": ("planet", "rocket", "galaxy", "robot", "comet", "starship"),
@@ -18,7 +19,7 @@ GENRES: dict[str, tuple[str, ...]] = {
     "slapstick": ("prank", "clown", "pie", "bucket", "waiter", "chase"),
 }
 
-# Concepts that no genre owns, and pairs that join the themes of different genres.
+# Pairs of concepts outside the genres, and pairs that join the themes of different genres.
 COMMON_CONCEPTS = (
     ("movie", "film"), ("film", "story"), ("story", "plot"), ("actor", "film"), ("actor", "star"),
     ("director", "film"), ("funny", "clown"), ("scary", "ghost"), ("scary", "scream"),
@@ -98,7 +99,7 @@ SEEN_IT = (
     "I have seen that one, it was great. What else?", "Yes, I saw it. Anything else?",
     "I know that one already. Another one?",
 )  # fmt: skip
-# What a seeker asks about a recommendation, and what may be answered.
+# Questions of a seeker about a recommendation, and possible answers.
 QUESTIONS = (
     ("I have not seen it. What is it about?", ("It is a {genre} about a {theme} and a {other}.",
                                                "A {theme} meets a {other}, very good.")),

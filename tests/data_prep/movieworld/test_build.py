@@ -1,45 +1,30 @@
 """MovieWorld is the same for a seed, varied over seeds, and explained by its graph."""
 
 import collections
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from conkd_jax.data.corpus import Corpus, responses
-from data_prep import movieworld
-from data_prep.movieworld_dialogues import make_dialogues, make_world
+from data_prep.movieworld.build import MovieWorldError, build_movieworld
+from data_prep.movieworld.world import make_world
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("movieworld")
-    movieworld.build(folder, seed=0, num_dialogues=500, num_movies=120)
+    build_movieworld(folder, seed=0, num_dialogues=500, num_movies=120)
     return Corpus.open(folder)
 
 
 def test_the_same_seed_gives_the_same_bytes(corpus, tmp_path):
-    movieworld.build(tmp_path / "again")
+    build_movieworld(tmp_path / "again")
     files = [p for p in Path(corpus.directory).rglob("*") if p.is_file()]
     assert len(files) >= 10
     for path in files:
         again = tmp_path / "again" / path.relative_to(corpus.directory)
         assert path.read_bytes() == again.read_bytes(), path.name
-
-
-def test_another_seed_gives_another_world():
-    worlds = [make_world(seed, 40) for seed in (0, 1)]
-    assert worlds[0] != worlds[1]
-    first, second = (make_dialogues(worlds[0], seed, 5) for seed in (0, 1))
-    assert [d.messages for d in first] != [d.messages for d in second]
-
-
-@pytest.mark.parametrize("num_movies", [20, 120, 1000])
-def test_titles_are_unique(num_movies):
-    titles = [movie.title for movie in make_world(3, num_movies).movies]
-    assert len(set(titles)) == num_movies
-    assert all(title[-6:-5] == "(" and title[-5:-1].isdigit() for title in titles)
 
 
 def test_the_splits_are_all_there(corpus):
@@ -130,7 +115,7 @@ def test_the_graph_tells_more_than_words_that_go_together(corpus):
 
 
 def test_a_tiny_world_is_whole(tmp_path):
-    report = movieworld.build(tmp_path / "c", seed=5, num_dialogues=20, num_movies=20)
+    report = build_movieworld(tmp_path / "c", seed=5, num_dialogues=20, num_movies=20)
     corpus = Corpus.open(tmp_path / "c")
     assert all(len(corpus.dialogues(split)) for split in ("train", "dev", "valid", "test"))
     assert corpus.graph.edges.max() < corpus.graph.num_entities
@@ -139,15 +124,5 @@ def test_a_tiny_world_is_whole(tmp_path):
 
 @pytest.mark.parametrize("sizes", [{"num_dialogues": 5}, {"num_movies": 3}, {"num_movies": 10**6}])
 def test_sizes_out_of_range_are_refused(sizes):
-    with pytest.raises(ValueError, match=f"expected {next(iter(sizes))}"):
-        movieworld.build(None, **sizes)
-
-
-def test_the_command_line(tmp_path, capsys):
-    argv = [f"--out_dir={tmp_path / 'c'}", "--num_dialogues=20", "--num_movies=20", "--report"]
-    assert movieworld.main(argv) == 0
-    assert json.loads(capsys.readouterr().out)["world"]["num_movies"] == 20
-    assert movieworld.main(["--report", "--num_dialogues=1"]) == 2
-    assert "num_dialogues" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        movieworld.main([])
+    with pytest.raises(MovieWorldError, match=f"expected {next(iter(sizes))}"):
+        build_movieworld(None, **sizes)

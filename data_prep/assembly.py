@@ -1,0 +1,76 @@
+"""The last steps of building any corpus: linking its text, counting it, and writing it.
+
+Where dialogues and graphs come from is not this module's concern.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from conkd_jax.data.corpus import ConceptGraph, ItemTable, KnowledgeGraph, write_corpus
+from data_prep.linking import Label, Linker, link_dialogue
+from data_prep.raw_dialogues import RawDialogue
+from data_prep.report import corpus_counts, graph_counts
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusParts:
+    """Everything that a corpus is assembled from.
+
+    Attributes:
+      raw_splits: the raw dialogues of every split.
+      items: the candidate movies.
+      graph: the knowledge graph.
+      concept_graph: the concept graph.
+      labels: the graph node of every label that links free text.
+      entity_names: a readable name of every graph node.
+      source_counts: counts of the raw graph files, for the report.
+    """
+
+    raw_splits: Mapping[str, Sequence[RawDialogue]]
+    items: ItemTable
+    graph: KnowledgeGraph
+    concept_graph: ConceptGraph
+    labels: Mapping[Label, int]
+    entity_names: Sequence[str]
+    source_counts: Mapping[str, int]
+
+
+def assemble_corpus(
+    parts: CorpusParts,
+    out_dir: epath.PathLike | None,
+    complete_report: Callable[[dict[str, Any]], dict[str, Any]],
+) -> dict[str, Any]:
+    """Links the dialogues of a corpus, reports on them, and writes the corpus.
+
+    Args:
+      parts: what the corpus is made of.
+      out_dir: the folder of the corpus; None writes nothing.
+      complete_report: adds to the counts of the dialogues what only the builder can say.
+
+    Returns:
+      The data report, the same as `Corpus.report`.
+    """
+    linker = Linker.for_corpus(parts.items, parts.concept_graph, parts.labels)
+    splits = {
+        name: [link_dialogue(dialogue, linker) for dialogue in dialogues]
+        for name, dialogues in parts.raw_splits.items()
+    }
+    report = complete_report(corpus_counts(parts.raw_splits, splits, parts.items))
+    graphs = graph_counts(parts.graph, parts.items, parts.concept_graph)
+    report["graph"] = graphs | dict(parts.source_counts)
+    if out_dir is not None:
+        write_corpus(
+            out_dir,
+            splits=splits,
+            items=parts.items,
+            graph=parts.graph,
+            concept_graph=parts.concept_graph,
+            report=report,
+            entity_names=parts.entity_names,
+        )
+    return report

@@ -1,0 +1,1 @@
+"""MovieWorld: a synthetic corpus with a knowledge graph that explains its recommendations."""
