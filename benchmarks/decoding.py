@@ -34,7 +34,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models
 
-from conkd_jax.eval.latency import Decoder
+from conkd_jax.eval.latency import TimedDecoder
 from conkd_jax.files import write_json
 from conkd_jax.models.gpt2 import GPT2, load_pretrained
 
@@ -79,7 +79,7 @@ def ours(folder, prompt, num_tokens, num_words):
     spec, params = load_pretrained(folder)
     num_targets = num_words + NUM_ITEMS
     model = GPT2(spec, num_targets)
-    decoder = Decoder(model, params, model.head(params, num_targets), num_words, num_tokens)
+    decoder = TimedDecoder(model, params, model.head(params, num_targets), num_words, num_tokens)
     inputs = {"input_ids": prompt[None], "attention_mask": np.ones((1, len(prompt)), bool)}
 
     def first():

@@ -167,7 +167,7 @@ def torch_naive(inputs, num_words):
 
 
 def torch_chunked(inputs, num_words, chunk_size):
-    """Returns the same for the gradient's closed form, chunked and in place: PyTorch at its best."""
+    """Returns the same by the closed-form gradient, chunked and in place: PyTorch at its best."""
     batch = {name: torch.from_numpy(value) for name, value in inputs.items()}
     labels, index = batch["labels"].long(), batch["response_index"].long()
     features, table = batch["features"], batch["table"]

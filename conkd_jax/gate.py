@@ -32,9 +32,15 @@ from conkd_jax.artifacts.manifest import whole_manifest
 from conkd_jax.data.corpus import Corpus, ItemTable, Turn, responses
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.eval import report
-from conkd_jax.eval.gate import figures as gate_figures
-from conkd_jax.eval.gate import report as gate_report
-from conkd_jax.eval.gate import validity as gate_validity
+from conkd_jax.eval.gate.detector import detector_curve
+from conkd_jax.eval.gate.figures import (
+    draw_detector_curves,
+    draw_gate_traces,
+    draw_token_class_boxes,
+)
+from conkd_jax.eval.gate.report import detector_table, gate_document, token_class_table
+from conkd_jax.eval.gate.token_classes import mass_by_class, token_classes
+from conkd_jax.eval.gate.traces import GateTrace, trace_of_response
 from conkd_jax.stages import evaluation, gate_traces, language_model, pipeline
 
 FOLDER, DOCUMENT = "gate", "gate.json"
@@ -203,10 +209,10 @@ class Run:
         dialogues = {one.conversation_id: one for one in self.corpus.dialogues(self.split)}
         return dialogues[conversation].turns[:turn]
 
-    def trace(self, response: int) -> gate_figures.GateTrace:
+    def trace(self, response: int) -> GateTrace:
         """λ along a gold response, and the student's own item mass."""
         conversation, turn = self.keys()[response]
-        return gate_traces.of_response(
+        return trace_of_response(
             self.tokens,
             self.vocabulary,
             response,
@@ -263,17 +269,17 @@ def example_texts(name: str, items: ItemTable) -> list[str]:
 # --- what is written ---------------------------------------------------------------------------
 
 
-def write(run: Run, traces: dict[str, list[gate_figures.GateTrace]]) -> None:
+def write(run: Run, traces: dict[str, list[GateTrace]]) -> None:
     """Prints the tables and fills the folder: numbers, figures, and the traces by file name."""
     mass, tokens = run.tokens["teacher_item_mass"], run.tokens
     texts = [run.vocabulary.render([word]) for word in range(run.vocabulary.num_words)]
-    classes = gate_validity.token_classes(
+    classes = token_classes(
         tokens["targets"], tokens["response_index"], texts, end_id=run.vocabulary.end_id
     )
-    by_class = gate_validity.mass_by_class(mass, classes)
-    student = gate_validity.mass_by_class(tokens["item_mass"], classes) if run.has_student else {}
+    by_class = mass_by_class(mass, classes)
+    student = mass_by_class(tokens["item_mass"], classes) if run.has_student else {}
     try:
-        curve = gate_validity.detector_curve(mass, tokens["is_item"])
+        curve = detector_curve(mass, tokens["is_item"])
     except ValueError as error:
         raise conkd.ConfigError(f"{run.split} of {run.name}: {error}") from error
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -284,23 +290,23 @@ def write(run: Run, traces: dict[str, list[gate_figures.GateTrace]]) -> None:
         "split": run.split,
         "seed": run.config.seed,
     }
-    found = gate_report.document(by_class, student, curve, run.eta)
+    found = gate_document(by_class, student, curve, run.eta)
     report.write_json(run.folder / DOCUMENT, {**identity, **found})
     title = f"{run.name} ({run.config.preset}) on {run.split}"
-    gate_figures.detector_curves(
+    draw_detector_curves(
         curve, run.folder / "gate_validity.png", eta=run.eta, title=f"λ finds items: {title}"
     )
-    gate_figures.class_boxes(
+    draw_token_class_boxes(
         by_class, run.folder / "gate_by_class.png", eta=run.eta, title=f"λ by token: {title}"
     )
     for stem, panels in traces.items():
-        gate_figures.gate_traces(panels, run.folder / f"{stem}.png", eta=run.eta, title=title)
+        draw_gate_traces(panels, run.folder / f"{stem}.png", eta=run.eta, title=title)
         report.write_json(
             run.folder / f"{stem}.json", {"traces": [dataclasses.asdict(one) for one in panels]}
         )
     console = rich.console.Console()
-    console.print(gate_report.class_table(by_class, student, title))
-    console.print(gate_report.detector_table(curve, run.eta))
+    console.print(token_class_table(by_class, student, title))
+    console.print(detector_table(curve, run.eta))
     console.print(f"Everything of this analysis: {run.folder}", soft_wrap=True)
 
 

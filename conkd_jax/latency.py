@@ -35,9 +35,17 @@ from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.rows.contract import Rows
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.errors import UserError
-from conkd_jax.eval import latency as timing
 from conkd_jax.eval import report
-from conkd_jax.eval.latency import Spread
+from conkd_jax.eval.latency import (
+    Spread,
+    TimedDecoder,
+    TimedSystem,
+    answer_ratios,
+    build_questions,
+    latency_measures,
+    spread,
+    time_interleaved,
+)
 from conkd_jax.eval.tables import build as tables
 from conkd_jax.eval.tables import formats as table_formats
 from conkd_jax.eval.tables import paper
@@ -73,7 +81,7 @@ class Run:
 
     folder: epath.Path
     record: Record
-    system: timing.System
+    system: TimedSystem
 
     @property
     def label(self) -> str:
@@ -114,9 +122,9 @@ def time_runs(folders: Sequence[epath.Path], num_responses: int, repeats: int) -
     if any(len(run.system.singles) != count for run in runs):
         raise conkd.ConfigError("corpus: expected runs on the same responses, got several corpora.")
     print(f"{len(runs)} x {count} responses, {repeats} repeats and one to compile", flush=True)
-    measured = timing.interleaved([run.system for run in runs], repeats)
-    values = [timing.measures(run.system, one) for run, one in zip(runs, measured, strict=True)]
-    ratios = [_spreads(timing.ratios(of_run, values[0])) for of_run in values]
+    measured = time_interleaved([run.system for run in runs], repeats)
+    values = [latency_measures(run.system, one) for run, one in zip(runs, measured, strict=True)]
+    ratios = [_spreads(answer_ratios(of_run, values[0])) for of_run in values]
     documents = []
     for run, of_run, to_first in zip(runs, values, ratios, strict=True):
         document = _document(run, _spreads(of_run), repeats)
@@ -160,7 +168,7 @@ def _check_setting(records: Sequence[Record]) -> None:
         )
 
 
-def _open(folder: epath.Path, record: Record, num_responses: int) -> timing.System:
+def _open(folder: epath.Path, record: Record, num_responses: int) -> TimedSystem:
     """A run's models and what they are asked; nothing is trained, nothing is scored."""
     config, backbone = record.config, backbones.of(record.config)
     directories = _directories(folder, record)
@@ -179,13 +187,13 @@ def _open(folder: epath.Path, record: Record, num_responses: int) -> timing.Syst
         form, opening = "student", np.where(is_rec, vocabulary.rec_id, vocabulary.gen_id)
         classify, context = _classifier(config, directories["turn_classifier"], rows, wanted)
     longest, batch_size = backbone.longest_prompt(config), config.decode.batch_size
-    singles, batches, shares = timing.questions(
+    singles, batches, shares = build_questions(
         rows.prompts(wanted.tolist(), opening.tolist(), longest, form),
         [length for length in evaluation.PROMPT_BUCKETS if length < longest] + [longest],
         batch_size,
         context,
     )
-    decoder = timing.Decoder(
+    decoder = TimedDecoder(
         model.model,
         model.variables,
         model.head(),
@@ -193,7 +201,7 @@ def _open(folder: epath.Path, record: Record, num_responses: int) -> timing.Syst
         num_tokens=config.decode.max_tokens,
         item_rule=config.decode.item_rule,
     )
-    return timing.System(decoder, classify, singles, batches, shares, batch_size)
+    return TimedSystem(decoder, classify, singles, batches, shares, batch_size)
 
 
 def _directories(folder: epath.Path, record: Record) -> dict[str, epath.Path]:
@@ -231,7 +239,7 @@ def _classifier(config, directory: epath.Path, rows: Rows, wanted: np.ndarray) -
 
 
 def _spreads(values: Mapping[str, np.ndarray]) -> dict[str, Spread]:
-    return {name: timing.spread(value) for name, value in values.items()}
+    return {name: spread(value) for name, value in values.items()}
 
 
 def _document(run: Run, found: Mapping[str, Spread], repeats: int) -> dict:

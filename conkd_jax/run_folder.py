@@ -25,12 +25,14 @@ from conkd_jax.config import Config
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.eval import report
-from conkd_jax.eval.figures import run as figures
-from conkd_jax.eval.gate import figures as gate_figures
+from conkd_jax.eval.figures.loss_curves import draw_loss_curves
+from conkd_jax.eval.figures.metric_bars import draw_metric_bars
+from conkd_jax.eval.gate.figures import draw_gate_histograms, draw_gate_traces
+from conkd_jax.eval.gate.traces import GateTrace, trace_of_response
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.eval.tables import samples
 from conkd_jax.eval.tables.paper import PaperRow, paper_row
-from conkd_jax.stages import evaluation, gate_traces
+from conkd_jax.stages import evaluation
 
 FOLDERS = ("artifacts_dir", "runs_dir")
 NUM_TRACES = 4  # responses whose gate is drawn
@@ -201,7 +203,7 @@ def _figures(
         if history.exists():
             lines = [json.loads(line) for line in history.read_text().splitlines()]
             best = manifests[stage]["metrics"].get("step")
-            figures.loss_curves(
+            draw_loss_curves(
                 lines,
                 folder / f"loss_{stage}.png",
                 title=stage.replace("_", " "),
@@ -211,7 +213,7 @@ def _figures(
         tokens = dict(tokens)
     eta = document["metrics"].get("eta")
     mass, is_item = tokens["teacher_item_mass"], tokens["is_item"]
-    gate_figures.gate_histograms(
+    draw_gate_histograms(
         mass[is_item],
         mass[~is_item],
         folder / "gate_histogram.png",
@@ -219,13 +221,13 @@ def _figures(
         title=f"The dialogue teacher's gate on {document['split']}",
     )
     vocabulary = Vocabulary.load(directories["vocabulary"])
-    gate_figures.gate_traces(
+    draw_gate_traces(
         _traces(tokens, vocabulary),
         folder / "gate_traces.png",
         eta=eta,
         title="λ along gold responses",
     )
-    figures.metric_bars(
+    draw_metric_bars(
         document["metrics"],
         folder / "items_in_responses.png",
         paper=paper.metrics if paper else None,
@@ -234,14 +236,12 @@ def _figures(
     )
 
 
-def _traces(
-    tokens: Mapping[str, np.ndarray], vocabulary: Vocabulary
-) -> list[gate_figures.GateTrace]:
+def _traces(tokens: Mapping[str, np.ndarray], vocabulary: Vocabulary) -> list[GateTrace]:
     """The gate along some responses that hold an item, spread evenly over the split."""
     with_item = np.unique(tokens["response_index"][tokens["is_item"]])
     chosen = with_item[np.linspace(0, len(with_item) - 1, NUM_TRACES).astype(int)]
     return [
-        gate_traces.of_response(tokens, vocabulary, response, title=f"response {response}")
+        trace_of_response(tokens, vocabulary, response, title=f"response {response}")
         for response in islice(dict.fromkeys(chosen.tolist()), NUM_TRACES)
     ]
 

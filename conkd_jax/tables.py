@@ -27,7 +27,7 @@ from etils import epath
 
 from conkd_jax.data.corpus import Corpus, CorpusError
 from conkd_jax.eval import any_system, report
-from conkd_jax.eval.metrics import resampling
+from conkd_jax.eval.metrics.bootstrap import bootstrap_intervals, compare_runs
 from conkd_jax.eval.predictions import PredictionError, read_predictions
 from conkd_jax.eval.tables import build as tables
 from conkd_jax.eval.tables import figures as table_figures
@@ -185,7 +185,7 @@ def compare(runs: Sequence[str], figure: str = "") -> ResultTable:
     names = tuple(files)
     first, second = (any_system.statistics(path) for path in files.values())
     try:
-        found = resampling.compare(first, second)
+        found = compare_runs(first, second)
     except ValueError as error:
         raise TableError(f"{names[0]} and {names[1]}: {error}.") from error
     if figure:
@@ -196,7 +196,7 @@ def compare(runs: Sequence[str], figure: str = "") -> ResultTable:
         table_figures.over_k(
             {name: curve.metrics() for name, curve in curves.items()},
             figure,
-            intervals={name: curve.intervals() for name, curve in curves.items()},
+            intervals={name: bootstrap_intervals(curve) for name, curve in curves.items()},
         )
     return paired.table((names[0], names[1]), found, num_dialogues=len(first.turns))
 

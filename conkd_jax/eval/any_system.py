@@ -18,15 +18,16 @@ from etils import epath
 
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.eval import report
-from conkd_jax.eval.figures import run as figures
-from conkd_jax.eval.metrics import corpus_facts
-from conkd_jax.eval.metrics import gather as metrics
-from conkd_jax.eval.metrics.resampling import RunStatistics
+from conkd_jax.eval.figures.metric_bars import draw_metric_bars
+from conkd_jax.eval.metrics.bootstrap import bootstrap_intervals
+from conkd_jax.eval.metrics.options import KS, MetricOptions, options_from_corpus
+from conkd_jax.eval.metrics.run_metrics import run_statistics
+from conkd_jax.eval.metrics.statistics import RunStatistics
 from conkd_jax.eval.predictions import PredictionError, read_predictions
 from conkd_jax.eval.tables import build as tables
 from conkd_jax.eval.tables import figures as table_figures
 
-CURVE_KS = (1, 2, 5, 10, 20, 30, 40, 50)  # of the figure; `metrics.KS` are printed
+CURVE_KS = (1, 2, 5, 10, 20, 30, 40, 50)  # of the figure; `KS` are printed
 WITHOUT_GRAPH = (
     "2-hop relevance, coverage, Gini, popularity bias, recall of linked items (no graph)"
 )
@@ -60,7 +61,7 @@ def system_name(path: epath.PathLike) -> str:
 
 
 def statistics(
-    path: epath.PathLike, corpus: Corpus | None = None, *, ks: tuple[int, ...] = metrics.KS
+    path: epath.PathLike, corpus: Corpus | None = None, *, ks: tuple[int, ...] = KS
 ) -> RunStatistics:
     """Everything that can be counted in a file of predictions.
 
@@ -72,9 +73,9 @@ def statistics(
     Raises:
       PredictionError: the file is no such file, or holds no response.
     """
-    options = {} if corpus is None else corpus_facts.options(corpus)
+    options = MetricOptions(ks=ks) if corpus is None else options_from_corpus(corpus, ks=ks)
     try:
-        return metrics.gather(read_predictions(path), ks=ks, **options)
+        return run_statistics(read_predictions(path), options)
     except PredictionError:
         raise
     except ValueError as error:  # of all lines together
@@ -103,7 +104,7 @@ def score(
       PredictionError: as `statistics`.
     """
     found = statistics(path, corpus, ks=CURVE_KS)
-    values, intervals = found.metrics(), found.intervals(num_resamples=num_resamples)
+    values, intervals = found.metrics(), bootstrap_intervals(found, num_resamples=num_resamples)
     document = report.metrics_json(
         config_name=system_name(path),
         preset=report.EXTERNAL,
@@ -148,7 +149,7 @@ def write(scored: Scored, folder: epath.PathLike) -> None:
     report.write_json(folder / "metrics.json", document)
     name, row = report.label_of(document), report.paper_beside(document)
     title = f"{name} on {document['split']}"
-    figures.metric_bars(
+    draw_metric_bars(
         document["metrics"],
         folder / "figures" / "items_in_responses.png",
         paper=row.metrics if row else None,
@@ -167,4 +168,4 @@ def write(scored: Scored, folder: epath.PathLike) -> None:
 def _is_printed(name: str) -> bool:
     """Whether a metric is at none of the cut-offs that only the figure has."""
     cut_off = re.search(r"@(\d+)", name)
-    return cut_off is None or int(cut_off[1]) in metrics.KS
+    return cut_off is None or int(cut_off[1]) in KS

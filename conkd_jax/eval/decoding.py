@@ -1,11 +1,8 @@
-"""Greedy decoding of a whole split: prompts in, responses and their item steps out.
+"""Greedy decoding of a whole split: from prompts to responses and their item steps.
 
-One compiled loop per prompt length: a static cache, stopped when every row has ended. The logits
-of a step are needed for one argmax only, so the loop keeps each step's features, and the most
-probable items are computed afterwards for the few steps that emitted an item. Items that may not be
-said are out of the softmax: of the argmax, of the item mass and of the rankings alike.
-
-It knows token ids; it knows no text, no file and no metric.
+One loop is compiled per prompt length. Its cache has a static size, and it stops when every row has
+ended. Forbidden items are removed from the softmax: from the argmax, from the item mass and from
+the rankings. Everything here is token ids.
 """
 
 from __future__ import annotations
@@ -27,16 +24,16 @@ from conkd_jax.typing import Array, Bool, Float, Int, Params
 
 ITEM_RULES = ("argmax", "mass")
 TOP_ITEMS_AT_A_TIME = 256  # item steps whose logits exist at once
-FORBIDDEN_LOGIT = -1e9  # of an item that may not be said; -inf would make 0 · inf of its mass
+FORBIDDEN_LOGIT = -1e9  # of a forbidden token; with -inf, its mass could become 0 · inf = nan
 
 
-class ItemStep(NamedTuple):
-    """A step of a generated response that emitted an item.
+class EmittedItem(NamedTuple):
+    """An item token in a generated response, and its rivals.
 
     Attributes:
       step: index into the response's tokens.
       item: the emitted token.
-      top: [K] the most probable item tokens at that step, best first, of those that may be said;
+      top: [K] the most probable item tokens at that step, best first, forbidden ones left out;
         `top[0]` is `item`.
     """
 
@@ -46,7 +43,7 @@ class ItemStep(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Decoded:
+class DecodedResponse:
     """A generated response.
 
     Attributes:
@@ -55,7 +52,7 @@ class Decoded:
     """
 
     tokens: list[int]
-    item_steps: list[ItemStep]
+    item_steps: list[EmittedItem]
 
 
 def greedy_decode(
@@ -73,46 +70,49 @@ def greedy_decode(
     item_rule: str = "argmax",
     forbidden_items: Sequence[Collection[int]] | None = None,
     allow_repeats: bool = True,
-) -> list[Decoded]:
+) -> list[DecodedResponse]:
     """Generates a response to every prompt: y_t = argmax_y P(y | y_<t, x), t ≤ `max_tokens`.
 
     Prompts are sorted by length and cut into batches; a batch is padded to the smallest bucket that
-    holds its longest. A row's tokens do not depend on its batch, but for ties within the rounding
-    of the sums.
+    holds its longest prompt. The tokens of a row do not depend on its batch, except for ties within
+    rounding.
 
     Args:
+      model: the language model.
+      params: its parameters.
       head: onto Y = V ∪ I, so that no input-only token can be emitted.
       prompts: what the model reads first, the opening token ([REC], [GEN] or the separator)
         included.
       end_id: the token that closes a response.
-      num_words: |V|, where the items begin.
-      buckets: prompt lengths to compile for. A longer prompt keeps its tail. None: 32, 48, 64,
-        96, … up to the longest, or to what the model's positions allow.
+      num_words: |V|, the id of the first item token.
+      max_tokens: the longest response, end token included.
+      batch_size: rows of a batch.
+      top_k: length of the rankings at item steps.
+      buckets: prompt lengths to compile for. A longer prompt keeps its tail. None for 32, 48, 64,
+        96, … up to the longest prompt, or to the limit of the model's positions.
       item_rule: "argmax", or "mass": where all items together have more than half of the
-        probability, the best item is emitted even if a word beats each of them.
-      forbidden_items: for each prompt, the item tokens that its response may not hold (those that
-        the dialogue has named already, say). None: all may be said.
-      allow_repeats: False: an item that the response holds may not be said in it again.
+        probability, the best item is emitted even if a word is more probable than each of them.
+      forbidden_items: for each prompt, the item tokens that are forbidden in its response (those
+        that the dialogue has mentioned, for example). None forbids nothing.
+      allow_repeats: False forbids an item once the response has emitted it.
 
     Returns:
-      the responses, in the order of the prompts.
+      The responses, in the order of the prompts.
 
     Raises:
-      ValueError: an unknown rule, or a bucket the model can't hold.
+      ValueError: the rule is unknown, or the model can't hold a bucket.
 
     Source: the paper documents no decoding; greedy with 30 tokens is this project's choice.
     """
     if item_rule not in ITEM_RULES:
-        raise ValueError(f"item_rule is {item_rule!r}; it is one of {', '.join(ITEM_RULES)}")
+        raise ValueError(f"item_rule: expected one of {', '.join(ITEM_RULES)}, got {item_rule!r}")
     lengths = prompts.lengths
     longest = int(max(lengths, default=1))
     buckets = _usable_buckets(buckets, longest, model.longest_prompt(max_tokens))
     num_items = head.num_targets - num_words
     is_constrained = forbidden_items is not None or not allow_repeats
-    responses: list[list[int]] = [[] for _ in lengths]
-    item_steps: list[tuple[int, int]] = []  # (response, step)
-    item_features: list[np.ndarray] = []
-    unsayable: list[list[int]] = []  # at each item step
+    decoded = [DecodedResponse([], []) for _ in lengths]
+    emitted = _EmittedItems(num_words, allow_repeats)
     for members, length in _batches(lengths, batch_size, buckets):
         given = [forbidden_items[member] if forbidden_items else () for member in members]
         tokens, features = _decode_batch(
@@ -130,19 +130,41 @@ def greedy_decode(
         )
         tokens, features = np.asarray(tokens), np.asarray(features)
         for row, member in enumerate(members):
-            responses[member] = _until_end(tokens[row].tolist(), end_id)
-            steps = [t for t, token in enumerate(responses[member]) if token >= num_words]
-            item_steps.extend((member, step) for step in steps)
-            item_features.append(features[row, steps])
-            said = [] if allow_repeats else [responses[member][step] for step in steps]
-            unsayable.extend([*given[row], *said[:place]] for place in range(len(steps)))
-    top = _top_items(head, item_features, unsayable if is_constrained else None, num_words, top_k)
-    decoded = [Decoded(tokens, []) for tokens in responses]
-    for (member, step), best in zip(item_steps, top, strict=True):
-        item = responses[member][step]
-        best = np.concatenate([[item], best[best != item]])[: len(best)]  # a tie may be broken anew
-        decoded[member].item_steps.append(ItemStep(step, item, best))
+            decoded[member].tokens.extend(_until_end(tokens[row].tolist(), end_id))
+            emitted.add(decoded[member], features[row], given[row])
+    emitted.rank(head, top_k, is_constrained)
     return decoded
+
+
+@dataclasses.dataclass
+class _EmittedItems:
+    """The item steps of all responses, collected so that their rankings are computed together."""
+
+    num_words: int
+    allow_repeats: bool
+    steps: list[tuple[DecodedResponse, int]] = dataclasses.field(default_factory=list)
+    features: list[np.ndarray] = dataclasses.field(default_factory=list)
+    forbidden: list[list[int]] = dataclasses.field(default_factory=list)
+
+    def add(
+        self, response: DecodedResponse, features: np.ndarray, forbidden: Collection[int]
+    ) -> None:
+        """Adds the item steps of a response, given the features [T, F] that chose its tokens."""
+        steps = [t for t, token in enumerate(response.tokens) if token >= self.num_words]
+        self.steps.extend((response, step) for step in steps)
+        self.features.append(features[steps])
+        said = [] if self.allow_repeats else [response.tokens[step] for step in steps]
+        self.forbidden.extend([*forbidden, *said[:place]] for place in range(len(steps)))
+
+    def rank(self, head: Head, top_k: int, is_constrained: bool) -> None:
+        """Gives every response its item steps, each with its most probable items."""
+        forbidden = self.forbidden if is_constrained else None
+        tops = _top_items(head, self.features, forbidden, self.num_words, top_k)
+        for (response, step), top in zip(self.steps, tops, strict=True):
+            item = response.tokens[step]
+            # These logits are computed anew, in other batches: a tie may be broken in another way.
+            top = np.concatenate([[item], top[top != item]])[: len(top)]
+            response.item_steps.append(EmittedItem(step, item, top))
 
 
 def decode_steps(
@@ -158,16 +180,21 @@ def decode_steps(
 ) -> tuple[Int[Array, "B T"], Float[Array, "B T F"]]:
     """The loop of every decoder: choose a token, stop if all rows have ended, read the token.
 
+    The features of each step are returned rather than its logits [B, Y]: they are small, and the
+    logits are needed again only at the few steps that emit an item (`_top_items`).
+
     Args:
       features: the state that predicts the first token.
-      cache: any pytree that `step` takes and gives back.
+      cache: any pytree that `step` takes and returns.
       step: (token [B], cache) → (features [B, F], cache).
       choose: (features [B, F], memory) → (token [B], memory).
-      has_ended: rows that are only there to fill the batch.
-      memory: what the first choice is given, any pytree.
+      end_id: the token that closes a response.
+      max_tokens: T, the longest response, end token included.
+      has_ended: True for rows that only fill the batch.
+      memory: carried from one choice to the next, any pytree.
 
     Returns:
-      tokens, filled with `end_id` behind the end, and the features that chose them.
+      The tokens, filled up with `end_id` after the end, and the features that chose them.
     """
     batch_size, width = features.shape
     tokens = jnp.full((batch_size, max_tokens), end_id, jnp.int32)
@@ -188,6 +215,8 @@ def decode_steps(
         features, cache = step(token, cache)
         return t + 1, cache, *emit(t, features, *rest)
 
+    # A while_loop, not a scan: it ends with the longest response of the batch. The prompt gives the
+    # features for the first token, and the last token is never read: T tokens take T - 1 steps.
     state = (jnp.int32(1), cache, *emit(0, features, memory, tokens, kept, has_ended))
     *_, tokens, kept, _ = jax.lax.while_loop(proceed, body, state)
     return tokens, kept
@@ -200,9 +229,9 @@ def choose_token(
     item_rule: str,
     is_forbidden: Bool[Array, "B I"] | None = None,
 ) -> Int[Array, " B"]:
-    """The token to emit: the most probable; by "mass" the best item where all items have > .5.
+    """The token to emit: the most probable one, or by "mass" the best item where items have > 1/2.
 
-    Forbidden items have no probability; the others and the words share it.
+    Forbidden items have no probability: the softmax is over words and the other items.
     """
     if is_forbidden is not None:
         items = jnp.where(is_forbidden, FORBIDDEN_LOGIT, logits[:, num_words:])
@@ -232,7 +261,7 @@ def _decode_batch(
     item_rule,
     allow_repeats,
 ):
-    """A batch of responses; `is_forbidden` [B, I], or None where every item may be said."""
+    """Decodes a batch; `is_forbidden` is [B, I], or None where nothing is forbidden."""
 
     def choose(features, is_forbidden):
         token = choose_token(
@@ -242,7 +271,7 @@ def _decode_batch(
             is_forbidden=is_forbidden,
         )
         if not allow_repeats:
-            # a word is before the first item, and is none of them
+            # a word has a negative index here, and one_hot makes a row of zeros of it
             is_forbidden |= jax.nn.one_hot(token - num_words, is_forbidden.shape[1], dtype=bool)
         return token, is_forbidden
 
@@ -262,7 +291,7 @@ def _decode_batch(
 def _item_mask(
     tokens: Sequence[Collection[int]], num_rows: int, num_items: int, num_words: int
 ) -> np.ndarray:
-    """Item tokens of each row as a mask [num_rows, I]; rows past the given ones hold none."""
+    """The item tokens of each row as a mask [num_rows, I]; the remaining rows are empty."""
     mask = np.zeros((num_rows, num_items), bool)
     for row, of_row in enumerate(tokens):
         mask[row, np.fromiter(of_row, np.int64, len(of_row)) - num_words] = True
@@ -272,7 +301,7 @@ def _item_mask(
 def _batches(
     lengths: np.ndarray, batch_size: int, buckets: Sequence[int]
 ) -> Iterator[tuple[list[int], int]]:
-    """Batches of like lengths: (indices of the prompts, the bucket that holds them)."""
+    """Batches of similar lengths: (indices of the prompts, the bucket that holds them)."""
     order = np.argsort(lengths, kind="stable")
     for start in range(0, len(order), batch_size):
         members = order[start : start + batch_size].tolist()
@@ -282,7 +311,9 @@ def _batches(
 
 def _usable_buckets(buckets: Sequence[int] | None, longest: int, limit: int | None) -> list[int]:
     if limit is not None and limit < 1:
-        raise ValueError("max_tokens exceeds the model's positions; lower it")
+        raise ValueError(
+            "max_tokens: the model's positions leave no room for a prompt; lower max_tokens"
+        )
     if buckets is None:
         last = -(-longest // 32) * 32
         last = last if limit is None else min(last, limit)
@@ -291,8 +322,8 @@ def _usable_buckets(buckets: Sequence[int] | None, longest: int, limit: int | No
     buckets = sorted(set(buckets))
     if not buckets or buckets[0] < 1 or (limit is not None and buckets[-1] > limit):
         raise ValueError(
-            f"buckets are {buckets}; with max_tokens the model's positions leave room for prompts "
-            f"of 1 to {limit} tokens, so choose buckets in this range"
+            f"buckets: expected prompt lengths from 1 to {limit}, the room that max_tokens leaves "
+            f"in the model's positions, got {buckets}"
         )
     return buckets
 
@@ -308,11 +339,10 @@ def _top_items(
     num_words: int,
     top_k: int,
 ) -> Iterator[np.ndarray]:
-    """The most probable item tokens [K] at each of the given states, chunk by chunk.
+    """The most probable item tokens [K] for each row of features, a chunk at a time.
 
-    Args:
-      forbidden: for each state, the item tokens that are not to be listed; the last K of a list are
-        such where too few others are left, and are cut off.
+    `forbidden` holds, for each row, the item tokens to leave out; a ranking is shorter where fewer
+    than K others are left.
     """
     rows = np.concatenate(features) if features else np.zeros((0, head.kernel.shape[0]))
     num_items = head.num_targets - num_words
@@ -325,6 +355,7 @@ def _top_items(
         mask = None if out is None else _item_mask(out, size, num_items, num_words)
         top = np.asarray(_top_item_ids(head, padded, mask, num_words=num_words, k=k))
         for place, tokens in enumerate(top[: len(chunk)]):
+            # forbidden items rank last, so that cutting the list to the others removes them
             yield tokens if out is None else tokens[: num_items - len(set(out[place]))]
 
 

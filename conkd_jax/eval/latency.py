@@ -1,11 +1,9 @@
 """How long an answer takes: the turn classifier, reading the history, writing each token.
 
-Every system writes a fixed number of tokens by the loop that scoring uses (`decoding`), and no
-token ends a response, so that a time doesn't depend on what is said. Systems take turns, answer by
-answer, A B B A A B …, so that neither a busy machine nor who comes first favours one: compare what
-one call gave, never two.
-
-It knows models and arrays; it knows no run, no file and no text.
+Every system writes a fixed number of tokens with the loop that evaluation uses (`decoding`), and no
+token ends a response, so times do not depend on what is said. Systems alternate, answer by answer,
+A B B A A B …, so that neither a busy machine nor the order favours one. Only times from the same
+call are comparable.
 """
 
 from __future__ import annotations
@@ -27,17 +25,19 @@ from conkd_jax.eval.decoding import choose_token, decode_steps
 from conkd_jax.models.backbone import Backbone
 from conkd_jax.typing import Params
 
-NO_TOKEN = -1  # stands for the end token: no choice is ever it
+NO_TOKEN = -1  # in place of the end token: it is never chosen
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Decoder:
+class TimedDecoder:
     """Greedy decoding in its two parts, both compiled.
 
     Attributes:
+      model: the language model.
+      params: its parameters.
       head: onto Y = V ∪ I.
-      num_words: |V|, where the items begin.
-      num_tokens: that every response has, two or more.
+      num_words: |V|, the id of the first item token.
+      num_tokens: length of every response, two or more.
       item_rule: as in `decoding.greedy_decode`.
     """
 
@@ -51,17 +51,17 @@ class Decoder:
     def __post_init__(self):
         if self.num_tokens < 2:
             raise ValueError(
-                f"num_tokens is {self.num_tokens}: the first token of a response belongs to the "
-                "prefill, so a response of two or more is needed to time a token"
+                f"num_tokens: expected 2 or more, got {self.num_tokens}. The first token of a "
+                "response belongs to the prefill, so a token can be timed from the second one on"
             )
 
     @property
     def num_steps(self) -> int:
-        """Tokens that `write` adds: each is one reading of the token before it and one choice."""
+        """Tokens that `write` adds: each takes one step of the model and one choice."""
         return self.num_tokens - 1
 
     def read(self, inputs: Mapping[str, Any]) -> tuple[Any, Any]:
-        """Prefill: the first token [B] and the cache, from what `Prompts.inputs` gives."""
+        """Prefill: the first token [B] and the cache, from the result of `Prompts.inputs`."""
         return _read(self.params, self.head, inputs, self.num_tokens, *self._how)
 
     def write(self, token: Any, cache: Any) -> tuple[Any, Any]:
@@ -99,14 +99,14 @@ def _write(params, head, token, cache, num_tokens, model, num_words, item_rule):
     )
 
 
-# --- what is asked ---------------------------------------------------------------------------
+# --- questions -------------------------------------------------------------------------------
 
 
 class Question(NamedTuple):
-    """What is answered at once: one response, or a batch of them.
+    """The input of one measurement: one prompt, or a batch of them.
 
     Attributes:
-      inputs: of `Decoder.read`.
+      inputs: of `TimedDecoder.read`.
       context: arguments of the turn classifier; None where the system has none.
     """
 
@@ -115,19 +115,19 @@ class Question(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class System:
-    """What is timed.
+class TimedSystem:
+    """A system and the questions it is timed on.
 
     Attributes:
       decoder: its language model.
       classify: its turn classifier, compiled, on a question's context; None where it has none.
       singles: P questions of one response each.
       batches: L full batches, one for each length that prompts are padded to.
-      shares: [L] the share of the prompts that have each length; they sum to 1.
+      shares: [L] share of the prompts with each length; they sum to 1.
       batch_size: responses in each of the batches.
     """
 
-    decoder: Decoder
+    decoder: TimedDecoder
     classify: Callable[..., Any] | None
     singles: Sequence[Question]
     batches: Sequence[Question]
@@ -135,7 +135,7 @@ class System:
     batch_size: int
 
 
-def questions(
+def build_questions(
     prompts: Prompts,
     buckets: Sequence[int],
     batch_size: int,
@@ -145,12 +145,12 @@ def questions(
 
     Args:
       prompts: one or more.
-      buckets: lengths to pad to, rising; a longer prompt keeps its tail.
-      batch_size: of the batches; a bucket's prompts are repeated until one is full.
-      context: what the classifier reads for some of the prompts; None: there is no classifier.
+      buckets: lengths to pad to, ascending; a longer prompt keeps its tail.
+      batch_size: of the batches; the prompts of a bucket are repeated until a batch is full.
+      context: from some indices of prompts to the classifier's input; None without a classifier.
 
     Returns:
-      `singles`, `batches` and `shares` of a `System`.
+      `singles`, `batches` and `shares` of a `TimedSystem`.
     """
 
     def question(members: list[int], length: int) -> Question:
@@ -171,24 +171,28 @@ def questions(
 
 
 class Timings(NamedTuple):
-    """Seconds of one system.
+    """Seconds that one system took.
 
     Attributes:
-      singles: [repeats, P, 3] of each question of one response: classifier, prefill, decoding.
-      batches: [repeats, L] of each batch as a whole.
+      singles: [repeats, P, 3] for each single response: classifier, prefill, decoding.
+      batches: [repeats, L] for each batch as a whole.
     """
 
     singles: np.ndarray
     batches: np.ndarray
 
 
-def interleaved(systems: Sequence[System], repeats: int) -> list[Timings]:
-    """Times systems in turns, over the questions of one response and then over the batches.
+def time_interleaved(systems: Sequence[TimedSystem], repeats: int) -> list[Timings]:
+    """Times systems alternately, first on single responses and then on batches.
 
-    Everything is answered once before, unmeasured, which compiles every shape and warms the device.
+    Everything is answered once before, untimed, which compiles every shape and warms up the device.
+
+    Args:
+      systems: one or more; where one has fewer questions, the others go on without it.
+      repeats: how often each question is timed.
 
     Returns:
-      for each system its timings.
+      The timings of each system.
     """
     for _ in _rounds(systems):
         pass
@@ -203,22 +207,24 @@ def interleaved(systems: Sequence[System], repeats: int) -> list[Timings]:
     return [Timings(np.array(s), np.array(b)) for s, b in zip(singles, batches, strict=True)]
 
 
-def _rounds(systems: Sequence[System]) -> Iterator[tuple[int, bool, tuple[float, float, float]]]:
-    """Every question once, systems in turns, every other turn backwards.
+def _rounds(
+    systems: Sequence[TimedSystem],
+) -> Iterator[tuple[int, bool, tuple[float, float, float]]]:
+    """Answers every question once, systems alternating, in reverse order every other time.
 
     Yields:
-      the system's number, whether the question is a batch, and what `answer` gives.
+      The index of the system, whether the question is a batch, and the result of `time_answer`.
     """
     asked = {False: [s.singles for s in systems], True: [s.batches for s in systems]}
     for is_batch, of_systems in asked.items():
         for place, turn in enumerate(itertools.zip_longest(*of_systems)):
             for number, question in list(enumerate(turn))[:: -1 if place % 2 else 1]:
                 if question is not None:
-                    yield number, is_batch, answer(systems[number], question)
+                    yield number, is_batch, time_answer(systems[number], question)
 
 
-def answer(system: System, question: Question) -> tuple[float, float, float]:
-    """Seconds of the classifier, the prefill and the decoding; each is waited for."""
+def time_answer(system: TimedSystem, question: Question) -> tuple[float, float, float]:
+    """Seconds of the classifier, the prefill and the decoding, each until its result is ready."""
     classifying = 0.0
     if system.classify is not None and question.context is not None:
         classifying, _ = _timed(system.classify, *question.context)
@@ -233,7 +239,7 @@ def _timed(run: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     return time.perf_counter() - began, result
 
 
-# --- what it comes to ------------------------------------------------------------------------
+# --- measures --------------------------------------------------------------------------------
 
 
 class Spread(NamedTuple):
@@ -245,7 +251,7 @@ class Spread(NamedTuple):
 
 
 def spread(values: np.ndarray) -> Spread:
-    """The median over answers, and how it spreads over repeats.
+    """The median over answers, and its spread over repeats.
 
     Args:
       values: [repeats, answers].
@@ -257,8 +263,12 @@ def spread(values: np.ndarray) -> Spread:
     return Spread(float(np.median(of_repeats)), float(of_repeats.min()), float(of_repeats.max()))
 
 
-def measures(system: System, timings: Timings) -> dict[str, np.ndarray]:
-    """What is told of a system, by its name in `metrics.json`, each [repeats, answers].
+def latency_measures(system: TimedSystem, timings: Timings) -> dict[str, np.ndarray]:
+    """The measures of a system by their names in `metrics.json`, each [repeats, answers].
+
+    Args:
+      system: as it was timed.
+      timings: what `time_interleaved` measured.
 
     Returns:
       "ms_per_token", decoding / num_steps; "prefill_ms", the first token included; "classifier_ms",
@@ -278,11 +288,12 @@ def measures(system: System, timings: Timings) -> dict[str, np.ndarray]:
     return found
 
 
-def ratios(
+def answer_ratios(
     values: Mapping[str, np.ndarray], first: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Ratios of what two systems both have, answer by answer, of the same responses.
+    """Ratios of the measures that two systems share, answer by answer.
 
-    Each pair was measured within one turn, so that what slows the machine for longer cancels.
+    Both sides of a ratio were measured within one round of all systems, so whatever slows the
+    machine for longer than that cancels out.
     """
     return {name: value / first[name] for name, value in values.items() if name in first}

@@ -16,7 +16,7 @@ from etils import epath
 from rich import box
 from rich.table import Table
 
-from conkd_jax.eval.metrics.items import Number
+from conkd_jax.eval.metrics.pairs import Number
 from conkd_jax.eval.tables.paper import PaperRow, paper_row
 
 Interval = tuple[float, float]

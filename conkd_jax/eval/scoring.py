@@ -1,9 +1,8 @@
-"""Teacher forcing: what a language model thinks of the gold responses, token by token.
+"""Teacher forcing: scores of the gold responses under a language model, token by token.
 
 One pass over a split's rows gives everything that is measured without decoding: the NLL behind
-every perplexity, the item mass behind every gate (eqs. 6-7), and the gold item's rank.
-It serves the dev score of a training, the teacher's gate statistics and the final evaluation alike.
-Knows models and batches; knows no file.
+every perplexity, the item mass behind every gate (eqs. 6-7), and the rank of the gold item. The dev
+score during training, the teacher's gate statistics and the final evaluation all come from here.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from conkd_jax.distill.losses import nll
 from conkd_jax.models.backbone import Backbone
 from conkd_jax.typing import Array, Float, Int
 
-TOKENS_AT_A_TIME = 256  # rows of logits that exist at once
+TOKENS_AT_A_TIME = 256  # tokens whose logits exist at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +44,7 @@ class TokenScores:
     item_rank: np.ndarray
 
     def summary(self) -> dict[str, float]:
-        """Corpus token means: NLL, its item and word parts, hit@k on item steps, λ_r and λ_v."""
+        """Means over tokens: NLL, its item and word parts, hit@k on item steps, λ_r and λ_v."""
         items, words = self.is_item, ~self.is_item
         ranks = self.item_rank[items]
 
@@ -65,7 +64,7 @@ class TokenScores:
 def logit_statistics(
     logits: Float[Array, "N Y"], labels: Int[Array, " N"], num_words: int
 ) -> dict[str, Array]:
-    """NLL, item mass, log-normaliser and the gold item's rank among items, of N tokens."""
+    """NLL, item mass, log-normaliser and the gold item's rank among items, for N tokens."""
     gold = jnp.take_along_axis(logits, labels[:, None], axis=-1)
     rank = 1 + jnp.sum(logits[:, num_words:] > gold, axis=-1, dtype=jnp.int32)
     return {
@@ -83,14 +82,18 @@ def head_statistics(
     num_words: int,
     num_tokens: Int[Array | np.ndarray, ""] | int | None = None,
 ) -> dict[str, Array]:
-    """`logit_statistics` of head(features), with a few hundred rows of logits at a time.
+    """`logit_statistics` of head(features), in chunks: logits [N, Y] of a batch would be too large.
 
     Args:
-      num_tokens: real tokens, which come first; what lies a chunk behind them is zero and costs
-        nothing. None: all.
+      features: of N tokens.
+      head: onto Y = V ∪ I.
+      labels: the gold tokens.
+      num_words: |V|, the id of the first item token.
+      num_tokens: how many of the N tokens are real; they come first. Chunks of padding are skipped,
+        and their statistics are 0. None for all.
     """
     capacity = labels.shape[0]
-    size = math.gcd(capacity, TOKENS_AT_A_TIME)
+    size = math.gcd(capacity, TOKENS_AT_A_TIME)  # chunks of one static size that fill N exactly
 
     def chunk(start):
         rows = (jax.lax.dynamic_slice_in_dim(array, start, size) for array in (features, labels))
@@ -108,6 +111,7 @@ def head_statistics(
     shapes = jax.eval_shape(chunk, 0)
     found = jax.tree.map(lambda part: jnp.zeros((capacity,), part.dtype), shapes)
     count = jnp.asarray(capacity if num_tokens is None else num_tokens, jnp.int32)
+    # The number of chunks is an array, so that one compilation serves every number of real tokens.
     return jax.lax.fori_loop(jnp.int32(0), -(-count // size), add, found)
 
 
@@ -119,7 +123,7 @@ def _score_batch(params, batch, *, model: Backbone, num_words: int, num_targets:
 
 
 def response_features(model: Backbone, params, batch, rng: jax.Array | None = None) -> jax.Array:
-    """Features [N, F] at the response tokens of a micro-batch; dropout where `rng` is given."""
+    """Features [N, F] at the response tokens of a micro-batch; with dropout if `rng` is given."""
     states = model.states(params, batch, rng=rng)  # [B, S, F]
     return states.reshape(-1, states.shape[-1])[batch["feature_index"]]  # [N, F]
 
@@ -136,10 +140,15 @@ def score_tokens(
     """Scores every target token of the given batches.
 
     Args:
-      model, params: the language model.
+      model: the language model.
+      params: its parameters.
       batches: pairs (response ids [G], micro-batch), as `stages.language_model.sequential` yields.
-      num_words, num_targets: |V| and |Y|.
+      num_words: |V|.
+      num_targets: |Y|.
       progress: wraps the iterable, for a progress bar.
+
+    Returns:
+      The scores, ordered by response and then by step, in whatever order the batches come.
     """
     parts: list[dict[str, np.ndarray]] = []
     for response_ids, batch in progress(batches):

@@ -22,19 +22,20 @@ from conkd_jax.artifacts.fingerprint import outside_fingerprint, view
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config, DecodingRules
 from conkd_jax.data.corpus import Corpus, Dialogue
+from conkd_jax.data.mentions import tokens
 from conkd_jax.data.rows.contract import Rows
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
-from conkd_jax.eval.decoding import FORBIDDEN_LOGIT, Decoded, greedy_decode
-from conkd_jax.eval.metrics import corpus_facts
-from conkd_jax.eval.metrics import gather as metrics
+from conkd_jax.eval.decoding import FORBIDDEN_LOGIT, DecodedResponse, greedy_decode
+from conkd_jax.eval.metrics.bootstrap import bootstrap_intervals
+from conkd_jax.eval.metrics.options import options_from_corpus
+from conkd_jax.eval.metrics.run_metrics import run_statistics
 from conkd_jax.eval.predictions import (
     TOP_ITEMS,
     ContextTurn,
     ItemStep,
     Prediction,
     read_predictions,
-    word_tokens,
     write_predictions,
 )
 from conkd_jax.eval.scoring import TokenScores
@@ -210,7 +211,9 @@ def _openings(system: _System, responses: np.ndarray) -> np.ndarray:
     return np.where(system.predicted_is_rec[responses], words.rec_id, words.gen_id)
 
 
-def _answers(settings: EvaluationSettings, system: _System) -> Iterator[tuple[int, Decoded]]:
+def _answers(
+    settings: EvaluationSettings, system: _System
+) -> Iterator[tuple[int, DecodedResponse]]:
     """Response ids and greedy responses to their histories, in the order of the split."""
     rows, words, rules = system.rows, system.vocabulary, settings.decode
     wanted = np.arange(rows.num_responses)
@@ -261,7 +264,7 @@ def _mentioned(system: _System, response: int) -> list[int]:
 
 def _predictions(
     system: _System,
-    answers: Iterator[tuple[int, Decoded]],
+    answers: Iterator[tuple[int, DecodedResponse]],
     scored: TokenScores,
     predicted_nll: np.ndarray | None,
 ) -> Iterator[Prediction]:
@@ -276,8 +279,8 @@ def _predictions(
         known = [item for item in gold.items if item in in_vocabulary]
         unknown = [int(movie_ids[item]) for item in gold.items if item not in in_vocabulary]
         span = slice(offsets[response], offsets[response + 1])
-        tokens = [token for token in decoded.tokens if token != system.vocabulary.end_id]
-        text = system.vocabulary.decode(tokens)
+        ids = [token for token in decoded.tokens if token != system.vocabulary.end_id]
+        text = system.vocabulary.decode(ids)
         predicted = None
         if system.predicted_is_rec is not None:
             predicted = "rec" if system.predicted_is_rec[response] else "gen"
@@ -292,7 +295,7 @@ def _predictions(
             reference_items=tuple(int(movie_ids[item]) for item in known),
             reference_items_out_of_vocabulary=(*unknown, *gold.unknown_items),
             generated=text,
-            generated_tokens=tuple(word_tokens(text)),
+            generated_tokens=tuple(tokens(text)),
             generated_items=tuple(_movie(system, step.item) for step in decoded.item_steps),
             item_steps=tuple(
                 ItemStep(
@@ -325,10 +328,9 @@ def _scores(
     teacher: TokenScores,
 ) -> dict:
     """Metrics, intervals and counts of the predictions, and what teacher forcing adds."""
-    statistics = metrics.gather(
+    statistics = run_statistics(
         read_predictions(path),
-        max_response_tokens=settings.rows.max_response_tokens,
-        **corpus_facts.options(system.corpus),
+        options_from_corpus(system.corpus, max_response_tokens=settings.rows.max_response_tokens),
     )
     forced, gate = scored.summary(), teacher.summary()
     found = statistics.metrics()
@@ -336,6 +338,6 @@ def _scores(
     found |= {"lambda_r": gate["lambda_r"], "lambda_v": gate["lambda_v"]}
     return {
         "metrics": found,
-        "intervals": statistics.intervals(num_resamples=settings.bootstrap_resamples),
+        "intervals": bootstrap_intervals(statistics, num_resamples=settings.bootstrap_resamples),
         "counts": dict(statistics.totals),
     }

@@ -1,14 +1,13 @@
-"""λ along a response: one that was scored, or any text that somebody might have answered with.
+"""λ along any text that could have been a response to a history.
 
-A text is read by teacher forcing: the models are told it token by token after a history, exactly as
-an evaluation tells them the gold response, and say at each step how much they would give to items.
-Nothing is trained, decoded or written here.
+The models read the text by teacher forcing, exactly as an evaluation reads gold responses, and give
+the item mass at every step. Nothing is trained, decoded or written here.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,41 +16,12 @@ from conkd_jax.config import ConfigError
 from conkd_jax.data.corpus import RECOMMENDER, SEEKER, Corpus, Dialogue, Turn, responses
 from conkd_jax.data.mentions import MENTION
 from conkd_jax.data.vocabulary import Vocabulary
-from conkd_jax.eval.gate.figures import GateTrace
+from conkd_jax.eval.gate.traces import GateTrace, token_labels
 from conkd_jax.stages import backbones
 from conkd_jax.stages.language_model import LanguageModel
 from data_prep.linking import Linker
 
-END_LABEL, SPACE_LABEL = "END", "␣"
 SCORING_ROWS = 4  # rows that are scored at once
-
-
-def of_response(
-    tokens: Mapping[str, np.ndarray],
-    vocabulary: Vocabulary,
-    response: int,
-    *,
-    title: str,
-    student: str = "",
-) -> GateTrace:
-    """The trace of a response that an evaluation scored.
-
-    Args:
-      tokens: the arrays of the evaluation's `tokens.npz`.
-      vocabulary: whose tokens they are.
-      response: its index in the split.
-      title: of its panel.
-      student: what the scored system is called beside the teacher; "" leaves it out.
-    """
-    of = tokens["response_index"] == response
-    return GateTrace(
-        title=title,
-        tokens=_labels(tokens["targets"][of], vocabulary),
-        gate=tokens["teacher_item_mass"][of].tolist(),
-        is_item=tokens["is_item"][of].tolist(),
-        student=tokens["item_mass"][of].tolist() if student else None,
-        student_name=student,
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +78,7 @@ class Reader:
             traces.append(
                 GateTrace(
                     title=f"{title} (cut at {len(targets)} tokens)" if is_cut else title,
-                    tokens=_labels(targets, self.vocabulary),
+                    tokens=token_labels(targets, self.vocabulary),
                     gate=scored.item_mass[of].tolist(),
                     is_item=scored.is_item[of].tolist(),
                     student=own.item_mass[of].tolist() if own else None,
@@ -149,12 +119,3 @@ def _check_text(text: str, vocabulary: Vocabulary) -> None:
                 f"--text={text!r}: expected movies of the run's vocabulary, {match.group(0)} is "
                 f"none. For example {some}"
             )
-
-
-def _labels(targets: np.ndarray, vocabulary: Vocabulary) -> list[str]:
-    """Each token as it is read; the end token, which has no text, by a name."""
-    texts = [vocabulary.render([token]) for token in targets.tolist()]
-    return [
-        END_LABEL if token == vocabulary.end_id else text if text.strip() else SPACE_LABEL
-        for token, text in zip(targets.tolist(), texts, strict=True)
-    ]

@@ -27,7 +27,8 @@ from conkd_jax.data.teacher_store.files import TeacherStore, TeacherStoreWriter
 from conkd_jax.data.teacher_store.schema import TeacherHeads, TeacherRecord, TeacherStoreSpec
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
-from conkd_jax.eval.gate.validity import fit_eta, gate_statistics
+from conkd_jax.eval.gate.detector import fit_eta
+from conkd_jax.eval.gate.token_classes import gate_statistics
 from conkd_jax.eval.scoring import head_statistics, logit_statistics, response_features
 from conkd_jax.stages import backbones, language_model
 from conkd_jax.stages import recommender as recommenders

@@ -1,10 +1,14 @@
-"""Predictions made by hand and by chance, for the tests of everything that reads them."""
+"""Predictions made by hand and at random, and their statistics."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from conkd_jax.eval.predictions import ItemStep, Prediction, word_tokens
+from conkd_jax.data.mentions import tokens as tokens_of
+from conkd_jax.eval.metrics.options import MetricOptions
+from conkd_jax.eval.metrics.run_metrics import run_statistics
+from conkd_jax.eval.metrics.statistics import RunStatistics
+from conkd_jax.eval.predictions import ItemStep, Prediction
 
 A, B, C, D, E, M = 10, 11, 12, 13, 14, 15
 
@@ -25,7 +29,7 @@ def prediction(turn=1, gold=(), tops=(), dialogue="d", **fields) -> Prediction:
         "reference_items": tuple(gold),
         "reference_items_out_of_vocabulary": (),
         "generated": generated,
-        "generated_tokens": tuple(word_tokens(generated)),
+        "generated_tokens": tuple(tokens_of(generated)),
         "generated_items": tuple(items),
         "item_steps": tuple(ItemStep(i, top[0], tuple(top)) for i, top in enumerate(tops)),
         "recommender_top": (),
@@ -55,3 +59,13 @@ def random_run(num_dialogues, seed=0, hit_rate=0.3, per_dialogue=5) -> Iterator[
                 token_nll=tuple(rng.exponential(3, 9).tolist()),
                 token_is_item=(False,) * 8 + (is_rec,),
             )
+
+
+def statistics_of(run: Iterable[Prediction], **options) -> RunStatistics:
+    """Statistics of a run; `options` are fields of `MetricOptions`."""
+    return run_statistics(run, MetricOptions(**options))
+
+
+def metrics_of(run: Iterable[Prediction], **options) -> dict[str, float]:
+    """Metrics of a run by name; `options` are fields of `MetricOptions`."""
+    return statistics_of(run, **options).metrics()

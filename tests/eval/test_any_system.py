@@ -1,12 +1,12 @@
 """A predictions.jsonl of anybody's: scored by the program, with what it lacks told in one line."""
 
-import dataclasses
 import json
 import sys
 
 import numpy as np
 import pytest
 from absl.testing import flagsaver
+from msgspec.structs import replace
 
 from conkd_jax import config as conkd
 from conkd_jax import evaluate
@@ -182,9 +182,7 @@ def test_a_file_that_holds_no_responses_is_named(tmp_path, call, text, message):
 
 def test_refilled_responses_are_scored_and_written(tmp_path, call):
     path = tmp_path / "spoken.jsonl"
-    backwards = (
-        dataclasses.replace(p, recommender_top=p.recommender_top[::-1]) for p in random_run(8)
-    )
+    backwards = (replace(p, recommender_top=p.recommender_top[::-1]) for p in random_run(8))
     write_predictions(path, backwards)
     call(predictions=path, out=tmp_path / "spoken")
     call(predictions=path, out=tmp_path / "refilled", refill="first")

@@ -170,7 +170,7 @@ def test_mass_rule_emits_the_best_item_where_a_word_leads(params, head, contexts
     by_argmax, by_mass = (
         decode(params, unsure, contexts[:8], item_rule=rule) for rule in ("argmax", "mass")
     )
-    assert all(row == decoding.Decoded([0] * 8, []) for row in by_argmax)
+    assert all(row == decoding.DecodedResponse([0] * 8, []) for row in by_argmax)
     assert all(len(row.item_steps) == 8 for row in by_mass)
     assert all(step.top[0] == step.item for row in by_mass for step in row.item_steps)
 
@@ -276,10 +276,10 @@ def test_loop_stops_when_all_rows_have_ended():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"item_rule": "best"}, "item_rule is 'best'; it is one of argmax, mass"),
-        ({"buckets": (16, 58)}, r"prompts of 1 to 57 tokens"),
-        ({"buckets": ()}, r"prompts of 1 to 57 tokens"),
-        ({"max_tokens": 65}, "max_tokens exceeds"),
+        ({"item_rule": "best"}, "item_rule: expected one of argmax, mass, got 'best'"),
+        ({"buckets": (16, 58)}, "prompt lengths from 1 to 57"),
+        ({"buckets": ()}, "prompt lengths from 1 to 57"),
+        ({"max_tokens": 65}, "leave no room for a prompt"),
     ],
 )
 def test_wrong_settings_are_refused(params, head, contexts, changes, message):

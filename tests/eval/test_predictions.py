@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conkd_jax.data.mentions import tokens
 from conkd_jax.eval.predictions import (
     REQUIRED,
     ContextTurn,
@@ -16,7 +17,6 @@ from conkd_jax.eval.predictions import (
     from_record,
     read_predictions,
     to_record,
-    word_tokens,
     write_predictions,
 )
 
@@ -81,7 +81,7 @@ def test_any_text_and_number_survives(text, other, token_nll):
     one = example(
         context=(ContextTurn("seeker", text),),
         generated=other,
-        generated_tokens=tuple(word_tokens(other)),
+        generated_tokens=tuple(tokens(other)),
         token_nll=tuple(token_nll),
         token_is_item=(True,) * len(token_nll),
     )
@@ -90,7 +90,7 @@ def test_any_text_and_number_survives(text, other, token_nll):
 
 def test_a_numpy_number_is_named():
     record = to_record(example()) | {"turn": np.int64(3)}
-    with pytest.raises(PredictionError, match="field 'turn': expected a whole number"):
+    with pytest.raises(PredictionError, match="field 'turn': expected `int`, got .*3"):
         from_record(record)
 
 
@@ -119,28 +119,57 @@ def test_reading_and_writing_stream(tmp_path):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("turn", -1, "field 'turn': expected a whole number from 0, got -1"),
-        ("turn", True, "field 'turn': expected a whole number from 0, got True"),
-        ("conversation_id", 7, "field 'conversation_id': expected a string, got 7"),
+        ("turn", -1, "field 'turn': expected `int` >= 0, got -1"),
+        ("turn", True, "field 'turn': expected `int`, got True"),
+        ("turn", "1", "field 'turn': expected `int`, got '1'"),
+        ("turn", 1.0, "field 'turn': expected `int`, got 1.0"),
+        ("conversation_id", 7, "field 'conversation_id': expected `str`, got 7"),
         ("turn_type", "chat", "field 'turn_type': expected 'rec' or 'gen', got 'chat'"),
-        ("turn_type", None, "field 'turn_type': expected 'rec' or 'gen', got None"),
+        ("turn_type", "rec\n", r"field 'turn_type': expected 'rec' or 'gen', got 'rec\\n'"),
+        ("turn_type", None, "field 'turn_type': expected 'rec' or 'gen', got null"),
+        ("token_nll", None, "field 'token_nll': expected a value, or no such field, got null"),
         ("predicted_turn_type", 1, "expected 'rec' or 'gen' or null, got 1"),
-        ("context", "hi", "field 'context': expected a list, got 'hi'"),
+        ("context", "hi", "field 'context': expected `array`, got 'hi'"),
+        (
+            "context",
+            [{"role": "seeker", "text": "", "mood": 1}],
+            r"'context\[0\].mood': expected no",
+        ),
         ("context", [{"role": "bot", "text": ""}], r"field 'context\[0\].role': expected 'seeker'"),
         ("context", [{"role": "seeker"}], r"field 'context\[0\].text': expected a value"),
-        ("reference_items", [3, 4.5], r"field 'reference_items\[1\]': expected a whole number"),
-        ("generated_tokens", ["a", None], r"field 'generated_tokens\[1\]': expected a string"),
-        ("item_steps", [{"step": 0, "item": 1}], r"field 'item_steps\[0\].top'"),
+        ("reference_items", [3, 4.5], r"field 'reference_items\[1\]': expected `int`, got 4.5"),
+        (
+            "generated_tokens",
+            ["a", None],
+            r"field 'generated_tokens\[1\]': expected `str`, got None",
+        ),
+        ("item_steps", [{"step": 0, "item": 1}], r"field 'item_steps\[0\].top': expected a value"),
         ("item_steps", [{"step": 0, "item": 1, "top": [1, 1]}], "different items, best first"),
-        ("item_steps", [7], r"field 'item_steps\[0\]': expected an object with step, item and top"),
-        ("recommender_top", list(range(51)), "at most 50 items, got '51 of them'"),
+        ("item_steps", [7], r"field 'item_steps\[0\]': expected `object`, got 7"),
+        (
+            "item_steps",
+            [{"step": 0, "item": 7, "top": [7, -1]}],
+            r"'item_steps\[0\].top\[1\]': expected `int` >= 0, got -1",
+        ),
+        ("recommender_top", list(range(51)), "expected `array` of length <= 50, got"),
         ("token_nll", [float("nan")] * 3, r"field 'token_nll\[0\]': expected a finite number"),
-        ("token_nll", ["1"] * 3, r"field 'token_nll\[0\]': expected a finite number, got '1'"),
-        ("token_is_item", [0, 1, 0], r"field 'token_is_item\[0\]': expected true or false"),
+        ("token_nll", ["1"] * 3, r"field 'token_nll\[0\]': expected `float`, got '1'"),
+        ("token_is_item", [0, 1, 0], r"field 'token_is_item\[0\]': expected `bool`, got 0"),
+        (
+            "token_item_mass",
+            [0, 1, 1.5],
+            r"'token_item_mass\[2\]': expected `float` <= 1.0, got 1.5",
+        ),
+        ("token_item_mass", [0, True, 0], r"'token_item_mass\[1\]': expected `float`, got True"),
         ("token_is_item", [True], "expected one value for each of the 3 of 'token_nll', got 1"),
         ("token_nll_predprefix", [1.0], "each of the 3 of 'token_nll', got 1"),
-        ("generated_items", [8], r"field 'item_steps': expected the items \(8,\), got \(7,\)"),
+        (
+            "generated_items",
+            [8],
+            r"field 'item_steps': expected the items \(8,\) of 'generated_items', got \(7,\)",
+        ),
         ("lambda", 1, "field 'lambda': expected only the fields conversation_id"),
+        ("\ud83d", 1, r"field '\\ud83d': expected only the fields conversation_id"),
     ],
 )
 def test_a_bad_field_is_named_with_file_and_line(tmp_path, field, value, message):
@@ -251,8 +280,10 @@ def test_writing_refuses_what_reading_would(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_word_tokens_keep_items_whole():
-    assert word_tokens("I'd say @123, or @45!") == [
-        *("I", "'", "d", "say", "@123", ",", "or", "@45", "!")
-    ]
-    assert word_tokens("😀 @ @x \n") == ["😀", "@", "@", "x"]
+def test_predictions_are_immutable_and_hold_plain_tuples():
+    one = from_record(json.loads(json.dumps(to_record(example()))))
+    assert type(one.token_nll) is type(one.item_steps) is type(one.item_steps[0].top) is tuple
+    with pytest.raises(AttributeError, match="immutable"):
+        one.turn = 4
+    with pytest.raises(TypeError):
+        Prediction("20001", 3)

@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from conkd_jax.eval import report
-from conkd_jax.eval.metrics import gather as metrics
+from conkd_jax.eval.metrics.bootstrap import bootstrap_intervals
 from conkd_jax.eval.tables import paper
-from tests.eval.predicted import A, B, prediction
+from tests.eval.predicted import A, B, prediction, statistics_of
 
 
 def document(seed=0, **changes) -> dict:
@@ -27,7 +27,7 @@ def document(seed=0, **changes) -> dict:
         )
         for i in range(8)
     ]
-    statistics = metrics.gather(run, num_items=2)
+    statistics = statistics_of(run, num_items=2)
     arguments = {
         "config_name": "dialogpt_hard",
         "preset": "mini",
@@ -37,7 +37,7 @@ def document(seed=0, **changes) -> dict:
         "config_sha256": report.config_sha256({"seed": seed}),
         "counts": statistics.totals,
         "metrics": statistics.metrics() | {"lambda_r": 0.4},
-        "intervals": statistics.intervals(num_resamples=20),
+        "intervals": bootstrap_intervals(statistics, num_resamples=20),
         "command": "python -m conkd_jax.train --config=configs/dialogpt_hard.py:mini",
         "machine": {"platform": "cpu", "cores": 2},
         "git": "abc1234",

@@ -21,8 +21,8 @@ from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.gates import item_mass
 from conkd_jax.distill.head import Head
-from conkd_jax.eval.metrics import corpus_facts
-from conkd_jax.eval.metrics import gather as metrics
+from conkd_jax.eval.metrics.options import options_from_corpus
+from conkd_jax.eval.metrics.run_metrics import run_statistics
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.stages import backbones, language_model, pipeline, student
 from conkd_jax.stages import recommender as recommenders
@@ -197,14 +197,9 @@ def test_predictions_give_the_same_numbers_again(small_world, folder, document):
         for turn in dialogue.turns:
             for item in turn.items:
                 counts[item] += 1
-    again = metrics.compute(
-        read_predictions(folder / "predictions.jsonl"),
-        num_items=len(items),
-        neighbours=corpus_facts.options(corpus)["neighbours"],
-        popularity=dict(zip(items.movie_ids.tolist(), counts.tolist(), strict=True)),
-        linked_items=set(items.movie_ids[items.is_linked].tolist()),
-        max_response_tokens=24,
-    )
+    options = options_from_corpus(corpus, max_response_tokens=24)
+    assert options.popularity == dict(zip(items.movie_ids.tolist(), counts.tolist(), strict=True))
+    again = run_statistics(read_predictions(folder / "predictions.jsonl"), options).metrics()
     assert len(again) > 60
     for name, value in again.items():
         assert document["metrics"][name] == pytest.approx(value, rel=1e-9), name

@@ -1,1 +1,1 @@
-"""The style of every figure, and the figures of a run."""
+"""The look of every figure, and the figures that several programs draw."""

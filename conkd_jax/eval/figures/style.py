@@ -1,23 +1,15 @@
-"""What every figure looks like, and how it becomes a file.
-
-Figures are made without pyplot, so that they leave no state behind and need no display; colours are
-Okabe and Ito's, which people with colour blindness tell apart, and text stands beside what it
-names. The same numbers make the same bytes. Knows nothing of what is drawn.
-"""
+"""The look of every figure: defaults of matplotlib, and how numbers and texts are written."""
 
 from __future__ import annotations
 
 import functools
-import io
 from typing import Any
 
-from etils import epath
-from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.ft2font import FT2Font
 
-BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-GREY, INK = "#9A9A9A", "#222222"
+from conkd_jax.eval.figures.palette import GREY, INK
+
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -34,15 +26,16 @@ STYLE: dict[Any, Any] = {
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
-    "text.parse_math": False,
+    "text.parse_math": False,  # titles and tokens may hold "$"
     "figure.dpi": 130,
     "figure.constrained_layout.use": True,
 }
 MARGIN = 0.25  # around panels, in inches
+FAMILY_TITLES = {"rer": "ReR@k", "prr": "PrR@k", "f1": "F1@k", "recall": "Recall@k (recommender)"}
 
 
 def short_number(value: float) -> str:
-    """Three digits, and no zero before the point.
+    """The number with three digits, without a zero before the point.
 
     >>> short_number(0.0234), short_number(12.412), short_number(-0.5)
     ('.023', '12.41', '-.500')
@@ -58,18 +51,9 @@ def shortened(text: str, limit: int = 22) -> str:
 
 
 def drawable(text: str) -> str:
-    """The text on one line, with "□" for what the font has no glyph of (emoji, for example)."""
+    """The text on one line, with "□" for characters that the font lacks (emoji, for example)."""
     glyphs = _glyphs()
     return "".join(c if ord(c) in glyphs else " " if c.isspace() else "□" for c in text)
-
-
-def finish(figure: Figure, title: str, path: epath.PathLike) -> None:
-    """Gives the figure its title and writes it as a PNG."""
-    if title:
-        figure.suptitle(drawable(title), x=0.01, ha="left", fontweight="bold")
-    image = io.BytesIO()
-    figure.savefig(image, format="png", metadata={"Software": None})
-    epath.Path(path).write_bytes(image.getvalue())
 
 
 @functools.cache

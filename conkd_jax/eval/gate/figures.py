@@ -1,102 +1,57 @@
-"""The gate in pictures: along responses, over all steps, by kind of token, and at every threshold.
+"""Figures of the gate: along responses, over all steps, by kind of token, at every threshold.
 
-Each function takes plain numbers and a path and draws one PNG. Nothing here reads a run or computes
-λ; `gate_validity` counts, `drawing` says what all figures look like.
+Each function takes plain numbers and a path and draws one PNG; `token_classes` and `detector` make
+the numbers.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
 from etils import epath
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from conkd_jax.eval.figures.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    MARGIN,
-    PURPLE,
-    STYLE,
-    VERMILION,
-    drawable,
-    finish,
-    short_number,
-    shortened,
-)
-from conkd_jax.eval.gate.validity import CLASSES, ITEM, DetectorCurve, MassSummary
-from conkd_jax.eval.metrics.items import Number
+from conkd_jax.eval.figures.drawing import figure_file
+from conkd_jax.eval.figures.palette import BLUE, GREEN, GREY, INK, PURPLE, VERMILION
+from conkd_jax.eval.figures.style import MARGIN, drawable, short_number, shortened
+from conkd_jax.eval.gate.detector import DetectorCurve
+from conkd_jax.eval.gate.token_classes import CLASSES, ITEM, MassSummary
+from conkd_jax.eval.gate.traces import GateTrace
 
 LEAST_MASS = 1e-5  # where the logarithmic axis of λ begins
 TICKS = {LEAST_MASS: "≤ .00001", 1e-4: ".0001", 1e-3: ".001", 1e-2: ".01", 1e-1: ".1", 1.0: "1"}
-TOLD_MASS = 0.25  # from here on λ of a word is written beside its mark; that of an item always is
+LABELLED_MASS = 0.25  # λ of a word is written beside its mark from here on; that of an item always
 
 
-@dataclasses.dataclass(frozen=True)
-class GateTrace:
-    """λ_t along one response.
-
-    Attributes:
-      title: what the panel is of.
-      tokens: the response's tokens, readable, items as titles.
-      gate: λ_t at each token.
-      is_item: whether the token is an item.
-      student: another model's own item mass at each token, drawn beside λ; None draws none.
-      student_name: what that model is called.
-    """
-
-    title: str
-    tokens: Sequence[str]
-    gate: Sequence[Number]
-    is_item: Sequence[bool]
-    student: Sequence[Number] | None = None
-    student_name: str = ""
-
-    def __post_init__(self):
-        if not 0 < len(self.tokens) == len(self.gate) == len(self.is_item):
-            raise ValueError(
-                f"gate trace {self.title!r}: expected as many tokens, λ and item marks, at least "
-                f"one each, got {len(self.tokens)}, {len(self.gate)} and {len(self.is_item)}"
-            )
-        if self.student is not None and len(self.student) != len(self.tokens):
-            raise ValueError(
-                f"gate trace {self.title!r}: expected {len(self.tokens)} values of "
-                f"{self.student_name or 'the student'}, got {len(self.student)}"
-            )
-
-
-def gate_traces(
+def draw_gate_traces(
     traces: Sequence[GateTrace], path: epath.PathLike, *, eta: float | None = None, title: str = ""
 ) -> None:
-    """λ_t along some responses, one panel under the other; item steps stand out in colour.
+    """Draws λ_t along some responses, one panel below the other, item steps in another colour.
 
-    A student's own item mass, where a trace has it, stands beside λ as a hollow mark.
+    A student's own item mass, where a trace has it, is a hollow mark beside λ.
 
     Args:
       traces: the responses, one a panel.
       path: where the PNG goes.
       eta: threshold of the hard gate, drawn as a line where given.
       title: of the whole figure.
+
+    Raises:
+      ValueError: there is no trace.
     """
     if not traces:
         raise ValueError("gate traces: expected at least one response, got none")
     longest = max(len(trace.tokens) for trace in traces)
     size = (max(6.0, 0.44 * longest + 1.2), 2.35 * len(traces) + MARGIN)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=size)
+    with figure_file(path, size, title=title) as figure:
         axes = figure.subplots(len(traces), 1, squeeze=False).ravel()
         for ax, trace in zip(axes, traces, strict=True):
             _draw_trace(ax, trace, longest, eta)
-        finish(figure, title, path)
 
 
-def gate_histograms(
+def draw_gate_histograms(
     item_gate: Float[np.ndarray, " item_steps"],
     word_gate: Float[np.ndarray, " word_steps"],
     path: epath.PathLike,
@@ -104,17 +59,16 @@ def gate_histograms(
     eta: float | None = None,
     title: str = "",
 ) -> None:
-    """How λ is spread on item steps and on word steps, with its means and the hard gate's
-    threshold.
+    """Draws histograms of λ on item steps and on word steps, with means and the threshold.
 
     Args:
-      item_gate, word_gate: λ_t of the dialogue teacher where the gold token is an item, or a word.
+      item_gate: λ_t of the dialogue teacher where the gold token is an item.
+      word_gate: λ_t where it is a word.
       path: where the PNG goes.
       eta: threshold of the hard gate; the share of steps at or above it is written where given.
       title: of the whole figure.
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.8, 4.4))
+    with figure_file(path, (6.8, 4.4), title=title) as figure:
         axes = figure.subplots(2, 1, sharex=True)
         panels = (
             ("item steps", "λᵣ", item_gate, VERMILION),
@@ -136,22 +90,21 @@ def gate_histograms(
         if eta is not None:
             _label_line(axes[0], eta)
         axes[1].set_xlabel("λ, the probability that the teacher gives to items")
-        finish(figure, title, path)
 
 
-def detector_curves(
+def draw_detector_curves(
     curve: DetectorCurve,
     path: epath.PathLike,
     *,
     eta: float | None = None,
     title: str = "",
 ) -> None:
-    """Precision, recall and F1 of "λ ≥ η" over every η, and the share of steps that fire.
+    """Draws precision, recall and F1 of "λ ≥ η" over η, and the share of steps that fire.
 
     Args:
       curve: the exact curve.
       path: where the PNG goes.
-      eta: the run's threshold, drawn as a line where given; the one of the best F1 always is.
+      eta: the run's threshold, drawn as a line where given; that of the best F1 always is.
       title: of the whole figure.
     """
     best = curve.at(curve.best_eta())
@@ -162,8 +115,7 @@ def detector_curves(
         "F1": (edges, np.append(curve.f1, 0.0), VERMILION),
         "steps that fire": (edges, np.append(curve.fired_share, 0.0), GREY),
     }
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.8, 4.2))
+    with figure_file(path, (6.8, 4.2), title=title) as figure:
         ax = figure.subplots()
         for name, (x, values, color) in series.items():
             # entry k holds up to and including thresholds[k]
@@ -180,20 +132,19 @@ def detector_curves(
         ax.set_xlabel("η, the threshold on λ")
         ax.set_title(f"average precision {short_number(curve.average_precision)}")
         figure.legend(loc="outside right upper", frameon=False, fontsize=9)
-        finish(figure, title, path)
 
 
-def class_boxes(
+def draw_token_class_boxes(
     by_class: Mapping[str, MassSummary],
     path: epath.PathLike,
     *,
     eta: float | None = None,
     title: str = "",
 ) -> None:
-    """λ by kind of token on a logarithmic axis: quartiles, 5 % to 95 %, and the mean in numbers.
+    """Draws λ by kind of token on a logarithmic axis: quartiles, 5 % to 95 %, and the mean.
 
     Args:
-      by_class: what `gate_validity.mass_by_class` gives.
+      by_class: the result of `token_classes.mass_by_class`.
       path: where the PNG goes.
       eta: threshold of the hard gate, drawn as a line where given.
       title: of the whole figure.
@@ -208,8 +159,7 @@ def class_boxes(
         low, first, median, third, high = np.maximum(summary.percentiles, LEAST_MASS)
         box = {"whislo": low, "q1": first, "med": median, "q3": third, "whishi": high}
         boxes.append(box | {"mean": max(summary.mean, LEAST_MASS)})
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.8, 0.62 * len(boxes) + 1.3))
+    with figure_file(path, (6.8, 0.62 * len(boxes) + 1.3), title=title) as figure:
         ax = figure.subplots()
         ax.set_xscale("log")
         ax.grid(visible=False, axis="y")
@@ -239,7 +189,6 @@ def class_boxes(
             ax.axvline(eta, color=INK, linestyle="--", linewidth=1.2)
             ax.set_title(f"η = {eta:.3g}", loc="right", fontsize=9)
         ax.set_xlabel("λ; box: quartiles, whiskers: 5 % to 95 %, ◇ mean")
-        finish(figure, title, path)
 
 
 def _draw_trace(ax: Axes, trace: GateTrace, longest: int, eta: float | None) -> None:
@@ -248,7 +197,7 @@ def _draw_trace(ax: Axes, trace: GateTrace, longest: int, eta: float | None) -> 
     ax.vlines(places, 0, trace.gate, colors=colors, linewidth=2.2)
     ax.scatter(places, trace.gate, c=colors, s=34, zorder=3, clip_on=False)
     for place, gate, is_item in zip(places, trace.gate, trace.is_item, strict=True):
-        if is_item or gate >= TOLD_MASS:
+        if is_item or gate >= LABELLED_MASS:
             ax.annotate(
                 f"{gate:.2f}",
                 (place, gate),

@@ -1,6 +1,7 @@
-"""What a run's gate analysis says: as a document, and as two tables for a terminal.
+"""The gate analysis of a run as a JSON document and as two tables for a terminal.
 
-Puts the counts of `gate_validity` into words and beside the paper's §3.4; counts nothing itself.
+The numbers come from `token_classes` and `detector`; here they are named, formatted and put beside
+those of the paper's §3.4.
 """
 
 from __future__ import annotations
@@ -12,34 +13,33 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from conkd_jax.eval.gate.validity import (
+from conkd_jax.eval.gate.detector import Detection, DetectorCurve
+from conkd_jax.eval.gate.token_classes import (
     CLASSES,
     ITEM,
     PERCENTILES,
-    Detection,
-    DetectorCurve,
     MassSummary,
     lambda_means,
 )
 from conkd_jax.eval.tables.paper import GATE_MEANS
 
 PAPER_ETA = 0.6  # of the paper's DialoGPT rows
-NAMES = {"run": "the run's", "best": "best F1", "paper": "the paper's"}
+THRESHOLD_TITLES = {"run": "the run's", "best": "best F1", "paper": "the paper's"}
 
 
-def detections(curve: DetectorCurve, eta: float | None) -> dict[str, Detection]:
-    """The thresholds worth a line: "run", its own, where it has one; "best"; "paper"."""
+def reported_detections(curve: DetectorCurve, eta: float | None) -> dict[str, Detection]:
+    """The detections at the run's own threshold, where it has one, the best and the paper's."""
     found = {} if eta is None else {"run": curve.at(eta)}
     return found | {"best": curve.at(curve.best_eta()), "paper": curve.at(PAPER_ETA)}
 
 
-def document(
+def gate_document(
     by_class: Mapping[str, MassSummary],
     student: Mapping[str, MassSummary],
     curve: DetectorCurve,
     eta: float | None,
 ) -> dict[str, Any]:
-    """All numbers by name, plain JSON.
+    """All numbers of the analysis by name, as plain JSON.
 
     Args:
       by_class: λ by kind of token.
@@ -58,14 +58,20 @@ def document(
         "student_by_class": _plain(student),
         "average_precision": curve.average_precision,
         "base_rate": curve.base_rate,
-        "detector": _plain(detections(curve, eta)),
+        "detector": _plain(reported_detections(curve, eta)),
     }
 
 
-def class_table(
+def token_class_table(
     by_class: Mapping[str, MassSummary], student: Mapping[str, MassSummary], title: str
 ) -> Table:
-    """λ by kind of token, the paper's two means beside it; arguments as of `document`."""
+    """A table of λ by kind of token, the paper's two means beside it.
+
+    Args:
+      by_class: λ by kind of token.
+      student: the student's own item mass by kind of token; empty for a run without one.
+      title: of the run.
+    """
     table = Table(title=f"λ by token, {title}", box=box.SIMPLE_HEAD)
     table.add_column("gold token")
     for name in ("tokens", "mean λ", "quartiles", *(["student"] if student else []), "paper"):
@@ -94,7 +100,7 @@ def class_table(
 
 
 def detector_table(curve: DetectorCurve, eta: float | None) -> Table:
-    """The hard gate at a few thresholds."""
+    """A table of the hard gate at a few thresholds."""
     table = Table(
         title=f"λ ≥ η finds item steps: average precision {curve.average_precision:.3f}, "
         f"by chance {curve.base_rate:.3f}",
@@ -103,9 +109,9 @@ def detector_table(curve: DetectorCurve, eta: float | None) -> Table:
     table.add_column("threshold")
     for name in ("η", "precision", "recall", "F1", "steps that fire"):
         table.add_column(name, justify="right")
-    for name, found in detections(curve, eta).items():
+    for name, found in reported_detections(curve, eta).items():
         table.add_row(
-            NAMES[name],
+            THRESHOLD_TITLES[name],
             f"{found.eta:.3f}",
             "–" if found.precision is None else f"{found.precision:.3f}",
             f"{found.recall:.3f}",

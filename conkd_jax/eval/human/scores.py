@@ -14,7 +14,8 @@ from jaxtyping import Float
 
 from conkd_jax.eval.human.sheets import Judgements
 from conkd_jax.eval.human.study import SCALES, Study, System
-from conkd_jax.eval.metrics.resampling import RunStatistics
+from conkd_jax.eval.metrics.bootstrap import bootstrap_intervals
+from conkd_jax.eval.metrics.statistics import RunStatistics
 from conkd_jax.eval.tables import paper
 
 AVERAGE = "human_average"
@@ -26,7 +27,7 @@ def score(study: Study, judgements: Judgements) -> dict:
 
     A system's score on a scale is the mean over contexts and annotators; its average is the mean of
     the three. Intervals are 95 % bootstrap intervals over contexts, those of one dialogue drawn
-    together (`eval.resampling`).
+    together (`metrics.bootstrap`).
 
     Source: Appendix E and Table 3.
     """
@@ -42,7 +43,7 @@ def score(study: Study, judgements: Judgements) -> dict:
                 "predictions_sha256": system.sha256,
                 "num_judgements": num_annotators * num_contexts,
                 "metrics": statistics.metrics(),
-                "intervals": {k: list(pair) for k, pair in statistics.intervals().items()},
+                "intervals": {k: list(pair) for k, pair in bootstrap_intervals(statistics).items()},
                 "paper": row,
             }
         )

@@ -1,7 +1,6 @@
-"""What a system does to the catalogue as a whole: coverage, concentration and popularity bias.
+"""Which part of the catalogue a system recommends: coverage, concentration and popularity bias.
 
-These look at all generated items together, so they are no averages over responses. Knows items as
-ids.
+These are computed from all generated items together; they are not averages over responses.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ def coverage(item_counts: Mapping[Any, int], num_items: int) -> float:
     0.25
 
     Raises:
-      ValueError: if more items were recommended than there are.
+      ValueError: more items were recommended than there are.
 
     Source: catalogue coverage of Ge et al., RecSys 2010.
     """
@@ -37,8 +36,8 @@ def coverage(item_counts: Mapping[Any, int], num_items: int) -> float:
 def gini(counts: Num[np.ndarray, " items"]) -> float:
     """Gini coefficient of how often each item of the catalogue was recommended, zeros included.
 
-    G = Σ_i (2i - n - 1) x_i / (n Σ_i x_i) over counts x sorted upwards: 0 when all items share
-    alike, (n - 1)/n when one takes all; nan when nothing was recommended.
+    G = Σ_i (2i - n - 1) x_i / (n Σ_i x_i) over counts x in ascending order: 0 when all items
+    are recommended equally often, (n - 1)/n when only one is; nan when none is.
 
     >>> gini(np.array([1, 1, 1, 1])), gini(np.array([0, 0, 0, 8]))
     (0.0, 0.75)
@@ -59,17 +58,22 @@ def popularity_bias(
 ) -> float:
     """Popularity lift: mean popularity of recommended items over that of gold items, minus 1.
 
-    Popularity is the number of mentions in the training split, 0 where there is none. Above 0 the
-    system recommends more popular items than people do; nan where either side is empty.
+    Above 0 the system recommends more popular items than people do; nan where either side is
+    empty.
+
+    Args:
+      recommended: how often each item was generated.
+      gold: how often each item occurs in the references.
+      popularity: mentions of each item in the training split; an item that is missing has none.
 
     >>> popularity_bias({"A": 1, "B": 1}, {"B": 2}, {"A": 30, "B": 10})
     1.0
 
-    Source: the popularity lift of Abdollahpouri et al., 2020, with the dialogues' gold items as
-      profile.
+    Source: the popularity lift of Abdollahpouri et al., 2020, with the gold items of the dialogues
+      as the profile.
     """
-    ours, people = _mean_popularity(recommended, popularity), _mean_popularity(gold, popularity)
-    return ours / people - 1 if people else math.nan
+    of_system, of_people = (_mean_popularity(items, popularity) for items in (recommended, gold))
+    return of_system / of_people - 1 if of_people else math.nan
 
 
 def _mean_popularity(counts: Mapping[Any, int], popularity: Mapping[Any, int]) -> float:

@@ -1,7 +1,7 @@
-"""Recall@k, MRR and NDCG of a recommendation module, from the ranks of its targets.
+"""Recall@k, MRR and NDCG of the recommender, from the ranks of its targets.
 
-A rank counts from 1; a target that is nowhere in a list has rank inf. Repeated mentions are targets
-each, as in KBRD, KGSF and CRSLab. Nothing here knows how a ranking was made.
+Ranks count from 1; a target that is not in the list has rank inf. Each mention of an item is a
+target of its own, repeats included, as in KBRD, KGSF and CRSLab.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import math
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Bool, Float, Num
 
-from conkd_jax.eval.metrics.items import Number
+from conkd_jax.eval.metrics.pairs import Number
 
 
 def target_ranks(
     targets: Sequence[Hashable], ranked: Sequence[Hashable]
 ) -> Float[np.ndarray, " targets"]:
-    """Rank of each target in a list of different items, best first; inf where it is not in it.
+    """Rank of each target in a list of distinct items, best first; inf where it is absent.
 
     >>> target_ranks("AC", "BA").tolist()
     [2.0, inf]
@@ -28,14 +28,14 @@ def target_ranks(
 
 
 def hits_at_k(ranks: Num[np.ndarray, " targets"], k: Number) -> Bool[np.ndarray, " targets"]:
-    """1[rank ≤ k] of each target. Its mean is Recall@k, which CRSLab calls HIT@k.
+    """1[rank ≤ k] of each target. The mean is Recall@k, which CRSLab calls HIT@k.
 
     >>> ranks = np.array([1, 12, 80])
     >>> [round(float(hits_at_k(ranks, k).mean()), 3) for k in (1, 10, 50)]
     [0.333, 0.333, 0.667]
 
     Raises:
-      ValueError: if a rank is below 1.
+      ValueError: a rank is below 1.
 
     Source: KBRD's, KGSF's and CRSLab's public code agree.
     """
@@ -58,7 +58,7 @@ def recall_at_k(ranks: Num[np.ndarray, " targets"], k: int) -> float:
 def reciprocal_ranks(
     ranks: Num[np.ndarray, " targets"], k: Number = math.inf
 ) -> Float[np.ndarray, " targets"]:
-    """1 / rank of each target, 0 beyond the cut-off k. Its mean is MRR (MRR@k).
+    """1 / rank of each target, 0 beyond the cut-off k. The mean is MRR@k.
 
     >>> reciprocal_ranks(np.array([1, 4, 80]), k=50).tolist()
     [1.0, 0.25, 0.0]
@@ -71,7 +71,7 @@ def reciprocal_ranks(
 def discounted_gains(
     ranks: Num[np.ndarray, " targets"], k: Number = math.inf
 ) -> Float[np.ndarray, " targets"]:
-    """1 / log2(1 + rank) of each target, 0 beyond k: NDCG's term, whose ideal is 1 for one target.
+    """1 / log2(1 + rank) of each target, 0 beyond k: the term of NDCG@k, whose ideal is 1.
 
     >>> discounted_gains(np.array([1, 3, 80]), k=50).tolist()
     [1.0, 0.5, 0.0]
@@ -101,40 +101,6 @@ def ndcg(ranks: Num[np.ndarray, " targets"], k: Number = math.inf) -> float:
     Source: Järvelin and Kekäläinen, 2002; one relevant item a target, cut off as in CRSLab.
     """
     return _mean(discounted_gains(ranks, k))
-
-
-def recall_by_depth(
-    ranks: Num[np.ndarray, " targets"],
-    turns: Int[np.ndarray, " targets"],
-    k: int,
-    depths: Sequence[tuple[int, Number]],
-) -> dict[str, tuple[float, int]]:
-    """Recall@k apart for early and late turns.
-
-    Args:
-      ranks: rank of each target.
-      turns: merged-turn index of the response that holds it.
-      k: the cut-off.
-      depths: inclusive ranges of turns, (first, last); last may be inf.
-
-    Returns:
-      For each range, named as `depth_name` names it, recall and number of targets.
-
-    >>> recall_by_depth(np.array([1, 2, 9]), np.array([1, 2, 7]), 1, [(1, 2), (3, math.inf)])
-    {'1-2': (0.5, 2), '3+': (0.0, 1)}
-
-    Source: ours; no published code splits recall by the depth of a dialogue.
-    """
-    parts = {}
-    for first, last in depths:
-        inside = ranks[(turns >= first) & (turns <= last)]
-        parts[depth_name(first, last)] = (recall_at_k(inside, k), inside.size)
-    return parts
-
-
-def depth_name(first: int, last: Number) -> str:
-    """ "1-2" for an inclusive range of turns, "9+" for an open one."""
-    return f"{first}+" if math.isinf(last) else f"{first}-{int(last)}"
 
 
 def _mean(values: Float[np.ndarray, " values"]) -> float:

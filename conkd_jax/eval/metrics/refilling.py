@@ -1,30 +1,32 @@
-"""Item refilling, what the paper's Appendix D argues against: speak first, recommend afterwards.
+"""Item refilling: generate a response first, then let the recommender fill in the items.
 
-The items of a finished response are replaced by the recommender's for the turn. They are fixed over
-the steps, so that they can't follow the text they stand in. Knows predictions and rankings; no
-model and no file.
+The paper's Appendix D argues against it. The items of a finished response are replaced by the
+recommender's items for the turn, which are the same at every step and so cannot depend on the text
+around them.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 
-from conkd_jax.eval.predictions import ItemStep, Prediction, word_tokens
+import msgspec
+
+from conkd_jax.data.mentions import replace_mentions, tokens
+from conkd_jax.eval.predictions import ItemStep, Prediction
 
 SUFFIXES: Mapping[str, str] = {"first": "_refilled", "in_order": "_refilled_in_order"}
 RULES = tuple(SUFFIXES)
-_ITEM = re.compile(r"@(\d+)")
 
 
-def rankings(recommender_top: Sequence[int], num_slots: int, rule: str) -> list[tuple[int, ...]]:
-    """The ranking that stands at each item slot of a response.
+def slot_rankings(
+    recommender_top: Sequence[int], num_slots: int, rule: str
+) -> list[tuple[int, ...]]:
+    """The recommender's ranking at each item slot of a response.
 
     `first`: every slot gets the recommender's best item (the paper's: top-k sampling with k = 1).
-    `in_order`: slot i gets the i-th best; those before it come last in its ranking.
+    `in_order`: slot i gets the i-th best item; the better ones move to the end of its ranking.
 
-    >>> rankings([7, 8, 9], 2, "first"), rankings([7, 8, 9], 2, "in_order")
+    >>> slot_rankings([7, 8, 9], 2, "first"), slot_rankings([7, 8, 9], 2, "in_order")
     ([(7, 8, 9), (7, 8, 9)], [(7, 8, 9), (8, 9, 7)])
 
     Raises:
@@ -42,8 +44,8 @@ def rankings(recommender_top: Sequence[int], num_slots: int, rule: str) -> list[
 def refill(prediction: Prediction, rule: str = "first") -> Prediction:
     """The same response with the recommender's items in its slots.
 
-    Its words, and with them whether and where it recommends, stay. A turn for which the recommender
-    gave no items stays as it is.
+    Its words are unchanged, and with them whether and where it recommends. So is a whole response
+    for whose turn the recommender gave no items.
 
     >>> spoken = Prediction(
     ...     conversation_id="1", turn=1, turn_type="rec", reference="@9", reference_items=(9,),
@@ -57,33 +59,35 @@ def refill(prediction: Prediction, rule: str = "first") -> Prediction:
     Source: the paper's Appendix D.
 
     Raises:
-      ValueError: the rule is neither of `RULES`, or the prediction doesn't hold `item_steps` and
+      ValueError: the rule is neither of `RULES`, or the prediction has no `item_steps` or no
         `recommender_top`.
     """
     steps, top = prediction.item_steps, prediction.recommender_top
     if steps is None or top is None:
         raise ValueError(
             f"response {prediction.key}: expected the fields item_steps and recommender_top, which "
-            "say where items stand and what the recommender would put there"
+            "say where the items are and what the recommender would put there"
         )
-    filled = rankings(top, len(steps), rule)
+    filled = slot_rankings(top, len(steps), rule)
     if not top or not steps:
         return prediction
     olds, news = iter(prediction.generated_items), iter([ranking[0] for ranking in filled])
     old = next(olds, None)
 
-    def replaced(match: re.Match) -> str:
+    def written(movie: int) -> str | None:
         nonlocal old
-        if int(match[1]) != old:  # a movie's id that the system spelt in words
-            return match[0]
+        # A response can also spell "@7" in word tokens. Slots come in order, so such a mention is
+        # one that differs from the next emitted item.
+        if movie != old:
+            return None
         old = next(olds, None)
         return f"@{next(news)}"
 
-    text = _ITEM.sub(replaced, prediction.generated)
-    return dataclasses.replace(
+    text = replace_mentions(prediction.generated, written)
+    return msgspec.structs.replace(
         prediction,
         generated=text,
-        generated_tokens=tuple(word_tokens(text)),
+        generated_tokens=tuple(tokens(text)),
         generated_items=tuple(ranking[0] for ranking in filled),
         item_steps=tuple(
             ItemStep(step.step, ranking[0], ranking)

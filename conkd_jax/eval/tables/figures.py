@@ -9,28 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 from etils import epath
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from conkd_jax.eval.figures.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    MARGIN,
-    PURPLE,
-    STYLE,
-    VERMILION,
-    drawable,
-    finish,
-    short_number,
-)
-from conkd_jax.eval.metrics.items import Number
+from conkd_jax.eval.figures.drawing import figure_file
+from conkd_jax.eval.figures.palette import BLUE, GREEN, GREY, INK, PURPLE, VERMILION
+from conkd_jax.eval.figures.style import FAMILY_TITLES, MARGIN, drawable, short_number
+from conkd_jax.eval.metrics.pairs import Number
 from conkd_jax.eval.tables.build import Cell, ResultTable, Row
 
-FAMILIES = {"rer": "ReR@k", "prr": "PrR@k", "f1": "F1@k", "recall": "Recall@k (recommender)"}
 _LINES = ((BLUE, "-"), (VERMILION, "--"), (GREEN, "-."), (PURPLE, ":"))
 
 
@@ -59,8 +46,8 @@ def bars(table: ResultTable, path: epath.PathLike) -> None:
     bottom = rows[-1][1]
     labels = max(len(row.label) for row, _ in rows) * 0.075
     size = (labels + 2.3 * across + MARGIN, (0.27 * (bottom + 1) + 0.6) * down + 0.6)
-    with matplotlib.rc_context({**STYLE, "axes.grid.axis": "x"}):
-        figure = Figure(figsize=size)
+    title = table.layout.title
+    with figure_file(path, size, title=title, style={"axes.grid.axis": "x"}) as figure:
         axes = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
         for ax, (column, cells) in zip(axes, panels, strict=False):
             _draw_column(ax, rows, cells)
@@ -72,7 +59,6 @@ def bars(table: ResultTable, path: epath.PathLike) -> None:
             ax.tick_params(axis="y", labelsize=9)
         for ax in axes[len(panels) :]:
             ax.remove()
-        finish(figure, table.layout.title, path)
 
 
 def over_k(
@@ -107,8 +93,7 @@ def over_k(
     panels = {family: of for family, of in panels.items() if of}
     if not panels:
         raise ValueError(f"over k: expected two cut-offs of some of {list(families)}, got none")
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.1 * len(panels) + MARGIN, 3.4))
+    with figure_file(path, (3.1 * len(panels) + MARGIN, 3.4), title=title) as figure:
         axes = figure.subplots(1, len(panels), squeeze=False).ravel()
         for ax, (family, of_family) in zip(axes, panels.items(), strict=True):
             for name, curve in of_family.items():
@@ -118,7 +103,7 @@ def over_k(
                 found = [intervals.get(name, {}).get(f"{family}@{k}") for k in ks]
                 bands = [(math.nan, math.nan) if band is None else band for band in found]
                 ax.fill_between(ks, *zip(*bands, strict=True), color=color, alpha=0.15, linewidth=0)
-            ax.set_title(FAMILIES.get(family, family))
+            ax.set_title(FAMILY_TITLES.get(family, family))
             ax.set_xlabel("k")
             ax.set_xlim(1, max(max(curve) for curve in of_family.values()))
             ax.set_ylim(bottom=0)
@@ -134,7 +119,6 @@ def over_k(
                 ncols=len(lines),
                 frameon=False,
             )
-        finish(figure, title, path)
 
 
 def _places(table: ResultTable) -> list[tuple[Row, float]]:

@@ -1,13 +1,13 @@
 """Two runs on the same responses as one table: both values, the difference, its interval, p.
 
-Formats what `resampling.compare` found; it measures nothing.
+Formats the result of `bootstrap.compare_runs`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from conkd_jax.eval.metrics.resampling import LEVEL, Comparison
+from conkd_jax.eval.metrics.bootstrap import LEVEL, Comparison
 from conkd_jax.eval.report import SECTIONS, number
 from conkd_jax.eval.tables.build import Cell, ResultTable, Row
 from conkd_jax.eval.tables.layouts import Column, Layout
@@ -22,7 +22,7 @@ def table(
 
     Args:
       names: what the two runs are called.
-      comparisons: what `resampling.compare` gave.
+      comparisons: the result of `bootstrap.compare_runs`.
       num_dialogues: how many dialogues both answered.
     """
     first, second = (Column(name, "", None) for name in names)

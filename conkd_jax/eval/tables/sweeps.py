@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import rich.table
 from etils import epath
-from matplotlib.figure import Figure
 
 from conkd_jax.eval import report
-from conkd_jax.eval.figures.style import STYLE, finish
+from conkd_jax.eval.figures.drawing import figure_file
 
 COLUMNS = ("f1@1", "f1@10", "f1@50", "rec_ratio", "tf_hit@10", "tf_hit@50", "ppl", "dist-2")
 PANELS = (("f1@1", "f1@10", "f1@50"), ("rec_ratio",), ("ppl",))
@@ -73,8 +71,8 @@ def figure(field: str, documents: Mapping[str, Mapping[str, Any]], path: epath.P
     """F1, Rec Ratio and PPL over the values; bars are 95 % intervals where a run has them."""
     values = [value_of(label) for label in documents]
     runs = list(documents.values())
-    with matplotlib.rc_context(STYLE):
-        drawn = Figure(figsize=(3.6 * len(PANELS), 3.4))
+    title = f"{field} on {_split(documents)}"
+    with figure_file(path, (3.6 * len(PANELS), 3.4), title=title) as drawn:
         for ax, names in zip(drawn.subplots(1, len(PANELS)), PANELS, strict=True):
             for name in names:
                 found = [run["metrics"].get(name, float("nan")) for run in runs]
@@ -82,7 +80,6 @@ def figure(field: str, documents: Mapping[str, Mapping[str, Any]], path: epath.P
                 ax.errorbar(values, found, yerr=bars, marker="o", capsize=3, label=name)
             ax.set_xlabel(field)
             ax.legend(frameon=False, fontsize="small")
-        finish(drawn, f"{field} on {_split(documents)}", path)
 
 
 def value_of(label: str) -> str:

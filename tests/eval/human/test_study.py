@@ -5,6 +5,7 @@ import dataclasses
 import json
 
 import pytest
+from msgspec.structs import replace
 
 from conkd_jax.eval.human import study as human_study
 from conkd_jax.eval.human.study import EMPTY, SCALES, StudyError, readable
@@ -121,13 +122,13 @@ def test_runs_that_make_no_study_are_refused(names, num_contexts, message):
 def test_one_context_with_two_histories_is_refused():
     first, second = (judged.answers(name) for name in judged.NAMES)
     other = (ContextTurn("seeker", "from another corpus"),)
-    second = {key: dataclasses.replace(each, context=other) for key, each in second.items()}
+    second = {key: replace(each, context=other) for key, each in second.items()}
     with pytest.raises(StudyError, match="one history for conversation 'd0', turn 1"):
         draw(judged.NAMES, [first, second], num_contexts=12)
 
 
 def without_history(answers: dict) -> dict:
-    return {key: dataclasses.replace(each, context=()) for key, each in answers.items()}
+    return {key: replace(each, context=()) for key, each in answers.items()}
 
 
 def test_a_context_without_a_history_is_refused():

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from conkd_jax.eval.metrics import gather as metrics
 from conkd_jax.eval.metrics import ranking
 
 
@@ -19,12 +18,3 @@ def test_recall_mrr_and_ndcg_of_ranks():
     assert math.isnan(ranking.recall_at_k(np.array([], dtype=float), 1))
     with pytest.raises(ValueError, match="expected 1 for the best item"):
         ranking.recall_at_k(np.array([0, 3]), 1)
-
-
-def test_recall_by_depth_partitions_the_targets():
-    ranks, turns = np.array([1, 2, 3, 40]), np.array([1, 3, 3, 20])
-    parts = ranking.recall_by_depth(ranks, turns, 2, metrics.DEPTHS)
-    assert parts["1-2"] == (1.0, 1)
-    assert parts["3-4"] == (0.5, 2)
-    assert parts["9+"] == (0.0, 1)
-    assert math.isnan(parts["5-8"][0])

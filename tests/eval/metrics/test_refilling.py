@@ -1,13 +1,11 @@
 """Refilling: the recommender's items stand where items stood, and nothing else has changed."""
 
-import dataclasses
-
 import pytest
+from msgspec.structs import replace
 
-from conkd_jax.eval.metrics import gather as metrics
 from conkd_jax.eval.metrics import refilling
 from conkd_jax.eval.predictions import from_record, to_record
-from tests.eval.predicted import A, B, C, D, E, prediction
+from tests.eval.predicted import A, B, C, D, E, metrics_of, prediction
 
 SPOKEN = prediction(
     gold=(C,), tops=[(A, B), (B, C)], generated=f"see @{A} , not @{D} , or @{B}!",
@@ -45,8 +43,8 @@ def test_metrics_with_a_suffix_are_those_of_refilled_responses(rule):
         prediction(5, recommender_top=(A, B)),
     ]
     ks = (1, 2)
-    spoken = metrics.compute(run, ks=ks)
-    refilled = metrics.compute([refilling.refill(one, rule) for one in run], ks=ks)
+    spoken = metrics_of(run, ks=ks)
+    refilled = metrics_of([refilling.refill(one, rule) for one in run], ks=ks)
     for name in ("rer", "prr", "f1"):
         for k in ks:
             assert spoken[f"{name}@{k}{refilling.SUFFIXES[rule]}"] == refilled[f"{name}@{k}"]
@@ -55,12 +53,12 @@ def test_metrics_with_a_suffix_are_those_of_refilled_responses(rule):
 
 
 def test_more_slots_than_items_go_round():
-    assert refilling.rankings([A, B], 3, "in_order") == [(A, B), (B, A), (A, B)]
+    assert refilling.slot_rankings([A, B], 3, "in_order") == [(A, B), (B, A), (A, B)]
 
 
 def test_a_turn_without_recommendations_or_without_slots_stays():
     for one in (
-        dataclasses.replace(SPOKEN, recommender_top=()),
+        replace(SPOKEN, recommender_top=()),
         prediction(recommender_top=(A, B)),
     ):
         assert refilling.refill(one) == one
@@ -68,6 +66,6 @@ def test_a_turn_without_recommendations_or_without_slots_stays():
 
 def test_what_is_missing_is_named():
     with pytest.raises(ValueError, match="'d', 1.*item_steps and recommender_top"):
-        refilling.refill(dataclasses.replace(SPOKEN, recommender_top=None))
+        refilling.refill(replace(SPOKEN, recommender_top=None))
     with pytest.raises(ValueError, match="first, in_order"):
         refilling.refill(SPOKEN, "best")

@@ -2,15 +2,14 @@
 
 import pytest
 from matplotlib.container import ErrorbarContainer
-from tests.eval.test_figures import assert_is_picture, drawn, texts  # noqa: F401
-from tests.eval.test_tables import document
 
-from conkd_jax.eval.figures import style as drawing
 from conkd_jax.eval.tables import build as tables
 from conkd_jax.eval.tables import figures as table_figures
+from tests.eval.drawn_figures import assert_is_picture, texts
+from tests.eval.tables.test_build import document
 
 
-def test_the_ladder_has_a_bar_for_each_row_and_whiskers_for_seeds(tmp_path, drawn):  # noqa: F811
+def test_the_ladder_has_a_bar_for_each_row_and_whiskers_for_seeds(tmp_path, drawn):
     runs = [
         document("ablations/vanilla", seed, {"f1@50": 0.1 + seed / 50}, backbone="kgsf")
         for seed in range(3)
@@ -33,7 +32,7 @@ def test_the_ladder_has_a_bar_for_each_row_and_whiskers_for_seeds(tmp_path, draw
     assert ".120" in found and ".155" in found and ".253" in found
 
 
-def test_columns_without_a_number_are_left_out(tmp_path, drawn):  # noqa: F811
+def test_columns_without_a_number_are_left_out(tmp_path, drawn):
     table_figures.bars(tables.build("2", [document("my_own")]), tmp_path / "a.png")
     assert [ax.get_title(loc="left") for ax in drawn[0].axes] == [
         "ReR@1 ↑",
@@ -42,7 +41,7 @@ def test_columns_without_a_number_are_left_out(tmp_path, drawn):  # noqa: F811
     ]
 
 
-def test_lines_over_k_have_bands_and_names(tmp_path, drawn):  # noqa: F811
+def test_lines_over_k_have_bands_and_names(tmp_path, drawn):
     ours = {"f1@1": 0.1, "f1@10": 0.2, "f1@50": 0.3, "f1@50_novel": 0.9, "recall@1": 0.5}
     theirs = {"f1@1": 0.2, "f1@50": 0.25}
     table_figures.over_k(
@@ -57,8 +56,3 @@ def test_lines_over_k_have_bands_and_names(tmp_path, drawn):  # noqa: F811
     assert [t.get_text() for t in drawn[0].legends[0].get_texts()] == ["ours", "theirs"]
     with pytest.raises(ValueError, match="expected two cut-offs"):
         table_figures.over_k({"a": {"f1@1": 0.1}}, tmp_path / "b.png")
-
-
-def test_short_numbers_keep_their_sign_and_size():
-    assert drawing.short_number(1.5) == "1.500"
-    assert drawing.short_number(0.0) == ".000"

@@ -1,6 +1,6 @@
 """A comparison as a table: sections, signs, marks."""
 
-from conkd_jax.eval.metrics.resampling import Comparison
+from conkd_jax.eval.metrics.bootstrap import Comparison
 from conkd_jax.eval.tables import formats as table_formats
 from conkd_jax.eval.tables import paired
 

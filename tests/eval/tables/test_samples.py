@@ -3,7 +3,8 @@
 import pytest
 from rich.console import Console
 
-from conkd_jax.eval.predictions import ContextTurn, ItemStep, Prediction, word_tokens
+from conkd_jax.data.mentions import tokens
+from conkd_jax.eval.predictions import ContextTurn, ItemStep, Prediction
 from conkd_jax.eval.tables import formats as table_formats
 from conkd_jax.eval.tables import samples
 
@@ -22,7 +23,7 @@ def prediction(turn=1, dialogue="1", generated="Try @5", **changes) -> Predictio
         "reference_items": (7,),
         "reference_items_out_of_vocabulary": (),
         "generated": generated,
-        "generated_tokens": tuple(word_tokens(generated)),
+        "generated_tokens": tuple(tokens(generated)),
         "generated_items": (5,),
         "item_steps": (ItemStep(1, 5, (5, 7, 8)),),
         "recommender_top": (8, 5),

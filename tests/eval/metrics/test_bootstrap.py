@@ -7,17 +7,19 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from conkd_jax.eval.metrics import gather as metrics
-from conkd_jax.eval.metrics import resampling
-from conkd_jax.eval.metrics.resampling import RunStatistics
-from tests.eval.predicted import A, prediction, random_run
+from conkd_jax.eval.metrics.bootstrap import bootstrap_intervals, compare_runs
+from conkd_jax.eval.metrics.statistics import RunStatistics
+from tests.eval.predicted import A, prediction, random_run, statistics_of
 
 
 def test_intervals_hold_the_metric_and_are_deterministic():
-    statistics = metrics.gather(random_run(60))
-    values, intervals = statistics.metrics(), statistics.intervals(num_resamples=300, seed=4)
-    assert intervals == statistics.intervals(num_resamples=300, seed=4)
-    assert intervals != statistics.intervals(num_resamples=300, seed=5)
+    statistics = statistics_of(random_run(60))
+    values, intervals = (
+        statistics.metrics(),
+        bootstrap_intervals(statistics, num_resamples=300, seed=4),
+    )
+    assert intervals == bootstrap_intervals(statistics, num_resamples=300, seed=4)
+    assert intervals != bootstrap_intervals(statistics, num_resamples=300, seed=5)
     for name in ("rer@50", "prr@50", "f1@50", "rec_ratio", "ppl", "recall@50"):
         low, high = intervals[name]
         assert low <= values[name] <= high
@@ -27,8 +29,8 @@ def test_intervals_hold_the_metric_and_are_deterministic():
 
 def test_intervals_do_not_depend_on_the_order_of_responses():
     run = list(random_run(20))
-    forward = metrics.gather(run).intervals(num_resamples=50)
-    backward = metrics.gather(run[::-1]).intervals(num_resamples=50)
+    forward = bootstrap_intervals(statistics_of(run), num_resamples=50)
+    backward = bootstrap_intervals(statistics_of(run[::-1]), num_resamples=50)
     for name in ("f1@50", "ppl"):
         assert forward[name] == pytest.approx(backward[name])
 
@@ -36,7 +38,7 @@ def test_intervals_do_not_depend_on_the_order_of_responses():
 def test_the_bootstrap_has_the_spread_of_a_binomial():
     # One response a dialogue: the standard error of a share is sqrt(p (1 - p) / n).
     run = [prediction(1, (), [(A,)] if i < 120 else [], dialogue=str(i)) for i in range(400)]
-    low, high = metrics.gather(run).intervals(num_resamples=2000)["rec_ratio"]
+    low, high = bootstrap_intervals(statistics_of(run), num_resamples=2000)["rec_ratio"]
     error = math.sqrt(0.3 * 0.7 / 400)
     assert (high - low) / (2 * 1.96) == pytest.approx(error, rel=0.08)
 
@@ -49,13 +51,15 @@ def test_responses_of_one_dialogue_are_resampled_together():
         for i in range(50)
         for turn in range(1, 11)
     ]
-    one, ten = (metrics.gather(run).intervals(num_resamples=400) for run in (once, tenfold))
+    one, ten = (
+        bootstrap_intervals(statistics_of(run), num_resamples=400) for run in (once, tenfold)
+    )
     assert one["rec_ratio"] == pytest.approx(ten["rec_ratio"])
 
 
 def test_a_run_compared_with_itself_differs_in_nothing():
-    run = metrics.gather(random_run(20))
-    comparison = resampling.compare(run, run, num_resamples=100)["f1@50"]
+    run = statistics_of(random_run(20))
+    comparison = compare_runs(run, run, num_resamples=100)["f1@50"]
     assert comparison.difference == comparison.low == comparison.high == 0
     assert comparison.p_value == 1
 
@@ -63,38 +67,38 @@ def test_a_run_compared_with_itself_differs_in_nothing():
 def test_the_paired_test_finds_a_real_difference_and_its_sign():
     # Both runs on the same 200 dialogues; the second recommends in 30 of them more.
     def run(count):
-        return metrics.gather(
+        return statistics_of(
             [prediction(1, (), [(A,)] if i < count else [], dialogue=str(i)) for i in range(200)],
             ks=(1,),
         )
 
-    comparison = resampling.compare(run(80), run(110), num_resamples=500)["rec_ratio"]
+    comparison = compare_runs(run(80), run(110), num_resamples=500)["rec_ratio"]
     assert (comparison.first, comparison.second) == (0.4, 0.55)
     assert comparison.difference == pytest.approx(0.15)
     assert 0 < comparison.low < 0.15 < comparison.high
     assert comparison.p_value < 0.01
-    reverse = resampling.compare(run(110), run(80), num_resamples=500)["rec_ratio"]
+    reverse = compare_runs(run(110), run(80), num_resamples=500)["rec_ratio"]
     assert reverse.difference == pytest.approx(-0.15)
-    small = resampling.compare(run(80), run(81), num_resamples=500)["rec_ratio"]
+    small = compare_runs(run(80), run(81), num_resamples=500)["rec_ratio"]
     assert small.p_value > 0.05
 
 
 def test_runs_on_other_responses_are_not_compared():
-    first, second = metrics.gather(random_run(3)), metrics.gather(random_run(4))
+    first, second = statistics_of(random_run(3)), statistics_of(random_run(4))
     with pytest.raises(ValueError, match="5 that only one of them holds"):
-        resampling.compare(first, second)
+        compare_runs(first, second)
 
 
 def test_the_p_value_is_the_permutation_tests():
     # Ten dialogues of one response; the second run recommends in the first three more. An exchange
     # keeps |difference| at 3 only if all three coins fall alike: 2 of 8 ways.
     def run(answers):
-        return metrics.gather(
+        return statistics_of(
             [prediction(1, (), [(A,)] if i in answers else [], dialogue=str(i)) for i in range(10)],
             ks=(1,),
         )
 
-    found = resampling.compare(run({8}), run({0, 1, 2, 8}), num_resamples=4000)["rec_ratio"]
+    found = compare_runs(run({8}), run({0, 1, 2, 8}), num_resamples=4000)["rec_ratio"]
     assert found.difference == pytest.approx(0.3)
     assert found.p_value == pytest.approx(1 / 4, abs=0.02)
 
@@ -111,7 +115,7 @@ def test_p_values_of_like_systems_are_spread_evenly():
     rng = np.random.default_rng(0)
     values = np.array(
         [
-            resampling.compare(*(run_of(rng.normal(size=40)) for _ in range(2)), num_resamples=100)[
+            compare_runs(*(run_of(rng.normal(size=40)) for _ in range(2)), num_resamples=100)[
                 "x"
             ].p_value
             for _ in range(150)
@@ -135,10 +139,10 @@ def test_memory_does_not_grow_with_the_responses_of_a_dialogue():
     # A response is read, added up and forgotten: what stays is its turn's number, the words and
     # items that were never seen before, and sums by dialogue.
     peaks = []
-    metrics.gather(random_run(2))  # caches
+    statistics_of(random_run(2))  # caches
     for per_dialogue in (10, 40):
         tracemalloc.start()
-        metrics.gather(random_run(5, per_dialogue=per_dialogue), num_items=6000)
+        statistics_of(random_run(5, per_dialogue=per_dialogue), num_items=6000)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     # Bytes a response more, most of them for items that no other names; its pairs take 10,000.
@@ -151,9 +155,9 @@ def test_a_split_of_seven_thousand_responses_takes_seconds():
     assert len(run) == 7000
     neighbours = {item: frozenset(range(item, item + 200)) for item in range(1000, 7000)}
     start = time.process_time()
-    statistics = metrics.gather(iter(run), num_items=6924, neighbours=neighbours)
+    statistics = statistics_of(iter(run), num_items=6924, neighbours=neighbours)
     statistics.metrics()
-    statistics.intervals(num_resamples=1000)
-    resampling.compare(statistics, statistics, num_resamples=1000)
+    bootstrap_intervals(statistics, num_resamples=1000)
+    compare_runs(statistics, statistics, num_resamples=1000)
     # About 6 s; checking every annotation, as tests do, makes it several times as long.
     assert time.process_time() - start < 60

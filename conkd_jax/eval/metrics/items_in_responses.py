@@ -3,39 +3,27 @@
 ReR@k (recall), PrR@k (precision) and F1@k are measured inside generated responses. For a response r
 let G_r be its gold item tokens, S_r the steps at which the system emitted an item and T_k(s) the k
 most probable items at step s. N_g = Σ|G_r|, N_p = Σ|S_r|, R_g = #{r: |G_r| > 0}, Q = #{r: |S_r| >
-0}, N = #r. Each function gives one response's (sum, count); `ratio` adds them up and divides, once.
+0}, N = #r. Each function returns the (sum, count) pair of one response; the metric is the sum of
+sums over the sum of counts (`pairs`).
 
-The worked example of the doctests: r1 has gold {A, B} and one item step with the top-2 [C, A];
-r2 has gold {A} and no item step; r3 has no gold and one item step with the top-2 [D, E].
+The worked example of the doctests has three responses: r1 has gold {A, B} and one item step with
+the top-2 [C, A]; r2 has gold {A} and no item step; r3 has no gold and one item step with the top-2
+[D, E].
 
-This module knows items only as things that can be compared, and knows neither files nor models.
+Items are only compared here, so any hashable value can stand for one.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Hashable, Sequence
 
-Number = int | float
-Pair = tuple[Number, Number]  # (sum, count)
+from conkd_jax.eval.metrics.pairs import Pair
+
 MATCHES = ("one_to_one", "pairs")
 
 Item = Hashable
-
-
-def ratio(pairs: Iterable[Pair], empty: float = math.nan) -> float:
-    """Σ sums / Σ counts over responses; `empty` where the counts sum to 0.
-
-    >>> ratio([(1, 2), (0, 1), (0, 0)])
-    0.3333333333333333
-    """
-    total, count = 0.0, 0.0
-    for one_sum, one_count in pairs:
-        total += one_sum
-        count += one_count
-    return total / count if count else empty
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,22 +33,20 @@ class ItemResponse:
     Attributes:
       ranks: [steps][gold] rank, from 1, of each gold item among the top items of each item step;
         inf where it is not among them.
-      num_gold: gold items, those that no system could have said (out of its vocabulary) included
-        where they are to count.
+      num_gold: number of gold items. May exceed the width of `ranks`: gold items outside the
+        vocabulary, which no step can rank, are counted here where a metric includes them.
     """
 
     ranks: tuple[tuple[float, ...], ...]
     num_gold: int
 
     @classmethod
-    def of(
-        cls, gold: Sequence[Item], tops: Sequence[Sequence[Item]], num_unsayable: int = 0
-    ) -> ItemResponse:
-        """From gold items, the top items of every item step, and a number of gold items to miss."""
+    def of(cls, gold: Sequence[Item], tops: Sequence[Sequence[Item]]) -> ItemResponse:
+        """Ranks the gold items in the top items of every item step."""
         ranks = tuple(
             tuple(float(top.index(g) + 1) if g in top else math.inf for g in gold) for top in tops
         )
-        return cls(ranks, len(gold) + num_unsayable)
+        return cls(ranks, len(gold))
 
     @property
     def num_steps(self) -> int:
@@ -81,7 +67,7 @@ class ItemResponse:
         (1, 2)
 
         Raises:
-          ValueError: if `match` is neither, or k < 1.
+          ValueError: `match` is neither, or k < 1.
         """
         if k < 1:
             raise ValueError(f"k: expected 1 or more, got {k}")
@@ -107,8 +93,10 @@ WORKED_EXAMPLE = (
 def rer(response: ItemResponse, k: int, match: str = "one_to_one") -> Pair:
     """ReR@k = hits_k / N_g: the share of gold items that the generated responses recommend.
 
-    >>> ratio(rer(r, 2) for r in WORKED_EXAMPLE), ratio(rer(r, 1) for r in WORKED_EXAMPLE)
-    (0.3333333333333333, 0.0)
+    >>> [rer(r, 2) for r in WORKED_EXAMPLE]  # ReR@2 = 1/3
+    [(1, 2), (0, 1), (0, 0)]
+    >>> [rer(r, 1) for r in WORKED_EXAMPLE]  # ReR@1 = 0/3
+    [(0, 2), (0, 1), (0, 0)]
 
     Source: the paper's Table 2; the denominator N_g is the one its Tables 2 and 8 agree on.
     """
@@ -118,8 +106,8 @@ def rer(response: ItemResponse, k: int, match: str = "one_to_one") -> Pair:
 def prr(response: ItemResponse, k: int, match: str = "one_to_one") -> Pair:
     """PrR@k = hits_k / N_p: the share of generated items that are gold.
 
-    >>> ratio(prr(r, 2) for r in WORKED_EXAMPLE)
-    0.5
+    >>> [prr(r, 2) for r in WORKED_EXAMPLE]  # PrR@2 = 1/2
+    [(1, 1), (0, 0), (0, 1)]
 
     Source: the paper's Table 2 ("the total number of item predictions").
     """
@@ -129,8 +117,8 @@ def prr(response: ItemResponse, k: int, match: str = "one_to_one") -> Pair:
 def f1(response: ItemResponse, k: int, match: str = "one_to_one") -> Pair:
     """F1@k = 2 ReR PrR / (ReR + PrR) = 2 hits_k / (N_g + N_p), which is a ratio of sums itself.
 
-    >>> ratio(f1(r, 2) for r in WORKED_EXAMPLE)
-    0.4
+    >>> [f1(r, 2) for r in WORKED_EXAMPLE]  # F1@2 = 2/5
+    [(2, 3), (0, 1), (0, 1)]
 
     Source: the paper's Table 2.
     """
@@ -140,8 +128,8 @@ def f1(response: ItemResponse, k: int, match: str = "one_to_one") -> Pair:
 def rer_original(response: ItemResponse, k: int) -> Pair:
     """Original ReR@k = hits_k / R_g with every pair counted; it may exceed 1.
 
-    >>> ratio(rer_original(r, 2) for r in WORKED_EXAMPLE)
-    0.5
+    >>> [rer_original(r, 2) for r in WORKED_EXAMPLE]  # 1/2
+    [(1, 1.0), (0, 1.0), (0, 0.0)]
 
     Source: NTRD's public code (`run_novel.py`), whose denominator is the number of gold responses
       with an item; the paper's Table 8.
@@ -152,10 +140,10 @@ def rer_original(response: ItemResponse, k: int) -> Pair:
 def rec_ratio(response: ItemResponse) -> Pair:
     """Rec Ratio = Q / N: the share of generated responses with an item.
 
-    >>> ratio(rec_ratio(r) for r in WORKED_EXAMPLE)
-    0.6666666666666666
+    >>> [rec_ratio(r) for r in WORKED_EXAMPLE]  # 2/3
+    [(1.0, 1.0), (0.0, 1.0), (1.0, 1.0)]
 
-    Source: the paper's Table 2. Two other quantities go under the name "item ratio":
+    Source: the paper's Table 2. Two other quantities are called "item ratio":
       `items_per_response` and `item_slots_per_response`.
     """
     return float(response.num_steps > 0), 1.0
@@ -164,9 +152,8 @@ def rec_ratio(response: ItemResponse) -> Pair:
 def items_per_response(response: ItemResponse) -> Pair:
     """NTRD's "item ratio" = N_p / N: generated items a response; it may exceed 1.
 
-    >>> responses = ItemResponse.of("A", ["AB", "BC"]), ItemResponse.of("", [])
-    >>> ratio(items_per_response(r) for r in responses)
-    1.0
+    >>> [items_per_response(ItemResponse.of("A", tops)) for tops in (["AB", "BC"], [])]
+    [(2, 1), (0, 1)]
 
     Source: NTRD's public code (`run_novel.py`, "hypo item ratio").
     """
@@ -176,29 +163,36 @@ def items_per_response(response: ItemResponse) -> Pair:
 def item_slots_per_response(response: ItemResponse, is_empty: bool) -> Pair:
     """UniCRS' "item ratio" = N_p / #{generated responses that are not empty}.
 
-    >>> responses = ItemResponse.of("A", ["AB", "BC"]), ItemResponse.of("", [])
-    >>> ratio(item_slots_per_response(r, is_empty=not r.num_steps) for r in responses)
-    2.0
+    >>> item_slots_per_response(ItemResponse.of("A", ["AB", "BC"]), is_empty=False)
+    (2, 1)
+    >>> item_slots_per_response(ItemResponse.of("", []), is_empty=True)
+    (0, 0)
 
     Source: UniCRS' public code (`evaluate_conv.py`), which counts `<movie>` slots.
     """
     return response.num_steps, int(not is_empty)
 
 
-def novel(
+def novel_response(
     gold: Sequence[Item],
     items: Sequence[Item],
     tops: Sequence[Sequence[Item]],
     mentioned: Collection[Item],
 ) -> ItemResponse:
-    """The same response with what the dialogue had already named left out.
+    """The same response without items that the dialogue has already mentioned.
 
     Gold items that were mentioned earlier are dropped, and so are the item steps that emitted a
-    mentioned item; about a tenth of ReDial's gold items repeat the dialogue. The rankings of the
-    steps that stay are as they were.
+    mentioned item; about a tenth of ReDial's gold items repeat the dialogue. The rankings at the
+    remaining steps are unchanged.
 
-    >>> ratio([rer(novel("AB", "AC", ["AB", "CB"], mentioned="A"), k=2)])
-    1.0
+    Args:
+      gold: gold items of the response.
+      items: the item that was emitted at each item step.
+      tops: the top items at each item step.
+      mentioned: items mentioned earlier in the dialogue.
+
+    >>> rer(novel_response("AB", "AC", ["AB", "CB"], mentioned="A"), k=2)
+    (1, 1)
 
     Source: He et al., CIKM 2023 ("Large Language Models as Zero-Shot Conversational Recommenders"),
       who show how much repeated items inflate; the treatment of item steps is ours.
@@ -207,41 +201,13 @@ def novel(
     return ItemResponse.of([g for g in gold if g not in mentioned], kept)
 
 
-def two_hop(
-    gold: Sequence[Item],
-    tops: Sequence[Sequence[Item]],
-    mentioned: Collection[Item],
-    neighbours: Mapping[Any, Collection[Item]],
-) -> ItemResponse:
-    """The same response with G_r ∪ N_2(mentioned items) in the place of the gold items (Table 4).
-
-    An item step counts as one hit if its top k meets the set; hits are capped at |G_r|, and N_g and
-    N_p stay as they are. So each step's best rank is stood against |G_r| interchangeable gold
-    items, which `hits(k, "one_to_one")` then counts. Without mentioned items the gold items are
-    left alone.
-
-    >>> response = two_hop("A", ["CX"], mentioned="M", neighbours={"M": {"X"}})
-    >>> rer(response, 1), rer(response, 2)
-    ((0, 1), (1, 1))
-
-    Source: the paper's Table 4, which doesn't define the denominators; these are our reading.
-      `relevance.TwoHopItems` makes the neighbours.
-    """
-    relevant = set(gold).union(*(neighbours.get(item, ()) for item in mentioned))
-    best = (
-        next((float(rank) for rank, item in enumerate(top, 1) if item in relevant), math.inf)
-        for top in tops
-    )
-    return ItemResponse(tuple((rank,) * len(gold) for rank in best), len(gold))
-
-
 def mismatch(items: Sequence[Item], recommender_top: Sequence[Item]) -> Pair:
     """Share of generated item slots whose item is not the recommender's first for the turn.
 
     (0, 0) where there is no recommender.
 
-    >>> ratio([mismatch("AB", "AC")])
-    0.5
+    >>> mismatch("AB", "AC")
+    (1.0, 2.0)
 
     Source: the paper's Table 1, "Mismatch", which it does not define; this reading is ours.
     """

@@ -1,0 +1,37 @@
+"""Loss curves are drawn, and hold what they were given."""
+
+import pytest
+
+from conkd_jax.eval.figures.loss_curves import draw_loss_curves
+from tests.eval.drawn_figures import assert_is_picture, texts
+
+HISTORY = [
+    {"step": step, "loss": 9.0 - step / 100, **({"dev_nll": 4.5} if step % 200 == 0 else {})}
+    for step in range(50, 801, 50)
+]
+
+
+def test_loss_curves_have_a_panel_for_each_metric(tmp_path, drawn):
+    path = tmp_path / "loss.png"
+    draw_loss_curves(HISTORY, path, title="student", best_step=400)
+    assert_is_picture(path)
+    assert len(drawn[0].axes) == 2
+    loss, dev = drawn[0].axes
+    assert loss.lines[0].get_ydata()[-1] == 1.0
+    assert list(dev.lines[0].get_xdata()) == [200, 400, 600, 800]
+    assert "kept, step 400" in texts(drawn[0])
+
+
+def test_loss_curves_choose_metrics_and_skip_what_is_not_finite(tmp_path, drawn):
+    history = [*HISTORY, {"step": 850, "loss": float("nan")}]
+    draw_loss_curves(history, tmp_path / "a.png", names=["loss"])
+    assert len(drawn[0].axes) == 1
+    assert drawn[0].axes[0].lines[0].get_xdata()[-1] == 800
+    with pytest.raises(ValueError, match="got none"):
+        draw_loss_curves(history, tmp_path / "b.png", names=["accuracy"])
+
+
+def test_the_same_numbers_make_the_same_file(tmp_path):
+    for name in ("a", "b"):
+        draw_loss_curves(HISTORY, tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
