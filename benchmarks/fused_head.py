@@ -32,13 +32,10 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from conkd_jax.distill import (
-    Head,
-    TeacherFeatures,
-    TeacherLogits,
-    fused_gated_kd_loss,
-    gated_kd_loss,
-)
+from conkd_jax.distill.fused import fused_gated_kd_loss
+from conkd_jax.distill.head import Head
+from conkd_jax.distill.losses import gated_kd_loss
+from conkd_jax.distill.teachers import TeacherFeatures, TeacherLogits
 from conkd_jax.files import write_json
 
 SHAPES = {  # tokens, words, items, features, responses

@@ -1,7 +1,7 @@
-"""Checkpoints of a training run and final parameters: the only importer of orbax.
+"""Checkpoints of a training run, and saved parameters: the only importer of orbax.
 
-Saves what `loop.py` gives it and gives it back bit for bit. It must not know what is trained, and
-it never decides when to save.
+What is saved is restored bit for bit. This file must not depend on what is trained, and it does not
+decide when to save.
 """
 
 from collections.abc import Mapping
@@ -10,13 +10,21 @@ from typing import Any, NamedTuple
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
-from jaxtyping import PyTree
 
-CHECKPOINTS = "checkpoints"  # a run's folder of them; nobody reads it once the result is saved
+from conkd_jax.typing import PyTree
+
+CHECKPOINTS = "checkpoints"  # folder of a run; not needed any more once the result is saved
 
 
 class Restored(NamedTuple):
-    """One checkpoint: the state's tree, the best parameters (None: none yet), and plain JSON."""
+    """One checkpoint.
+
+    Attributes:
+      step: number of steps done.
+      state: the state's tree.
+      best: parameters of the best evaluation; None before the first one.
+      progress: plain JSON.
+    """
 
     step: int
     state: PyTree
@@ -27,30 +35,25 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The newest checkpoint of a run, written in the background.
 
-    State, best parameters and progress are one checkpoint: it appears as a whole or not at all, so
-    a process killed at any moment finds them in step with each other. An older checkpoint goes
-    only when a newer one is whole. Every process calls every method.
+    State, best parameters and progress form one checkpoint, which appears as a whole or not at all.
+    They are therefore consistent even if the process is killed at any moment. An older checkpoint
+    is deleted only when a newer one is complete. Every process must call every method.
     """
 
     def __init__(self, directory: epath.PathLike):
-        """Opens, or makes, the folder of checkpoints."""
-        self.directory = epath.Path(directory).resolve()  # orbax takes no relative path
+        """Opens the folder of checkpoints, or creates it."""
+        self.directory = epath.Path(directory).resolve()  # orbax requires absolute paths
         options = ocp.CheckpointManagerOptions(max_to_keep=1, cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(self.directory, options=options)
 
-    @property
-    def latest_step(self) -> int | None:
-        """The step of the newest whole checkpoint; None where there is none."""
-        return self._manager.latest_step()
-
     def save(self, step: int, state: PyTree, progress: Mapping, best: PyTree | None = None) -> None:
-        """Starts saving; an error of the save before is raised here.
+        """Starts to save in the background; raises the error of the previous save, if any.
 
         Args:
-          step: steps done; a step that is already saved is not saved again.
-          state: tree of NumPy arrays that nobody changes afterwards.
+          step: number of steps done; a step that is already saved is not saved again.
+          state: tree of NumPy arrays, which must not be changed afterwards.
           progress: plain JSON.
-          best: parameters of the best evaluation, NumPy arrays too.
+          best: parameters of the best evaluation, as NumPy arrays.
         """
         if self._manager.latest_step() == step:
             return
@@ -63,17 +66,17 @@ class Checkpoints:
         self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
     def restore(self, state: PyTree, params: PyTree) -> Restored | None:
-        """The newest checkpoint, in the very tree types of the targets.
+        """Reads the newest checkpoint.
 
         Args:
-          state: target of the state: a tree of the same types, shapes and dtypes.
-          params: target of the best parameters.
+          state: a tree of the state's types, shapes and dtypes; the result has the same types.
+          params: likewise for the best parameters.
 
         Returns:
-          The checkpoint, or None where there is none.
+          The checkpoint, or None if there is none.
 
         Raises:
-          ValueError: the checkpoint holds another tree than the target.
+          ValueError: the checkpoint's trees differ from the given ones.
         """
         step = self._manager.latest_step()
         if step is None:
@@ -92,17 +95,17 @@ class Checkpoints:
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"the checkpoint {self.directory / str(step)} does not fit this run's parameters "
-                "and optimizer: it was written by another model or optimizer. Delete the folder "
-                f"{self.directory}, or train into another one. ({error})"
+                "and optimizer; another model or optimizer wrote it. Delete the folder "
+                f"{self.directory}, or train in another one. ({error})"
             ) from error
         return Restored(step, restored["state"], restored.get("best"), restored["progress"])
 
     def wait(self) -> None:
-        """Waits for the save in the background and raises its error, if it had one."""
+        """Waits for the save in the background and raises its error, if any."""
         self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits as `wait` does, then stops the background threads."""
+        """Waits like `wait`, then stops the background threads."""
         self._manager.close()
 
     def __enter__(self) -> "Checkpoints":
@@ -113,7 +116,7 @@ class Checkpoints:
 
 
 def _check_shapes(tree: PyTree, target: PyTree) -> None:
-    """Orbax cuts or pads an array whose target has another shape; here that is an error."""
+    """Raises ValueError where orbax would silently cut or pad an array to the target's shape."""
 
     def check(path: tuple, leaf: Any, wanted: Any) -> None:
         got, expected = (leaf.shape, leaf.dtype), (wanted.shape, wanted.dtype)
@@ -124,38 +127,29 @@ def _check_shapes(tree: PyTree, target: PyTree) -> None:
 
 
 def save(directory: epath.PathLike, params: PyTree) -> None:
-    """Writes parameters whole, or not at all, in place of what was there; every process calls it.
+    """Writes parameters, completely or not at all, and replaces older ones.
+
+    Every process must call it.
 
     Args:
-      directory: the folder to make.
+      directory: the folder to create.
       params: nested dicts of NumPy arrays.
     """
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(epath.Path(directory).resolve(), params, force=True)
 
 
-def load(directory: epath.PathLike, params: PyTree | None = None) -> PyTree:
-    """Reads what `save` wrote.
-
-    Args:
-      directory: the folder.
-      params: a tree of the wanted types and shapes; None gives nested dicts as they were saved.
-
-    Returns:
-      NumPy arrays.
+def load(directory: epath.PathLike) -> PyTree:
+    """Reads what `save` wrote: nested dicts of NumPy arrays.
 
     Raises:
-      FileNotFoundError: nothing whole is there.
-      ValueError: what is there does not fit `params`.
+      FileNotFoundError: the folder is missing or incomplete.
     """
     directory = epath.Path(directory).resolve()
     if not (directory / "_METADATA").exists():
         raise FileNotFoundError(
-            f"no saved parameters in {directory}: expected a folder written by "
-            "conkd_jax.checkpoint.save, with _METADATA in it. Run its stage again."
+            f"no saved parameters in {directory}: expected a folder with a file _METADATA. Delete "
+            "the artifact that it belongs to and run its stage again."
         )
     with ocp.StandardCheckpointer() as checkpointer:
-        restored = checkpointer.restore(directory, params)
-    if params is not None:
-        _check_shapes(restored, params)
-    return restored
+        return checkpointer.restore(directory)

@@ -1,10 +1,12 @@
-"""The one training loop: recommender, dialogue teacher, turn classifier and student all use it.
+"""The training loop of the recommender, dialogue teacher, turn classifier and student.
 
-A `Task` says what is trained; `train` says how: steps, evaluation, early stopping, checkpoints,
-resuming, the stop at a bad number. It must not know which model or which stage it serves.
+A `Task` defines what is trained. `train` defines how: steps, evaluation, early stopping,
+checkpoints, resuming, and stopping at a number that is not finite. This file must not depend on
+particular models or stages.
 
-A run is a function of (task, optimizer config, seed, device count). Whatever a step or a decision
-depends on is in the checkpoint, so a run that was stopped anywhere continues bit for bit.
+A run is a function of (task, optimizer config, seed, device count). Everything that a step or a
+decision depends on is in the checkpoint, so a run that was stopped at any point is resumed bit for
+bit.
 """
 
 import dataclasses
@@ -16,25 +18,26 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import numpy as np
 from etils import epath
-from jaxtyping import PyTree
 
 from conkd_jax import optimizers, parallel
 from conkd_jax.checkpoint import CHECKPOINTS, Checkpoints
 from conkd_jax.config import ConfigError
+from conkd_jax.files import write_whole
 from conkd_jax.progress import Progress
+from conkd_jax.typing import PyTree
 from conkd_jax.watch import DivergedError, LateMetrics, Line, StopSignals, Track
 
 
 @runtime_checkable
 class Loader(Protocol):
-    """Where batches come from; batch(step) is a pure function of the step."""
+    """The source of batches; the batch of a step is a pure function of the step."""
 
     def iterate(self, start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
-        """Batches of start_step, start_step + 1, … without end, arrays [D_local, A, ...]."""
+        """Batches of start_step, start_step + 1, … without end: arrays [D_local, A, ...]."""
         ...
 
     def row_ids(self, step: int) -> Any:
-        """Names of the rows in the batch of a step, for messages."""
+        """Identifies the rows in the batch of a step, for messages."""
         ...
 
 
@@ -43,22 +46,24 @@ class Task:
     """What is trained.
 
     Attributes:
-      name: of its part of the config, for messages and logs.
-      init: rng to the first parameters (nested dicts).
-      loss: `(params, batch, rng, constants)` to `(loss_sum, {name: (sum, count)})` for one
-        device's micro-batch. Sums over devices and micro-batches give the batch's values: weights
-        hold the division. A metric "tokens" is (tokens, anything), for tokens a second; it stays
-        out of the history.
-      loader: gives batches by step.
-      num_steps: steps of the whole training.
-      constants: arrays every step needs (a graph): replicated once, an argument of the step.
-      evaluate: parameters (on a device; the EMA's, if any) to metrics. The first process's values
-        are everybody's. None: no evaluation.
-      evaluate_every: steps between evaluations; the last step always evaluates.
-      select: (metric of `evaluate`, "min" or "max"): the result is the best evaluation's
-        parameters. None: the last ones.
-      patience: evaluations without a gain before training stops; 0 never stops early.
-      ema_decay: decay of the moving average of parameters; 0 = none.
+      name: name of its part of the config, for messages and logs.
+      init: maps a key to the initial parameters (nested dicts).
+      loss: maps `(params, batch, rng, constants)` to `(loss_sum, {name: (sum, count)})`, for one
+        device's micro-batch. Values of a batch are sums over devices and micro-batches: every
+        division is already part of the weights. A metric "tokens" is (tokens, anything); it is
+        used for the displayed tokens per second and is not part of the history.
+      loader: batches by step.
+      num_steps: number of steps of the whole training.
+      constants: arrays that every step needs, such as a graph; replicated once and passed to the
+        step as an argument.
+      evaluate: maps parameters (on a device; the moving average, if there is one) to metrics. All
+        processes use the values of the first. None for no evaluation.
+      evaluate_every: steps between evaluations; the last step is always evaluated.
+      select: (metric of `evaluate`, "min" or "max"); the result is the parameters of the best
+        evaluation. None for the last parameters.
+      patience: number of evaluations without improvement after which training stops; 0 never stops
+        early.
+      ema_decay: decay of the parameters' moving average; 0 for none.
     """
 
     name: str
@@ -86,14 +91,18 @@ class Task:
                 "together with an evaluate function"
             )
         if self.patience and self.select is None:
-            raise ValueError(f"{self.name}: patience {self.patience} needs select, got None")
+            raise ValueError(f"{self.name}: patience is {self.patience}, which needs select")
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What training gives: NumPy parameters (best, or last), their step, its metrics, the curves.
+    """The result of a training.
 
-    `step` counts the updates behind `params`; `metrics` is that step's line of `history`.
+    Attributes:
+      params: the best or the last parameters, as NumPy arrays.
+      step: number of updates that led to `params`.
+      metrics: the line of `history` of that step.
+      history: all lines; see `watch.Track`.
     """
 
     params: PyTree
@@ -103,10 +112,10 @@ class Result:
 
 
 def check_batch(task: Task, batch: Mapping, leading: tuple[int, int]) -> None:
-    """Refuses a batch whose first two axes are not [local devices, micro-batches].
+    """Refuses a batch if its first two axes are not [local devices, micro-batches].
 
     Raises:
-      ValueError: names the array, its shape and what was expected.
+      ValueError: with the array's name and shape, and the expected shape.
     """
     for name, array in batch.items():
         if np.shape(array)[:2] != leading:
@@ -119,15 +128,15 @@ def check_batch(task: Task, batch: Mapping, leading: tuple[int, int]) -> None:
 
 
 @dataclasses.dataclass
-class Run:
-    """One training run at one moment: what the loop changes.
+class TrainingRun:
+    """The state of a training run: everything that the loop changes.
 
     Attributes:
       task: what is trained.
-      state: on the devices, replicated.
-      track: what the host decides by.
-      best: parameters of the best evaluation, on the host; None before it.
-      done: steps done.
+      state: replicated, on the devices.
+      track: what the host's decisions depend on.
+      best: parameters of the best evaluation, on the host; None before the first one.
+      done: number of steps done.
     """
 
     task: Task
@@ -138,7 +147,7 @@ class Run:
 
     @classmethod
     def begin(cls, task: Task, optimizer: Any, seed: int, checkpoints: Checkpoints, devices: list):
-        """The run before its first step, or as its newest checkpoint left it."""
+        """The run before its first step, or restored from its newest checkpoint."""
         params = task.init(jax.random.key(seed, impl="threefry2x32"))
         state = parallel.init_state(params, optimizer, with_ema=task.ema_decay > 0)
         track, best = Track(), None
@@ -148,21 +157,21 @@ class Run:
 
     @property
     def is_over(self) -> bool:
-        """Whether all steps are done, or early stopping ends the run here."""
+        """Whether all steps are done or early stopping applies."""
         return self.done >= self.task.num_steps or self.track.is_out_of(self.task.patience)
 
     @property
     def is_evaluation_due(self) -> bool:
-        """Whether the task asks for an evaluation after this step; the last step always does."""
+        """Whether to evaluate after this step; always true of the last step."""
         return self.done == self.task.num_steps or is_due(self.done, self.task.evaluate_every)
 
     @property
     def params(self) -> PyTree:
-        """The replicated parameters that are evaluated and returned: the EMA's, or the last."""
+        """The replicated parameters to evaluate and return: the moving average, if there is one."""
         return self.state.params if self.state.ema is None else self.state.ema
 
     def add_line(self) -> Line:
-        """Adds a line to the history, evaluating where that is due; keeps the best parameters."""
+        """Adds a line to the history, evaluates if that is due, and keeps the best parameters."""
         metrics = evaluate(self.task, self.params, self.done) if self.is_evaluation_due else {}
         line = self.track.close_window(self.done, metrics)
         if metrics and self.task.select and self.track.is_gain(line, self.task.select):
@@ -170,16 +179,15 @@ class Run:
         return line
 
     def save(self, checkpoints: Checkpoints, directory: epath.Path) -> None:
-        """Starts a checkpoint and writes the history beside it."""
+        """Starts to write a checkpoint, and writes the history beside it."""
         state, track = parallel.to_host(self.state), dataclasses.asdict(self.track)
         checkpoints.save(self.done, state, track, self.best)
         if parallel.is_first_process():
-            unfinished = directory / "history.jsonl.tmp"
-            unfinished.write_text("".join(json.dumps(line) + "\n" for line in self.track.history))
-            unfinished.replace(directory / "history.jsonl")
+            lines = "".join(json.dumps(line) + "\n" for line in self.track.history)
+            write_whole(directory / "history.jsonl", lines)
 
     def result(self) -> Result:
-        """The best evaluation's parameters where the task selects, else the last ones."""
+        """The parameters of the best evaluation if the task selects, else the last ones."""
         step = self.track.best_step if self.task.select else self.done
         params = self.best if self.task.select else parallel.to_host(self.params)
         metrics = next(line for line in self.track.history if line["step"] == step)
@@ -198,28 +206,30 @@ def train(
     log_every: int = 50,
     rng_impl: str = "threefry2x32",
 ) -> Result:
-    """Trains a task to its end, from its newest checkpoint if there is one.
+    """Trains a task to its end, starting from its newest checkpoint if there is one.
 
     Args:
       task: what is trained.
       optimizer_config: the `optimizer` config part; see `optimizers.make_optimizer`.
-      seed: of the initial parameters and of every step's rng.
-      directory: gets `checkpoints/` and `history.jsonl`.
-      log_dir: TensorBoard's folder; None writes none.
-      num_devices: over all processes; 0 = all.
-      checkpoint_every: steps between checkpoints; 0 saves at the end, or when stopped, only.
-      log_every: steps between lines of history (evaluations add theirs).
-      rng_impl: of the steps' root key; "unsafe_rbg" makes dropout cheap on CPU and TPU.
+      seed: seed of the initial parameters and of the steps' random numbers.
+      directory: folder for `checkpoints/` and `history.jsonl`.
+      log_dir: folder of the TensorBoard log; None for no log.
+      num_devices: number of devices over all processes; 0 for all.
+      checkpoint_every: steps between checkpoints; with 0 the run is saved only when it ends or is
+        stopped.
+      log_every: steps between lines of the history; evaluations add lines of their own.
+      rng_impl: implementation of the steps' root key; "unsafe_rbg" makes dropout cheap on CPU and
+        TPU.
 
     Returns:
-      The result; every process gets the same one.
+      The result, the same in every process.
 
     Raises:
-      ConfigError: the optimizer part can't work for a training of this length; names the field.
+      ConfigError: the optimizer config does not suit a training of this length; names the field.
       DivergedError: a loss, a gradient norm or the selected metric is not finite; nothing of
         that step is saved.
-      ValueError: batches that don't fit the devices, or a checkpoint of another model.
-      SystemExit: after SIGINT or SIGTERM, when the state is saved.
+      ValueError: batches do not fit the devices, or the checkpoint is of another model.
+      SystemExit: after SIGINT or SIGTERM, once the state is saved.
     """
     devices, directory = parallel.select_devices(num_devices), epath.Path(directory)
     try:
@@ -233,7 +243,7 @@ def train(
     fixed = parallel.replicate({"key": root_key, "constants": task.constants}, devices)
     leading = (len(parallel.local_devices(devices)), optimizer_config.accumulate_steps)
     with Checkpoints(directory / CHECKPOINTS) as checkpoints, StopSignals() as stop:
-        run = Run.begin(task, optimizer, seed, checkpoints, devices)
+        run = TrainingRun.begin(task, optimizer, seed, checkpoints, devices)
         with Progress(task.name, task.num_steps, run.done, log_dir) as progress:
             late = LateMetrics(task.name, task.loader.row_ids, run.track, progress.step)
             batches = task.loader.iterate(run.done)
@@ -241,6 +251,8 @@ def train(
                 batch = next(batches)
                 check_batch(task, batch, leading)
                 run.state, metrics = update(run.state, batch, fixed)
+                # The device is still computing this step. Reading its metrics now would make the
+                # host wait instead of preparing the next batch, so they are read some steps later.
                 late.add(run.done, metrics)
                 run.done += 1
 
@@ -249,11 +261,11 @@ def train(
                     progress.scalars(run.add_line())
                 is_stopped = not run.is_over and stop.is_asked(run.done)
                 if run.is_over or is_stopped or is_due(run.done, checkpoint_every):
-                    late.drain()
+                    late.drain()  # raises at a number that is not finite, before it is saved
                     run.save(checkpoints, directory)
                 if is_stopped:
                     checkpoints.wait()
-                    progress.say(f"stopped at step {run.done}, saved; the same command goes on")
+                    progress.say(f"stopped at step {run.done}, saved; the same command resumes it")
                     raise SystemExit(stop.exit_code)
             result = run.result()
             progress.say(f"done at step {run.done}. {summary(result)}")
@@ -261,15 +273,15 @@ def train(
 
 
 def evaluate(task: Task, params: PyTree, step: int) -> dict[str, float]:
-    """The first process's metrics of `task.evaluate`; none where the task has none.
+    """The first process's metrics of `task.evaluate`; none if the task has no evaluation.
 
     Args:
       task: what is trained.
-      params: replicated.
-      step: steps done, for the message.
+      params: replicated parameters.
+      step: number of steps done, for messages.
 
     Raises:
-      ValueError: the selected metric is not among them.
+      ValueError: the selected metric is missing.
       DivergedError: the selected metric is not finite.
     """
     if task.evaluate is None:
@@ -285,18 +297,18 @@ def evaluate(task: Task, params: PyTree, step: int) -> dict[str, float]:
         raise DivergedError(
             f"{task.name}: evaluate gives {name} = {metrics[name]} after {step} steps; expected a "
             f"finite number. Rows of the last batch: {task.loader.row_ids(step - 1)}. Nothing of "
-            "this step was saved, and the same command would come here again: lower "
-            f"--config.{task.name}.optimizer.learning_rate, or look at these rows."
+            "this step was saved, and running the same command again would fail here again: lower "
+            f"--config.{task.name}.optimizer.learning_rate, or inspect these rows."
         )
     return metrics
 
 
 def is_due(step: int, every: int) -> bool:
-    """Whether `step` is a multiple of `every`; never where `every` is 0."""
+    """Whether `step` is a multiple of `every`; never if `every` is 0."""
     return every > 0 and step % every == 0
 
 
 def summary(result: Result) -> str:
-    """One line about the parameters that are kept."""
+    """One line about the resulting parameters."""
     values = [f"{name} {value:.4g}" for name, value in result.metrics.items() if name != "step"]
     return f"Parameters of step {result.step}: {', '.join(values)}"

@@ -1,8 +1,8 @@
-"""Optimizers and learning-rate schedules, built from a config part by optax.
+"""Optimizers and learning-rate schedules, built with optax from a part of the config.
 
-One place turns `optimizer` config fields into a `GradientTransformation`, so that every stage reads
-the same words the same way. It must not know what is trained or on how many devices: gradients
-arrive already summed over devices, and that is why clipping can simply be the first link.
+All stages turn their `optimizer` config fields into a `GradientTransformation` here, so the fields
+mean the same everywhere. This file must not depend on what is trained or on how many devices.
+Gradients arrive summed over devices, so clipping can simply come first in the chain.
 """
 
 from typing import Any
@@ -17,8 +17,8 @@ OPTIMIZERS = ("adam", "adamw")
 def make_schedule(config: Any, num_steps: int) -> optax.Schedule:
     """Learning rate by step: linear warm-up to the peak, then `config.schedule`.
 
-    Step 0 already learns: the warm-up runs from learning_rate / warmup_steps to learning_rate over
-    `warmup_steps` steps. "linear" and "cosine" then fall to 0 at `num_steps`.
+    The rate of step 0 is not 0: the warm-up runs from learning_rate / warmup_steps to learning_rate
+    over `warmup_steps` steps. "linear" and "cosine" then decay to 0 at `num_steps`.
 
     Args:
       config: has `learning_rate`, `schedule` (one of SCHEDULES) and `warmup_steps`.
@@ -28,7 +28,7 @@ def make_schedule(config: Any, num_steps: int) -> optax.Schedule:
       A function from the step (0-based) to the learning rate.
 
     Raises:
-      ValueError: an unknown schedule, or a warm-up that is not shorter than the training.
+      ValueError: the schedule is unknown, or the warm-up is not shorter than the training.
     """
     if config.schedule not in SCHEDULES:
         raise ValueError(
@@ -37,7 +37,7 @@ def make_schedule(config: Any, num_steps: int) -> optax.Schedule:
     peak, warmup_steps = config.learning_rate, config.warmup_steps
     if not 0 <= warmup_steps < max(num_steps, 1):
         raise ValueError(
-            f"optimizer.warmup_steps is {warmup_steps}, but training has {num_steps} steps; "
+            f"optimizer.warmup_steps is {warmup_steps}, but the training has {num_steps} steps; "
             "expected 0 <= warmup_steps < num_steps. Lower warmup_steps or train longer."
         )
     decay_steps = num_steps - warmup_steps
@@ -53,10 +53,9 @@ def make_schedule(config: Any, num_steps: int) -> optax.Schedule:
 
 
 def make_optimizer(config: Any, num_steps: int) -> optax.GradientTransformation:
-    """Adam or AdamW with the config's schedule, clipping by the global norm first.
+    """Adam or AdamW with the config's schedule, after clipping by the global norm.
 
-    Weight decay touches matrices only: biases, norms' scales and other vectors are left alone, as
-    GPT-2's own fine-tuning recipes do.
+    Weight decay applies to matrices only, not to biases, scales of layer norms or other vectors.
 
     Args:
       config: has `name`, `b1`, `b2`, `eps`, `weight_decay`, `clip_norm` (0 = no clipping) and the
@@ -64,10 +63,10 @@ def make_optimizer(config: Any, num_steps: int) -> optax.GradientTransformation:
       num_steps: length of the whole training.
 
     Returns:
-      An optax transformation; give it gradients summed over all devices and micro-batches.
+      An optax transformation of gradients that are summed over all devices and micro-batches.
 
     Raises:
-      ValueError: an unknown name or schedule, or weight decay asked of plain Adam.
+      ValueError: the name or the schedule is unknown, or plain Adam is given a weight decay.
     """
     if config.name not in OPTIMIZERS:
         raise ValueError(
@@ -75,8 +74,8 @@ def make_optimizer(config: Any, num_steps: int) -> optax.GradientTransformation:
         )
     if config.name == "adam" and config.weight_decay:
         raise ValueError(
-            f"optimizer.weight_decay is {config.weight_decay}, which Adam does not have; "
-            "set it to 0 or name the optimizer 'adamw'."
+            f"optimizer.weight_decay is {config.weight_decay}, but Adam has no weight decay; "
+            "set it to 0 or set optimizer.name to 'adamw'."
         )
     links = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     links.append(optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps))
@@ -87,7 +86,8 @@ def make_optimizer(config: Any, num_steps: int) -> optax.GradientTransformation:
 
 
 def _is_matrix(params: Any) -> Any:
-    """A bias may have two axes as well: heads and their width."""
+    """Selects the leaves with weight decay."""
+    # By name as well as by rank: the bias of an attention projection has two axes, heads and width.
     return jax.tree.map_with_path(
         lambda path, leaf: leaf.ndim > 1 and path[-1].key != "bias", params
     )

@@ -1,10 +1,10 @@
 """Devices and processes: the only user of `jax.pmap` and of multi-process collectives.
 
-Turns a loss written for one device's micro-batch into a train step over every device. It must not
-know what is trained, where batches come from or how a state is saved.
+This file turns a loss written for one device's micro-batch into a train step over all devices. It
+must not depend on what is trained, where batches come from or how a state is saved.
 
-Gradients, losses and metrics are summed over devices (`psum`), never averaged: the weights inside
-a batch already hold the division by the global counts, so the number of devices never changes the
+Gradients, losses and metrics are summed over devices (`psum`), never averaged. The weights inside a
+batch already contain the division by global counts, so the number of devices does not change the
 result.
 """
 
@@ -20,10 +20,11 @@ import numpy as np
 import optax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import PyTree
+
+from conkd_jax.typing import PyTree
 
 AXIS = "devices"
-Device = Any  # jax.Device, which type checkers do not take for a type
+Device = Any  # jax.Device, which type checkers do not accept as a type
 
 # (params, one device's micro-batch, rng, constants) -> (loss sum, {metric: (sum, count)})
 Loss = Callable[[PyTree, PyTree, jax.Array, PyTree], tuple[jax.Array, dict[str, tuple]]]
@@ -31,32 +32,34 @@ Loss = Callable[[PyTree, PyTree, jax.Array, PyTree], tuple[jax.Array, dict[str, 
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything a step changes: what a checkpoint must hold for a resumed run to be the same."""
+    """Everything that a step changes, and so what a checkpoint needs for an identical resumed run.
+
+    Attributes:
+      params: trained parameters.
+      opt_state: state of the optimizer.
+      step: number of steps done, int32.
+      ema: moving average of the parameters, if there is one.
+    """
 
     params: PyTree
     opt_state: PyTree
-    step: Any  # steps done, int32
+    step: Any
     ema: PyTree | None = None
 
 
 # --- processes -------------------------------------------------------------------------------
 
 
-def initialize_distributed(cpu_devices: int = 0) -> None:
-    """Joins the processes of one run; call it before anything touches a device.
+def initialize_distributed() -> None:
+    """Joins the processes of one run; must be called before any device is used.
 
-    Reads CONKD_COORDINATOR ("host:port"), CONKD_NUM_PROCESSES and CONKD_PROCESS_ID. Where
-    CONKD_COORDINATOR is "auto", jax finds the cluster by itself (TPU pods, Slurm, Open MPI); where
-    it is not set, this is a run of one process.
-
-    Args:
-      cpu_devices: virtual devices of this process on a CPU; 0 leaves jax's own number.
+    Reads CONKD_COORDINATOR ("host:port"), CONKD_NUM_PROCESSES and CONKD_PROCESS_ID. If
+    CONKD_COORDINATOR is "auto", JAX detects the cluster itself (TPU pods, Slurm, Open MPI). If it
+    is not set, the run has one process.
 
     Raises:
-      ValueError: the address is set but the number or the index of the processes is not.
+      ValueError: the address is set, but the number or the index of the process is not.
     """
-    if cpu_devices:
-        jax.config.update("jax_num_cpu_devices", cpu_devices)
     coordinator = os.environ.get("CONKD_COORDINATOR", "")
     if not coordinator:
         return
@@ -69,26 +72,28 @@ def initialize_distributed(cpu_devices: int = 0) -> None:
     except (KeyError, ValueError) as error:
         raise ValueError(
             f"CONKD_COORDINATOR is {coordinator!r}, so CONKD_NUM_PROCESSES and CONKD_PROCESS_ID "
-            f"must be integers too; got {error}. See launch/local_processes.sh."
+            f"must be set to integers; got {error}. See launch/local_processes.sh."
         ) from error
     jax.distributed.initialize(coordinator, num_processes, process_id)
 
 
 def is_first_process() -> bool:
-    """Whether this process decides, writes logs and prints."""
+    """Whether this is the process that makes decisions, writes logs and prints."""
     return jax.process_index() == 0
 
 
 def barrier(name: str) -> None:
-    """Waits until every process has come here; free with one process."""
+    """Waits until every process has reached this call; free with one process."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def broadcast(value: Any) -> Any:
-    """The first process's `value` (plain JSON) in every process, exactly."""
+    """Returns the first process's `value` (plain JSON) in every process, exactly."""
     if jax.process_count() == 1:
         return value
+    # As bytes, because a collective moves arrays only, and as an array a Python float would be
+    # rounded to float32. The length goes first: all processes must pass arrays of one shape.
     payload = np.frombuffer(json.dumps(value).encode(), np.uint8)
     size = int(multihost_utils.broadcast_one_to_all(np.int32(payload.size)))
     buffer = payload if is_first_process() else np.zeros(size, np.uint8)
@@ -106,13 +111,13 @@ def any_process(flag: bool) -> bool:
 
 
 def select_devices(count: int = 0) -> list[Device]:
-    """The run's devices, process by process; the same number of each process.
+    """The run's devices, process by process, with the same number of devices in each.
 
     Args:
-      count: devices over all processes; 0 takes every device there is.
+      count: number of devices over all processes; 0 for all.
 
     Raises:
-      ValueError: more devices than exist, or a number that the processes can't share evenly.
+      ValueError: more devices than exist, or a number that does not divide among the processes.
     """
     by_process: dict[int, list[Device]] = {}
     for device in sorted(jax.devices(), key=lambda d: (d.process_index, d.id)):
@@ -121,41 +126,26 @@ def select_devices(count: int = 0) -> list[Device]:
     count = count or available
     if count > available or count % len(by_process):
         raise ValueError(
-            f"parallel.num_devices is {count}; here are {available} devices in "
+            f"parallel.num_devices is {count}, but there are {available} devices in "
             f"{len(by_process)} process(es): expected at most {available}, a multiple of the "
-            "processes, or 0 for all. On a CPU, set jax_num_cpu_devices for more."
+            "number of processes, or 0 for all. On a CPU, set JAX_NUM_CPU_DEVICES for more."
         )
     share = count // len(by_process)
     return [device for devices in by_process.values() for device in devices[:share]]
 
 
 def num_devices(count: int = 0) -> int:
-    """How many devices `parallel.num_devices` asks for: all of them where it is 0."""
+    """Number of devices that `parallel.num_devices` stands for: all of them if it is 0."""
     return len(select_devices(count))
 
 
-def check_batch_size(batch_size: int, num_devices: int, accumulate_steps: int = 1) -> None:
-    """Refuses, before anything compiles, a batch that can't be cut evenly.
-
-    Raises:
-      ValueError: fewer rows than devices x micro-batches, or a remainder.
-    """
-    parts = num_devices * accumulate_steps
-    if batch_size < parts or batch_size % parts:
-        raise ValueError(
-            f"a batch of {batch_size} rows can't be shared by {num_devices} device(s) x "
-            f"{accumulate_steps} micro-batch(es): expected a multiple of {parts}. Change "
-            "batch_size, parallel.num_devices or optimizer.accumulate_steps."
-        )
-
-
 def local_devices(devices: Sequence[Device]) -> list[Device]:
-    """Those of `devices` that this process drives, in order."""
+    """Those of `devices` that belong to this process, in order."""
     return [d for d in devices if d.process_index == jax.process_index()]
 
 
 def replicate(tree: PyTree, devices: Sequence[Device]) -> PyTree:
-    """One copy per device under a new leading axis, the form `map_devices` takes and returns."""
+    """Places one copy on each device, under a new leading axis, as `map_devices` needs it."""
     sharding = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec(AXIS))
 
     def place(leaf: Any) -> jax.Array:
@@ -170,18 +160,25 @@ def replicate(tree: PyTree, devices: Sequence[Device]) -> PyTree:
 
 def unreplicate(tree: PyTree) -> PyTree:
     """This process's first copy, without the leading axis, still on its device."""
+    # Not leaf[0]: that indexes the whole sharded array, which moves data between devices.
     return jax.tree.map(lambda leaf: leaf.addressable_data(0)[0], tree)
 
 
 def to_host(tree: PyTree) -> PyTree:
-    """This process's first copy as NumPy arrays of their own."""
+    """This process's first copy, as NumPy arrays that share no memory with the device."""
     return jax.tree.map(lambda leaf: np.array(leaf.addressable_data(0))[0], tree)
 
 
 def map_devices(
     function: Callable, devices: Sequence[Device], *, donate: tuple[int, ...] = ()
 ) -> Callable:
-    """`function` on every device at once: arguments and results have a leading device axis."""
+    """Maps `function` over all devices; arguments and results have a leading device axis.
+
+    Args:
+      function: for one device; may use collectives over AXIS.
+      devices: where to run.
+      donate: indices of arguments whose memory the results may take over.
+    """
     return jax.pmap(function, axis_name=AXIS, devices=list(devices), donate_argnums=donate)
 
 
@@ -193,19 +190,24 @@ def sum_gradients(
 ) -> tuple[PyTree, dict[str, tuple]]:
     """Gradients and metrics of one device's [A, ...] micro-batches, summed over A.
 
-    Sums and never means, as `optax.MultiSteps` would do: weights hold the division already.
+    They are sums because the weights already contain the division; `optax.MultiSteps` would take
+    means. Micro-batch a has the key fold_in(root, block · A + a).
 
     Args:
-      root: the training's key. Micro-batch a has the rng fold_in(root, block · A + a): one number,
-        since with "unsafe_rbg", whose fold_in is an exclusive or, keys folded in one after the
-        other can be swapped and cancel.
-      block: number of these A micro-batches in the training.
+      loss: as in `make_train_step`.
+      params: one device's copy.
+      batch: arrays [A, ...].
+      root: the root key of the training.
+      block: index of this group of A micro-batches within the training.
+      constants: passed to the loss.
 
     Returns:
-      Gradients like `params`, and {metric: (sum, count)} in float32 with "loss" among them.
+      Gradients like `params`, and {metric: (sum, count)} in float32, with "loss" among them.
     """
 
     def total(params: PyTree, micro_batch: PyTree, index: jax.Array) -> tuple:
+        # A single number is folded in. "unsafe_rbg" folds by exclusive or: if step and device were
+        # folded in one after the other, (step, device) and (device, step) would share a key.
         value, metrics = loss(params, micro_batch, jax.random.fold_in(root, index), constants)
         metrics = {**metrics, "loss": (value, 0.0)}
         return value, jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), metrics)
@@ -227,7 +229,7 @@ def sum_gradients(
 def init_state(
     params: PyTree, optimizer: optax.GradientTransformation, *, with_ema: bool
 ) -> TrainState:
-    """The state before the first step, as NumPy arrays of their own."""
+    """The state before the first step, as NumPy arrays that are not shared with `params`."""
     params = jax.tree.map(np.array, params)
     state = TrainState(
         params=params,
@@ -246,23 +248,24 @@ def make_train_step(
     ema_decay: float = 0.0,
     rng_impl: str = "threefry2x32",
 ) -> Callable[[TrainState, PyTree, PyTree], tuple[TrainState, dict[str, tuple]]]:
-    """One optimizer step over all devices.
+    """Makes one optimizer step over all devices.
 
-    Micro-batches are numbered through the training, step by step and device by device, and each
-    has the rng of its number: one device with A micro-batches draws as A devices do.
+    Micro-batches are numbered throughout the training, first by step, then by device. The key of a
+    micro-batch is the root key folded with its number, so one device with A micro-batches draws the
+    same random numbers as A devices with one each.
 
     Args:
-      loss: the loss of one device's micro-batch: `(params, batch, rng, constants)` to
-        `(loss_sum, {name: (sum, count)})`.
-      optimizer: sees gradients summed over devices and micro-batches.
+      loss: maps `(params, batch, rng, constants)` to `(loss_sum, {name: (sum, count)})`, for one
+        device's micro-batch.
+      optimizer: receives gradients summed over devices and micro-batches.
       devices: where to run.
-      ema_decay: decay of the parameters' moving average, where the state has one.
-      rng_impl: implementation of the root key, "threefry2x32", "rbg" or "unsafe_rbg".
+      ema_decay: decay of the parameters' moving average, if the state has one.
+      rng_impl: implementation of the root key: "threefry2x32", "rbg" or "unsafe_rbg".
 
     Returns:
-      `step(state, batch, fixed)`: replicated state (donated), host arrays [D_local, A, ...], and
-      the replicated {"key": root key data, "constants": ...}; gives the next state and the
-      metrics, "loss" and "grad_norm" (before clipping) among them.
+      `step(state, batch, fixed)`, which takes the replicated state (donated), host arrays
+      [D_local, A, ...] and the replicated {"key": root key data, "constants": ...}, and returns
+      the next state and the metrics, with "loss" and "grad_norm" (before clipping) among them.
     """
 
     def step(state: TrainState, batch: PyTree, fixed: dict) -> tuple[TrainState, dict]:
@@ -270,6 +273,8 @@ def make_train_step(
         block = state.step * len(devices) + jax.lax.axis_index(AXIS)
         sums = sum_gradients(loss, state.params, batch, root, block, fixed["constants"])
         gradients, metrics = jax.lax.psum(sums, AXIS)
+        # From here on every device computes the same numbers from the same sums: the optimizer runs
+        # replicated, and clipping inside it sees the gradient of the whole batch.
         metrics["loss"] = (metrics["loss"][0], jnp.float32(1))
         metrics["grad_norm"] = (optax.tree.norm(gradients), jnp.float32(1))
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)

@@ -1,7 +1,6 @@
-"""What a training run tells people: a progress bar or plain lines, and TensorBoard scalars.
+"""Progress of long computations: a progress bar or plain lines, and TensorBoard scalars.
 
-Reads numbers, changes nothing: a run is the same with or without it. It must not know what is
-trained.
+Displaying progress never changes a run. This file must not depend on what is trained.
 """
 
 import time
@@ -22,17 +21,15 @@ SECONDS_BETWEEN_LINES = 30.0
 T = TypeVar("T")
 
 
-def counted(
-    items: Iterable[T], name: str, unit: str, console: rich.console.Console | None = None
-) -> Iterator[T]:
-    """The same items, their number and rate told as they pass: a bar, or a line each half minute.
+def counted(items: Iterable[T], name: str, unit: str) -> Iterator[T]:
+    """Yields the same items and displays their number and rate: a bar, or a line every half minute.
 
     Args:
-      items: of which there may be any number.
-      name: what is at work.
+      items: any number of items.
+      name: what is being computed.
       unit: what the items are called.
     """
-    console = console or rich.console.Console(quiet=not parallel.is_first_process())
+    console = rich.console.Console(quiet=not parallel.is_first_process())
     began = last = time.monotonic()
     bar = rich.progress.Progress(
         rich.progress.TextColumn("{task.description}"),
@@ -48,7 +45,7 @@ def counted(
         for count, item in enumerate(items, start=1):
             yield item
             now = time.monotonic()
-            rate = f"{unit}, {count / max(now - began, 1e-9):,.0f} a second"
+            rate = f"{unit}, {count / max(now - began, 1e-9):,.0f} per second"
             bar.update(task, completed=count, text=rate)
             if not console.is_terminal and now - last >= SECONDS_BETWEEN_LINES:
                 last = now
@@ -56,10 +53,10 @@ def counted(
 
 
 class Progress:
-    """Loss, tokens a second and time left of one training run.
+    """Displays the loss, tokens per second and time left of a training run.
 
-    On a terminal a bar; elsewhere one plain line each half minute. Quiet in every process but the
-    first, which alone writes the TensorBoard log.
+    On a terminal it is a bar, elsewhere one plain line every half minute. Only the first process
+    displays anything or writes the TensorBoard log.
     """
 
     def __init__(
@@ -70,7 +67,15 @@ class Progress:
         log_dir: epath.PathLike | None,
         console: rich.console.Console | None = None,
     ):
-        """Shows nothing yet; `with` starts it."""
+        """Prepares the display, which `with` starts.
+
+        Args:
+          name: what is trained.
+          num_steps: number of steps of the whole training.
+          start_step: number of steps done before this process.
+          log_dir: folder of the TensorBoard log; None for no log.
+          console: where to display; None for standard output.
+        """
         is_quiet = not parallel.is_first_process()
         self.name, self.num_steps, self.start_step = name, num_steps, start_step
         self.console = console or rich.console.Console(quiet=is_quiet)
@@ -105,7 +110,13 @@ class Progress:
             self._writer.close()
 
     def step(self, step: int, loss: float, tokens: float) -> None:
-        """Tells of one step whose metrics have come; `tokens` 0 shows steps a second instead."""
+        """Displays the metrics of one step.
+
+        Args:
+          step: number of steps done.
+          loss: loss of the step.
+          tokens: tokens of the step's batch; if 0, steps per second are displayed instead.
+        """
         self._tokens += tokens
         now = time.monotonic()
         done = step - self.start_step
@@ -128,5 +139,5 @@ class Progress:
                 self._writer.add_scalar(name, line[name], int(line["step"]))
 
     def say(self, text: str) -> None:
-        """Prints one line that stays."""
+        """Prints one permanent line."""
         self.console.print(f"{self.name}: {text}", markup=False, highlight=False, soft_wrap=True)

@@ -1,7 +1,7 @@
-"""What the training loop watches: metrics, the best evaluation, bad numbers, signals to stop.
+"""What the training loop monitors: metrics, the best evaluation, divergence, and stop signals.
 
-Host code that never waits for a device unless asked to. It must not know what is trained, nor
-when anything is saved.
+This is host code that waits for a device only where a docstring says so. It must not depend on what
+is trained or when anything is saved.
 """
 
 import collections
@@ -14,32 +14,33 @@ from types import FrameType
 from typing import Any
 
 import jax
-from jaxtyping import PyTree
 
 from conkd_jax import parallel
 from conkd_jax.errors import UserError
+from conkd_jax.typing import PyTree
 
-METRICS_LATENESS = 8  # steps; deep enough that reading a metric never waits for its step
-AGREE_STEPS = 16  # with several processes, how often they ask each other whether to stop
+METRICS_LATENESS = 8  # steps between dispatching a step and reading its metrics
+AGREE_STEPS = 16  # with several processes, steps between their agreements on whether to stop
 
 
 class DivergedError(UserError, FloatingPointError):
-    """A training whose loss, gradient norm or selected metric is no longer a finite number."""
+    """The loss, gradient norm or selected metric of a training is not a finite number."""
 
 
-Line = dict[str, int | float]  # of the history: "step" and metrics
+Line = dict[str, int | float]  # a line of the history: "step" and metrics
 
 
 @dataclasses.dataclass
 class Track:
-    """Everything the host decides by; plain JSON, part of every checkpoint.
+    """Everything that the host's decisions depend on; plain JSON, and part of every checkpoint.
 
     Attributes:
-      history: one {"step": …, metric: …} a line: means of the training metrics since the line
-        before, and the evaluation's metrics where there was one.
+      history: lines {"step": …, metric: …} with the means of the training metrics since the
+        previous line, and the metrics of an evaluation if there was one.
       window: {metric: [sum, count]} since the last line.
-      best_step, best_value: of the selected metric; step 0 before the first evaluation.
-      num_without_gain: evaluations since the best one.
+      best_step: step of the best evaluation; 0 before the first one.
+      best_value: the selected metric of the best evaluation.
+      num_without_gain: number of evaluations since the best one.
     """
 
     history: list[Line] = dataclasses.field(default_factory=list)
@@ -56,19 +57,32 @@ class Track:
             sums[1] += float(count)
 
     def close_window(self, step: int, evaluated: Mapping[str, float]) -> Line:
-        """Turns the window into a line of history."""
+        """Turns the window into a line of the history, and starts a new window.
+
+        Args:
+          step: number of steps done.
+          evaluated: metrics of an evaluation, or none.
+
+        Raises:
+          ValueError: an evaluation's metric has the name of a training metric.
+        """
         means = {k: total / count for k, (total, count) in sorted(self.window.items()) if count}
         if clash := sorted({"step", *means} & set(evaluated)):
             raise ValueError(
-                f"evaluate gives {clash}, names that the training metrics already have; "
-                "expected others, such as dev_loss"
+                f"evaluate gives {clash}, names that training metrics already have; "
+                "expected other names, such as dev_loss"
             )
         self.window = {}
         self.history.append({"step": step, **means, **evaluated})
         return self.history[-1]
 
     def is_gain(self, line: Line, select: tuple[str, str]) -> bool:
-        """Notes an evaluation's line; True where its selected metric is the best so far."""
+        """Records an evaluation; returns whether its selected metric is the best so far.
+
+        Args:
+          line: the evaluation's line.
+          select: (metric, "min" or "max").
+        """
         value, sign = line[select[0]], 1 if select[1] == "max" else -1
         if self.best_step and not sign * value > sign * self.best_value:
             self.num_without_gain += 1
@@ -77,39 +91,53 @@ class Track:
         return True
 
     def is_out_of(self, patience: int) -> bool:
-        """Whether early stopping ends the training here."""
+        """Whether early stopping applies; never if `patience` is 0."""
         return 0 < patience <= self.num_without_gain
 
 
 class LateMetrics:
-    """Reads the metrics of steps some steps late, so that no step waits for its own numbers."""
+    """Reads the metrics of each step some steps later.
+
+    JAX dispatches a step and returns before it is computed. Reading its metrics at once would wait
+    for the device, and the host could not prepare the next batch meanwhile. A few steps later they
+    are there. Steps after one that diverged are thus computed in vain, but never saved: `drain`
+    comes first.
+    """
 
     def __init__(
         self,
         name: str,
         row_ids: Callable[[int], Any],
         track: Track,
-        tell: Callable[[int, float, float], None],
+        report: Callable[[int, float, float], None],
     ):
         """Starts empty.
 
         Args:
-          name: of the task, for the message.
-          row_ids: names the rows of a step's batch, for the message.
-          track: gets every step's metrics.
-          tell: gets (steps done, loss, tokens) of every step.
+          name: name of the task, for messages.
+          row_ids: identifies the rows of a step's batch, for messages.
+          track: receives every step's metrics.
+          report: receives (steps done, loss, tokens) of every step.
         """
-        self.name, self.row_ids, self.track, self.tell = name, row_ids, track, tell
+        self.name, self.row_ids, self.track, self.report = name, row_ids, track, report
         self._waiting: collections.deque[tuple[int, PyTree]] = collections.deque()
 
     def add(self, step: int, metrics: PyTree) -> None:
-        """Takes a step's metrics, still on the device, and reads those that are late enough."""
+        """Adds a step's metrics, still on the device, and reads those that are old enough.
+
+        Raises:
+          DivergedError: a loss or gradient norm that was read is not finite.
+        """
         self._waiting.append((step, metrics))
         while len(self._waiting) > METRICS_LATENESS:
             self._read()
 
     def drain(self) -> None:
-        """Reads all; comes before anything is evaluated, saved or returned."""
+        """Waits for all metrics and reads them; needed before evaluating, saving or returning.
+
+        Raises:
+          DivergedError: a loss or gradient norm is not finite.
+        """
         while self._waiting:
             self._read()
 
@@ -121,19 +149,20 @@ class LateMetrics:
             raise DivergedError(
                 f"{self.name}: loss {loss} and gradient norm {grad_norm} at step {step}; "
                 f"expected finite numbers. Rows of its batch: {self.row_ids(step)}. "
-                "Nothing of this step was saved, and the same command would come here again: "
-                f"lower --config.{self.name}.optimizer.learning_rate, or look at these rows."
+                "Nothing of this step was saved, and running the same command again would fail "
+                f"here again: lower --config.{self.name}.optimizer.learning_rate, or inspect these "
+                "rows."
             )
         num_tokens, _ = values.pop("tokens", (0.0, 0.0))
         self.track.add(values)
-        self.tell(step + 1, loss, float(num_tokens))
+        self.report(step + 1, loss, float(num_tokens))
 
 
 class StopSignals:
-    """Turns the first SIGINT or SIGTERM into a wish to stop; the second acts as it always did."""
+    """Turns the first SIGINT or SIGTERM into a request to stop; a second one acts as usual."""
 
     def __init__(self):
-        """Installs nothing yet; `with` does, in the main thread only."""
+        """Installs nothing yet; `with` installs the handlers, in the main thread only."""
         self.number: int | None = None
         self._before: dict[int, Any] = {}
 
@@ -156,12 +185,13 @@ class StopSignals:
         self._before = {}
 
     def is_asked(self, step: int) -> bool:
-        """Whether to stop after this step; all processes get one answer."""
+        """Whether to stop after this step; the same answer in every process."""
         if jax.process_count() == 1:
             return self.number is not None
+        # A signal may reach one process only. Agreeing costs a collective, hence not at every step.
         return step % AGREE_STEPS == 0 and parallel.any_process(self.number is not None)
 
     @property
     def exit_code(self) -> int:
-        """What a shell expects of a process that a signal ended; SIGTERM's where another got it."""
+        """The exit code of a process ended by the signal; by SIGTERM if another process got it."""
         return 128 + (self.number or signal.SIGTERM)

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # launch/local_processes.sh N ARGS...
 #
-# Runs `python -m conkd_jax.train ARGS...` in N processes of this machine that work as one run, as N
-# hosts of a cluster would. Every line is prefixed with its process, [0], [1], ...; when one process
-# fails the others are ended, and its exit code is the script's.
+# Runs `python -m conkd_jax.train ARGS...` in N processes on this machine. They form one run, like N
+# hosts of a cluster. Each line of output is prefixed with its process, [0], [1], ... If a process
+# fails, the script ends the others and returns the exit code of the failed one.
 #
 #   launch/local_processes.sh 2 --config=configs/dialogpt_hard.py:demo
 #   JAX_NUM_CPU_DEVICES=4 launch/local_processes.sh 2 --config=configs/dialogpt_hard.py:demo
@@ -20,7 +20,7 @@ shift
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 python=${PYTHON:-.venv/bin/python}
 [ -x "$python" ] || python=$(command -v "${PYTHON:-python3}") || {
-  echo "no Python found: run 'make demo' once, or name one by PYTHON=/path/to/python" >&2
+  echo "no Python found: run 'make demo' once, or set PYTHON=/path/to/python" >&2
   exit 1
 }
 
@@ -29,11 +29,11 @@ export CONKD_COORDINATOR=localhost:${CONKD_PORT:-$("$python" -c "$free_port")}
 export CONKD_NUM_PROCESSES=$num_processes
 export PYTHONUNBUFFERED=1
 
-# Each process is a job with a process group of its own, so that what it started ends with it. The `sed`
-# that marks its lines ignores TERM, and so lives to print the last of them.
+# Each process is a job with its own process group, so that its children end with it. The `sed` that
+# prefixes its lines ignores TERM, so that it can still print the last of them.
 set -m
 groups=()
-end_all() {  # ask, wait up to ten seconds, then insist
+end_all() {  # TERM, wait up to ten seconds, then KILL
   local group
   for group in "${groups[@]}"; do kill -TERM -- "-$group" 2>/dev/null; done
   for _ in $(seq 50); do
@@ -48,7 +48,7 @@ trap 'end_all; exit 143' TERM
 for ((i = 0; i < num_processes; i++)); do
   (
     set -o pipefail
-    trap : TERM  # the program gets it too, and its end is this job's end
+    trap : TERM  # the program receives TERM too, and this job ends when the program does
     CONKD_PROCESS_ID=$i "$python" -m "${CONKD_PROGRAM:-conkd_jax.train}" "$@" 2>&1 </dev/null |
       (trap '' TERM INT; exec sed -u "s/^/[$i] /")
   ) &

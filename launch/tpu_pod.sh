@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # launch/tpu_pod.sh NAME ZONE ARGS...
 #
-# Runs `python -m conkd_jax.train ARGS...` on every host of the TPU pod NAME: the same command
-# everywhere, jax finds the other hosts by itself. The checkout must be on each host as ~/conkd_jax
-# with its packages installed, and the artifacts must be where every host reads them: gs://.
-# launch/README.md tells the whole way.
+# Runs the same command, `python -m conkd_jax.train ARGS...`, on every host of the TPU pod NAME. JAX
+# detects the other hosts itself. Each host needs the checkout as ~/conkd_jax with its packages
+# installed, and artifacts must be in a place that every host can read: gs://. launch/README.md
+# describes every step.
 #
 #   launch/tpu_pod.sh my-pod us-central2-b --config=configs/dialogpt_hard.py \
 #     --config.artifacts_dir=gs://my-bucket/artifacts --config.runs_dir=gs://my-bucket/runs

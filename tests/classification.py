@@ -130,7 +130,8 @@ def main():
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--seconds", type=float, default=0.0)
     arguments = parser.parse_args()
-    parallel.initialize_distributed(arguments.cpu_devices)
+    jax.config.update("jax_num_cpu_devices", arguments.cpu_devices)
+    parallel.initialize_distributed()
     process = (jax.process_index(), jax.process_count())
     loader = Points(jax.device_count(), process=process, seconds=arguments.seconds)
     task = make_task(

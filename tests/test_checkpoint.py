@@ -47,9 +47,8 @@ def test_only_the_newest_stays(tmp_path):
             checkpoints.save(step, make_state(step), PROGRESS)
             checkpoints.save(step, make_state(-1), PROGRESS)  # already there: left as it is
         checkpoints.wait()
-        assert checkpoints.latest_step == 3
         restored = checkpoints.restore(make_state(), make_state().params)
-    assert restored.best is None
+    assert restored.step == 3 and restored.best is None
     assert_same(restored.state, make_state(3))
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["3"]
 
@@ -61,11 +60,10 @@ def test_an_unfinished_checkpoint_is_no_checkpoint(tmp_path):
     unfinished.mkdir(parents=True)
     (unfinished / "_METADATA").write_text('{"tree')
     with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.latest_step == 4
         assert checkpoints.restore(make_state(), make_state().params).step == 4
         checkpoints.save(6, make_state(6.0), PROGRESS)
         checkpoints.wait()
-        assert checkpoints.latest_step == 6
+        assert checkpoints.restore(make_state(), make_state().params).step == 6
 
 
 def test_another_tree_is_refused(tmp_path):
@@ -84,16 +82,9 @@ def test_params_are_saved_and_replaced(tmp_path):
     checkpoint.save(tmp_path / "params", make_state(1.0).params)
     checkpoint.save(tmp_path / "params", params)
     assert_same(checkpoint.load(tmp_path / "params"), params)
-    assert_same(checkpoint.load(tmp_path / "params", make_state().params), params)
 
 
-def test_params_of_another_shape_are_refused(tmp_path):
-    checkpoint.save(tmp_path / "params", make_state().params)
-    with pytest.raises(ValueError, match="kernel.* expected .*2, 4"):
-        checkpoint.load(tmp_path / "params", make_state(size=4).params)
-
-
-def test_missing_params_are_told(tmp_path):
+def test_missing_params_are_reported(tmp_path):
     with pytest.raises(FileNotFoundError, match="no saved parameters in .*nothing"):
         checkpoint.load(tmp_path / "nothing")
 
@@ -119,6 +110,6 @@ def test_a_full_disk_is_an_error_and_leaves_the_checkpoint_before(tmp_path):
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert run.returncode != 0 and "Error" in run.stderr
     with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.latest_step == 1
         target = {"w": np.zeros((10, 1000), np.float32)}
-        assert checkpoints.restore(target, target).state["w"].any()
+        restored = checkpoints.restore(target, target)
+    assert restored.step == 1 and restored.state["w"].any()

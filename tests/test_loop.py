@@ -188,7 +188,7 @@ def test_a_signal_saves_and_stops(tmp_path, capsys, number):
         train(make_task(loader), tmp_path / "again")
     assert stop.value.code == 128 + number
     assert signal.getsignal(number) is handler
-    assert "stopped at step 8, saved; the same command goes on" in capsys.readouterr().out
+    assert "stopped at step 8, saved; the same command resumes it" in capsys.readouterr().out
     assert saved(make_task(), tmp_path / "again").step == 8
     assert_same_run(straight, train(make_task(), tmp_path / "again"))
 
@@ -303,7 +303,7 @@ def test_a_bad_evaluation_stops(tmp_path):
         ({"evaluate_every": 0}, "evaluate_every is 0"),
         ({"select": ("dev_loss", "lowest")}, "lowest"),
         ({"evaluated": False, "select": ("dev_loss", "min")}, "together with an evaluate"),
-        ({"patience": 2}, "patience 2 needs select"),
+        ({"patience": 2}, "patience is 2, which needs select"),
     ],
 )
 def test_tasks_that_contradict_themselves_are_refused(fields, message):

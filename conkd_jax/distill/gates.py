@@ -1,19 +1,18 @@
-"""Which teacher speaks at this step: the gate lambda_t, from the dialogue teacher's item mass.
+"""The gate λ_t: how much to learn from which teacher at each token (eqs. 6 and 7).
 
-The dialogue teacher, reading the gold response so far, spreads its next token over words and
-items. Where much of that mass lies on items, a recommendation is due, and the recommender's
-knowledge is worth more than the language model's (paper section 2.3). lambda_t = 0 listens to the
-dialogue teacher alone, lambda_t = 1 to the recommender alone.
+Given the gold response so far, the dialogue teacher spreads the probability of the next token over
+words and items. If much of this mass lies on items, a recommendation is due, and the recommender
+is the better teacher. λ_t = 0 selects the dialogue teacher alone, λ_t = 1 the recommender alone.
 
-A gate is one pure function of the mass, so adding one takes three lines::
+A gate is a pure function of that mass, so a new one takes three lines::
 
     @register_gate("square")
     def square_gate(mass, *, scale=1.0):
         return scale * mass**2
 
-and a config may also name a function that lives elsewhere, "package.module:function". A gate that
-has a parameter `log_probs` is given the dialogue teacher's whole distribution beside its mass.
-This file must not know where the mass comes from, nor what the gate is used for.
+A config may also name a function outside this package as "package.module:function". A gate with a
+parameter `log_probs` receives the dialogue teacher's whole distribution as well. This file must not
+depend on where the mass comes from or what the gate is used for.
 """
 
 import functools
@@ -30,14 +29,16 @@ from conkd_jax.distill.head import accumulation_dtype
 from conkd_jax.distill.teachers import Teacher, take_rows
 from conkd_jax.typing import Array, Float
 
-Gate = Callable[..., Float[Array, "*N"]]  # of the mass, and of `log_probs` where it asks for them
-TOKENS_AT_A_TIME = 256  # whose log-probabilities exist at once
+Gate = Callable[..., Float[Array, "*N"]]  # (mass) or (mass, log_probs=...) to λ
+TOKENS_AT_A_TIME = 256  # tokens whose log-probabilities exist at once
 
+# Configs name gates by these keys. Because the names are data, a misspelled one is refused with the
+# list of choices before any stage runs, and a gate is added without touching the code that uses it.
 GATES: dict[str, Callable] = {}
 
 
 def register_gate(name: str) -> Callable[[Callable], Callable]:
-    """Decorator: enter ``function(mass, **params) -> gate`` in GATES under a name for configs."""
+    """Decorator that adds a function ``(mass, **params) -> gate`` to GATES under a name."""
 
     def register(function: Callable) -> Callable:
         if name in GATES:
@@ -51,19 +52,20 @@ def register_gate(name: str) -> Callable[[Callable], Callable]:
 
 
 def item_mass(logits: Float[Array, "*N Y"], num_words: int) -> Float[Array, "*N"]:
-    """Probability that the next token is an item.
+    """Probability that the next token is an item: the sum in eqs. 6 and 7.
 
-    sum over y' in I of P_phi(y' | y_<t, x), the sum in eqs. 6 and 7. The largest logit is taken
-    off first, so that none overflows and the difference of two large logsumexps rounds nothing.
+    Σ_{y' in I} P_φ(y' | y_<t, x)
 
     Args:
-        logits: of the dialogue teacher; words come first, items after them.
-        num_words: |V|, where the items begin.
+      logits: the dialogue teacher's, words first and items after them.
+      num_words: |V|, the index of the first item.
 
     Returns:
-        Values in [0, 1]; float32, or float64 for float64 logits.
+      Values in [0, 1]; float32, or float64 for float64 logits.
     """
     logits = logits.astype(accumulation_dtype(logits.dtype))
+    # Not exp(logsumexp(items) - logsumexp(all)): the difference of two large numbers loses digits,
+    # and the gates compare and store this value.
     likelihoods = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
     words = jnp.sum(likelihoods[..., :num_words], axis=-1)
     items = jnp.sum(likelihoods[..., num_words:], axis=-1)
@@ -72,14 +74,14 @@ def item_mass(logits: Float[Array, "*N Y"], num_words: int) -> Float[Array, "*N"
 
 @register_gate("hard")
 def hard_gate(mass: Float[Array, "*N"], *, eta: float) -> Float[Array, "*N"]:
-    """One teacher or the other: lambda_t = 0 if mass < eta else 1 (eq. 6).
+    """Selects one teacher: λ_t = 0 if mass < η, else 1 (eq. 6).
 
     Args:
-        mass: item mass of the dialogue teacher.
-        eta: the threshold; the paper's DialoGPT row uses .6.
+      mass: item mass of the dialogue teacher.
+      eta: the threshold η; .6 for DialoGPT in the paper.
 
     Raises:
-        ValueError: eta is not a probability.
+      ValueError: eta is not a probability.
     """
     _check_probability("hard", "eta", eta)
     return (mass >= jnp.asarray(eta, mass.dtype)).astype(mass.dtype)
@@ -87,94 +89,103 @@ def hard_gate(mass: Float[Array, "*N"], *, eta: float) -> Float[Array, "*N"]:
 
 @register_gate("soft")
 def soft_gate(mass: Float[Array, "*N"]) -> Float[Array, "*N"]:
-    """Both teachers, in the proportion of the mass: lambda_t = mass (eq. 7)."""
+    """Mixes both teachers in proportion to the mass: λ_t = mass (eq. 7)."""
     return mass
 
 
 @register_gate("constant")
 def constant_gate(mass: Float[Array, "*N"], *, value: float) -> Float[Array, "*N"]:
-    """The context ignored: lambda_t = value at every step.
+    """Ignores the context: λ_t = value at every token.
 
-    0 is the paper's ablation (+)D, 1 is (+)R and .5 its last row (Table 5).
+    The ablations of Table 5 use 0 for (+)D, 1 for (+)R, and .5 in the last row.
+
+    Args:
+      mass: item mass of the dialogue teacher; only its shape and dtype are used.
+      value: λ_t.
 
     Raises:
-        ValueError: value is not a probability.
+      ValueError: value is not a probability.
     """
     _check_probability("constant", "value", value)
     return jnp.full_like(mass, value)
 
 
 def make_gate(name: str, **params) -> Gate:
-    """The gate a config names, its parameters filled in and tried once, on a few masses.
+    """Looks up a gate, binds its parameters, and tries it on a few masses.
 
     Args:
-        name: an entry of GATES ("hard", "soft", "constant", ...) or "package.module:function".
-        params: the function's keyword arguments, such as ``eta=.6``.
+      name: a key of GATES ("hard", "soft", "constant", …) or "package.module:function".
+      **params: the function's keyword arguments, such as ``eta=.6``.
 
     Returns:
-        A function of the mass, and of ``log_probs`` where `reads_log_probs`.
+      A function of the mass, and of ``log_probs`` if `reads_log_probs`.
 
     Raises:
-        ValueError: no such gate, a parameter it does not take or lacks, a value it refuses, or a
-            result that is not one number from 0 to 1 for each mass.
+      ValueError: the gate does not exist, lacks or does not take a parameter, refuses a value, or
+        does not return a number from 0 to 1 for each mass.
 
     Example:
-        >>> gate = make_gate("hard", eta=0.6)
-        >>> gate(jnp.array([0.2, 0.6, 0.9]))
-        Array([0., 1., 1.], dtype=float32)
+      >>> gate = make_gate("hard", eta=0.6)
+      >>> gate(jnp.array([0.2, 0.6, 0.9]))
+      Array([0., 1., 1.], dtype=float32)
     """
+    # A gate may be the user's own code and is first needed when the student trains, after hours of
+    # training teachers. So it is tried here: first by shapes, then on numbers.
     gate = functools.partial(find_gate(name), **params)
     mass = jax.ShapeDtypeStruct((2, 3), jnp.float32)
     log_probs = jax.ShapeDtypeStruct((2, 3, 5), jnp.float32)
     try:
-        given = {"log_probs": log_probs} if reads_log_probs(gate) else {}
-        result = jax.eval_shape(gate, mass, **given)
-    except (TypeError, ValueError) as error:  # ValueError: a keyword that the signature lacks
+        extra = {"log_probs": log_probs} if reads_log_probs(gate) else {}
+        result = jax.eval_shape(gate, mass, **extra)
+    except (TypeError, ValueError) as error:  # ValueError: the signature lacks a keyword
         raise ValueError(
-            f"The gate {name!r}, given {mass.shape} masses and {params}, failed: {error}"
+            f"The gate {name!r}, called with masses of shape {mass.shape} and {params}, failed: "
+            f"{error}"
         ) from error
     if getattr(result, "shape", None) != mass.shape or result.dtype != mass.dtype:
         raise ValueError(
-            f"The gate {name!r} must return one {mass.dtype.name} for each mass: "
-            f"for {mass.shape} it returned {result}."
+            f"The gate {name!r} must return one {mass.dtype.name} for each mass, but for masses of "
+            f"shape {mass.shape} it returned {result}."
         )
     masses = jnp.linspace(0.0, 1.0, 6).reshape(mass.shape)
-    tilted = jax.nn.log_softmax(jnp.sin(jnp.arange(30.0)).reshape(log_probs.shape))
-    found = gate(masses, **dict.fromkeys(given, tilted))
-    if not bool(((found >= 0) & (found <= 1)).all()):  # nan is neither
+    some_log_probs = jax.nn.log_softmax(jnp.sin(jnp.arange(30.0)).reshape(log_probs.shape))
+    found = gate(masses, **dict.fromkeys(extra, some_log_probs))
+    if not bool(((found >= 0) & (found <= 1)).all()):  # false for nan, too
         raise ValueError(
             f"The gate {name!r} must return numbers from 0 to 1, the recommender's share of the "
-            f"target: for masses {masses.ravel().tolist()} it returned {found.ravel().tolist()}."
+            f"target, but for masses {masses.ravel().tolist()} it returned "
+            f"{found.ravel().tolist()}."
         )
     return gate
 
 
 def reads_log_probs(gate: Callable) -> bool:
-    """Whether a gate takes log P_phi(. | y_<t, x) [*N, Y] beside the mass."""
+    """Whether a gate takes log P_φ(· | y_<t, x) [*N, Y] in addition to the mass."""
     return "log_probs" in inspect.signature(gate).parameters
 
 
-def open_gate(
+def gate_values(
     gate: Gate, mass: Float[Array, " N"], teacher: Teacher, num_targets: int
 ) -> Float[Array, " N"]:
-    """lambda_t of every token: by its mass alone, or by the teacher's distribution if it is asked.
+    """λ_t of every token.
 
-    The distribution costs a gate that reads it one more pass over the teacher's head, a few hundred
-    tokens at a time.
+    A gate that reads the distribution costs one more pass over the teacher's head, which is made a
+    few hundred tokens at a time.
 
     Args:
-        gate: as `make_gate` returns it.
-        mass: item mass of the dialogue teacher, of all N tokens.
-        teacher: the dialogue teacher of the same tokens.
-        num_targets: |Y|.
+      gate: as returned by `make_gate`.
+      mass: item mass of the dialogue teacher.
+      teacher: the dialogue teacher at the same tokens.
+      num_targets: |Y|.
     """
     if not reads_log_probs(gate):
         return gate(mass)
+    # The capacity of a batch need not be a multiple of 256, and chunks must have one size.
     size = math.gcd(mass.shape[0], TOKENS_AT_A_TIME)
 
     def chunk(start):
         probs, _ = teacher.chunk(start, size).probs(num_targets)
-        floor = jnp.finfo(probs.dtype).tiny  # so that p log p is 0, and no nan, where p underflows
+        floor = jnp.finfo(probs.dtype).tiny  # keeps p log p at 0, not nan, where p underflows
         log_probs = jnp.log(jnp.maximum(probs, floor))
         return gate(take_rows(mass, start, size), log_probs=log_probs)
 
@@ -182,20 +193,24 @@ def open_gate(
 
 
 def find_gate(name: str) -> Callable:
-    """The function that a config names, its parameters still open.
+    """Looks up a gate function by the name that a config gives; its parameters are not bound.
 
     Raises:
-        ValueError: no such gate.
+      ValueError: no such gate.
     """
     if name in GATES:
         return GATES[name]
-    known = f"Known gates: {', '.join(sorted(GATES))}; or name your own as package.module:function."
+    known = (
+        f"Known gates: {', '.join(sorted(GATES))}. A gate of your own is named "
+        "package.module:function."
+    )
     if ":" not in name:
         raise ValueError(f"No gate is called {name!r}. {known}")
     try:
         found = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"No gate was found at {name!r}: {error}. {known}") from error
+    # Only a function has the source text that a student's fingerprint covers.
     if not inspect.isfunction(inspect.unwrap(found)):
         raise ValueError(
             f"The gate {name!r} is a {type(found).__name__}; expected a function, written with def."
@@ -206,6 +221,5 @@ def find_gate(name: str) -> Callable:
 def _check_probability(gate: str, name: str, value: float) -> None:
     if not 0.0 <= value <= 1.0:
         raise ValueError(
-            f"The {gate} gate's {name} is compared with a probability, so it must lie in [0, 1]; "
-            f"got {value}."
+            f"The {gate} gate's {name} is a probability and must lie in [0, 1]; got {value}."
         )

@@ -1,23 +1,24 @@
-"""What the student learns at each step: eqs. 8 to 11, as they are printed.
+"""What the student learns at each token: eqs. 8 to 11, as they are printed.
 
-This is the readable form, the reference that the fused form is held to. Every function returns one
-value for each response token; nothing is averaged here. The paper's 1/T and the mean over the batch
-are weights w_t = 1 / (T . responses in the global batch) that the caller multiplies in, so that
-padding, devices and micro-batches cannot change what is divided by what.
+This is the reference form. It is written to be read, and the fused form in fused.py is tested
+against it. Every function returns one value per response token and averages nothing. The paper's
+1/T and the mean over the batch are weights w_t = 1 / (T · responses in the global batch), by which
+the caller multiplies. Padding, devices and micro-batches therefore cannot change a denominator.
 
-**One cross-entropy.** Eq. 11 chooses between two losses that share their first term,
+**One cross-entropy.** Eq. 11 mixes two losses that share their first term,
 
-    L_t = (1 - lambda_t) [(1 - gamma) NLL_t + gamma CE(P_phi, P_theta)]
-              + lambda_t [(1 - gamma) NLL_t + gamma CE(P_psi, P_theta)]
+    L_t = (1 - λ_t) [(1 - γ) NLL_t + γ CE(P_φ, P_θ)] + λ_t [(1 - γ) NLL_t + γ CE(P_ψ, P_θ)].
 
-and a cross-entropy is linear in its target, so L_t is one cross-entropy against a mixture,
+A cross-entropy is linear in its target, so L_t is one cross-entropy against one mixture,
 
-    q_t = (1 - gamma) onehot(y_t) + gamma [(1 - lambda_t) P_phi + lambda_t P_psi]
-    L_t = logsumexp(z_t) - q_t . z_t,        dL_t / dz_t = softmax(z_t) - q_t.
+    q_t = (1 - γ) onehot(y_t) + γ [(1 - λ_t) P_φ + λ_t P_ψ],
+    L_t = logsumexp(z_t) - q_t · z_t,        ∂L_t / ∂z_t = softmax(z_t) - q_t,
 
-That identity is what fused.py computes. It holds at temperature 1, the temperature of eqs. 8 to 10.
+where z_t are the student's logits. fused.py computes this form. The identity holds at temperature
+1, which is the temperature of eqs. 8 to 10.
 
-This file must not know what made the logits or the gate. No gradient reaches a teacher or a gate.
+No gradient reaches a teacher or the gate. This file must not depend on how logits and gate were
+computed.
 """
 
 import jax
@@ -28,7 +29,7 @@ from conkd_jax.typing import Array, Float, Int
 
 
 def nll(logits: Float[Array, "N Y"], labels: Int[Array, " N"]) -> Float[Array, " N"]:
-    """Negative log-likelihood of the gold token: -log P_theta(y_t | y_<t, x) (eq. 5, one term)."""
+    """Negative log-likelihood of the gold token, -log P_θ(y_t | y_<t, x): one term of eq. 5."""
     log_probs = jax.nn.log_softmax(logits, axis=-1)
     return -jnp.take_along_axis(log_probs, labels[:, None], axis=-1)[:, 0]
 
@@ -36,13 +37,13 @@ def nll(logits: Float[Array, "N Y"], labels: Int[Array, " N"]) -> Float[Array, "
 def dialogue_kd(
     logits: Float[Array, "N Y"], teacher_log_probs: Float[Array, "N Y"]
 ) -> Float[Array, " N"]:
-    """Distillation from the dialogue teacher (eq. 8, one step).
+    """Distillation from the dialogue teacher: one term of eq. 8.
 
-    -sum over k in Y of P_phi(y_k | y_<t, x) log P_theta(y_k | y_<t, x)
+    -Σ_{k in Y} P_φ(y_k | y_<t, x) log P_θ(y_k | y_<t, x)
 
     Args:
-        logits: of the student.
-        teacher_log_probs: log P_phi at the same target; -inf where the teacher says never.
+      logits: the student's.
+      teacher_log_probs: log P_φ for the same targets; -inf at targets that the teacher excludes.
     """
     return _cross_entropy(jnp.exp(stop_gradient(teacher_log_probs)), logits)
 
@@ -50,15 +51,16 @@ def dialogue_kd(
 def rec_kd(
     logits: Float[Array, "N Y"], rec_log_probs: Float[Array, "N I"], num_words: int
 ) -> Float[Array, " N"]:
-    """Distillation from the recommender (eq. 9, one step).
+    """Distillation from the recommender: one term of eq. 9.
 
-    -sum over k in Y of P_psi(y_k | x) log P_theta(y_k | y_<t, x), with P_psi zero on words. It is
-    the same at every step of a response: only the gate knows the context.
+    -Σ_{k in Y} P_ψ(y_k | x) log P_θ(y_k | y_<t, x), where P_ψ is zero on words. P_ψ depends on the
+    dialogue alone and is therefore the same at every token of a response; only the gate depends on
+    the tokens written so far.
 
     Args:
-        logits: of the student.
-        rec_log_probs: log P_psi over the items that have a token, of each token's response.
-        num_words: |V|, where the items begin.
+      logits: the student's.
+      rec_log_probs: log P_ψ over the items that have a token, for each token's response.
+      num_words: |V|, the index of the first item.
     """
     teacher_log_probs = embed_in_targets(stop_gradient(rec_log_probs), num_words)
     return _cross_entropy(jnp.exp(teacher_log_probs), logits)
@@ -73,24 +75,24 @@ def gated_kd_loss(
     gamma: float,
     num_words: int,
 ) -> Float[Array, " N"]:
-    """Contextualized knowledge distillation, one value a step (eqs. 10 and 11).
+    """Contextualized knowledge distillation, one value per token: eqs. 10 and 11.
 
-    L_DIAL = (1 - gamma) L_NLL + gamma L_DIAL-KD
-    L_REC  = (1 - gamma) L_NLL + gamma L_REC-KD
-    L      = (1 - lambda_t) L_DIAL + lambda_t L_REC
+    L_DIAL = (1 - γ) L_NLL + γ L_DIAL-KD
+    L_REC  = (1 - γ) L_NLL + γ L_REC-KD
+    L      = (1 - λ_t) L_DIAL + λ_t L_REC
 
     Args:
-        logits: of the student.
-        labels: gold tokens.
-        teacher_logits: of the dialogue teacher, for the same targets.
-        rec_logits: of the recommender, for the response each token belongs to.
-        gate: lambda_t.
-        gamma: the share of the teachers; the paper's DialoGPT row uses .4.
-        num_words: |V|, where the items begin.
+      logits: the student's.
+      labels: gold tokens.
+      teacher_logits: the dialogue teacher's, for the same targets.
+      rec_logits: the recommender's, for each token's response.
+      gate: λ_t.
+      gamma: γ, the teachers' share; .4 for DialoGPT in the paper.
+      num_words: |V|, the index of the first item.
 
     Returns:
-        L_t for each token, in nats. Infinite where the target has mass on a token the student's
-        logits exclude by -inf; never nan.
+      L_t for each token, in nats. It is infinite, never nan, where a target has mass on a token
+      that the student's logits exclude by -inf.
     """
     gate = stop_gradient(gate)
     teacher_log_probs = jax.nn.log_softmax(teacher_logits, axis=-1)
@@ -109,9 +111,9 @@ def mixture_target(
     gamma: float,
     num_words: int,
 ) -> Float[Array, "N Y"]:
-    """The one distribution that eqs. 8 to 11 ask the student for.
+    """The single target distribution that eqs. 8 to 11 amount to.
 
-    q_t = (1 - gamma) onehot(y_t) + gamma [(1 - lambda_t) P_phi + lambda_t P_psi]
+    q_t = (1 - γ) onehot(y_t) + γ [(1 - λ_t) P_φ + λ_t P_ψ]
     """
     dialogue = jnp.exp(teacher_log_probs)
     rec = jnp.exp(embed_in_targets(rec_log_probs, num_words))
@@ -121,17 +123,18 @@ def mixture_target(
 
 
 def embed_in_targets(rec_log_probs: Float[Array, "*N I"], num_words: int) -> Float[Array, "*N Y"]:
-    """log P_psi over items laid into Y = V + I: -inf, probability zero, on every word."""
+    """Extends log P_ψ from the items to Y = V + I: words get -inf, that is, probability zero."""
     pad = [(0, 0)] * (rec_log_probs.ndim - 1) + [(num_words, 0)]
     return jnp.pad(rec_log_probs, pad, constant_values=-jnp.inf)
 
 
 def _cross_entropy(probs: Float[Array, "N Y"], logits: Float[Array, "N Y"]) -> Float[Array, " N"]:
-    """-sum p log q, where p = 0 counts nothing even if log q = -inf."""
+    """Computes -Σ p log q, where a term with p = 0 is 0 even if log q = -inf."""
     log_probs = jax.nn.log_softmax(logits, axis=-1)
+    # 0 · (-inf) is nan, so such terms are cut out before the sum.
     return -jnp.sum(jnp.where(probs > 0, probs * log_probs, 0.0), axis=-1)
 
 
 def _share(share: Float[Array, " N"] | float, loss: Float[Array, " N"]) -> Float[Array, " N"]:
-    """share * loss, where a share of nothing is nothing, even of an infinite loss."""
+    """Computes share · loss, where a share of zero gives zero even of an infinite loss."""
     return jnp.where(jnp.broadcast_to(share, loss.shape) > 0, share * loss, 0.0)

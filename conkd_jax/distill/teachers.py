@@ -1,8 +1,9 @@
-"""The forms in which a dialogue teacher's outputs reach the loss.
+"""The forms in which a dialogue teacher's outputs can be stored and given to the loss.
 
-The teacher is frozen, so it is run once and its outputs are kept. What is kept differs by a factor
-of a hundred in size; what the loss reads is the same: P_phi for a chunk of tokens, made when the
-chunk is visited and gone with it. This file must not know where or how the outputs were stored.
+A teacher is frozen, so it runs once over the corpus and its outputs are stored. The forms differ in
+size by a factor of about a hundred. The loss reads all of them in one way: it takes P_φ for a chunk
+of tokens at a time and drops it before the next chunk. This file must not depend on where or how
+the outputs are stored.
 """
 
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -17,24 +18,25 @@ from conkd_jax.typing import Array, Float, Int, Integer, Shaped
 
 @runtime_checkable
 class Teacher(Protocol):
-    """What the loss asks of a dialogue teacher, whichever form its outputs were kept in."""
+    """What the loss needs of a dialogue teacher, in any form."""
 
     def chunk(self, start: Integer[Array, ""], size: int) -> "Teacher":
-        """The teacher of the tokens start ... start + size - 1."""
+        """The same teacher at the tokens start … start + size - 1."""
         ...
 
     def probs(self, num_targets: int) -> tuple[Float[Array, "N Y"], Float[Array, " N"] | float]:
-        """P_phi, and how much of its mass was kept (1 but for a truncated teacher)."""
+        """P_φ at each token, and its total mass: 1 unless the form is truncated."""
         ...
 
 
 class TeacherFeatures(NamedTuple):
-    """A dialogue teacher kept as the features under its head; the smallest form, and exact.
+    """The features that enter the teacher's head; the smallest form, and an exact one.
 
-    Args:
-        features: of the teacher, for the same targets as the student's; bfloat16 is welcome.
-        head: of the teacher.
-        log_normalizer: logsumexp of the teacher's logits where it was kept (saves two passes).
+    Attributes:
+      features: aligned with the student's features by target; may be bfloat16.
+      head: the teacher's own.
+      log_normalizer: logsumexp of the teacher's logits, if stored. It saves the softmax two passes
+        over the logits.
     """
 
     features: Float[Array, "N Ft"]
@@ -42,48 +44,64 @@ class TeacherFeatures(NamedTuple):
     log_normalizer: Float[Array, " N"] | None = None
 
     def chunk(self, start: Integer[Array, ""], size: int) -> "TeacherFeatures":
+        """The same teacher at the tokens start … start + size - 1."""
         return self._replace(
             features=take_rows(self.features, start, size),
-            log_normalizer=_rows_if_kept(self.log_normalizer, start, size),
+            log_normalizer=_take_rows_if_stored(self.log_normalizer, start, size),
         )
 
     def probs(self, num_targets: int) -> tuple[Float[Array, "N Y"], float]:
-        return _probs(self.head.logits(self.features), self.log_normalizer), 1.0
+        """P_φ at each token, recomputed by the head, and its mass, 1."""
+        return _softmax(self.head.logits(self.features), self.log_normalizer), 1.0
 
 
 class TeacherLogits(NamedTuple):
-    """A dialogue teacher kept as its logits, whole: the literal form, 70 times larger."""
+    """The teacher's logits themselves: the literal form, about 70 times larger than features.
+
+    Attributes:
+      logits: aligned with the student's features by target.
+      log_normalizer: as in `TeacherFeatures`.
+    """
 
     logits: Float[Array, "N Y"]
     log_normalizer: Float[Array, " N"] | None = None
 
     def chunk(self, start: Integer[Array, ""], size: int) -> "TeacherLogits":
+        """The same teacher at the tokens start … start + size - 1."""
         return self._replace(
             logits=take_rows(self.logits, start, size),
-            log_normalizer=_rows_if_kept(self.log_normalizer, start, size),
+            log_normalizer=_take_rows_if_stored(self.log_normalizer, start, size),
         )
 
     def probs(self, num_targets: int) -> tuple[Float[Array, "N Y"], float]:
+        """P_φ at each token, and its mass, 1."""
         logits = self.logits.astype(accumulation_dtype(self.logits.dtype))
-        return _probs(logits, self.log_normalizer), 1.0
+        return _softmax(logits, self.log_normalizer), 1.0
 
 
 class TeacherTopK(NamedTuple):
-    """A dialogue teacher kept as its K best targets; an approximation.
+    """The K most probable targets of each token; an approximation.
 
-    The mass of the tail stays with neither teacher and is not renormalised: |q_t| < 1.
+    The remaining mass is not given to other targets by renormalising, since that would bias the
+    target distribution: the loss accounts for |q_t| < 1 instead.
+
+    Attributes:
+      token_ids: the K targets of each token.
+      log_probs: their log-probabilities under the whole distribution.
     """
 
     token_ids: Int[Array, "N K"]
     log_probs: Float[Array, "N K"]
 
     def chunk(self, start: Integer[Array, ""], size: int) -> "TeacherTopK":
+        """The same teacher at the tokens start … start + size - 1."""
         return self._replace(
             token_ids=take_rows(self.token_ids, start, size),
             log_probs=take_rows(self.log_probs, start, size),
         )
 
     def probs(self, num_targets: int) -> tuple[Float[Array, "N Y"], Float[Array, " N"]]:
+        """P_φ at each token with zeros outside the K targets, and the mass of the K."""
         kept = jnp.exp(self.log_probs.astype(accumulation_dtype(self.log_probs.dtype)))
         rows = jnp.arange(kept.shape[0])[:, None]
         probs = jnp.zeros((kept.shape[0], num_targets), kept.dtype)
@@ -93,15 +111,15 @@ class TeacherTopK(NamedTuple):
 def take_rows(
     array: Shaped[Array, "N ..."], start: Integer[Array, ""], size: int
 ) -> Shaped[Array, "C ..."]:
-    """Rows start ... start + size - 1."""
+    """Takes the rows start … start + size - 1."""
     return lax.dynamic_slice_in_dim(array, start, size, axis=0)
 
 
-def _rows_if_kept(array, start, size):
+def _take_rows_if_stored(array, start, size):
     return None if array is None else take_rows(array, start, size)
 
 
-def _probs(logits, log_normalizer):
+def _softmax(logits, log_normalizer):
     if log_normalizer is None:
         return jax.nn.softmax(logits, axis=-1)
     return jnp.exp(logits - log_normalizer[:, None].astype(logits.dtype))

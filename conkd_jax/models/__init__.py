@@ -1,1 +1,4 @@
-"""Networks: each takes arrays and gives arrays, and knows no file, no corpus and no loop."""
+"""Networks: pure functions of arrays, independent of files, corpora and the training loop.
+
+The one exception is `gpt2_weights`, which reads published checkpoints.
+"""

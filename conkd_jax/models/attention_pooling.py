@@ -1,7 +1,7 @@
-"""Attentive pooling of a set of graph nodes into one vector, with a mask that masks.
+"""Attentive pooling of a set of graph nodes into one vector.
 
-It knows nothing of what the nodes are. The energy of a node doesn't depend on the set it is pooled
-in, so it is computed once per node and gathered with it.
+A node's energy does not depend on the set that it is pooled in, so it is computed once per node and
+gathered together with the node's vector. This file must not depend on what the nodes stand for.
 """
 
 from __future__ import annotations
@@ -10,51 +10,54 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
 
-MASKED = -1e30  # finite, so that a set without members gives no nan
+from conkd_jax.typing import Array, Bool, Float, Int
+
+MASKED = -1e30  # finite: a softmax over -inf alone, the set without members, would be nan
 
 
 class AttentionEnergies(nn.Module):
-    r"""Energy of every node, ε_i = bᵀ tanh(A h_i), whose softmax over a set is its attention.
+    """Energy of every node, ε_i = bᵀ tanh(A h_i); a softmax over a set gives attention weights.
 
-    Initialised as in KGSF: Xavier normal with gain 1.414. Source: KGSF's self-attention layers.
+    Initialised as in KGSF: Xavier normal with gain 1.414.
 
     Attributes:
-      attention_dim: rows of A.
+      attention_dim: number of rows of A.
+
+    Source: the self-attention layers of KGSF's public code.
     """
 
     attention_dim: int
 
     @nn.compact
     def __call__(self, nodes: Float[Array, "N D"]) -> Float[Array, " N"]:
-        """Energies of the nodes; `pool` turns those of a set into weights."""
+        """Energies of the nodes; `attention_pool` turns those of a set into weights."""
         xavier = nn.initializers.variance_scaling(2.0, "fan_avg", "normal")  # gain² = 2
         hidden = nn.Dense(self.attention_dim, use_bias=False, kernel_init=xavier, name="a")(nodes)
         energies = nn.Dense(1, use_bias=False, kernel_init=xavier, name="b")(jnp.tanh(hidden))
         return energies[:, 0]
 
 
-def pool(
+def attention_pool(
     nodes: Float[Array, "N D"],
     energies: Float[Array, " N"],
     members: Int[Array | np.ndarray, "B L"],
     mask: Bool[Array | np.ndarray, "B L"],
 ) -> Float[Array, "B D"]:
-    r"""Pools sets of nodes: Σ_i α_i h_i with α = softmax over the set's energies.
+    """Pools sets of nodes: Σ_i α_i h_i with α = softmax over the energies of the set.
 
-    Masked places get energy -1e30 and weight exactly 0. (KGSF's code multiplies by +1e-30 there,
-    which masks nothing.)
+    Masked places get energy -1e30 and weight exactly 0. (KGSF's public code multiplies by +1e-30
+    instead, which masks nothing.)
 
     Args:
-      nodes: node vectors.
-      energies: of every node, from `AttentionEnergies`.
-      members: index into `nodes` of each set's members; anything in range where masked.
-      mask: True where a member counts.
+      nodes: vectors of all nodes.
+      energies: of all nodes, from `AttentionEnergies`.
+      members: index into `nodes` of each set's members; any valid index where masked.
+      mask: True at members, False at padding.
 
     Returns:
       One vector per set; zeros for a set without members.
     """
     weights = jax.nn.softmax(jnp.where(mask, energies[members], MASKED), axis=-1)
-    weights = jnp.where(mask, weights, 0.0)  # of an empty set they are uniform
+    weights = jnp.where(mask, weights, 0.0)  # those of an empty set are uniform until here
     return jnp.einsum("bl,bld->bd", weights, nodes[members])

@@ -1,10 +1,9 @@
-"""GPT-2 as this project reads it: features in, features out, and one place for its weights.
+"""GPT-2 as a backbone: token ids in, features out, with cached decoding and published weights.
 
-The network is transformers' FlaxGPT2; this module is its only importer, so that the day it goes,
-one file changes. Parameters are a plain dict under GPT-2's published names. The language model's
-head is a `Head` like every other backbone's, so there are no logits here.
-
-It knows no corpus, no loss and no decoding rule.
+The network is transformers' FlaxGPT2. This module is its only importer, so replacing it changes one
+file. Parameters are a plain dict under GPT-2's published names. The output layer is a `Head`, like
+that of every backbone, so no logits are computed here. This file must not depend on corpora, losses
+or decoding rules.
 """
 
 from __future__ import annotations
@@ -39,10 +38,10 @@ class GPT2Spec:
 
     Attributes:
       num_layers: transformer blocks.
-      embed_dim: width D; the features' F is the same.
+      embed_dim: D, the width; features have F = D.
       num_heads: attention heads; divides `embed_dim`.
-      num_positions: learned positions, hence the longest sequence in tokens.
-      dropout: rate of all three of GPT-2's dropouts (embeddings, attention, residual).
+      num_positions: number of learned positions, and so the longest sequence in tokens.
+      dropout: rate of GPT-2's three dropouts (embeddings, attention, residual).
     """
 
     num_layers: int
@@ -54,13 +53,13 @@ class GPT2Spec:
 
 @flax.struct.dataclass
 class KVCache:
-    """Keys and values of a batch that is being decoded, and where its rows stand.
+    """Keys and values of a batch that is being decoded, and the next position of its rows.
 
     Attributes:
-      layers: the "cache" collection of FlaxGPT2, of a static length `L`.
-      attention_mask: 0 at the left padding, 1 elsewhere, the slots still to be written included
-        (the causal mask hides those).
-      positions: position of each row's next token: its count of real tokens so far.
+      layers: FlaxGPT2's "cache" collection, of a static length L.
+      attention_mask: False at the left padding, True elsewhere, including the slots that are not
+        yet written, which the causal mask hides.
+      positions: position of each row's next token, that is, its number of real tokens so far.
     """
 
     layers: Params
@@ -75,21 +74,19 @@ class GPT2:
     Attributes:
       spec: the network's shape.
       num_rows: rows of the token embedding: Y = V ∪ I first, then the input-only rows.
-      dtype: computation type; parameters stay fp32. bf16 serves accelerators.
 
-    Source: Radford et al. 2019 (GPT-2); weights of Zhang et al. 2020 (DialoGPT) have this form.
+    Source: Radford et al. 2019 (GPT-2). DialoGPT (Zhang et al. 2020) has the same form.
     """
 
     spec: GPT2Spec
     num_rows: int
-    dtype: Any = jnp.float32
 
     def init(self, rng: PRNGKeyArray) -> Params:
         """Draws parameters by GPT-2's scheme.
 
-        Weights and embeddings are N(0, .02²), biases 0, layer norms 1; the projections that write
-        to the residual stream (`c_proj`) are scaled by 1/√(2·num_layers), which transformers' Flax
-        module leaves out.
+        Weights and embeddings are N(0, .02²), biases 0, layer norms 1. The projections that write
+        to the residual stream (`c_proj`) are scaled by 1/√(2·num_layers), a step that transformers'
+        Flax module omits.
 
         Returns:
           fp32 parameters: "wte", "wpe", "h" → "0"…, "ln_f".
@@ -112,12 +109,13 @@ class GPT2:
         *,
         rng: PRNGKeyArray | None = None,
     ) -> Float[Array, "B S F"]:
-        """The final layer-normed hidden states; feature s predicts token s+1.
+        """Computes the final layer-normed hidden states; feature s predicts token s+1.
 
-        Attention is causal, so padding on the right needs no mask: what stands there reaches no
-        token before it.
+        Attention is causal, so padding on the right needs no mask: no earlier token attends to it.
 
         Args:
+          params: the model's parameters.
+          input_ids: token ids, padded on the right.
           rng: key of the dropout masks; None turns dropout off.
 
         Raises:
@@ -144,19 +142,19 @@ class GPT2:
         return self.features(params, inputs["input_ids"], rng=rng)
 
     def head(self, params: Params, num_targets: int) -> Head:
-        """The tied output layer: the first Y rows of the embedding, transposed, and a zero bias."""
+        """The tied output layer: the embedding's first Y rows, transposed, and a bias of zeros."""
         kernel = params["wte"]["embedding"][:num_targets].T  # [F, Y]
         return Head(kernel=kernel, bias=jnp.zeros((num_targets,), kernel.dtype))
 
     def open_cache(
         self, params: Params, inputs: Mapping[str, Any], max_tokens: int
     ) -> tuple[Float[Array, "B F"], KVCache]:
-        """`prefill` with room for a response of `max_tokens`, the last of which isn't read."""
+        """`prefill` with room for a response of `max_tokens`, of which the last is never read."""
         ids = inputs["input_ids"]
         return self.prefill(params, ids, inputs["attention_mask"], ids.shape[1] + max_tokens - 1)
 
     def longest_prompt(self, max_tokens: int) -> int:
-        """What the learned positions leave beside a response of `max_tokens`."""
+        """Number of learned positions that a response of `max_tokens` leaves for its prompt."""
         return self.spec.num_positions - max_tokens + 1
 
     def prefill(
@@ -166,17 +164,24 @@ class GPT2:
         attention_mask: Bool[Array | np.ndarray, "B S"],
         max_length: int,
     ) -> tuple[Float[Array, "B F"], KVCache]:
-        """Reads prompts that are padded on the LEFT and opens a cache of static length.
+        """Reads prompts padded on the LEFT and opens a cache of static length.
 
         Args:
-          attention_mask: True at real tokens; positions count from each row's first one.
-          max_length: S + the number of `step`s to come; at most the model's positions.
+          params: the model's parameters.
+          input_ids: prompts.
+          attention_mask: True at real tokens; positions count from the first of each row.
+          max_length: S + the number of `step`s to follow; at most the model's positions.
 
         Returns:
-          the features of the last token of every row, and the cache that `step` continues.
+          The features of each row's last token, and the cache for `step`.
+
+        Raises:
+          ValueError: `max_length` exceeds the model's positions.
         """
         self._check_length(max_length)
         batch_size, length = input_ids.shape
+        # On the left, so that the last tokens of all rows are in one column and every later token
+        # of the batch is written to the same slot of the cache.
         mask = jnp.ones((batch_size, max_length), bool).at[:, :length].set(attention_mask)
         num_real = jnp.cumsum(jnp.asarray(attention_mask), axis=1, dtype=jnp.int32)  # [B, S]
         cache = KVCache(self._empty_layers(batch_size, max_length), mask, num_real[:, -1])
@@ -185,7 +190,7 @@ class GPT2:
     def step(
         self, params: Params, token: Int[Array | np.ndarray, " B"], cache: KVCache
     ) -> tuple[Float[Array, "B F"], KVCache]:
-        """Reads one more token of every row. The caller keeps within `prefill`'s max_length."""
+        """Reads one more token of every row, at most as often as `prefill`'s max_length allows."""
         advanced = dataclasses.replace(cache, positions=cache.positions + 1)
         return self._advance(params, token[:, None], cache.positions[:, None], advanced)
 
@@ -208,7 +213,7 @@ class GPT2:
             resid_pdrop=spec.dropout,
             initializer_range=INIT_STDDEV,
         )
-        return FlaxGPT2Module(config, dtype=self.dtype)
+        return FlaxGPT2Module(config)
 
     def _advance(self, params, input_ids, positions, cache):
         with _transformers_promotion(), nn.intercept_methods(_without_transpose):
@@ -234,22 +239,22 @@ class GPT2:
         if length > self.spec.num_positions:
             raise ValueError(
                 f"a sequence of {length} tokens is longer than the model's "
-                f"{self.spec.num_positions} positions; cut it or raise GPT2Spec.num_positions"
+                f"{self.spec.num_positions} positions; shorten it or raise GPT2Spec.num_positions"
             )
 
 
 @contextlib.contextmanager
 def _transformers_promotion() -> Iterator[None]:
-    """FlaxGPT2 adds biases across ranks and mixes integer types; only its own lines may."""
+    """Relaxes JAX's strict modes for FlaxGPT2, which adds across ranks and mixes integer types."""
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         yield
 
 
 def _without_transpose(next_function, args, kwargs, context):
-    """FlaxConv1D as one contraction, the same sums: y = W x + b with W as it is stored.
+    """FlaxConv1D as one contraction with W as it is stored: y = W x + b, the same sums.
 
-    It transposes W first, and where a single row is decoded on a CPU XLA then copies every W at
-    every step: GPT-2 small took 250 ms a token, five times PyTorch's.
+    FlaxConv1D transposes W first. When a single row is decoded on a CPU, XLA then copies every W at
+    every step, and GPT-2 small took 250 ms per token, five times as long as PyTorch.
     """
     module = context.module
     if not isinstance(module, FlaxConv1D) or context.method_name != "__call__":
@@ -269,23 +274,24 @@ def extend_embedding(
     title_token_ids: Sequence[Sequence[int]],
     num_rows: int,
     rng: PRNGKeyArray,
-    *,
-    noise_stddev: float = INIT_STDDEV,
 ) -> Params:
-    """Grows a word embedding to Y = V ∪ I and the input-only rows.
+    """Extends a word embedding to Y = V ∪ I and the input-only rows.
 
-    An item starts at the mean of its title's sub-words plus N(0, noise_stddev²): at 0 it would take
-    most of the softmax, since a trained GPT-2 gives its own words large negative logits. An item
-    without a title starts at the mean of all words. Tags and padding rows are the noise alone; they
-    are input only.
+    An item starts at the mean of its title's sub-words plus noise N(0, .02²). Starting at 0 would
+    give items most of the softmax, since a trained GPT-2 gives its own words large negative logits.
+    An item without a title starts at the mean of all words. Tags and padding rows, which are input
+    only, start at the noise alone.
 
     Args:
-      num_words: |V|. Rows that the checkpoint has past it are dropped.
+      params: of the published model.
+      num_words: |V|; further rows of the published embedding are dropped.
       title_token_ids: for each item, the word ids of its title.
-      num_rows: rows of the result: words, items, then the input-only ones.
+      num_rows: rows of the result: words, items, then the input-only rows.
+      rng: key of the noise.
 
     Raises:
-      ValueError: the checkpoint has too few rows, or a title holds an id that is no word.
+      ValueError: the published embedding or `num_rows` is too small, or a title contains an id that
+        is not a word.
 
     Source: Radford et al. 2019 for the noise; the paper's Y = V ∪ I; Hewitt 2021 for the mean.
     """
@@ -295,20 +301,23 @@ def extend_embedding(
     flat = np.array([token for title in title_token_ids for token in title], np.int32)
     if embedding.shape[0] < num_words:
         raise ValueError(
-            f"the checkpoint embeds {embedding.shape[0]} tokens and the tokenizer has {num_words} "
-            "words; take both from the same place"
+            f"the checkpoint embeds {embedding.shape[0]} tokens, but the tokenizer has {num_words} "
+            "words; take both from the same model"
         )
     if num_rows < num_words + num_items:
         raise ValueError(f"{num_rows} rows can't hold {num_words} words and {num_items} items")
     if flat.size and not 0 <= flat.min() <= flat.max() < num_words:
-        raise ValueError(f"a title holds an id outside the {num_words} words: {flat.max()}")
+        raise ValueError(
+            f"expected title ids from 0 to below {num_words}, the number of words, "
+            f"got {flat.min()} to {flat.max()}"
+        )
     words = embedding[:num_words]
     owners = np.repeat(np.arange(num_items, dtype=np.int32), lengths)
     sums = jax.ops.segment_sum(words[flat], owners, num_items)
     means = jnp.where(
         (lengths > 0)[:, None], sums / np.maximum(lengths, 1)[:, None], words.mean(0)[None]
     )
-    noise = noise_stddev * jax.random.normal(
+    noise = INIT_STDDEV * jax.random.normal(
         rng, (num_rows - num_words, words.shape[1]), words.dtype
     )
     table = jnp.concatenate([words, noise.at[:num_items].add(means)])
@@ -318,18 +327,18 @@ def extend_embedding(
 def load_pretrained(name_or_folder: str | os.PathLike) -> tuple[GPT2Spec, Params]:
     """Loads GPT-2 or DialoGPT weights as they are published.
 
-    A folder holds `config.json` and one of `flax_model.msgpack`, `model.safetensors`,
-    `pytorch_model.bin` (in this order; the last needs PyTorch). A hub name is looked up in the
+    A folder contains `config.json` and one of `flax_model.msgpack`, `model.safetensors` and
+    `pytorch_model.bin`, tried in this order; the last needs PyTorch. A hub name is looked up in the
     local cache first, then on the hub.
 
     Returns:
-      the model's shape, and its fp32 parameters with as many embedding rows as were published.
+      The model's shape, and its fp32 parameters with as many embedding rows as were published.
 
     Raises:
-      FileNotFoundError: no such folder, file or hub name, or no way to the hub.
-      ValueError: a file that can't be read, is sharded, or whose arrays are not this GPT-2's.
+      FileNotFoundError: the folder, file or hub name does not exist, or the hub is unreachable.
+      ValueError: the file is unreadable or sharded, or its arrays do not match its config.
     """
-    published = gpt2_weights.read(os.fspath(name_or_folder))
+    published = gpt2_weights.read_weights(os.fspath(name_or_folder))
     config = published.config
     spec = GPT2Spec(
         num_layers=config["n_layer"],

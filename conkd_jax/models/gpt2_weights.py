@@ -1,7 +1,8 @@
-"""Finds GPT-2 weights as people publish them, and reads them under Flax's names.
+"""Finds GPT-2 weights as they are published, and reads them under Flax's names.
 
-Three file formats, a folder or a hub name, two naming traditions: all of that ends here, as one
-config and one flat dict of arrays. It knows no network: which shapes are right, it is told.
+Weights come in three file formats, from a folder or from the hub, under PyTorch's or Flax's names.
+This module turns all of these into one config and one flat dict of arrays. It must not depend on
+the network: the expected shapes are an argument.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from flax.serialization import msgpack_restore
 from flax.traverse_util import flatten_dict
 from huggingface_hub import errors as hub_errors
 
-WITHOUT_WEIGHTS = "the presets :mini and :demo train from scratch and need no such weights"
+from conkd_jax.files import is_remote
 
-# What FlaxGPT2 computes whatever its config says; a checkpoint that wants otherwise is refused.
+WITHOUT_WEIGHTS = "the presets :mini and :demo train from scratch and need no weights"
+
+# What the GPT-2 here computes in any case; a checkpoint with another config is refused.
 EXPECTED_CONFIG = {
     "model_type": "gpt2",
     "activation_function": "gelu_new",
@@ -38,12 +41,12 @@ EXPECTED_CONFIG = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Published:
-    """What a folder or a hub name held.
+class PublishedWeights:
+    """Config and arrays of a published model.
 
     Attributes:
-      file: where the arrays came from, for messages.
-      config: `config.json`.
+      file: the file of the arrays, for messages.
+      config: the content of `config.json`.
       params: arrays by path, such as ("h", "0", "attn", "c_attn", "kernel") [out, in].
     """
 
@@ -52,30 +55,32 @@ class Published:
     params: dict[tuple[str, ...], Any]
 
 
-def read(name: str) -> Published:
-    """Reads a folder (local or gs://), or else a hub name: the local cache first, then the hub.
+def read_weights(name: str) -> PublishedWeights:
+    """Reads weights from a folder (local or gs://), the hub's local cache, or the hub.
 
     Raises:
-      FileNotFoundError: nothing there, or no way to the hub.
-      ValueError: what is there is unreadable, sharded, or no such GPT-2.
+      FileNotFoundError: nothing was found, or the hub is unreachable.
+      ValueError: the files are unreadable or sharded, or are not those of a plain GPT-2.
     """
-    config, path = find(name)
-    return Published(str(path), config, _parse(path, FORMATS[path.name]))
+    config, path = find_weights(name)
+    return PublishedWeights(str(path), config, _parse(path, FORMATS[path.name]))
 
 
 def num_positions(config: Mapping[str, Any]) -> int:
-    """Learned positions of a published model, hence its longest sequence, by its `config.json`."""
+    """Number of learned positions by a `config.json`, and so the longest sequence in tokens."""
     return config.get("n_positions", config.get("n_ctx", 1024))
 
 
-def find(name: str) -> tuple[dict[str, Any], epath.Path]:
-    """The config and the weights' file that `read` would read; a hub name's files are fetched.
+def find_weights(name: str) -> tuple[dict[str, Any], epath.Path]:
+    """The config and the weights file that `read_weights` reads; files on the hub are fetched.
 
     Raises:
-      FileNotFoundError, ValueError: as `read`, but for what is inside the weights' file.
+      FileNotFoundError: nothing was found, or the hub is unreachable.
+      ValueError: the config is not that of a plain GPT-2, or the weights are sharded.
     """
     folder = epath.Path(name).expanduser()
-    if folder.exists() or name.startswith(("/", ".", "~")) or "://" in name:
+    # A missing folder whose name can't be a hub name must not be looked up on the hub.
+    if folder.exists() or name.startswith(("/", ".", "~")) or is_remote(name):
         return _find(name, lambda file: folder / file)
     cached = functools.partial(_hub_file, name, local_files_only=True)
     if cached("config.json").exists():
@@ -83,14 +88,15 @@ def find(name: str) -> tuple[dict[str, Any], epath.Path]:
     return _find(name, functools.partial(_hub_file, name, local_files_only=False))
 
 
-def check_shapes(published: Published, expected: Mapping[tuple[str, ...], Any]) -> None:
-    """Holds arrays to the shapes that the config asks for.
+def check_shapes(published: PublishedWeights, expected: Mapping[tuple[str, ...], Any]) -> None:
+    """Checks that published arrays have the expected shapes.
 
     Args:
-      expected: by path, arrays or `jax.ShapeDtypeStruct`s of the right shape.
+      published: what was read.
+      expected: by path, an array or `jax.ShapeDtypeStruct` of the expected shape.
 
     Raises:
-      ValueError: names the first arrays that are missing or of another shape.
+      ValueError: arrays are missing or have another shape; the message lists the first of them.
     """
     wrong = []
     for path, leaf in expected.items():
@@ -101,18 +107,18 @@ def check_shapes(published: Published, expected: Mapping[tuple[str, ...], Any]) 
     if wrong:
         rest = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise ValueError(
-            f"{published.file} does not hold the GPT-2 that its config.json tells of: "
+            f"{published.file} does not match the config.json beside it: "
             f"{'; '.join(wrong[:5])}{rest}. Take both files from the same model"
         )
 
 
 def from_pytorch_names(tensors: Mapping[str, np.ndarray]) -> dict:
-    """PyTorch's names to Flax's. Its Conv1D kernels are [in, out], FlaxGPT2's [out, in]."""
+    """Renames PyTorch's tensors to Flax's paths; kernels turn from [in, out] to [out, in]."""
     renamed = {}
     for name, tensor in tensors.items():
         *path, leaf = name.removeprefix("transformer.").split(".")
         if leaf == "masked_bias" or (path[-1:] == ["attn"] and leaf == "bias"):
-            continue  # causal-mask buffers
+            continue  # buffers of the causal mask
         if leaf == "weight" and path[-1] in ("wte", "wpe"):
             leaf = "embedding"
         elif leaf == "weight" and path[-1].startswith("ln_"):
@@ -124,7 +130,7 @@ def from_pytorch_names(tensors: Mapping[str, np.ndarray]) -> dict:
 
 
 def _hub_file(name: str, file: str, *, local_files_only: bool) -> epath.Path:
-    """Path of a hub file in the local cache; a path that does not exist where there is none."""
+    """Path of a hub file in the local cache; it does not exist if no such file was found."""
     nowhere = epath.Path(name) / file
     try:
         return epath.Path(
@@ -139,9 +145,9 @@ def _hub_file(name: str, file: str, *, local_files_only: bool) -> epath.Path:
     except (OSError, hub_errors.HFValidationError) as error:
         reason = error
     raise FileNotFoundError(
-        f"looked for GPT-2 weights in {name!r}: there is no such folder, and the hub did not give "
-        f"{name}/{file} ({type(reason).__name__}). Correct the name, or download the model where "
-        f"there is a network and give its folder instead; {WITHOUT_WEIGHTS}"
+        f"found no GPT-2 weights under {name!r}: there is no such folder, and {name}/{file} could "
+        f"not be fetched from the hub ({type(reason).__name__}). Correct the name, or download the "
+        f"model on a machine with network access and give its folder instead; {WITHOUT_WEIGHTS}"
     ) from reason
 
 
@@ -149,8 +155,8 @@ def _find(name: str, file_of: Callable[[str], epath.Path]) -> tuple[dict[str, An
     config_file = file_of("config.json")
     if not config_file.exists():
         raise FileNotFoundError(
-            f"looked for GPT-2 weights in {name!r} and found no {config_file}. Give a hub name, or "
-            f"a folder that holds config.json and the weights; {WITHOUT_WEIGHTS}"
+            f"found no GPT-2 weights under {name!r}: {config_file} does not exist. Give a hub name "
+            f"or a folder that contains config.json and the weights; {WITHOUT_WEIGHTS}"
         )
     config = _read_config(config_file)
     for file in FORMATS:
@@ -160,12 +166,12 @@ def _find(name: str, file_of: Callable[[str], epath.Path]) -> tuple[dict[str, An
     for file in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
         if file_of(file).exists():
             raise ValueError(
-                f"the weights in {name!r} are sharded ({file}), which is not read here. Save them "
+                f"the weights in {name!r} are sharded ({file}), which is not supported. Save them "
                 "again as one file: model.save_pretrained(folder, max_shard_size='100GB')"
             )
     raise FileNotFoundError(
-        f"found the config.json of {name!r} but beside it none of {', '.join(FORMATS)}. "
-        f"Download one of them to the same place; {WITHOUT_WEIGHTS}"
+        f"found the config.json of {name!r}, but none of {', '.join(FORMATS)} beside it. "
+        f"Download one of them to the same folder; {WITHOUT_WEIGHTS}"
     )
 
 
@@ -173,15 +179,18 @@ def _read_config(path: epath.Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}). Download it again") from error
+        raise ValueError(f"{path} is not valid JSON ({error}). Download it again") from error
     missing = [field for field in ("n_layer", "n_embd", "n_head") if field not in config]
     if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}, so it is not the config of a GPT-2")
+        raise ValueError(
+            f"{path} lacks {', '.join(missing)}, so it is not the config of a GPT-2. Name the "
+            "folder or hub name of a GPT-2"
+        )
     for field, expected in EXPECTED_CONFIG.items():
         got = config.get(field, expected)
         if got != expected and not (field == "n_inner" and got == 4 * config["n_embd"]):
             raise ValueError(
-                f"{path}: {field} is {got!r}, and the GPT-2 here is built for {expected!r}. "
+                f"{path}: {field} is {got!r}, but the GPT-2 here supports {expected!r} only. "
                 "Choose a checkpoint of the plain architecture"
             )
     return config
@@ -193,12 +202,12 @@ def _parse(path: epath.Path, parse: Callable[[bytes], dict]) -> dict:
         return parse(data)
     except ImportError as error:
         raise ValueError(
-            f"{path} can be read with PyTorch only, which does not import here ({error}). Install "
+            f"{path} can be read with PyTorch only, which can't be imported ({error}). Install "
             "torch, or give a folder with flax_model.msgpack or model.safetensors"
         ) from error
     except (*UNREADABLE, RuntimeError) as error:
         raise ValueError(
-            f"{path} ({len(data)} bytes) is truncated or holds something else "
+            f"{path} ({len(data)} bytes) is truncated or not a weights file "
             f"({type(error).__name__}). Download it again"
         ) from error
 
@@ -215,13 +224,13 @@ def _parse_safetensors(data: bytes) -> dict:
     tensors = {
         name: np.frombuffer(view["data"], dtypes[view["dtype"]]).reshape(view["shape"])
         for name, view in safetensors.deserialize(data)
-        if view["dtype"] in dtypes  # the causal-mask buffers of old checkpoints are integers
+        if view["dtype"] in dtypes  # buffers of the causal mask in old checkpoints are integers
     }
     return from_pytorch_names(tensors)
 
 
 def _parse_torch(data: bytes) -> dict:
-    import torch  # an extra: nothing else in the package needs it
+    import torch  # an optional dependency, which nothing else in the package needs
 
     tensors = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     return from_pytorch_names({name: tensor.float().numpy() for name, tensor in tensors.items()})
@@ -234,7 +243,7 @@ FORMATS = {
 }
 UNREADABLE = (
     ValueError,
-    AttributeError,  # a file of another structure than a dict of arrays
+    AttributeError,  # the file's content is not a dict of arrays
     EOFError,
     pickle.UnpicklingError,
     safetensors.SafetensorError,

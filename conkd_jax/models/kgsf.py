@@ -1,8 +1,8 @@
 """KGSF's dialogue model, the paper's second backbone: an encoder-decoder that reads the graphs.
 
-It ends like GPT-2, in features and a `Head`, so that loss, teacher store, scorer and decoder are
-the same for both. The recommender's node vectors come in as a frozen part of the parameters; how
-they were trained is not known here, nor is any corpus, loss or decoding rule.
+Like GPT-2 it ends in features and a `Head`, so that both share the loss, the teacher store, the
+scorer and the decoder. The recommender's node vectors are a frozen part of the parameters. This
+file must not depend on how they were trained, or on corpora, losses or decoding rules.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from conkd_jax.distill.head import Head
-from conkd_jax.models.attention_pooling import pool
+from conkd_jax.models.attention_pooling import attention_pool
 from conkd_jax.models.transformer import (
     DecoderLayer,
     EncoderLayer,
@@ -28,19 +28,19 @@ from conkd_jax.models.transformer import (
 )
 from conkd_jax.typing import Array, Bool, Float, Int, Params, PRNGKeyArray
 
-GRAPH = "graph"  # the key of what is read and not trained
+GRAPH = "graph"  # the key, in the parameters, of what is read but not trained
 
 
 @dataclasses.dataclass(frozen=True)
 class KGSFSpec:
-    """The shape of a KGSF dialogue model, without its vocabulary; the defaults are KGSF's.
+    """The shape of a KGSF dialogue model, without its vocabulary; defaults as published.
 
     Attributes:
       num_layers: layers of the encoder, and of the decoder.
-      embed_dim: width D; the features have F = 2D.
+      embed_dim: D, the width; features have F = 2D.
       num_heads: attention heads; divides `embed_dim`.
       mlp_dim: hidden width of every MLP.
-      dropout: rate on embeddings, residual branches and ReLUs; attention weights have none.
+      dropout: rate on embeddings, residual branches and ReLUs, but not on attention weights.
       node_dim: width of the recommender's node vectors.
     """
 
@@ -54,13 +54,13 @@ class KGSFSpec:
 
 @flax.struct.dataclass
 class KGSFCache:
-    """A batch that is being decoded: all that its contexts are still needed for.
+    """What is kept while a batch is decoded; the contexts themselves are no longer needed.
 
     Attributes:
-      layers: for each decoder layer, the memories' keys and values and those of the tokens read.
-      masks: which places of each memory are real.
+      layers: for each decoder layer, keys and values of the memories and of the tokens read.
+      masks: for each memory, which places are real.
       pooled: the context's part of every copy state.
-      position: how many tokens were read.
+      position: number of tokens read.
     """
 
     layers: tuple[LayerCache, ...]
@@ -73,9 +73,9 @@ class MentionedNodes(NamedTuple):
     """The nodes of one graph that a context mentions.
 
     Attributes:
-      nodes: their vectors; junk where masked.
-      mask: True where there is a node.
-      pooled: the recommender's pooled vector; zeros where nothing is mentioned.
+      nodes: their vectors; arbitrary where masked.
+      mask: True at nodes, False at padding.
+      pooled: the recommender's pooled vector; zeros if nothing is mentioned.
     """
 
     nodes: Float[Array, "B L node_dim"]
@@ -85,35 +85,32 @@ class MentionedNodes(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class KGSF:
-    r"""A transformer whose decoder attends to entities, concepts and context, and can copy.
+    """A transformer whose decoder attends to entities, concepts and context, and can copy words.
 
     With s_t the decoder's state and c_t = W_c [W_v v(x); W_n n(x); s_t] + b_c its copy state,
 
       logits_t = E s_t + (W_V c_t + b_V) ⊙ copy_mask,
 
-    E the embedding that context and response share, v(x) and n(x) the recommender's pooled concept
-    and entity vectors (eq. 3). Decoder layers attend to themselves, to the entities mentioned, to
-    the concepts mentioned and to the encoder, in this order.
+    where E is the embedding shared by context and response, and v(x) and n(x) are the recommender's
+    pooled concept and entity vectors (eq. 3). Every decoder layer attends to the tokens so far, to
+    the mentioned entities, to the mentioned concepts and to the encoded context, in this order.
 
-    KGSF's public code leaves the copy term out of the logits that it trains on (`decode_forced`
-    returns E s_t alone) and adds it, untrained, in decoding. Here it is in both.
+    KGSF's public code trains on logits without the copy term (`decode_forced` returns E s_t alone)
+    and adds the term, untrained, when it decodes. Here both use it.
 
-    All methods are pure in `params`: the trained parameters and, under the one key "graph", the
-    frozen arrays
+    All methods are pure functions of `params`. These are the trained parameters and, under the key
+    "graph", frozen arrays that no gradient reaches:
 
       entities [O, node_dim], entity_energies [O]: node vectors and their attention energies;
-      entity_rows [E + 1] int32: the row in `entities` of each entity id of the corpus, -1 where it
-        has none; the last slot is -1 too, and padding (-1) hits it;
+      entity_rows [E + 1] int32: the row in `entities` of each entity id of the corpus, -1 for ids
+        without one. The additional last slot is -1, and the padding id -1 indexes it;
       concepts [C, node_dim], concept_energies [C], concept_rows [Cn + 1]: likewise;
-      copy_mask [Y] float32: which targets the copy term may reach.
-
-    No gradient reaches them.
+      copy_mask [Y] float32: 1 at targets that the copy term may raise, 0 elsewhere.
 
     Attributes:
       spec: the network's shape.
       num_rows: rows of the token embedding: Y = V ∪ I first, then the input-only rows.
       num_targets: |Y|, the width of the copy term.
-      dtype: computation type; parameters stay fp32. bf16 serves accelerators.
 
     Source: Zhou et al. 2020 (KGSF) and its public code.
     """
@@ -121,29 +118,29 @@ class KGSF:
     spec: KGSFSpec
     num_rows: int
     num_targets: int
-    dtype: Any = jnp.float32
 
     def init(
         self,
         rng: PRNGKeyArray,
         word_vectors: Float[Array | np.ndarray, "rows D"] | None = None,
     ) -> Params:
-        """Draws the trained parameters; the graph is not among them.
+        """Draws the trained parameters, that is, all but the graph.
 
-        Flax's defaults throughout: weights of variance 1/fan-in (KGSF's Xavier where a matrix is
-        square), biases 0, layer norms 1.
+        Flax's defaults are used throughout: weights of variance 1/fan-in (equal to KGSF's Xavier
+        for square matrices), biases 0, layer norms 1.
 
         Args:
-          word_vectors: the embedding to start from. None: N(0, 1/D).
+          rng: key of all draws.
+          word_vectors: the embedding to start from; None draws it from N(0, 1/D).
 
         Raises:
-          ValueError: `word_vectors` has not one row of width D for every row of the embedding.
+          ValueError: the shape of `word_vectors` is not that of the embedding.
         """
         shape = (self.num_rows, self.spec.embed_dim)
         if word_vectors is not None and word_vectors.shape != shape:
             raise ValueError(
-                f"word_vectors have the shape {word_vectors.shape}; KGSF(num_rows = {shape[0]}) "
-                f"with embed_dim = {shape[1]} needs {shape}: a vector for every row"
+                f"word_vectors has shape {word_vectors.shape}; KGSF(num_rows = {shape[0]}) "
+                f"with embed_dim = {shape[1]} needs {shape}, one vector for every row"
             )
         ids = jnp.zeros((1, 1), jnp.int32)
         inputs = {"context_ids": ids, "context_mask": ids == 0, "response_ids": ids}
@@ -160,13 +157,15 @@ class KGSF:
     def states(
         self, params: Params, inputs: Mapping[str, Any], rng: PRNGKeyArray | None = None
     ) -> Float[Array, "B T F"]:
-        """Decoder state ⊕ copy state at every response token; state t predicts y_t.
+        """Features s_t ⊕ c_t (decoder state, copy state) at every response token; t predicts y_t.
 
         Args:
+          params: the trained parameters and the graph.
           inputs: "context_ids" [B, S], padded on the right, and "context_mask" [B, S], True at real
-            tokens; "response_ids" [B, T], the opening token and then y_1 … y_{T-1}, padded on the
-            right with anything (no token looks ahead); "entities" [B, Le] and "concepts" [B, Lc],
-            ids of the corpus' graphs, -1 where padded. A context, or a list, may be empty.
+            tokens; "response_ids" [B, T], the opening token followed by y_1 … y_{T-1}, with
+            arbitrary padding on the right, which no real token attends to; "entities" [B, Le] and
+            "concepts" [B, Lc], ids of the corpus's graphs, -1 at padding. Contexts and lists may be
+            empty.
           rng: key of the dropout masks; None turns dropout off.
         """
         return self._apply(
@@ -178,15 +177,18 @@ class KGSF:
         )
 
     def head(self, params: Params, num_targets: int) -> Head:
-        """Kernel [Eᵀ; W_Vᵀ ⊙ copy_mask] and bias b_V ⊙ copy_mask: the logits are affine in F.
+        """The output layer, with kernel [Eᵀ; W_Vᵀ ⊙ copy_mask] and bias b_V ⊙ copy_mask.
+
+        The copy term is linear in c_t and the mask is constant, so its product with the mask can
+        be taken once, in the kernel, and the logits become affine in the features.
 
         Raises:
-          ValueError: `num_targets` is not the number the copy term was made for.
+          ValueError: `num_targets` is not the width of the copy term.
         """
         if num_targets != self.num_targets:
             raise ValueError(
-                f"a head onto {num_targets} targets was asked of a KGSF whose copy term has "
-                f"{self.num_targets}; take both from the same vocabulary"
+                f"expected a head onto {self.num_targets} targets, the width of KGSF's copy term, "
+                f"got {num_targets}; take both from the same vocabulary"
             )
         copy_mask = jax.lax.stop_gradient(params[GRAPH]["copy_mask"])
         words = params["tokens"]["embedding"][:num_targets].T  # [D, Y]
@@ -196,15 +198,16 @@ class KGSF:
     def open_cache(
         self, params: Params, inputs: Mapping[str, Any], max_tokens: int
     ) -> tuple[Float[Array, "B F"], KGSFCache]:
-        """Reads contexts and opening tokens, and makes room for a response of `max_tokens`.
+        """Reads contexts and opening tokens, and opens a cache for responses of `max_tokens`.
 
         Args:
-          inputs: as `states` takes them, with "first_token" [B] in the place of "response_ids".
-          max_tokens: tokens of the response, the last of which isn't read: the number of `step`s
-            to come, and one.
+          params: the trained parameters and the graph.
+          inputs: as in `states`, with "first_token" [B] instead of "response_ids".
+          max_tokens: the longest response. Its last token is never read, so at most
+            `max_tokens` - 1 calls of `step` may follow.
 
         Returns:
-          the features that predict y_1, and the cache that `step` continues.
+          The features that predict y_1, and the cache for `step`.
         """
         graph = params[GRAPH]
         return self._apply(
@@ -214,20 +217,20 @@ class KGSF:
     def step(
         self, params: Params, token: Int[Array | np.ndarray, " B"], cache: KGSFCache
     ) -> tuple[Float[Array, "B F"], KGSFCache]:
-        """Reads one more token of every row. The caller keeps within `open_cache`'s max_tokens."""
+        """Reads one more token of every row, at most as often as `open_cache` allows."""
         return self._apply(params, token, cache, method="step")
 
     def longest_prompt(self, max_tokens: int) -> None:
-        """No limit: positions are not learned."""
+        """No limit, since positions are not learned."""
 
     @functools.cached_property
     def _network(self) -> _Network:
         if self.num_targets > self.num_rows:
             raise ValueError(
-                f"KGSF.num_targets = {self.num_targets} exceeds num_rows = {self.num_rows}; every "
-                "target has a row of the embedding"
+                f"KGSF.num_targets = {self.num_targets} exceeds num_rows = {self.num_rows}, but "
+                "every target needs a row of the embedding"
             )
-        return _Network(self.spec, self.num_rows, self.num_targets, self.dtype)
+        return _Network(self.spec, self.num_rows, self.num_targets)
 
     def _apply(self, params: Params, *args, **settings) -> Any:
         trained = {name: leaf for name, leaf in params.items() if name != GRAPH}
@@ -235,35 +238,34 @@ class KGSF:
 
 
 class _Network(nn.Module):
-    """The trained part, behind `KGSF`: knows mentioned nodes, not how they are looked up."""
+    """The trained part of `KGSF`. It receives mentioned nodes; `KGSF` looks them up."""
 
     spec: KGSFSpec
     num_rows: int
     num_targets: int
-    dtype: Any
 
     def setup(self) -> None:
-        spec, dtype, width = self.spec, self.dtype, self.spec.embed_dim
+        spec, width = self.spec, self.spec.embed_dim
 
         def linear():
-            return nn.Dense(width, dtype=dtype)
+            return nn.Dense(width)
 
         self.tokens = nn.Embed(
-            self.num_rows, width, dtype=dtype, embedding_init=nn.initializers.normal(width**-0.5)
+            self.num_rows, width, embedding_init=nn.initializers.normal(width**-0.5)
         )
         self.drop = nn.Dropout(spec.dropout)
         self.encoder = [
-            EncoderLayer(spec.num_heads, spec.mlp_dim, spec.dropout, dtype=dtype)
-            for _ in range(spec.num_layers)
+            EncoderLayer(spec.num_heads, spec.mlp_dim, spec.dropout) for _ in range(spec.num_layers)
         ]
         self.decoder = [
-            DecoderLayer(width, 3, spec.num_heads, spec.mlp_dim, spec.dropout, dtype=dtype)
+            DecoderLayer(width, 3, spec.num_heads, spec.mlp_dim, spec.dropout)
             for _ in range(spec.num_layers)
         ]
         self.entity_memory, self.concept_memory = linear(), linear()
         self.entity_pooled, self.concept_pooled = linear(), linear()
         self.copy_state = linear()
-        # The head's part of the copy term: read by `KGSF.head`, never here.
+        # The head's part of the copy term. Only `KGSF.head` reads it; it is declared here to be
+        # drawn and trained with the rest.
         kernel_init, bias_init = nn.initializers.lecun_normal(), nn.initializers.zeros
         self.copy_kernel = self.param("copy_kernel", kernel_init, (width, self.num_targets))
         self.copy_bias = self.param("copy_bias", bias_init, (self.num_targets,))
@@ -295,7 +297,7 @@ class _Network(nn.Module):
         return features, cache.replace(layers=tuple(layers), position=cache.position + 1)
 
     def _memories(self, inputs, entities, concepts, deterministic):
-        """What a decoder layer attends to, in this order, and which places of it are real."""
+        """The memories that a decoder layer attends to, in order, and masks of real places."""
         mask = jnp.asarray(inputs["context_mask"])
         positions = sinusoidal_positions(mask.shape[1], self.spec.embed_dim)
         context = self._embed(inputs["context_ids"], positions, deterministic)
@@ -328,14 +330,16 @@ class _Network(nn.Module):
 
 
 def _mentioned(graph: Params, inputs: Mapping[str, Any]) -> tuple[MentionedNodes, MentionedNodes]:
-    """The entities and the concepts that each context mentions, behind a stopped gradient."""
+    """Looks up the entities and concepts that each context mentions; no gradient passes."""
     graph = jax.lax.stop_gradient(graph)
 
     def one(nodes, energies, rows, ids):
-        found = jnp.asarray(rows)[ids]  # [B, L]; -1 takes the last slot
+        found = jnp.asarray(rows)[ids]  # [B, L]; the padding id -1 indexes the last slot, also -1
+        # Padding and ids without a node are masked alike. Row 0 stands in for them, so that the
+        # gathers below stay within the arrays.
         mask, members = found >= 0, jnp.maximum(found, 0)
         nodes = jnp.asarray(nodes)
-        pooled = pool(nodes, jnp.asarray(energies), members, mask)
+        pooled = attention_pool(nodes, jnp.asarray(energies), members, mask)
         return MentionedNodes(nodes[members], mask, pooled)
 
     return (

@@ -1,10 +1,10 @@
-"""KGSF's recommender, the recommendation teacher: two graphs, attentive pooling, a gate, a product.
+"""KGSF's recommender: two graph networks, attentive pooling, a gate, and an inner product.
 
-Every call that the program needs is a method: node vectors (once per step or per checkpoint), user
-vectors of contexts, and the item head, so that what a teacher store keeps (a user vector per
-response and one head) is by construction the whole of a prediction.
+A prediction has three parts, each a method: node vectors (once per step or per checkpoint), user
+vectors of contexts, and the item head. A teacher store keeps the last two, one user vector per
+response and one head; together they are a complete prediction.
 
-It knows no file, no corpus and no config; contexts and graphs come as arrays.
+Contexts and graphs are passed as arrays. This file must not depend on files, corpora or configs.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int
 
-from conkd_jax.models.attention_pooling import AttentionEnergies, pool
+from conkd_jax.models.attention_pooling import AttentionEnergies, attention_pool
 from conkd_jax.models.gcn import GCN, NormalizedGraph
 from conkd_jax.models.rgcn import RGCN, RelationalGraph
+from conkd_jax.typing import Array, Bool, Float, Int
 
 _XAVIER = nn.initializers.xavier_uniform()
 
 
 @flax.struct.dataclass
 class RecommenderGraphs:
-    """Both graphs, and which nodes are scored. A pytree: pass it to jitted code as an argument.
+    """Both graphs, and which nodes are scored: a pytree, to be passed to jitted code as argument.
 
-    Axes in front (*devices) are those of devices that it is replicated over.
+    Leading axes (*devices) are those of graphs that are replicated over devices.
 
     Attributes:
       entities: the knowledge graph; its outputs are the nodes that can be scored or mentioned.
       concepts: the concept graph; its outputs are the concepts that can be mentioned.
-      scored_nodes: [S] output node of every score.
-      item_scores: [M] the score that belongs to each item.
-      node_scores: [O] the score that belongs to each output node, -1 where it has none.
+      scored_nodes: [S] output node of each score.
+      item_scores: [M] index of each item's score.
+      node_scores: [O] index of each output node's score, -1 where it has none.
     """
 
     entities: RelationalGraph
@@ -47,7 +47,7 @@ class RecommenderGraphs:
 
 @flax.struct.dataclass
 class Contexts:
-    """What was said before each response, as indices into the graphs' outputs; -1 is padding."""
+    """What was mentioned before each response, as indices of the graphs' outputs; -1 is padding."""
 
     entities: Int[Array | np.ndarray, "*devices B Le"]
     concepts: Int[Array | np.ndarray, "*devices B Lc"]
@@ -55,7 +55,7 @@ class Contexts:
 
 @flax.struct.dataclass
 class NodeVectors:
-    """The graphs' outputs and their attention energies."""
+    """Vectors of the graphs' outputs, and their attention energies."""
 
     entities: Float[Array, "*devices O D"]
     entity_energies: Float[Array, "*devices O"]
@@ -65,25 +65,25 @@ class NodeVectors:
 
 @flax.struct.dataclass
 class UserState:
-    """A context's vectors: p_u, and the concept side v(x) it was made from."""
+    """Vectors of contexts: p_u (`user_vectors`), and v(x), the concept side that is part of it."""
 
     user_vectors: Float[Array, "*devices B D"]
     concept_vectors: Float[Array, "*devices B D"]
 
 
 class Recommender(nn.Module):
-    r"""P_ψ(i|x) = softmax_i(p_uᵀ n_i + b_i), eq. 4, with p_u of eq. 3.
+    """P_ψ(i|x) = softmax_i(p_uᵀ n_i + b_i) (eq. 4), with p_u of eq. 3.
 
-    Gate, in the code's form: β = σ(w₂ᵀ(W₁[v; n] + b₁) + b₂) and p_u = β n(x) + (1-β) v(x), β on
-    the entity side. Eq. 3 of the paper prints β v + (1-β) n with one matrix: the same up to the
-    sign of the gate's argument, less one linear layer.
+    The gate has the form of KGSF's public code: β = σ(w₂ᵀ(W₁[v; n] + b₁) + b₂) and
+    p_u = β n(x) + (1-β) v(x), so β weighs the entity side. Eq. 3 prints β v(x) + (1-β) n(x) with a
+    single matrix, which is the same up to the sign of the gate's argument and one linear layer.
 
     Attributes:
-      embed_dim: D of every vector.
-      num_bases: bases of the R-GCN.
-      gcn_relu: eq. 13's ReLU on the concept side.
-      user_dropout: on p_u, in training.
-      context_dropout: chance that a context entity or concept is left out, in training.
+      embed_dim: D, the size of every vector.
+      num_bases: number of bases of the R-GCN.
+      gcn_relu: whether the concept side has the ReLU of eq. 13.
+      user_dropout: rate on p_u, in training.
+      context_dropout: probability that a mentioned entity or concept is left out, in training.
     """
 
     embed_dim: int = 128
@@ -93,6 +93,7 @@ class Recommender(nn.Module):
     context_dropout: float = 0.0
 
     def setup(self) -> None:
+        """Creates the submodules."""
         self.rgcn = RGCN(self.embed_dim, self.num_bases)
         self.concept_encoder = ConceptEncoder(self.embed_dim, self.gcn_relu)
         self.entity_attention = AttentionEnergies(self.embed_dim)
@@ -105,7 +106,7 @@ class Recommender(nn.Module):
         self.mim_head = ScoreHead()
 
     def node_vectors(self, graphs: RecommenderGraphs) -> NodeVectors:
-        """Vectors and energies of every output node: once per step, or once per checkpoint."""
+        """Computes vectors and energies of all output nodes, once per step or per checkpoint."""
         entities = self.rgcn(graphs.entities)
         concepts = self.concept_encoder(graphs.concepts)
         return NodeVectors(
@@ -118,16 +119,16 @@ class Recommender(nn.Module):
     def user_state(
         self, nodes: NodeVectors, contexts: Contexts, *, deterministic: bool = True
     ) -> UserState:
-        """p_u of eq. 3 for every context; an empty context gives a vector of zeros."""
+        """Computes p_u of eq. 3 for every context; an empty context gives zeros."""
         entity_mask = self._kept(contexts.entities, deterministic)
         concept_mask = self._kept(contexts.concepts, deterministic)
-        n = pool(
+        n = attention_pool(
             nodes.entities,
             nodes.entity_energies,
             jnp.maximum(contexts.entities, 0),
             entity_mask,
         )
-        v = pool(
+        v = attention_pool(
             nodes.concepts,
             nodes.concept_energies,
             jnp.maximum(contexts.concepts, 0),
@@ -140,28 +141,28 @@ class Recommender(nn.Module):
     def scores(
         self, nodes: NodeVectors, user_vectors: Float[Array, "B D"], graphs: RecommenderGraphs
     ) -> Float[Array, "B S"]:
-        """Logits over every scored node."""
+        """Logits over all scored nodes."""
         kernel, bias = self.head(nodes.entities[graphs.scored_nodes])
         return user_vectors @ kernel + bias[None, :]
 
     def item_head(
         self, nodes: NodeVectors, graphs: RecommenderGraphs
     ) -> tuple[Float[Array, "D M"], Float[Array, " M"]]:
-        """(kernel, bias): user_vectors @ kernel + bias are the candidates' logits of eq. 4."""
+        """(kernel, bias), such that user_vectors @ kernel + bias are the items' logits of eq. 4."""
         kernel, bias = self.head(nodes.entities[graphs.scored_nodes])
         return kernel[:, graphs.item_scores], bias[graphs.item_scores]
 
     def mim_scores(
         self, nodes: NodeVectors, concept_vectors: Float[Array, "B D"], graphs: RecommenderGraphs
     ) -> Float[Array, "B S"]:
-        """Scores by which a context's concept side names its entities: (W v + c)ᵀ n_e + b_e."""
+        """Scores that predict a context's entities from its concepts: (W v + c)ᵀ n_e + b_e."""
         kernel, bias = self.mim_head(nodes.entities[graphs.scored_nodes])
         return self.mim_query(concept_vectors) @ kernel + bias[None, :]
 
     def __call__(
         self, graphs: RecommenderGraphs, contexts: Contexts, *, deterministic: bool = True
     ) -> tuple[Float[Array, "B S"], Float[Array, "B S"]]:
-        """(recommendation logits, MIM scores) of a batch: a training step's forward pass."""
+        """(recommendation logits, MIM scores) of a batch: the forward pass of a training step."""
         nodes = self.node_vectors(graphs)
         state = self.user_state(nodes, contexts, deterministic=deterministic)
         return (
@@ -185,7 +186,7 @@ class ConceptEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, normalized_graph: NormalizedGraph) -> Float[Array, "C D"]:
-        """Vectors of the graph's output concepts."""
+        """Computes the vectors of the graph's output concepts."""
         num_local = normalized_graph.graph.nodes.shape[0]
         embedding = self.param(
             "embedding", nn.initializers.normal(0.05), (num_local, self.embed_dim)
@@ -194,37 +195,37 @@ class ConceptEncoder(nn.Module):
 
 
 class ScoreHead(nn.Module):
-    """The nodes themselves as kernel, and a learned bias per scored node."""
+    """A head with the node vectors as its kernel, and a learned bias per scored node."""
 
     @nn.compact
     def __call__(
         self, nodes: Float[Array, "S D"]
     ) -> tuple[Float[Array, "D S"], Float[Array, " S"]]:
-        """(kernel, bias) of an affine map from a user vector to scores."""
+        """(kernel, bias) of the affine map from user vectors to scores."""
         return nodes.T, self.param("bias", nn.initializers.zeros, (nodes.shape[0],))
 
 
 def recommendation_loss(
     logits: Float[Array, "B S"], targets: Int[Array | np.ndarray, " B"]
 ) -> Float[Array, " B"]:
-    """Cross-entropy of eq. 4, one value per sample: -log softmax(logits)[target]."""
+    """Cross-entropy of eq. 4, one value per context: -log softmax(logits)[target]."""
     return optax.losses.softmax_cross_entropy_with_integer_labels(logits, targets)
 
 
 def mim_loss(
     scores: Float[Array, "B S"], members: Int[Array | np.ndarray, "B L"]
 ) -> Float[Array, " B"]:
-    r"""KGSF's mutual information maximisation: Σ_e (ŷ_e - y_e)², y the multi-hot of the context.
+    """KGSF's mutual information maximisation: Σ_e (ŷ_e - y_e)², y the multi-hot of the context.
 
-    Expanded as Σ ŷ² + Σ_{e∈context} (1 - 2ŷ_e), so that no label array is built. A sample whose
-    context names no scored entity counts 0. Squared error on raw scores, as in the public code.
+    The squared error is on raw scores, as in KGSF's public code. It is expanded to
+    Σ_e ŷ_e² + Σ_{e∈context} (1 - 2ŷ_e), so that no array of labels is built.
 
     Args:
       scores: ŷ, from `Recommender.mim_scores`.
-      members: the distinct scores that belong to the context's entities, -1 for padding.
+      members: indices of the distinct scores of the context's entities; -1 is padding.
 
     Returns:
-      One value per sample; the caller reduces.
+      One value per context, 0 where no scored entity is mentioned; the caller reduces.
     """
     mask = members >= 0
     named = jnp.take_along_axis(scores, jnp.maximum(members, 0), axis=1)

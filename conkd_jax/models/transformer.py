@@ -1,14 +1,15 @@
-"""The transformer of Vaswani et al. 2017, as two models here need it: encoder and decoder layers.
+"""Encoder and decoder layers of the transformer (Vaswani et al. 2017), for KGSF and the classifier.
 
-Flax's own attention can't say that nothing is there to attend to, nor compute a memory's keys and
-values once for all steps of a decoding, so attention is assembled here from Flax's parts, under
-Flax's parameter names. It knows no vocabulary, no embedding and no graph.
+Flax's own attention lacks two things that are needed here: a defined result where every key is
+masked, and a way to compute a memory's keys and values once for all decoding steps. So attention is
+assembled here from Flax's parts, under Flax's parameter names. This file must not depend on
+vocabularies, embeddings or graphs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -17,22 +18,22 @@ import numpy as np
 
 from conkd_jax.typing import Array, Bool, Float, Int
 
-LAYER_NORM_EPSILON = 1e-5  # PyTorch's
+LAYER_NORM_EPSILON = 1e-5  # PyTorch's default
 
 
 class KeysValues(NamedTuple):
-    """A memory of L places as an attention reads it, in H heads of D/H numbers each."""
+    """Keys and values of a memory of L places, in H heads of width D/H."""
 
     keys: Float[Array, "B L H D/H"]
     values: Float[Array, "B L H D/H"]
 
 
 class LayerCache(NamedTuple):
-    """What a decoder layer keeps of a batch that is being decoded.
+    """What a decoder layer keeps while a batch is decoded.
 
     Attributes:
-      own: keys and values of the tokens read so far, at a static length; zeros behind them.
-      memories: those of every memory, which no step changes.
+      own: keys and values of the tokens read so far, at a static length; zeros after them.
+      memories: keys and values of every memory; no step changes them.
     """
 
     own: KeysValues
@@ -40,17 +41,16 @@ class LayerCache(NamedTuple):
 
 
 class Attention(nn.Module):
-    r"""Multi-head attention, softmax(Q Kᵀ / √d) V, that gives zeros where all is masked.
+    """Multi-head attention, softmax(Q Kᵀ / √d) V, with zeros where every key is masked.
 
-    Parameters have the names and shapes of Flax's MultiHeadDotProductAttention. A query all of
-    whose keys are masked gets a vector of exact zeros, the output bias included; a plain softmax
-    would give it the mean of the padding.
+    Parameters have the names and shapes of Flax's MultiHeadDotProductAttention. If all keys of a
+    query are masked, the result is exactly zero, without the output bias; a plain softmax would
+    return the mean of the padding.
 
     Attributes:
       embed_dim: D of queries and output; a memory may have another width.
       num_heads: divides `embed_dim`.
       dropout: rate on the attention weights.
-      dtype: computation type; None takes that of the inputs and the parameters.
 
     Source: Vaswani et al. 2017, §3.2.
     """
@@ -58,22 +58,22 @@ class Attention(nn.Module):
     embed_dim: int
     num_heads: int
     dropout: float = 0.0
-    dtype: Any = None
 
     def setup(self) -> None:
+        """Creates the projections."""
         if self.embed_dim % self.num_heads:
             raise ValueError(
-                f"an attention of width embed_dim = {self.embed_dim} can't be cut into "
-                f"num_heads = {self.num_heads} heads of one size; change one of them"
+                f"attention of width embed_dim = {self.embed_dim} can't be divided into "
+                f"num_heads = {self.num_heads} equal heads; change one of them"
             )
         heads = (self.num_heads, self.embed_dim // self.num_heads)
-        self.query = nn.DenseGeneral(heads, dtype=self.dtype)
-        self.key = nn.DenseGeneral(heads, dtype=self.dtype)
-        self.value = nn.DenseGeneral(heads, dtype=self.dtype)
-        self.out = nn.DenseGeneral(self.embed_dim, axis=(-2, -1), dtype=self.dtype)
+        self.query = nn.DenseGeneral(heads)
+        self.key = nn.DenseGeneral(heads)
+        self.value = nn.DenseGeneral(heads)
+        self.out = nn.DenseGeneral(self.embed_dim, axis=(-2, -1))
 
     def keys_values(self, memory: Float[Array, "B L D"]) -> KeysValues:
-        """The memory's keys and values: all that attention needs of it, for any queries."""
+        """Computes the memory's keys and values, which serve any number of queries."""
         return KeysValues(self.key(memory), self.value(memory))
 
     def __call__(
@@ -89,7 +89,8 @@ class Attention(nn.Module):
         Args:
           states: the queries.
           memory: from `keys_values`.
-          mask: True where a query may look.
+          mask: True where a query may attend.
+          deterministic: whether dropout is off.
         """
         use_dropout = self.dropout > 0.0 and not deterministic
         attended = nn.dot_product_attention(
@@ -101,7 +102,6 @@ class Attention(nn.Module):
             dropout_rng=self.make_rng("dropout") if use_dropout else None,
             dropout_rate=self.dropout,
             deterministic=not use_dropout,
-            dtype=self.dtype,
             force_fp32_for_softmax=True,
         )  # [B, Q, H, D/H]
         return jnp.where(jnp.any(mask, axis=-1, keepdims=True), self.out(attended), 0)
@@ -110,14 +110,14 @@ class Attention(nn.Module):
 class EncoderLayer(nn.Module):
     """A standard transformer layer: self-attention, then a ReLU MLP, each with a post-LayerNorm.
 
-    x ← LN(x + Attention(x)), x ← LN(x + MLP(x)), as torch.nn.TransformerEncoderLayer by default.
+    x ← LN(x + Attention(x)), x ← LN(x + MLP(x)). It is torch.nn.TransformerEncoderLayer with its
+    defaults.
 
     Attributes:
-      num_heads: attention heads; divides the states' width.
+      num_heads: attention heads; divides the width of the states.
       mlp_dim: hidden width of the MLP.
-      dropout: rate on what attention and MLP add, and inside the MLP, after its ReLU.
+      dropout: rate on the outputs of attention and MLP, and inside the MLP after its ReLU.
       attention_dropout: rate on the attention weights.
-      dtype: computation type; None takes that of the states and the parameters.
 
     Source: Vaswani et al. 2017, §3.1.
     """
@@ -126,7 +126,6 @@ class EncoderLayer(nn.Module):
     mlp_dim: int
     dropout: float = 0.1
     attention_dropout: float = 0.0
-    dtype: Any = None
 
     @nn.compact
     def __call__(
@@ -136,24 +135,28 @@ class EncoderLayer(nn.Module):
         *,
         deterministic: bool,
     ) -> Float[Array, "B S D"]:
-        """Args: mask: True at real tokens; the others are attended to by none."""
-        width, dtype = states.shape[-1], self.dtype
+        """Encodes a batch.
+
+        Args:
+          states: one per token.
+          mask: True at real tokens; no token attends to the others.
+          deterministic: whether dropout is off.
+        """
+        width = states.shape[-1]
 
         def drop(x):
             return nn.Dropout(self.dropout)(x, deterministic=deterministic)
 
         def norm(name):
-            return nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, dtype=dtype, name=name)
+            return nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name=name)
 
-        attention = Attention(
-            width, self.num_heads, self.attention_dropout, dtype, name="attention"
-        )
+        attention = Attention(width, self.num_heads, self.attention_dropout, name="attention")
         attended = attention(
             states, attention.keys_values(states), mask[:, None, :], deterministic=deterministic
         )
         states = norm("norm_1")(states + drop(attended))
-        hidden = drop(nn.relu(nn.Dense(self.mlp_dim, dtype=dtype, name="linear_1")(states)))
-        hidden = nn.Dense(width, dtype=dtype, name="linear_2")(hidden)
+        hidden = drop(nn.relu(nn.Dense(self.mlp_dim, name="linear_1")(states)))
+        hidden = nn.Dense(width, name="linear_2")(hidden)
         return norm("norm_2")(states + drop(hidden))
 
 
@@ -161,12 +164,14 @@ class DecoderLayer(nn.Module):
     """Causal self-attention, attention to each memory in turn, then a ReLU MLP; all post-LayerNorm.
 
     x ← LN(x + SelfAttention(x)), x ← LN(x + Attention_m(x, memory_m)) for m = 1, 2, …,
-    x ← LN(x + MLP(x)): with one memory it is torch.nn.TransformerDecoderLayer by default.
+    x ← LN(x + MLP(x)). With one memory it is torch.nn.TransformerDecoderLayer with its defaults.
 
     Attributes:
       embed_dim: D of the states.
-      num_memories: how many memories are attended to, one after the other.
-      num_heads, mlp_dim, dropout, attention_dropout, dtype: as `EncoderLayer`'s.
+      num_memories: number of memories, attended to one after the other.
+      num_heads: as in `EncoderLayer`.
+      mlp_dim: as in `EncoderLayer`.
+      dropout: as in `EncoderLayer`; attention weights have none.
 
     Source: Vaswani et al. 2017, §3.1; more than one memory: KGSF's decoder.
     """
@@ -176,22 +181,22 @@ class DecoderLayer(nn.Module):
     num_heads: int
     mlp_dim: int
     dropout: float = 0.1
-    attention_dropout: float = 0.0
-    dtype: Any = None
 
     def setup(self) -> None:
+        """Creates the submodules."""
+
         def attention():
-            return Attention(self.embed_dim, self.num_heads, self.attention_dropout, self.dtype)
+            return Attention(self.embed_dim, self.num_heads)
 
         def norm():
-            return nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, dtype=self.dtype)
+            return nn.LayerNorm(epsilon=LAYER_NORM_EPSILON)
 
         self.self_attention = attention()
         self.self_norm = norm()
         self.memory_attention = [attention() for _ in range(self.num_memories)]
         self.memory_norm = [norm() for _ in range(self.num_memories)]
-        self.linear_1 = nn.Dense(self.mlp_dim, dtype=self.dtype)
-        self.linear_2 = nn.Dense(self.embed_dim, dtype=self.dtype)
+        self.linear_1 = nn.Dense(self.mlp_dim)
+        self.linear_2 = nn.Dense(self.embed_dim)
         self.mlp_norm = norm()
         self.drop = nn.Dropout(self.dropout)
 
@@ -203,11 +208,13 @@ class DecoderLayer(nn.Module):
         *,
         deterministic: bool,
     ) -> Float[Array, "B T D"]:
-        """All tokens at once, each looking back to itself and those before it.
+        """Decodes all tokens at once under teacher forcing; no token attends to later ones.
 
         Args:
+          states: one per token.
           memories: [B, L, D] each, in the order in which they are attended to.
-          masks: [B, L] each: True where a memory is real. A row without any adds zeros.
+          masks: [B, L] each, True at the real places. A row without real places adds zeros.
+          deterministic: whether dropout is off.
         """
         length = states.shape[1]
         return self._advance(
@@ -220,7 +227,7 @@ class DecoderLayer(nn.Module):
         )
 
     def open_cache(self, memories: Sequence[Float[Array, "B _ _"]], max_tokens: int) -> LayerCache:
-        """Computes every memory's keys and values once, and makes room for `max_tokens` tokens."""
+        """Computes every memory's keys and values, and allocates those of `max_tokens` tokens."""
         read = self._read(memories)
         own = jax.tree.map(
             lambda x: jnp.zeros((x.shape[0], max_tokens, *x.shape[2:]), x.dtype), read[0]
@@ -234,12 +241,14 @@ class DecoderLayer(nn.Module):
         position: Int[Array, ""],
         masks: Sequence[Bool[Array | np.ndarray, "B _"]],
     ) -> tuple[Float[Array, "B 1 D"], LayerCache]:
-        """Reads one more token of every row, the `position`-th from 0; no dropout."""
+        """Reads one more token of every row, at `position`, counted from 0; without dropout."""
         own = jax.tree.map(
             lambda past, new: jax.lax.dynamic_update_slice_in_dim(past, new, position, axis=1),
             cache.own,
             self.self_attention.keys_values(states),
         )
+        # The cache has a static length, so every step has the same shapes and is compiled once.
+        # Slots after `position` still hold zeros. A zero key would get attention, so it is masked.
         is_read = jnp.arange(own.keys.shape[1], dtype=jnp.int32) <= position
         states = self._advance(states, own, is_read[None, None, :], cache.memories, masks, True)
         return states, cache._replace(own=own)
@@ -264,7 +273,7 @@ class DecoderLayer(nn.Module):
 
 
 def sinusoidal_positions(length: int, embed_dim: int) -> Float[np.ndarray, "L D"]:
-    r"""Codes of the positions 0, 1, …: PE_{p,2j} = sin(p / 10000^{2j/D}), PE_{p,2j+1} = cos(same).
+    """Codes of positions p = 0, 1, …: sin(p / 10000^{2j/D}) at column 2j, its cosine at 2j + 1.
 
     Source: Vaswani et al. 2017, §3.5.
     """

@@ -1,7 +1,7 @@
-"""The turn classifier: will the next turn recommend? It chooses [REC] or [GEN] at inference.
+"""The turn classifier, which chooses between [REC] and [GEN] at inference: should we recommend now?
 
-A small encoder over the token ids of the dialogue so far, with the backbone's own vocabulary. It
-knows no response: at inference there is none.
+It is a small encoder over the token ids of the dialogue so far, in the backbone's own vocabulary.
+The response is not an input, since it does not exist yet at inference.
 """
 
 from __future__ import annotations
@@ -18,18 +18,24 @@ EMBEDDING_INIT = nn.initializers.normal(0.02)
 
 
 class TurnClassifier(nn.Module):
-    """P(k | x) over k in {[GEN], [REC]}, trained by the cross-entropy that eq. 12 stands for.
+    """P(k | x) over k in {[GEN], [REC]}, trained by cross-entropy (eq. 12).
 
-    Token and position embeddings, encoder layers, the mean of the real tokens' states, and a linear
-    layer. Positions count back from the last token, so that the latest turn, which decides most,
-    stands at the same positions in a long dialogue and in a short one; padding on either side
-    changes nothing.
+    The network has token and position embeddings, encoder layers, a mean over the states of the
+    real tokens, and a linear layer. Positions count backwards from the last token. The latest turn,
+    which matters most, therefore has the same positions in long and short dialogues, and padding on
+    either side changes nothing.
 
     Attributes:
-      vocab: rows of the token embedding.
-      num_positions: the longest context in tokens; the caller keeps a longer one's tail.
+      vocab: number of rows of the token embedding.
+      num_layers: number of encoder layers.
+      num_heads: attention heads; divides `embed_dim`.
+      embed_dim: width of embeddings and states.
+      mlp_dim: hidden width of every MLP.
+      num_positions: the longest context in tokens; of a longer one the caller keeps the end.
+      dropout: rate on embeddings, residual branches and attention weights.
 
-    Source: the paper's §3.3 and App. D ("standard transformer layers"); sizes are this project's.
+    Source: eq. 12 of the paper, which says "standard transformer layers" and gives no sizes; those
+    here are this project's.
     """
 
     vocab: int
@@ -47,12 +53,12 @@ class TurnClassifier(nn.Module):
         mask: Bool[Array | np.ndarray, "B S"],
         deterministic: bool = True,
     ) -> Float[Array, "B 2"]:
-        """Logits of [GEN] (0) and [REC] (1).
+        """Computes the logits of [GEN] (0) and [REC] (1).
 
         Args:
           ids: token ids of the dialogue so far.
-          mask: True at real tokens. An empty context is allowed: its mean is zero.
-          deterministic: no dropout; otherwise `rngs={"dropout": key}` is needed.
+          mask: True at real tokens. A context may be empty; its mean state is zero.
+          deterministic: whether dropout is off; if not, apply with `rngs={"dropout": key}`.
 
         Raises:
           ValueError: the context is longer than `num_positions`.
@@ -60,7 +66,7 @@ class TurnClassifier(nn.Module):
         if ids.shape[1] > self.num_positions:
             raise ValueError(
                 f"a context of {ids.shape[1]} tokens is longer than the classifier's "
-                f"{self.num_positions} positions; keep its tail"
+                f"{self.num_positions} positions; keep the last tokens only"
             )
         mask = jnp.asarray(mask)
         from_end = jnp.flip(jnp.cumsum(jnp.flip(mask, 1), axis=1, dtype=jnp.int32), 1) - 1

@@ -21,7 +21,7 @@ from conkd_jax.data.rows.contract import Rows
 from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.fused import fused_gated_kd_loss
-from conkd_jax.distill.gates import open_gate
+from conkd_jax.distill.gates import gate_values
 from conkd_jax.eval.scoring import response_features
 from conkd_jax.stages.language_model import LanguageModel
 from conkd_jax.stages.training import Execution, make_loader, train
@@ -180,7 +180,7 @@ def make_loss(
         variables = {**params, **constants["frozen"]}
         if distillation is not None:
             teacher = distillation.teacher(batch, constants)
-            gate = open_gate(
+            gate = gate_values(
                 distillation.gate, batch["item_mass"], teacher, vocabulary.num_targets
             )  # [N]
             given = {

@@ -366,7 +366,8 @@ import jax
 from conkd_jax import parallel
 from conkd_jax.artifacts.build import ensure
 from conkd_jax.artifacts.stage import Stage
-parallel.initialize_distributed(1)
+jax.config.update("jax_num_cpu_devices", 1)
+parallel.initialize_distributed()
 root, mode = Path(sys.argv[1]), sys.argv[2]
 if mode == "apart":
     root = root / str(jax.process_index())

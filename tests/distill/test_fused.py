@@ -1,4 +1,4 @@
-"""The fused form is the reference form: same value, same gradients, however it is cut up."""
+"""The fused form equals the reference form in value and gradients, for any chunk size."""
 
 import functools
 
@@ -10,16 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from conkd_jax.distill import (
-    Head,
-    TeacherFeatures,
-    TeacherLogits,
-    TeacherTopK,
-    fused_gated_kd_loss,
-    gated_kd_loss,
-    nll,
-)
-from conkd_jax.distill.head import spread_over_targets
+from conkd_jax.distill.fused import fused_gated_kd_loss
+from conkd_jax.distill.head import Head, spread_over_targets
+from conkd_jax.distill.losses import gated_kd_loss, nll
+from conkd_jax.distill.teachers import TeacherFeatures, TeacherLogits, TeacherTopK
 
 V, I, F, G = 12, 7, 5, 4  # noqa: E741 (the letters of the paper)
 Y = V + I
@@ -27,7 +21,7 @@ GAMMA = 0.4
 
 
 def make_batch(num_tokens=17, capacity=23, seed=0, dtype=jnp.float32):
-    """A batch of `num_tokens` real tokens; what lies beyond them is as random as the rest."""
+    """A batch of `num_tokens` real tokens, followed by padding that is random as well."""
     rng = np.random.default_rng(seed)
     normal = lambda *shape: jnp.asarray(rng.standard_normal(shape), dtype)  # noqa: E731
     return {
@@ -82,11 +76,10 @@ def fused(batch, teacher="features", chunk_size=8, gamma=GAMMA, **changes):
 
 
 def student_logits(batch):
-    extra = batch["logit_bias"]
-    if extra is not None:
-        by_response = extra.shape[-1] == Y
-        extra = extra[batch["response_index"]] if by_response else spread_over_targets(extra, V, Y)
-    return Head(batch["kernel"], batch["bias"]).logits(batch["features"], extra)
+    logits = Head(batch["kernel"], batch["bias"]).logits(batch["features"])
+    if batch["logit_bias"] is not None:
+        logits += spread_over_targets(batch["logit_bias"], V, Y)
+    return logits
 
 
 def reference(batch, gamma=GAMMA):
@@ -129,10 +122,8 @@ def test_fused_is_the_reference(teacher, chunk_size):
     assert_same(got, value_and_gradients(reference, BATCH))
 
 
-@pytest.mark.parametrize("form", ["row for a response", "pair for a token"])
-def test_fused_is_the_reference_with_a_logit_bias(form):
-    shape = (G, Y) if form == "row for a response" else (23, 2)
-    batch = {**BATCH, "logit_bias": jax.random.normal(jax.random.key(5), shape)}
+def test_fused_is_the_reference_with_a_logit_bias():
+    batch = {**BATCH, "logit_bias": jax.random.normal(jax.random.key(5), (23, 2))}
     names = (*DIFFERENTIATED, "logit_bias")
     got = value_and_gradients(fused, batch, names)
     assert_same(got, value_and_gradients(reference, batch, names))
@@ -213,7 +204,7 @@ def test_top_k_leaves_the_tail_with_neither_teacher():
     log_probs, token_ids = lax.top_k(jax.nn.log_softmax(logits), 3)
     n = BATCH["num_tokens"]
 
-    def by_definition(batch):  # -sum over the K kept of P_phi log P_theta, mass below 1 and all
+    def by_definition(batch):  # -sum over the K kept of P_phi log P_theta, not renormalised
         student = jax.nn.log_softmax(student_logits(batch))
         kept = jnp.take_along_axis(student, token_ids, axis=-1)
         kd = -jnp.sum(jnp.exp(log_probs) * kept, axis=-1)
@@ -230,7 +221,7 @@ def test_top_k_leaves_the_tail_with_neither_teacher():
 
 
 def garbage(batch, value, kind):
-    """The batch with nonsense beyond its real tokens, or where the weights are zero."""
+    """The batch, and a copy with garbage in its padding or at tokens of weight zero."""
     n = batch["num_tokens"]
     spoiled = dict(batch)
     rows = np.arange(23) >= n
@@ -396,16 +387,16 @@ def test_padding_costs_no_chunk():
     ("changes", "message"),
     [
         ({"teacher": None, "rec_logits": None, "gate": None}, "neither `teacher` nor"),
-        ({"gate": None}, "no `gate` to choose"),
-        ({"teacher": None}, "one of `teacher` and `rec_logits` is missing"),
-        ({"gamma": 1.5}, "gamma is the share"),
+        ({"gate": None}, "without a `gate`"),
+        ({"teacher": None}, "`teacher` or `rec_logits` is missing"),
+        ({"gamma": 1.5}, "gamma is the teachers' share"),
     ],
 )
-def test_what_leaves_the_teaching_open_is_refused(changes, message):
+def test_arguments_that_contradict_each_other_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         fused(BATCH, **changes)
 
 
 def test_a_recommender_without_response_index_is_refused():
-    with pytest.raises(ValueError, match="`response_index` must say"):
+    with pytest.raises(ValueError, match="`response_index` must give"):
         fused({**BATCH, "response_index": None})

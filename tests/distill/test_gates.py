@@ -1,4 +1,4 @@
-"""The gate says which teacher speaks: eqs. 6 and 7, and what a config may ask for."""
+"""The gates of eqs. 6 and 7, and how a config names a gate."""
 
 import jax
 import jax.numpy as jnp
@@ -8,26 +8,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from conkd_jax.distill import (
+from conkd_jax.distill.gates import (
     GATES,
-    TeacherFeatures,
-    TeacherLogits,
     constant_gate,
+    gate_values,
     hard_gate,
     item_mass,
     make_gate,
-    open_gate,
     register_gate,
     soft_gate,
 )
 from conkd_jax.distill.head import Head
+from conkd_jax.distill.teachers import TeacherFeatures, TeacherLogits
 
 MASSES = jnp.array([0.0, 0.3, 0.6, 1.0])
 logits_7 = arrays(np.float32, (2, 7), elements=st.floats(-50, 50, width=32))
 
 
 def cubed_gate(mass):
-    """A gate a user might keep in a file of their own."""
+    """A gate as a user might define it outside the package."""
     return mass**3
 
 
@@ -85,7 +84,7 @@ def test_hard_gate_opens_at_eta_itself():
     np.testing.assert_array_equal(hard_gate(jnp.array([below, at]), eta=eta), [0.0, 1.0])
 
 
-# XLA takes numbers below the smallest normal one for zero, NumPy does not.
+# XLA flushes subnormal numbers to zero, NumPy does not.
 probabilities = st.floats(0, 1, width=32, allow_subnormal=False)
 
 
@@ -117,7 +116,7 @@ def test_constant_gate_ignores_the_mass():
         ("constant", {"value": 2.0}),
     ],
 )
-def test_a_threshold_that_is_no_probability_is_refused(name, params):
+def test_a_parameter_that_is_not_a_probability_is_refused(name, params):
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
         make_gate(name, **params)
 
@@ -138,8 +137,8 @@ def test_make_gate_is_the_function_with_its_parameters(name, params, function):
     ("name", "params", "message"),
     [
         ("hrad", {}, "Known gates: constant, hard, soft"),
-        ("hard", {}, "given .* failed: .*eta"),
-        ("soft", {"eta": 0.5}, "given .* failed: .*eta"),
+        ("hard", {}, "called with .* failed: .*eta"),
+        ("soft", {"eta": 0.5}, "called with .* failed: .*eta"),
         ("no_such_package:gate", {}, "No gate was found"),
         (f"{__name__}:no_such_gate", {}, "No gate was found"),
         (f"{__name__}:summed_gate", {}, "must return one float32 for each mass"),
@@ -175,13 +174,13 @@ def test_gates_are_jittable():
 
 
 def surprised_gate(mass, *, log_probs):
-    """Reads mass and distribution, so that rows of the two that do not belong together show."""
+    """Reads mass and distribution, so that a mismatch between their rows changes the result."""
     return mass * (1 - jnp.exp(jnp.max(log_probs, axis=-1)))
 
 
 @pytest.mark.parametrize("num_tokens", [7, 64, 512, 640])
-def test_a_gate_that_reads_the_distribution_gets_every_token_s_own(num_tokens):
-    """Chunk by chunk equals all at once, from features and from logits."""
+def test_a_gate_that_reads_the_distribution_gets_that_of_each_token(num_tokens):
+    """Chunks give the same as all tokens at once, from features and from logits."""
     keys = jax.random.split(jax.random.key(0), 2)
     features = jax.random.normal(keys[0], (num_tokens, 3))
     head = Head(jax.random.normal(keys[1], (3, 5)), jnp.arange(5.0))
@@ -190,8 +189,8 @@ def test_a_gate_that_reads_the_distribution_gets_every_token_s_own(num_tokens):
     expected = surprised_gate(mass, log_probs=jax.nn.log_softmax(logits, axis=-1))
     gate = make_gate(f"{__name__}:surprised_gate")
     for teacher in (TeacherFeatures(features, head), TeacherLogits(logits)):
-        np.testing.assert_allclose(open_gate(gate, mass, teacher, 5), expected, rtol=1e-5)
-    np.testing.assert_array_equal(open_gate(soft_gate, mass, TeacherLogits(logits), 5), mass)
+        np.testing.assert_allclose(gate_values(gate, mass, teacher, 5), expected, rtol=1e-5)
+    np.testing.assert_array_equal(gate_values(soft_gate, mass, TeacherLogits(logits), 5), mass)
 
 
 def entropy_gate(mass, *, log_probs):
@@ -202,5 +201,5 @@ def entropy_gate(mass, *, log_probs):
 def test_a_probability_that_underflows_adds_no_nan_to_an_entropy():
     logits = jnp.array([[0.0, -200.0, -1e9]])
     gate = make_gate(f"{__name__}:entropy_gate")
-    found = open_gate(gate, jnp.ones(1), TeacherLogits(logits), 3)
+    found = gate_values(gate, jnp.ones(1), TeacherLogits(logits), 3)
     np.testing.assert_allclose(found, 0, atol=1e-6)

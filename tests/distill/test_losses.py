@@ -1,4 +1,4 @@
-"""The reference form: eqs. 8 to 11, and the identity that makes them one cross-entropy."""
+"""The reference form of eqs. 8 to 11, and the identity that turns them into one cross-entropy."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conkd_jax.distill import (
+from conkd_jax.distill.losses import (
     dialogue_kd,
     embed_in_targets,
     gated_kd_loss,
@@ -159,7 +159,7 @@ def test_excluded_targets_leave_value_and_gradient_finite(excluded, who):
     p["labels"] = jnp.full_like(p["labels"], 3)
     for name in ["teacher_logits", "rec_logits"] if who == "everyone" else [who]:
         p[name] = p[name].at[:, 0].set(excluded)
-    if who == "everyone":  # word 0 and item 0: excluded for whoever could give them mass
+    if who == "everyone":  # nobody gives mass to word 0 or item 0
         p["teacher_logits"] = p["teacher_logits"].at[:, V].set(excluded)
         p["logits"] = p["logits"].at[:, jnp.array([0, V])].set(excluded)
     loss, gradient = jax.value_and_grad(

@@ -1,4 +1,4 @@
-"""GCN against PyTorch Geometric, its own pruned form, and the ReLU of eq. 13."""
+"""The GCN against PyTorch Geometric and against its pruned form, and the ReLU of eq. 13."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Published GPT-2 weights: every format as transformers writes it, and what can go wrong."""
+"""Published GPT-2 weights: every format as transformers writes it, and every failure."""
 
 import json
 import sys
@@ -118,7 +118,7 @@ def test_hub_name_is_found_in_the_local_cache(folder, peer, tmp_path_factory, mo
     assert_is_peer("somebody/gpt2-tiny", peer)
 
 
-def test_name_that_is_no_hub_name_is_refused():
+def test_name_that_the_hub_does_not_allow_is_refused():
     with pytest.raises(FileNotFoundError, match="Correct the name"):
         load_pretrained("one/two/three")
 
@@ -209,7 +209,7 @@ def test_weights_without_an_embedding_are_refused(peer, tmp_path):
         load_pretrained(tmp_path)
 
 
-def test_config_that_is_no_json_is_refused(folder):
+def test_config_that_is_not_json_is_refused(folder):
     (folder / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="config.json is no JSON"):
+    with pytest.raises(ValueError, match="config.json is not valid JSON"):
         load_pretrained(folder)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from conkd_jax.models.attention_pooling import AttentionEnergies, pool
+from conkd_jax.models.attention_pooling import AttentionEnergies, attention_pool
 from conkd_jax.models.gcn import build_normalized_graph
 from conkd_jax.models.recommender import (
     Contexts,
@@ -76,7 +76,9 @@ def test_pool_is_a_softmax_over_members_only():
     members, mask = jnp.array([[2, 5, 0]]), jnp.array([[True, True, False]])
     weights = np.exp(energies[jnp.array([2, 5])])
     expected = weights / weights.sum() @ nodes[jnp.array([2, 5])]
-    np.testing.assert_allclose(pool(nodes, energies, members, mask)[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        attention_pool(nodes, energies, members, mask)[0], expected, rtol=1e-5
+    )
 
 
 def test_padding_carries_neither_value_nor_gradient():
@@ -85,11 +87,13 @@ def test_padding_carries_neither_value_nor_gradient():
     mask = jnp.array([[True, False, True], [False, False, False]])
     one, other = jnp.array([[2, 1, 0], [1, 1, 1]]), jnp.array([[2, 4, 0], [3, 5, 0]])
     np.testing.assert_array_equal(
-        pool(nodes, energies, one, mask), pool(nodes, energies, other, mask)
+        attention_pool(nodes, energies, one, mask), attention_pool(nodes, energies, other, mask)
     )
-    np.testing.assert_array_equal(pool(nodes, energies, one, mask)[1], np.zeros(4))
+    np.testing.assert_array_equal(attention_pool(nodes, energies, one, mask)[1], np.zeros(4))
 
-    gradients = jax.grad(lambda n, e: pool(n, e, one, mask).sum(), (0, 1))(nodes, energies)
+    gradients = jax.grad(lambda n, e: attention_pool(n, e, one, mask).sum(), (0, 1))(
+        nodes, energies
+    )
     assert all(np.isfinite(g).all() for g in gradients)
     assert not gradients[0][1].any() and gradients[1][1] == 0
     assert gradients[0][2].any()
@@ -113,8 +117,12 @@ def test_gate_weighs_the_entity_side(fitted):
     """p = β n + (1-β) v with β = σ(w₂(W₁[v; n] + b₁) + b₂), recomputed in NumPy."""
     nodes = call(fitted, "node_vectors", fitted[2])
     state = call(fitted, "user_state", nodes, CONTEXTS)
-    n = pool(nodes.entities, nodes.entity_energies, CONTEXTS.entities, CONTEXTS.entities >= 0)
-    v = pool(nodes.concepts, nodes.concept_energies, CONTEXTS.concepts, CONTEXTS.concepts >= 0)
+    n = attention_pool(
+        nodes.entities, nodes.entity_energies, CONTEXTS.entities, CONTEXTS.entities >= 0
+    )
+    v = attention_pool(
+        nodes.concepts, nodes.concept_energies, CONTEXTS.concepts, CONTEXTS.concepts >= 0
+    )
     hidden, output = (fitted[1]["params"][name] for name in ("gate_hidden", "gate_output"))
     u = np.concatenate([v, n], axis=-1) @ hidden["kernel"] + hidden["bias"]
     beta = 1 / (1 + np.exp(-(u @ output["kernel"] + output["bias"])))
@@ -124,7 +132,7 @@ def test_gate_weighs_the_entity_side(fitted):
 
 @pytest.mark.parametrize("score_over", ["items", "entities"])
 def test_item_head_is_the_whole_of_a_prediction(fitted, score_over):
-    """user_vector @ kernel + bias = the candidates' part of the training logits."""
+    """user_vector @ kernel + bias are the items' part of the training logits."""
     module, graphs = fitted[0], make_graphs(score_over)
     parameters = module.init(jax.random.key(2), graphs, CONTEXTS)
     logits, _ = module.apply(parameters, graphs, CONTEXTS)

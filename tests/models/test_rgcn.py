@@ -1,4 +1,4 @@
-"""R-GCN against PyTorch Geometric, a dense adjacency, a permutation, and its own pruned form."""
+"""The R-GCN against PyTorch Geometric, a dense adjacency, a permutation, and its pruned form."""
 
 import jax
 import jax.numpy as jnp
@@ -109,7 +109,7 @@ def test_matches_pytorch_geometric_in_value_and_gradient(norm):
 @pytest.mark.parametrize("norm", ["mean", "sum"])
 def test_pruning_changes_nothing(norm):
     edges, whole = random_edges(), whole_parameters()
-    # A node that only sends and one without any edge are among the outputs; order is the caller's.
+    # Outputs in arbitrary order, with a node that only sends (4) and one without any edge (9).
     edges = edges[(edges[:, 2] != 4) & (edges[:, 2] != 9) & (edges[:, 0] != 9)]
     outputs = np.array([7, 4, 2, 9, 15])
     full, pruned = build(edges, norm=norm), build(edges, outputs, norm=norm)

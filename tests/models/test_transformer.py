@@ -1,4 +1,4 @@
-"""The transformer's layers: parity with PyTorch's, empty memories, decoding step by step."""
+"""Transformer layers: parity with PyTorch, empty memories, and decoding step by step."""
 
 import functools
 
@@ -146,7 +146,7 @@ def test_decoder_layer_matches_pytorch(rng):
 
 
 def test_attention_is_flaxs_under_the_same_names(rng):
-    """So that weights trained with the one serve the other, to the last bit."""
+    """Weights trained with one therefore work with the other, bit for bit."""
     states, mask = draw(rng, 4, 7, WIDTH), MASK[:, None, :]
     flaxs = nn.MultiHeadDotProductAttention(HEADS)
     attention = Attention(WIDTH, HEADS)
@@ -247,7 +247,7 @@ def test_positions_follow_the_formula():
 
 
 @pytest.mark.parametrize("rates", [(0.5, 0.0), (0.0, 0.5)], ids=["states", "weights"])
-def test_dropout_is_told_by_its_key(rng, rates):
+def test_dropout_is_a_function_of_its_key(rng, rates):
     states, layer = draw(rng, 4, 7, WIDTH), EncoderLayer(HEADS, HIDDEN, *rates)
     params = {"params": layer_tree("encoder", peer_layer("encoder").named_parameters())}
 
@@ -261,7 +261,9 @@ def test_dropout_is_told_by_its_key(rng, rates):
 
 
 def test_heads_of_unequal_size_are_refused(rng):
-    with pytest.raises(ValueError, match="embed_dim = 12 can't be cut into num_heads = 5 heads"):
+    with pytest.raises(
+        ValueError, match="embed_dim = 12 can't be divided into num_heads = 5 equal"
+    ):
         EncoderLayer(5, HIDDEN).init(
             jax.random.key(0), draw(rng, 4, 7, WIDTH), MASK, deterministic=True
         )

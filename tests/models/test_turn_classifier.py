@@ -1,4 +1,4 @@
-"""The turn classifier: padding that changes nothing, and that it learns."""
+"""The turn classifier: padding changes nothing, and the model learns."""
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +83,7 @@ def test_longer_than_positions_is_refused(variables):
 
 
 def test_learns_what_the_last_tokens_say(variables, rng):
-    """The label is told by the last token alone: positions and attention must be of use."""
+    """The label depends on the last token alone, so positions and attention have to be used."""
     lengths = rng.integers(4, 12, 256)
     mask = np.arange(12) < lengths[:, None]
     ids = rng.integers(0, 50, (256, 12), dtype=np.int32)

@@ -1,5 +1,5 @@
-# What this project uses of jraph, for the type checker only. The library annotates its arrays as
-# jax.numpy.ndarray or trees of them, and so refuses NumPy arrays and a feature used as an array.
+# The part of jraph that this project uses, for the type checker only. The library annotates its arrays
+# as jax.numpy.ndarray or trees of them, so NumPy arrays would be errors.
 from typing import Any, NamedTuple
 
 from jax import Array
@@ -20,13 +20,3 @@ def segment_sum(
     indices_are_sorted: bool = False,
     unique_indices: bool = False,
 ) -> Array: ...
-def segment_softmax(
-    logits: Any,
-    segment_ids: Any,
-    num_segments: int | None = None,
-    indices_are_sorted: bool = False,
-    unique_indices: bool = False,
-) -> Array: ...
-def pad_with_graphs(
-    graph: GraphsTuple, n_node: int, n_edge: int, n_graph: int = 2
-) -> GraphsTuple: ...

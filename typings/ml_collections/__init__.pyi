@@ -1,6 +1,6 @@
-# What this project uses of ml_collections, for the type checker only. The library's own annotations
-# give a field the union of every type that any field could have; here a field is Any, and
-# `conkd_jax.config.validate` checks what it holds.
+# The part of ml_collections that this project uses, for the type checker only. The library annotates
+# a field with the union of all types that a field can have. Here a field is Any, and
+# `conkd_jax.config_rules.validate` checks its value.
 from collections.abc import ItemsView, Iterator, KeysView, Mapping
 from typing import Any
 

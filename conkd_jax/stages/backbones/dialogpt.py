@@ -161,7 +161,7 @@ def check_sources(config: Config, *, makes_words: bool, makes_model: bool) -> No
     if not makes_model or weights == "random":
         return
     try:
-        num_positions = gpt2_weights.num_positions(gpt2_weights.find(weights)[0])
+        num_positions = gpt2_weights.num_positions(gpt2_weights.find_weights(weights)[0])
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(f"config.dialogue_teacher.weights: {error}") from error
     longest = config.vocabulary.max_row_tokens
