@@ -12,7 +12,7 @@ from conkd_jax.artifacts import manifest as manifests
 from conkd_jax.artifacts.build import ArtifactError
 from conkd_jax.config import ConfigError
 from conkd_jax.data.corpus import ItemTable
-from conkd_jax.eval.gate.validity import CLASSES
+from conkd_jax.eval.gate.token_classes import CLASSES
 from conkd_jax.eval.predictions import read_predictions
 from tests.test_train import call, refused  # noqa: F401
 
