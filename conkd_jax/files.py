@@ -2,7 +2,7 @@
 
 Everything that the project writes goes through `whole_path` and its shorthands, so that a process
 that dies halfway leaves the old file or none. Paths are `etils.epath` paths: a local folder and a
-`gs://` bucket work alike. What a file means is not this module's concern.
+`gs://` bucket work alike. The meaning of a file is left to the caller.
 """
 
 from __future__ import annotations

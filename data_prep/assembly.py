@@ -1,6 +1,6 @@
 """The last steps of building any corpus: linking its text, counting it, and writing it.
 
-Where dialogues and graphs come from is not this module's concern.
+This module is independent of where dialogues and graphs come from.
 """
 
 from __future__ import annotations

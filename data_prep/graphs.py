@@ -1,6 +1,6 @@
 """Builds the knowledge graph of entities and the commonsense graph of words.
 
-Reads KGSF's files, ReDial's movie list and ConceptNet. Dialogues are not this module's concern.
+Reads KGSF's files, ReDial's movie list and ConceptNet; independent of dialogues.
 """
 
 from __future__ import annotations

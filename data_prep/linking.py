@@ -2,7 +2,7 @@
 
 A label is the readable name of a graph node, taken from the node's URI. Titles of candidate movies
 are not labels: ReDial's speakers tag the movies they mean, and half of all titles are everyday
-words ("It", "Saw", "Cars"). Files and splits are not this module's concern.
+words ("It", "Saw", "Cars"). This module is independent of files and splits.
 """
 
 from __future__ import annotations

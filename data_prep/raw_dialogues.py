@@ -1,8 +1,8 @@
 """Reads ReDial's JSONL, one dialogue per line, in whatever state the line is.
 
 Everything that can't be used is counted and described: no line stops the program, and none is
-dropped silently. This module implements ReDial's official schema; graphs, items and splits are not
-its concern.
+dropped silently. This module implements ReDial's official schema and is independent of graphs,
+items and splits.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class RawDialogue:
 
 @dataclasses.dataclass
 class Problems:
-    """The problems of a raw file: their counts, and the first few in words."""
+    """The problems of a raw file: counts of all, descriptions of the first few."""
 
     counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     examples: list[str] = dataclasses.field(default_factory=list)

@@ -1,7 +1,6 @@
 """MovieWorld's conversations, drawn from a seed.
 
-What is recommended follows from the people in a movie, then from its genre and decade. Graphs and
-files are not this module's concern.
+What is recommended follows from the people in a movie, then from its genre and decade.
 """
 
 from __future__ import annotations

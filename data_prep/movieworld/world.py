@@ -1,7 +1,4 @@
-"""MovieWorld's movies and people, drawn from a seed.
-
-Graphs and files are not this module's concern.
-"""
+"""MovieWorld's movies and people, drawn from a seed; `build` makes a graph of them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Reads shards: random access to whole records, and words for everything that is damaged.
+"""Reads shards: random access to whole records, and one clear error for damaged files.
 
-What a record means is not this module's concern.
+The meaning of a record is left to the caller.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Writes shards: each appears under its name only when all its records are on the disk.
 
-The corpus and the teacher store write their records here. What a record means is not this module's
-concern.
+The corpus and the teacher store write their records here; the meaning of a record is left to them.
 """
 
 from __future__ import annotations
