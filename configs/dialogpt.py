@@ -12,4 +12,5 @@ from conkd_jax import config as conkd
 def get_config(argument: str = ""):
     config = conkd.from_argument(argument)
     config.system = "dialogue_teacher"
+    config.paper_row = "DialoGPT"
     return config

@@ -15,4 +15,5 @@ from conkd_jax import config as conkd
 def get_config(argument: str = ""):
     config = conkd.from_argument(argument)
     config.distill.gate = "hard"
+    config.paper_row = "DialoGPT + ConKD (hard)"
     return config

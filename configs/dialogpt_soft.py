@@ -14,4 +14,5 @@ from conkd_jax import config as conkd
 def get_config(argument: str = ""):
     config = conkd.from_argument(argument)
     config.distill.gate = "soft"
+    config.paper_row = "DialoGPT + ConKD (soft)"
     return config

@@ -14,4 +14,5 @@ from conkd_jax import config as conkd
 def get_config(argument: str = ""):
     config = conkd.from_argument(argument, backbone="kgsf")
     config.system = "dialogue_teacher"
+    config.paper_row = "KGSF"
     return config

@@ -14,4 +14,5 @@ from conkd_jax import config as conkd
 def get_config(argument: str = ""):
     config = conkd.from_argument(argument, backbone="kgsf")
     config.distill.gate = "hard"
+    config.paper_row = "KGSF + ConKD (hard)"
     return config

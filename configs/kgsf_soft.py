@@ -13,4 +13,5 @@ from configs import kgsf_hard
 def get_config(argument: str = ""):
     config = kgsf_hard.get_config(argument)
     config.distill.gate = "soft"
+    config.paper_row = "KGSF + ConKD (soft)"
     return config

@@ -30,26 +30,38 @@ def run(main: Callable[[list[str]], None]) -> None:
     logging.set_verbosity(logging.WARNING)  # libraries' own news; ours is printed
     with explained():
         parallel.initialize_distributed()
-        app.run(main, flags_parser=parse)
+        app.run(main, flags_parser=parse_with_arguments)
 
 
 def parse(argv: list[str]) -> list[str]:
-    """Reads the flags.
+    """Reads the flags of a program without positional arguments.
 
     Returns:
-      What is no flag: the program's name alone.
+      The program's name alone.
 
     Raises:
       ConfigError: an unknown option or argument, or a value that an option can't have.
     """
-    try:
-        rest = flags.FLAGS(argv)
-    except (flags.Error, KeyError, AttributeError) as error:
-        # A config file's own error comes wrapped in the texts of two libraries.
-        raise ConfigError(_own_error(error)) from error
+    rest = parse_with_arguments(argv)
     if len(rest) > 1:
         raise ConfigError(f"unknown argument {rest[1]!r}; options begin with --")
     return rest
+
+
+def parse_with_arguments(argv: list[str]) -> list[str]:
+    """Reads the flags.
+
+    Returns:
+      The program's name and the positional arguments.
+
+    Raises:
+      ConfigError: an unknown option, or a value that an option can't have.
+    """
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, KeyError, AttributeError) as error:
+        # A config file's own error comes wrapped in the texts of two libraries.
+        raise ConfigError(_own_error(error)) from error
 
 
 def _own_error(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from conkd_jax.config import (
 )
 from conkd_jax.data.batches.plan import BUCKET_MULTIPLE
 from conkd_jax.distill.gates import GATES
+from conkd_jax.eval.tables.paper import ROW_NAMES
 
 Choices = Mapping[str, tuple[str, ...]]
 Ranges = Mapping[str, tuple[int | float, int | float | None]]  # lowest; highest, or None for none
@@ -206,6 +207,8 @@ def _across_fields(config: Config) -> Broken:
     if rec_teacher.mim_epochs >= rec_teacher.epochs:
         within = f"less than rec_teacher.epochs ({rec_teacher.epochs}), which include them"
         yield "rec_teacher.mim_epochs", within
+    if config.paper_row not in ("", *ROW_NAMES):
+        yield "paper_row", f'"" or a row of the paper ({", ".join(ROW_NAMES)})'
     if gate not in GATES and ":" not in gate:
         yield "distill.gate", f"{', '.join(GATES)}, or package.module:function"
     swept, over = config.sweep.field, config.sweep.over

@@ -26,10 +26,11 @@ from conkd_jax import command_line, parallel, run_folder
 from conkd_jax import config as conkd
 from conkd_jax.artifacts import build as artifacts
 from conkd_jax.data.corpus import Corpus
-from conkd_jax.eval import any_system
+from conkd_jax.eval.any_system import score_predictions, write_scored
 from conkd_jax.eval.metrics import refilling
 from conkd_jax.eval.predictions import PredictionError, read_predictions, write_predictions
-from conkd_jax.eval.report import paper_beside, summary_table
+from conkd_jax.eval.tables.beside import paper_row_beside
+from conkd_jax.eval.tables.summary import summary_table
 from conkd_jax.stages import pipeline
 from conkd_jax.stages.evaluation import PREDICTIONS
 
@@ -86,14 +87,14 @@ def score_run(workdir: epath.Path) -> None:
         folder = workdir / _SPLIT.value
         document = run_folder.write(folder, config, name, stages, command=" ".join(sys.argv))
         console = rich.console.Console()
-        console.print(summary_table(document, run_folder.paper(config, name)))
+        console.print(summary_table(document, run_folder.paper(config)))
         console.print(f"Everything of this evaluation: {folder}", soft_wrap=True)
 
 
 def score_file() -> None:
     """Scores the predictions, prints the summary, says what is left out, writes the folder."""
     corpus = Corpus.open(_GRAPH.value) if _GRAPH.value else None
-    scored = any_system.score(
+    scored = score_predictions(
         refilled(_PREDICTIONS.value, _REFILL.value) if _REFILL.value else _PREDICTIONS.value,
         split=_SPLIT.value,
         corpus=corpus,
@@ -101,11 +102,11 @@ def score_file() -> None:
         machine=run_folder.machine(),
     )
     console = rich.console.Console()
-    console.print(summary_table(scored.document, paper_beside(scored.document)))
+    console.print(summary_table(scored.document, paper_row_beside(scored.document)))
     if scored.left_out:
         console.print(f"Left out: {'; '.join(scored.left_out)}.", soft_wrap=True)
     if _OUT.value:
-        any_system.write(scored, _OUT.value)
+        write_scored(scored, _OUT.value)
         console.print(f"Everything of this evaluation: {_OUT.value}", soft_wrap=True)
 
 

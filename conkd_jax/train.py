@@ -20,8 +20,9 @@ from ml_collections import ConfigDict, config_flags
 from conkd_jax import command_line, config_rules, parallel, run_folder
 from conkd_jax import config as conkd
 from conkd_jax.artifacts import build as artifacts
-from conkd_jax.eval.report import summary_table
-from conkd_jax.eval.tables import sweeps
+from conkd_jax.eval.tables.formats import table_for_terminal
+from conkd_jax.eval.tables.summary import summary_table
+from conkd_jax.eval.tables.sweeps import write_sweep
 from conkd_jax.stages import pipeline
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -63,9 +64,9 @@ def main(argv: list[str]) -> None:
             documents[label] = run_folder.write(
                 folder / label, each, name, stages, command=" ".join(sys.argv)
             )
-            console.print(label, summary_table(documents[label], run_folder.paper(each, name)))
+            console.print(label, summary_table(documents[label], run_folder.paper(each)))
     if config.sweep.field and parallel.is_first_process():
-        console.print(sweeps.write(folder, config.sweep.field, documents))
+        console.print(table_for_terminal(write_sweep(folder, config.sweep.field, documents)))
     console.print(f"Everything of this run: {folder}", soft_wrap=True)
 
 

@@ -8,7 +8,8 @@ from absl import app, flags
 from absl.testing import flagsaver
 
 from conkd_jax import latency as program
-from conkd_jax.eval.tables import build as tables
+from conkd_jax.eval.document import checked_document
+from conkd_jax.eval.tables.build import build_table
 
 RATIOS = {"ms_per_token", "prefill_ms", "responses_per_second", "batched_responses_per_second"}
 
@@ -36,7 +37,9 @@ def write(folder: Path, record: dict, name: str | None = None, **settings) -> Pa
 
 
 def test_a_student_is_timed_against_its_teacher(tmp_path, record, capsys):
-    teacher = write(tmp_path / "a", record, "dialogpt", system="dialogue_teacher")
+    teacher = write(
+        tmp_path / "a", record, "dialogpt", system="dialogue_teacher", paper_row="DialoGPT"
+    )
     student = write(tmp_path / "b", record, "dialogpt_hard")
     called(teacher, student, responses=3, repeats=2)
     documents = [
@@ -44,7 +47,7 @@ def test_a_student_is_timed_against_its_teacher(tmp_path, record, capsys):
         for folder in (teacher, student)
     ]
     for document in documents:
-        assert tables.checked(document, "latency") is document
+        assert checked_document(document, "latency") is document
         assert document["n_responses"] == 3 and document["counts"]["repeats"] == 2
         assert document["counts"]["tokens_per_response"] == 8
         assert document["split"] == "valid" and document["decoding"] == ""
@@ -60,7 +63,7 @@ def test_a_student_is_timed_against_its_teacher(tmp_path, record, capsys):
     output = capsys.readouterr().out
     for words in ("ms per turn prefix", "dialogpt_hard seed 0", "0.971", "5.464", "6.100"):
         assert words in output, output
-    rows = tables.build("latency", documents).groups
+    rows = build_table("latency", documents).groups
     assert sorted(row.label for group in rows for row in group) == ["dialogpt", "dialogpt_hard"]
 
 

@@ -13,4 +13,5 @@ from configs.ablations import both_teachers_special_tokens
 def get_config(argument: str = ""):
     config = both_teachers_special_tokens.get_config(argument)
     config.student.turn_tags = False
+    config.paper_row = "(+) D&R"
     return config

@@ -12,4 +12,5 @@ from configs import kgsf_hard
 
 def get_config(argument: str = ""):
     config = kgsf_hard.get_config(argument)
+    config.paper_row = "(+) D&R&ST"
     return config

@@ -14,4 +14,5 @@ def get_config(argument: str = ""):
     config = both_teachers_special_tokens.get_config(argument)
     config.distill.gate = "constant"
     config.distill.constant = 0.5
+    config.paper_row = "λ ↔ 0.5"
     return config

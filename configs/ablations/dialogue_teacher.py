@@ -13,4 +13,5 @@ def get_config(argument: str = ""):
     config = both_teachers.get_config(argument)
     config.distill.gate = "constant"
     config.distill.constant = 0.0
+    config.paper_row = "(+) D"
     return config

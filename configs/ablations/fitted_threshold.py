@@ -15,4 +15,6 @@ from configs import dialogpt_hard
 def get_config(argument: str = ""):
     config = dialogpt_hard.get_config(argument)
     config.distill.eta = 0.0  # fitted
+    backbone = "KGSF" if config.backbone == "kgsf" else "DialoGPT"
+    config.paper_row = f"{backbone} + ConKD (hard)"  # the row that it varies
     return config

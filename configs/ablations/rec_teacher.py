@@ -14,4 +14,5 @@ def get_config(argument: str = ""):
     config = both_teachers.get_config(argument)
     config.distill.gate = "constant"
     config.distill.constant = 1.0
+    config.paper_row = "(+) R"
     return config

@@ -14,4 +14,5 @@ from configs.ablations import both_teachers
 def get_config(argument: str = ""):
     config = both_teachers.get_config(argument)
     config.distill.gamma = 0.0
+    config.paper_row = "Vanilla"
     return config

@@ -12,4 +12,5 @@ from configs.ablations import both_teachers_special_tokens
 def get_config(argument: str = ""):
     config = both_teachers_special_tokens.get_config(argument)
     config.distill.gamma = 0.0
+    config.paper_row = ""  # not in the paper
     return config

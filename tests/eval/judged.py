@@ -5,9 +5,8 @@ import io
 
 import numpy as np
 
-from conkd_jax.eval.human import study as human_study
 from conkd_jax.eval.human.sheets import COLUMNS, SCALE_NAMES
-from conkd_jax.eval.human.study import Study, System
+from conkd_jax.eval.human.study import Shown, Study, System, draw_study, shown_contexts
 from conkd_jax.eval.predictions import ContextTurn
 from tests.eval.predicted import prediction
 
@@ -16,7 +15,7 @@ NASTY = '=1+1 </script><img src="x" onerror="alert(1)"> & "quoted", | \u202e@7 ð
 
 
 def answers(system: str, num_responses: int = 12, per_dialogue: int = 2) -> dict:
-    """Responses by key; texts say which system wrote them, in words that hide its name."""
+    """Responses by key; texts show which system wrote them without its name."""
     mark = "first" if system == NAMES[0] else "second"
     made = [
         prediction(
@@ -37,7 +36,7 @@ def systems(*names: str, corpus: str = "redial") -> list[System]:
 
 
 def study(num_contexts: int = 5, num_annotators: int = 3, seed: int = 0) -> Study:
-    return human_study.draw(
+    return draw_study(
         systems(),
         [answers(name) for name in NAMES],
         num_contexts=num_contexts,
@@ -46,12 +45,12 @@ def study(num_contexts: int = 5, num_annotators: int = 3, seed: int = 0) -> Stud
     )
 
 
-def shown(drawn: Study) -> tuple[human_study.Shown, ...]:
-    return human_study.shown(drawn, [answers(name) for name in NAMES], {7: "Gladiator (2000)"})
+def shown(drawn: Study) -> tuple[Shown, ...]:
+    return shown_contexts(drawn, [answers(name) for name in NAMES], {7: "Gladiator (2000)"})
 
 
 def scores(drawn: Study, annotators=None) -> np.ndarray:
-    """What `rows` says: no two annotators, systems or scales are judged alike throughout."""
+    """The scores in `rows`: no two annotators, systems or scales are judged alike throughout."""
     numbers = annotators or range(1, len(drawn.sheets) + 1)
     table = np.zeros(
         (len(list(numbers)), len(drawn.contexts), len(drawn.systems), len(SCALE_NAMES)), int

@@ -1,4 +1,4 @@
-"""A predictions.jsonl of anybody's: scored by the program, with what it lacks told in one line."""
+"""A predictions.jsonl of any system: scored by the program, which lists what it lacks."""
 
 import json
 import sys
@@ -18,13 +18,14 @@ from conkd_jax.data.corpus import (
     Turn,
     write_corpus,
 )
-from conkd_jax.eval import any_system, report
+from conkd_jax.eval.document import EXTERNAL, metrics_document
 from conkd_jax.eval.predictions import (
     PredictionError,
     read_predictions,
     to_record,
     write_predictions,
 )
+from conkd_jax.files import write_json
 from tests.eval.predicted import A, B, C, prediction, random_run
 
 
@@ -62,7 +63,7 @@ def test_six_fields_give_a_table_a_document_and_figures(tmp_path, call):
         assert field in told
     document = json.loads((tmp_path / "scored" / "metrics.json").read_text())
     assert (document["config"], document["backbone"]) == ("their_system", "")
-    assert (document["preset"], document["split"]) == (report.EXTERNAL, "test")
+    assert (document["preset"], document["split"]) == (EXTERNAL, "test")
     assert {"rer@1", "rec_ratio", "dist-2", "bleu-1"} <= set(document["metrics"])
     assert not {"rer@10", "ppl", "recall@1", "f1@1_novel"} & set(document["metrics"])
     assert set(document["intervals"]) <= set(document["metrics"])
@@ -126,7 +127,7 @@ def test_a_graph_adds_two_hops_and_the_catalogue(tmp_path, call):
 def test_a_run_of_ours_stays_what_it_is(tmp_path, call):
     path = tmp_path / "predictions.jsonl"
     count = write_predictions(path, random_run(4))
-    own = report.metrics_json(
+    own = metrics_document(
         config_name="kgsf_hard",
         preset="mini",
         backbone="kgsf",
@@ -138,8 +139,9 @@ def test_a_run_of_ours_stays_what_it_is(tmp_path, call):
         command="train",
         machine="m",
         git="g",
+        paper_row="KGSF + ConKD (hard)",
     )
-    report.write_json(tmp_path / "metrics.json", own)
+    write_json(tmp_path / "metrics.json", own)
     out = call(predictions=path, out=tmp_path / "again")
     assert "kgsf_hard (mini) on test" in out and "KGSF + ConKD (hard)" in out
     again = json.loads((tmp_path / "again" / "metrics.json").read_text())
@@ -147,7 +149,7 @@ def test_a_run_of_ours_stays_what_it_is(tmp_path, call):
     assert again["metrics"]["lambda_r"] == 0.5
     assert again["metrics"]["rec_ratio"] > 0
     # … but not if the file is another's
-    report.write_json(tmp_path / "metrics.json", own | {"n_responses": 7})
+    write_json(tmp_path / "metrics.json", own | {"n_responses": 7})
     assert "kgsf_hard" not in call(predictions=path)
 
 
@@ -208,6 +210,9 @@ def test_refilling_needs_a_folder_of_its_own_and_the_fields(tmp_path, call):
     assert not (tmp_path / "scored" / "predictions.jsonl").exists()
 
 
-def test_a_system_is_called_by_its_file_or_folder(tmp_path):
-    assert any_system.system_name(tmp_path / "unicrs" / "predictions.jsonl") == "unicrs"
-    assert any_system.system_name("a b/KBRD v2.jsonl") == "KBRD_v2"
+def test_a_system_of_the_paper_stands_beside_its_row(tmp_path, call):
+    path = tmp_path / "kbrd.jsonl"
+    write_predictions(path, random_run(4))
+    assert "KBRD: the paper's" in call(predictions=path, out=tmp_path / "scored")
+    document = json.loads((tmp_path / "scored" / "metrics.json").read_text())
+    assert document["paper_row"] == "KBRD"

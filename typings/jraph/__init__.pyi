@@ -1,5 +1,5 @@
-# The part of jraph that this project uses, for the type checker only. The library annotates its arrays
-# as jax.numpy.ndarray or trees of them, so NumPy arrays would be errors.
+# The part of jraph that this project uses, for the type checker only. The library annotates its
+# arrays as jax.numpy.ndarray or trees of them, so NumPy arrays would be errors.
 from typing import Any, NamedTuple
 
 from jax import Array

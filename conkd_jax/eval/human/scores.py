@@ -1,12 +1,12 @@
-"""What the judgements say: a mean for each system and scale, how sure it is, how much people agree.
+"""Scores of a human evaluation: means with intervals for each system and scale, and agreement.
 
-Arithmetic over arrays of scores, and its table; it knows no sheet and no file. The paper's human
-scores (Table 3) stand beside ours wherever a system's config has a row there.
+Arithmetic over arrays of scores, and its table; no sheet and no file is read. The paper's human
+scores (Table 3) stand beside ours wherever a system's config names a row there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import krippendorff
 import numpy as np
@@ -16,18 +16,22 @@ from conkd_jax.eval.human.sheets import Judgements
 from conkd_jax.eval.human.study import SCALES, Study, System
 from conkd_jax.eval.metrics.bootstrap import bootstrap_intervals
 from conkd_jax.eval.metrics.statistics import RunStatistics
-from conkd_jax.eval.tables import paper
+from conkd_jax.eval.tables.beside import configured_paper_row
+from conkd_jax.eval.tables.formats import markdown_grid
+from conkd_jax.eval.tables.paper import paper_row
+from conkd_jax.eval.tables.table import ABSENT, Cell, Column, Layout, ResultTable, Row, number_cell
 
 AVERAGE = "human_average"
 METRICS = (*(scale.metric for scale in SCALES), AVERAGE)
+_COLUMNS = tuple(Column(scale.title, scale.metric) for scale in SCALES)
 
 
-def score(study: Study, judgements: Judgements) -> dict:
-    """Everything that is reported of a study, as plain JSON.
+def score_study(study: Study, judgements: Judgements) -> dict:
+    """Returns everything that is reported of a study, as plain JSON.
 
     A system's score on a scale is the mean over contexts and annotators; its average is the mean of
     the three. Intervals are 95 % bootstrap intervals over contexts, those of one dialogue drawn
-    together (`metrics.bootstrap`).
+    together (`eval.metrics.bootstrap`).
 
     Source: Appendix E and Table 3.
     """
@@ -65,16 +69,16 @@ def score(study: Study, judgements: Judgements) -> dict:
 
 
 def ordinal_alpha(scores: Float[np.ndarray, "annotators units"]) -> float | None:
-    """Krippendorff's α for ordered categories: 1 - D_o / D_e, the observed disagreement over the
-    one that chance would give.
+    """Returns Krippendorff's α for ordered categories.
+
+    α = 1 - D_o / D_e, where D_o is the observed disagreement and D_e the disagreement by chance.
 
     Args:
-      scores: of each annotator for each unit; nan where there is none.
+      scores: the score of each annotator for each unit; nan where there is none.
 
     Returns:
-      1 where all agree, about 0 where they agree as by chance, below that where they disagree
-      more; None where it isn't defined: no unit that two annotators judged, or one score only in
-      all judgements.
+      1 for full agreement, about 0 for agreement by chance, negative for less than that; None where
+      α is not defined: no unit was judged by two annotators, or all judgements are the same score.
 
     Source: Krippendorff, Computing Krippendorff's Alpha-Reliability, 2011; the package krippendorff
       computes it.
@@ -86,7 +90,12 @@ def ordinal_alpha(scores: Float[np.ndarray, "annotators units"]) -> float | None
 
 
 def _statistics(study: Study, scores: np.ndarray) -> RunStatistics:
-    """Sums and counts of each context, for one system's [annotators, contexts, scales] scores."""
+    """Returns sums and counts of each context for one system.
+
+    Args:
+      study: the study.
+      scores: the system's scores, [annotators, contexts, scales].
+    """
     by_scale = scores.sum(0).astype(float)  # [contexts, scales]
     sums = np.column_stack([by_scale, by_scale.sum(1)])
     counts = np.full(sums.shape, float(len(scores)))
@@ -97,9 +106,10 @@ def _statistics(study: Study, scores: np.ndarray) -> RunStatistics:
 
 
 def _paper_row(system: System) -> dict | None:
-    """The paper's human scores of the same system; none on another corpus."""
-    on_redial = system.corpus == "redial"
-    row = paper.paper_row(system.config, system.backbone) if on_redial else None
+    """Returns the paper's human scores of the same system; None on another corpus."""
+    if system.corpus != "redial":
+        return None
+    row = paper_row(configured_paper_row(system.config, "paper", system.backbone), system.backbone)
     if row is None or AVERAGE not in row.metrics:
         return None
     return {"name": row.name, "metrics": {metric: row.metrics[metric] for metric in METRICS}}
@@ -108,42 +118,54 @@ def _paper_row(system: System) -> dict | None:
 # --- the table -------------------------------------------------------------------------------
 
 
-def markdown(document: Mapping) -> str:
-    """What `score` gave, as a table of systems and one of agreement."""
+def scores_markdown(document: Mapping) -> str:
+    """Returns what `score_study` returned as two Markdown tables: systems, and agreement."""
     systems = document["systems"]
-    heads = [*(scale.title for scale in SCALES), "Average"]
     parts = [
         "# Human evaluation",
         f"{len(systems)} systems on the same {document['num_contexts']} contexts, judged by "
         f"{len(document['annotators'])} of {document['num_annotators']} annotators: "
         f"{document['num_judgements']:,} judgements on each scale, from 0 to 2. In brackets: "
         "95 % bootstrap intervals over contexts, those of one dialogue drawn together.",
+        markdown_grid(_systems_table(systems)),
     ]
-    rows = [["system", *heads, "judged"]]
-    for system in systems:
-        cells = [
-            f"{system['metrics'][m]:.3f} [{low:.3f}, {high:.3f}]"
-            for m, (low, high) in ((m, system["intervals"][m]) for m in METRICS)
-        ]
-        rows.append([f"`{system['name']}`", *cells, f"{system['num_judgements']:,}"])
-    found = {s["paper"]["name"]: s["paper"]["metrics"] for s in systems if s["paper"]}
-    for name, metrics in found.items():
-        rows.append([f"paper: {name}", *(f"{metrics[m]:.3f}" for m in METRICS), "–"])
-    parts.append(_table(rows))
-    if found:
+    if any(system["paper"] for system in systems):
         parts.append(
             "Rows of the paper: its Table 3, ReDial's test split, 100 responses a system, other "
             "annotators. Such scores compare systems within one study, hardly across studies."
         )
-    parts.append("## Agreement")
-    alphas = ["–" if value is None else f"{value:.3f}" for value in document["alpha"].values()]
-    parts.append(_table([["", *heads[:-1]], ["Krippendorff's α (ordinal)", *alphas]]))
-    if "–" in alphas:
-        parts.append("–: not defined, for want of a second annotator or of a second score.")
+    parts += ["## Agreement", markdown_grid(_agreement_table(document["alpha"]))]
+    if None in document["alpha"].values():
+        parts.append(
+            f"{ABSENT}: not defined, because there is no second annotator or no second score."
+        )
     return "\n\n".join(parts) + "\n"
 
 
-def _table(rows: list[list[str]]) -> str:
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    escaped.insert(1, ["---", *("---:" for _ in rows[0][1:])])
-    return "\n".join("| " + " | ".join(row) + " |" for row in escaped)
+def _systems_table(systems: Sequence[Mapping]) -> ResultTable:
+    columns = (*_COLUMNS, Column("Average", AVERAGE))
+    ours = []
+    for system in systems:
+        cells = []
+        for column in columns:
+            mean, (low, high) = system["metrics"][column.metric], system["intervals"][column.metric]
+            cells.append(Cell(f"{mean:.3f} [{low:.3f}, {high:.3f}]", value=mean))
+        ours.append(Row(system["name"], (*cells, Cell(f"{system['num_judgements']:,}"))))
+    found = {system["paper"]["name"]: system["paper"] for system in systems if system["paper"]}
+    theirs = [
+        Row(
+            f"paper: {name}",
+            (*(number_cell(each, row["metrics"][each.metric]) for each in columns), Cell(ABSENT)),
+            is_paper=True,
+        )
+        for name, row in found.items()
+    ]
+    layout = Layout("Scores", (*columns, Column("judged", "num_judgements")), row_title="system")
+    return ResultTable(layout, (tuple(ours), tuple(theirs)))
+
+
+def _agreement_table(alpha: Mapping[str, float | None]) -> ResultTable:
+    cells = tuple(number_cell(column, alpha[column.metric]) for column in _COLUMNS)
+    # The label is no name of a run, so it is written as the paper's are, without backticks.
+    row = Row("Krippendorff's α (ordinal)", cells, is_paper=True)
+    return ResultTable(Layout("Agreement", _COLUMNS), ((row,),))

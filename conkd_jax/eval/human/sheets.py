@@ -1,7 +1,7 @@
-"""An annotator's sheet as a CSV file: written blind, read back from whatever spreadsheet filled it.
+"""An annotator's sheet as a CSV file: written blind, read back from any spreadsheet.
 
-Texts on a sheet are for reading only; a judgement is found again by the id of its row. Knows ids
-and scores, and neither files of runs nor the meaning of any score.
+Texts on a sheet are for reading only; the id of a row says which response was judged. This module
+reads no file of a run.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from etils import epath
 from jaxtyping import Int
 
 from conkd_jax.eval.human.study import SCALES, Entry, Shown, Study, StudyError
+from conkd_jax.files import read_csv
 
 SCALE_NAMES = tuple(scale.name for scale in SCALES)
-COLUMNS = ("study", "id", *SCALE_NAMES)  # what is read back; other columns may come and go
-MAX_PROBLEMS = 20  # told at once, of each file
+COLUMNS = ("study", "id", *SCALE_NAMES)  # the columns that are read back; others are ignored
+MAX_PROBLEMS = 20  # listed of each file
 MAX_CELL = 30_000  # characters; past 32,767 a spreadsheet breaks a cell into rows
 
 _SCORE = re.compile(r"([012])([.,]0*)?")  # a spreadsheet may make 2.0 or 2,0 of a 2
@@ -43,16 +44,16 @@ class Judgements:
 # --- writing ---------------------------------------------------------------------------------
 
 
-def sheet(study: Study, annotator: int, texts: Sequence[Shown]) -> bytes:
-    """One annotator's CSV file, its scores open.
+def sheet_csv(study: Study, annotator: int, texts: Sequence[Shown]) -> bytes:
+    """Returns one annotator's CSV file, with open scores.
 
-    A row is one line, so that a line of the file is a row of the spreadsheet. It begins with a BOM,
-    which Excel knows UTF-8 by, and no cell begins like a formula.
+    A row is one line, so that lines of the file and rows of the spreadsheet have the same numbers.
+    The file begins with a BOM, by which Excel recognises UTF-8, and no cell begins like a formula.
 
     Args:
       study: the key; only its ids get into the sheet.
-      annotator: from 1.
-      texts: `human_study.shown` of the study.
+      annotator: the number of the annotator, from 1.
+      texts: what `shown_contexts` returned for the study.
     """
     file = io.StringIO(newline="")
     writer = csv.writer(file)
@@ -67,25 +68,25 @@ def sheet(study: Study, annotator: int, texts: Sequence[Shown]) -> bytes:
 
 
 def _cell(text: str) -> str:
-    """The text, or where it is longer than a spreadsheet's cell its end."""
+    """Returns the text, or its end if it is too long for a spreadsheet's cell."""
     return text if len(text) <= MAX_CELL else "… " + text[-MAX_CELL:]
 
 
 # --- reading ---------------------------------------------------------------------------------
 
 
-def read(study: Study, files: Sequence[epath.PathLike]) -> Judgements:
-    """The judgements in filled sheets, in any order of files and rows.
+def read_sheets(study: Study, files: Sequence[epath.PathLike]) -> Judgements:
+    """Returns the judgements in filled sheets, in any order of files and rows.
 
-    An annotator who sent nothing is left out; one who sent anything must have sent all of it, in
-    one file or several.
+    An annotator who returned nothing is left out; one who returned anything must have returned all
+    rows, in one file or several.
 
     Args:
       study: the key.
-      files: CSV files with the columns `COLUMNS` among theirs.
+      files: CSV files that have the columns `COLUMNS`.
 
     Raises:
-      StudyError: what is wrong with the sheets, up to `MAX_PROBLEMS` a file, by file and line.
+      StudyError: the problems of all sheets by file and line, up to `MAX_PROBLEMS` of each file.
     """
     entries = {entry.id: entry for entries in study.sheets for entry in entries}
     found: dict[str, _Filled] = {}
@@ -95,7 +96,7 @@ def read(study: Study, files: Sequence[epath.PathLike]) -> Judgements:
     for number in annotators:
         problems.append(_rows_missing(number, study.sheets[number - 1], found))
     if any(problems):
-        raise StudyError(_told(problems))
+        raise StudyError(_problem_list(problems))
     if not annotators:
         raise StudyError("expected at least one filled sheet, got none.")
     shape = (len(annotators), len(study.contexts), len(study.systems), len(SCALES))
@@ -108,7 +109,7 @@ def read(study: Study, files: Sequence[epath.PathLike]) -> Judgements:
 
 @dataclasses.dataclass(frozen=True)
 class _Filled:
-    """A row as found; scores that can't be read are left out, and were told."""
+    """A row as found; scores that can't be read are problems already and left out here."""
 
     file: str
     line: int
@@ -118,7 +119,7 @@ class _Filled:
 def _read_file(
     path: epath.Path, study_id: str, entries: dict[str, Entry], found: dict[str, _Filled]
 ) -> list[str]:
-    """Adds a file's rows to `found`; returns what is wrong with them."""
+    """Adds a file's rows to `found` and returns the problems that they have."""
     problems: list[str] = []
     again: dict[str, list[tuple[str, int]]] = {}  # ids and lines, by the file that had them first
     is_foreign, line = False, 0
@@ -127,14 +128,13 @@ def _read_file(
             where = f"{path}, line {line}"
             name = row["id"]
             if row["study"] != study_id:
-                if not is_foreign:  # once: the other rows would say the same
+                if not is_foreign:  # once: the other rows have the same problem
                     problems.append(
                         f"{where}: expected study {study_id}, got {row['study']!r}: this sheet is "
                         "of another export. Collect it with the folder that it came from."
                     )
                 is_foreign = True
-                continue
-            if name not in entries:
+            elif name not in entries:
                 problems.append(
                     f"{where}: expected an id of this study, such as {next(iter(entries))}, got "
                     f"{name!r}. Put back the id that was sent out, or delete the row."
@@ -142,32 +142,37 @@ def _read_file(
             elif name in found:
                 again.setdefault(found[name].file, []).append((name, line))
             else:
-                scores = {scale: _SCORE.fullmatch(row[scale]) for scale in SCALE_NAMES}
-                wrong = [
-                    f"{scale} ({repr(row[scale]) if row[scale] else 'nothing'})"
-                    for scale, score in scores.items()
-                    if score is None
-                ]
+                values, wrong = _scores(row)
                 if wrong:
                     problems.append(
                         f"{where}, {name}: expected 0, 1 or 2, got {', '.join(wrong)}. Ask "
                         "the annotator for it."
                     )
-                values = tuple(int(score[1]) for score in scores.values() if score)
                 found[name] = _Filled(str(path), line, values)
         if not line:
             problems.append(f"{path}: expected a filled sheet, found no row below its first.")
     except StudyError as error:
         problems.append(str(error))
     for first, rows in again.items():
-        problems.append(_told_again(path, found, first, rows))
+        problems.append(_repeated_ids(path, found, first, rows))
     return problems
 
 
-def _told_again(
+def _scores(row: dict[str, str]) -> tuple[tuple[int, ...], list[str]]:
+    """Returns the scores of a row that can be read, and a few words for each that can't."""
+    found = {scale: _SCORE.fullmatch(row[scale]) for scale in SCALE_NAMES}
+    wrong = [
+        f"{scale} ({repr(row[scale]) if row[scale] else 'nothing'})"
+        for scale, score in found.items()
+        if score is None
+    ]
+    return tuple(int(score[1]) for score in found.values() if score), wrong
+
+
+def _repeated_ids(
     path: epath.Path, found: dict[str, _Filled], first: str, rows: Sequence[tuple[str, int]]
 ) -> str:
-    """Rows whose ids another row of the same or another file has: one message for all of them."""
+    """Returns one message for all rows of a file with ids that another row has already."""
     name, line = rows[0]
     message = (
         f"{path}, line {line}: expected each id once, got {name} again, first in {first}, line "
@@ -177,38 +182,38 @@ def _told_again(
         return f"{message}. Keep the row that counts."
     return (
         f"{message}, and {len(rows) - 1:,} more. Keep the file that counts; where two people "
-        "judged the same sheet, one of them has to judge another."
+        "judged the same sheet, one of them must judge another."
     )
 
 
 def _rows(path: epath.Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and cells of each row that holds anything; cells by the name of their column.
+    """Yields line number and cells, by column, of each row that is not empty.
 
     Raises:
-      StudyError: there is no such file, or it is no CSV file with the columns of a sheet.
+      StudyError: there is no such file, or it is not a CSV file with the columns of a sheet.
     """
     if not path.exists() or path.is_dir():
         raise StudyError(f"{path}: expected a filled sheet, found no such file.")
     content = path.read_bytes()
-    # Ids and scores are ASCII: a text in another encoding may be misread, it is not used.
+    # Ids and scores are ASCII, so it does no harm if texts in another encoding are misread.
     is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-    text = content.decode("utf-16" if is_utf16 else "utf-8-sig", errors="replace")
+    text = content.decode("utf-16" if is_utf16 else "utf-8", errors="replace")
     for delimiter in _DELIMITERS:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        rows = read_csv(text, delimiter)
         try:
-            header = next((row for row in reader if any(row)), [])
+            _, header = next(rows, (0, []))
             names = [name.strip().lower() for name in header]
             if any(names.count(column) != 1 for column in COLUMNS):
                 continue
-            for row in reader:
+            for line, row in rows:
                 cells = [cell.strip() for cell in row]
                 if any(cells):
                     cells += [""] * (len(names) - len(cells))
-                    yield reader.line_num, dict(zip(names, cells, strict=False))
+                    yield line, dict(zip(names, cells, strict=False))
         except csv.Error as error:
             raise StudyError(
-                f"{path}, line {reader.line_num}: expected a row of a CSV file: {error}. Save the "
-                "sheet as CSV (UTF-8) again."
+                f"{path}, {error}: expected a row of a CSV file. Save the sheet as CSV (UTF-8) "
+                "again."
             ) from error
         return
     first = (text.splitlines() or [""])[0]
@@ -231,8 +236,8 @@ def _rows_missing(annotator: int, entries: Sequence[Entry], found: dict[str, _Fi
     ]
 
 
-def _told(problems: Sequence[Sequence[str]]) -> str:
-    """One message of all problems, file by file: one bad file hides nothing of the others."""
+def _problem_list(problems: Sequence[Sequence[str]]) -> str:
+    """Returns one message of all problems, by file, so that one bad file does not hide others."""
     total = sum(len(of_file) for of_file in problems)
     lines = [] if total == 1 else [f"the sheets have {total:,} problems:"]
     for of_file in problems:

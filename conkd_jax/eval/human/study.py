@@ -1,33 +1,32 @@
 """A human evaluation as drawn: which contexts are judged, in which order, what a blind id hides.
 
 The paper's Appendix E: annotators judge the responses of all systems to the same random contexts on
-three scales. A `Study` is the key of one such evaluation. It knows who is behind an id and nothing
-of the files that annotators see (`human_sheets`, `human_form`), which know ids only.
+three scales. A `Study` is the key of one such evaluation: it holds the system behind each id. The
+files that annotators see (`sheets`, `form`) have ids only.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from conkd_jax.data.mentions import MENTION, replace_mentions
 from conkd_jax.errors import UserError
 from conkd_jax.eval.predictions import ContextTurn, Prediction
+from conkd_jax.files import sha256
 
 FORMAT_VERSION = 1
-EMPTY = "(nothing)"  # a response without a word has to be seen, and judged
+EMPTY = "(nothing)"  # shown for a response without text, which is judged too
 
-_JOINERS = "\u200c\u200d"  # not printable by themselves: they make one sign of several
-_MENTION = re.compile(r"@(\d{1,18})")  # no id is longer, and int() refuses thousands of digits
+_JOINERS = "\u200c\u200d"  # not printable by themselves, but they join signs, as in some emoji
 
 
 class StudyError(UserError, ValueError):
-    """Runs that make no study, or sheets that are not its own. The message says what to do."""
+    """Runs that make no study, or sheets that don't belong to it. The message says what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Scale:
 
     @property
     def metric(self) -> str:
-        """The name among metrics, the one that `eval.paper` has for the paper's own numbers."""
+        """The name among metrics; `eval.tables.paper` has the paper's numbers under it."""
         return f"human_{self.name}"
 
 
@@ -84,11 +83,11 @@ class System:
     """A run whose responses are judged.
 
     Attributes:
-      name: what the scores call it; no sheet does.
-      config: its path under configs/, "" where it isn't known.
-      backbone: the backbone of its config, "" likewise.
-      corpus: the corpus of its config, "" likewise.
-      sha256: hash of its predictions.jsonl.
+      name: its name in the scores; it is on no sheet.
+      config: the path of its config under configs/; "" where it is not known.
+      backbone: the backbone of its config, or "".
+      corpus: the corpus of its config, or "".
+      sha256: the SHA-256 of its predictions.jsonl.
     """
 
     name: str
@@ -104,7 +103,8 @@ class Entry:
 
     Attributes:
       id: annotator, place of the context and place of the response on that sheet.
-      context, system: what it hides, as indices into the study's.
+      context: the context that the id stands for, as an index into those of the study.
+      system: the system that the id stands for, likewise.
     """
 
     id: str
@@ -117,8 +117,8 @@ class Study:
     """The key of a human evaluation.
 
     Attributes:
-      seed: what it was drawn with.
-      systems: who is judged.
+      seed: the seed of all draws.
+      systems: the systems that are judged.
       contexts: (conversation_id, turn) of the responses that are judged.
       sheets: for each annotator, from 1, all responses to all contexts in the order shown: contexts
         shuffled for each annotator, systems for each annotator and context.
@@ -131,12 +131,12 @@ class Study:
 
     @property
     def id(self) -> str:
-        """Stands on every row of every sheet, so that sheets of another study are noticed.
+        """The id on every row of every sheet, by which sheets of another study are recognised.
 
-        It begins with a letter: a spreadsheet takes 12e34 for a number.
+        It begins with a letter because a spreadsheet reads 12e34 as a number.
         """
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
-        return "s" + hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:11]
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True)  # ASCII: ids stay what they are
+        return "s" + sha256(text)[:11]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Shown:
 
     Attributes:
       turns: role and text of each turn so far.
-      responses: what each system of the study answered.
+      responses: the response of each system of the study.
     """
 
     turns: tuple[tuple[str, str], ...]
@@ -155,7 +155,7 @@ class Shown:
 Answers = Mapping[tuple[str, int], Prediction]  # a system's predictions by their key
 
 
-def draw(
+def draw_study(
     systems: Sequence[System],
     answers: Sequence[Answers],
     *,
@@ -163,18 +163,18 @@ def draw(
     num_annotators: int = 3,
     seed: int = 0,
 ) -> Study:
-    """Draws contexts and orders.
+    """Draws the contexts and the orders of a study.
 
-    Which contexts are drawn depends on the seed and on what all systems answered. A sheet's order
-    depends on the seed, the annotator's number (one annotator more changes no other sheet) and the
-    hashes of the predictions: who has a sheet and this code can't draw the order again.
+    The contexts depend on the seed and on the contexts that all systems answered. The order of a
+    sheet depends on the seed, the annotator's number (one annotator more changes no other sheet)
+    and the hashes of the predictions, so that nobody can draw it again from a sheet and this code.
 
     Args:
-      systems: who is judged, each name once.
-      answers: what each of them answered.
-      num_contexts: contexts to draw, of those that all systems answered.
-      num_annotators: how many sheets.
-      seed: of all draws.
+      systems: the systems that are judged, each name once.
+      answers: the responses of each system.
+      num_contexts: the number of contexts to draw, from those that all systems answered.
+      num_annotators: the number of sheets.
+      seed: the seed of all draws.
 
     Raises:
       StudyError: no system or one name twice, too few common contexts, or a context with two
@@ -195,7 +195,7 @@ def draw(
     if len(common) < num_contexts:
         held = ", ".join(f"{s.name} {len(a):,}" for s, a in zip(systems, answers, strict=True))
         raise StudyError(
-            f"expected at least {num_contexts} responses that all systems gave, found "
+            f"expected at least {num_contexts} contexts that all systems answered, found "
             f"{len(common)} (responses of each: {held}). Take runs that were scored on the same "
             "split, or fewer contexts: --num_contexts=N."
         )
@@ -217,7 +217,7 @@ def _require_one_history(
     if not history:
         raise StudyError(
             f"expected the history of {where}: nobody can judge a response without it. At least "
-            'one predictions.jsonl has to hold the field "context".'
+            'one predictions.jsonl must have the field "context".'
         )
     for system, answer in zip(systems, answers, strict=True):
         if answer[key].context == history:
@@ -232,12 +232,12 @@ def _require_one_history(
 def _sheet(
     annotator: int, num_contexts: int, systems: Sequence[System], seed: int
 ) -> tuple[Entry, ...]:
-    hidden = hashlib.sha256("".join(system.sha256 for system in systems).encode()).digest()
-    rng = _generator(seed, annotator, int.from_bytes(hidden))
+    predictions = int(sha256("".join(system.sha256 for system in systems)), 16)
+    rng = _generator(seed, annotator, predictions)
     entries = []
     for place, context in enumerate(rng.permutation(num_contexts).tolist(), start=1):
         for number, system in enumerate(rng.permutation(len(systems)).tolist(), start=1):
-            name = f"a{annotator}-c{place:03}-r{number:02}"  # no spreadsheet takes it for a date
+            name = f"a{annotator}-c{place:03}-r{number:02}"  # no spreadsheet reads it as a date
             entries.append(Entry(name, context, system))
     return tuple(entries)
 
@@ -249,20 +249,24 @@ def _generator(*entropy: int) -> np.random.Generator:
 # --- the key as a file -----------------------------------------------------------------------
 
 
-def to_document(study: Study) -> dict:
-    """The plain form of a study: what key.json holds."""
+def study_document(study: Study) -> dict:
+    """Returns the plain form of a study, which key.json holds."""
     return {"format_version": FORMAT_VERSION, "study": study.id, **dataclasses.asdict(study)}
 
 
-def from_document(document: object, *, where: str) -> Study:
-    """The study of a parsed key.json.
+def study_from_document(document: object, *, where: str) -> Study:
+    """Returns the study of a key.json.
+
+    Args:
+      document: the parsed JSON.
+      where: the file, for the message.
 
     Raises:
-      StudyError: it is none, or was changed after it was written.
+      StudyError: it is not a key, or was changed after it was written.
     """
     try:
         if not isinstance(document, Mapping) or document["format_version"] != FORMAT_VERSION:
-            raise ValueError(f"no JSON object of format version {FORMAT_VERSION}")
+            raise ValueError(f"not a JSON object of format version {FORMAT_VERSION}")
         study = Study(
             seed=document["seed"],
             systems=tuple(System(**system) for system in document["systems"]),
@@ -270,11 +274,12 @@ def from_document(document: object, *, where: str) -> Study:
             sheets=tuple(tuple(Entry(**e) for e in sheet) for sheet in document["sheets"]),
         )
         if study.id != document["study"]:
-            raise ValueError(f"its content makes study {study.id}, it says {document['study']!r}")
+            raise ValueError(f"its content is study {study.id}, its name {document['study']!r}")
     except (KeyError, TypeError, ValueError) as error:
         raise StudyError(
             f"{where}: expected the key that conkd_jax.human export wrote; it is damaged, changed "
-            f"or of another version ({error}). Only the original file can tell who is who."
+            f"or of another version ({error}). Restore the original file: nothing else holds the "
+            "systems behind the ids."
         ) from error
     return study
 
@@ -282,42 +287,44 @@ def from_document(document: object, *, where: str) -> Study:
 # --- what people read ------------------------------------------------------------------------
 
 
-def shown(study: Study, answers: Sequence[Answers], titles: Mapping[int, str]) -> tuple[Shown, ...]:
-    """Every context of a study with all responses to it, items as titles.
+def shown_contexts(
+    study: Study, answers: Sequence[Answers], titles: Mapping[int, str]
+) -> tuple[Shown, ...]:
+    """Returns every context of a study with all responses to it, with titles for items.
 
     Args:
-      study: who and what.
-      answers: what each of its systems answered.
+      study: the study.
+      answers: the responses of each of its systems.
       titles: title of each item; an item without one stays `@id`.
     """
     return tuple(
         Shown(
-            tuple((turn.role, readable(turn.text, titles)) for turn in _history(key, answers)),
-            tuple(readable(answer[key].generated, titles) for answer in answers),
+            tuple((turn.role, readable_text(turn.text, titles)) for turn in _history(key, answers)),
+            tuple(readable_text(answer[key].generated, titles) for answer in answers),
         )
         for key in study.contexts
     )
 
 
 def _history(key: tuple[str, int], answers: Sequence[Answers]) -> tuple[ContextTurn, ...]:
-    """What the responses answer; a file of another toolkit may not tell it."""
+    """Returns the history before a response; files of other toolkits may lack it."""
     return next((answer[key].context for answer in answers if answer[key].context), ())
 
 
-def untitled(texts: Sequence[Shown]) -> set[str]:
-    """The items, as `@id`, that stand in texts without a title."""
+def untitled_items(texts: Sequence[Shown]) -> set[str]:
+    """Returns the items, as `@id`, that appear in texts without a title."""
     lines = [text for each in texts for text in (*each.responses, *(t for _, t in each.turns))]
-    return {match.group() for line in lines for match in _MENTION.finditer(line)}
+    return {match.group() for line in lines for match in MENTION.finditer(line)}
 
 
-def readable(text: str, titles: Mapping[int, str]) -> str:
-    """A text with items as titles, on one line, without what can't be printed.
+def readable_text(text: str, titles: Mapping[int, str]) -> str:
+    r"""Returns a text on one line, with titles for items and without unprintable characters.
 
-    >>> readable("Have you\\n seen @7 ?", {7: "Gladiator  (2000)"})
+    >>> readable_text("Have you\n seen @7 ?", {7: "Gladiator  (2000)"})
     'Have you seen Gladiator (2000) ?'
-    >>> readable(" ", {})
+    >>> readable_text(" ", {})
     '(nothing)'
     """
-    text = _MENTION.sub(lambda match: titles.get(int(match[1]), match[0]), text)
+    text = replace_mentions(text, titles.get)
     printable = "".join(c if c.isprintable() or c in _JOINERS else " " for c in text)
     return " ".join(printable.split()) or EMPTY

@@ -1,7 +1,7 @@
-"""Tables drawn: a panel of bars for each column, and recall and F1 as k grows.
+"""Figures of results: a table as panels of bars, and metrics over k as lines.
 
-The rows are those that `tables` made, ours in colour and the paper's in grey, so that a figure says
-what its table says. Reads no run and computes no metric.
+A figure of a table shows its rows, ours in colour and the paper's in grey. This module reads no run
+and computes no metric.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from conkd_jax.eval.figures.drawing import figure_file
 from conkd_jax.eval.figures.palette import BLUE, GREEN, GREY, INK, PURPLE, VERMILION
 from conkd_jax.eval.figures.style import FAMILY_TITLES, MARGIN, drawable, short_number
 from conkd_jax.eval.metrics.pairs import Number
-from conkd_jax.eval.tables.build import Cell, ResultTable, Row
+from conkd_jax.eval.tables.table import ABSENT, Cell, ResultTable, Row
 
 _LINES = ((BLUE, "-"), (VERMILION, "--"), (GREEN, "-."), (PURPLE, ":"))
 
 
-def bars(table: ResultTable, path: epath.PathLike) -> None:
-    """One panel a column and one bar a row, the paper's beside ours, its value written on it.
+def draw_table(table: ResultTable, path: epath.PathLike) -> None:
+    """Draws a table: a panel for each column, a bar with its value for each row.
 
-    Whiskers are the standard deviation over seeds. Columns that no row has are left out.
+    Whiskers are the standard deviation over seeds. Columns without numbers are left out.
 
     Args:
-      table: what `tables.build` gave.
+      table: what `build_table` returned.
       path: where the PNG goes.
 
     Raises:
@@ -61,7 +61,7 @@ def bars(table: ResultTable, path: epath.PathLike) -> None:
             ax.remove()
 
 
-def over_k(
+def draw_over_k(
     systems: Mapping[str, Mapping[str, Number]],
     path: epath.PathLike,
     *,
@@ -69,14 +69,15 @@ def over_k(
     families: Sequence[str] = ("recall", "rer", "prr", "f1"),
     title: str = "",
 ) -> None:
-    """A panel for each metric, a line for each system over k, its 95 % interval as a band.
+    """Draws metrics over k: a panel for each metric, a line with its 95 % band for each system.
 
     Args:
       systems: flat metrics of each system, such as "f1@10", at any cut-offs.
       path: where the PNG goes.
       intervals: 95 % intervals of each system's metrics.
-      families: what stands before "@"; left out where no system has two cut-offs of it.
-      title: of the whole figure.
+      families: names of metrics, without "@k"; one is left out where no system has it at two
+        cut-offs.
+      title: title of the whole figure.
 
     Raises:
       ValueError: if there is nothing to draw.
@@ -107,7 +108,7 @@ def over_k(
             ax.set_xlabel("k")
             ax.set_xlim(1, max(max(curve) for curve in of_family.values()))
             ax.set_ylim(bottom=0)
-        lines = {}  # by name: a system may lack a panel
+        lines = {}  # by name: not every panel has every system
         for ax in axes:
             handles, names = ax.get_legend_handles_labels()
             lines |= dict(zip(names, handles, strict=True))
@@ -122,7 +123,7 @@ def over_k(
 
 
 def _places(table: ResultTable) -> list[tuple[Row, float]]:
-    """Every row and its height on the page, downwards, with a gap between groups."""
+    """Returns every row with its height on the page, downwards, with a gap between groups."""
     places, at = [], 0.0
     for group in table.groups:
         for row in group:
@@ -135,7 +136,7 @@ def _places(table: ResultTable) -> list[tuple[Row, float]]:
 def _draw_column(ax: Axes, rows: Sequence[tuple[Row, float]], cells: Sequence[Cell]) -> None:
     for (row, place), cell in zip(rows, cells, strict=True):
         if cell.value is None:
-            ax.annotate("–", (0, place), xytext=(3, 0), textcoords="offset points", va="center")
+            ax.annotate(ABSENT, (0, place), xytext=(3, 0), textcoords="offset points", va="center")
             continue
         color = GREY if row.is_paper else BLUE
         ax.barh(place, cell.value, 0.8, color=color)
@@ -157,7 +158,7 @@ def _draw_column(ax: Axes, rows: Sequence[tuple[Row, float]], cells: Sequence[Ce
 
 
 def _curve(metrics: Mapping[str, Number], family: str) -> dict[int, float]:
-    """The family's values by k, ks ascending."""
+    """Returns the values of a family by k, in ascending order of k."""
     prefix = f"{family}@"
     found = {
         int(name.removeprefix(prefix)): float(value)

@@ -1,12 +1,11 @@
-"""Tables as text: for a terminal, as Markdown, as LaTeX, and as the part of a page that has them.
+"""Tables as text: for a terminal, as Markdown and as LaTeX.
 
-Writes down the rows that `tables` made; it chooses and rounds nothing.
+Writes rows as they are; chooses and rounds nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
@@ -14,21 +13,19 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from conkd_jax.eval.tables.build import Document, ResultTable, TableError, build
-
-PLACEHOLDER = "*To come with the first committed runs in `docs/results/`.*"
+from conkd_jax.eval.tables.table import ResultTable
 
 
-def terminal(table: ResultTable) -> Table:
-    """The table for rich to print; marks are styles, so a plain file shows none."""
+def table_for_terminal(table: ResultTable) -> Table:
+    """Returns the table for rich to print; marks are styles, so a plain file shows none."""
     styles = {"best": "bold", "second": "underline", None: ""}
     shown = Table(
         title=table.layout.title,
-        caption=Text(_joined(table.layout.note, table.caption)),
+        caption=Text(_joined(table.layout.note, table.caption)) or None,
         caption_justify="left",
         box=box.SIMPLE_HEAD,
     )
-    shown.add_column("", no_wrap=True)
+    shown.add_column(table.layout.row_title, no_wrap=True)
     for column in table.layout.columns:
         shown.add_column(column.title, justify="right", no_wrap=True)
     for group in table.groups:
@@ -40,40 +37,48 @@ def terminal(table: ResultTable) -> Table:
 
 
 def wide_console(shown: Table) -> Console:
-    """A console as wide as a table: a terminal that is narrower wraps its lines."""
+    """Returns a console as wide as a table; a terminal that is narrower wraps its lines."""
     console = Console()
     wanted = Measurement.get(console, console.options.update(width=1000), shown).maximum
     console.width = max(console.width, wanted)
     return console
 
 
-def markdown(table: ResultTable) -> str:
-    """Title, table and caption for GitHub, whose HTML has `<ins>` for what is underlined."""
-    return "\n\n".join((*_markdown_parts(table), table.caption)) + "\n"
+def table_as_markdown(table: ResultTable) -> str:
+    """Returns title, table and caption as Markdown."""
+    parts = (markdown_title(table), markdown_grid(table), table.caption)
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _markdown_parts(table: ResultTable) -> tuple[str, str]:
+def markdown_title(table: ResultTable) -> str:
+    """Returns the title in bold, followed by the note."""
+    return _joined(f"**{table.layout.title}.**", table.layout.note)
+
+
+def markdown_grid(table: ResultTable) -> str:
+    """Returns the rows as a Markdown table for GitHub, where `<ins>` underlines."""
     marks = {"best": "**{}**", "second": "<ins>{}</ins>", None: "{}"}
-    lines = [["", *(column.title for column in table.layout.columns)]]
-    lines.append(["---", *("---:" for _ in table.layout.columns)])
+    columns = table.layout.columns
+    lines = [[table.layout.row_title, *(column.title for column in columns)]]
     for group in table.groups:
         for row in group:
             label = row.label if row.is_paper else f"`{row.label}`"
             lines.append([label, *(marks[cell.mark].format(cell.text) for cell in row.cells)])
-    head = _joined(f"**{table.layout.title}.**", table.layout.note)
-    return head, "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    lines.insert(1, ["---", *("---:" for _ in columns)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def latex(table: ResultTable) -> str:
-    """A `table*` environment; it needs the package booktabs."""
+def table_as_latex(table: ResultTable) -> str:
+    """Returns a `table*` environment; it needs the package booktabs."""
     marks = {"best": r"\textbf{{{}}}", "second": r"\underline{{{}}}", None: "{}"}
-    columns = table.layout.columns
+    titles = [column.title for column in table.layout.columns]
     lines = [
         r"\begin{table*}[t]  % needs \usepackage{booktabs}",
         r"\centering",
-        rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(titles)}}}",
         r"\toprule",
-        " & ".join(["", *(latex_text(column.title) for column in columns)]) + r" \\",
+        " & ".join(map(latex_text, [table.layout.row_title, *titles])) + r" \\",
     ]
     for group in table.groups:
         lines.append(r"\midrule")
@@ -105,7 +110,7 @@ _IN_LATEX = re.compile("|".join(map(re.escape, _LATEX)))
 
 
 def latex_text(text: str) -> str:
-    r"""Plain text as LaTeX.
+    r"""Returns plain text as LaTeX.
 
     >>> print(latex_text("(+) D&R: λ_r 0.40 ± 0.01"))
     (+) D\&R: $\lambda_r$ 0.40 $\pm$ 0.01
@@ -115,44 +120,3 @@ def latex_text(text: str) -> str:
 
 def _joined(*sentences: str) -> str:
     return " ".join(sentence for sentence in sentences if sentence)
-
-
-# --- the part of a page ----------------------------------------------------------------------
-
-
-def with_results(page: str, documents: Sequence[Document], names: Sequence[str]) -> str:
-    """A page whose part between `<!-- results -->` and `<!-- /results -->` is made anew.
-
-    Runs of each backbone have tables of their own. What stands in that part between `<!--
-    results-text -->` and `<!-- /results-text -->` is kept, at its head; everything outside of it
-    is left alone.
-
-    Args:
-      page: its Markdown.
-      documents: committed runs; without any, a placeholder stands for the tables.
-      names: of the tables, as in `LAYOUTS`.
-
-    Raises:
-      TableError: the page has not exactly one such part, or the documents make no table.
-    """
-    parts = re.split(r"(<!-- /?results -->)", page)
-    if len(parts) != 5 or parts[1::2] != ["<!-- results -->", "<!-- /results -->"]:
-        raise TableError(
-            "expected one '<!-- results -->' and after it one '<!-- /results -->', got "
-            f"{', '.join(parts[1::2]) or 'none'}."
-        )
-    kept = re.search(r"<!-- results-text -->.*?<!-- /results-text -->", parts[2], re.DOTALL)
-    block = [kept.group()] if kept else []
-    if not documents:
-        block.append(PLACEHOLDER)
-    backbones = sorted({document["backbone"] for document in documents})
-    for backbone in backbones:  # words of two tokenizers have no perplexity in common
-        runs = [document for document in documents if document["backbone"] == backbone]
-        tables = [build(name, runs) for name in names]
-        if len(backbones) > 1:
-            block.append(f"### Backbone `{backbone}`")
-        for table in tables:
-            block += _markdown_parts(table)
-        block.append(tables[0].caption)  # it says nothing of the columns, so once is enough
-    parts[2] = "\n" + "\n\n".join(block) + "\n"
-    return "".join(parts)

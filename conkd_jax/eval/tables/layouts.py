@@ -1,54 +1,14 @@
-"""What each table shows: its columns, its note, and which of the paper's rows stand beside ours.
+"""The tables that there are: columns, notes, and rows of the paper that always stand below ours.
 
 One entry of `LAYOUTS` is one table; nothing here computes.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from typing import Literal
 
-from conkd_jax.eval.tables import paper
-from conkd_jax.eval.tables.paper import PaperRow
-
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """A metric in a table.
-
-    Attributes:
-      title: its head.
-      metric: the name in `metrics.json`, or one that `tables` derives from those there.
-      better: which end is marked as best; None marks nothing.
-      digits: after the point.
-    """
-
-    title: str
-    metric: str
-    better: Literal["higher", "lower"] | None = "higher"
-    digits: int = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """A kind of table.
-
-    Attributes:
-      title: what stands over it.
-      columns: its metrics, left to right.
-      note: what a reader has to know about these metrics; may be empty.
-      reference: a row of the paper that stands below all of ours, whatever systems they are.
-      is_ladder: rows are the steps of the paper's ablation rather than systems.
-      recipe: how a run comes by these metrics, where an ordinary run has none of them.
-    """
-
-    title: str
-    columns: tuple[Column, ...]
-    note: str = ""
-    reference: PaperRow | None = None
-    is_ladder: bool = False
-    recipe: str = ""
+from conkd_jax.eval.tables.paper import GATE_MEANS, SYSTEMS, PaperRow
+from conkd_jax.eval.tables.table import Column, Layout
 
 
 def _at_k(title: str, metric: str, **kind) -> tuple[Column, ...]:
@@ -152,7 +112,7 @@ LAYOUTS: Mapping[str, Layout] = {
         "One response at a time: a token after the first, reading the history with the first "
         "token, the turn classifier; whole answers a second, alone and in full batches. Compare "
         "within one machine and one call of the program.",
-        paper.SYSTEMS["RecInDial"],
+        SYSTEMS["RecInDial"],
         recipe="`python -m conkd_jax.latency RUN…` times runs, one response at a time; make the "
         "table of their folders RUN/latency",
     ),
@@ -173,6 +133,6 @@ LAYOUTS: Mapping[str, Layout] = {
         "gold responses (train: optimistic, it was fitted to them); student λ_r: the scored "
         "system's. hit: the gold item among the k best, at item steps. Turn accuracy: the turn "
         "classifier's, beside the share of the larger class.",
-        PaperRow("§3.4, on KGSF", "§3.4", paper.GATE_MEANS),
+        PaperRow("§3.4, on KGSF", "§3.4", "kgsf", GATE_MEANS),
     ),
 }

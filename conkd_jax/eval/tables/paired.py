@@ -1,29 +1,68 @@
-"""Two runs on the same responses as one table: both values, the difference, its interval, p.
+"""Two runs on the same responses as a table: both values, the difference, its interval, p.
 
-Formats the result of `bootstrap.compare_runs`.
+What differs, and how surely, is computed by `bootstrap.compare_runs`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from conkd_jax.eval.metrics.bootstrap import LEVEL, Comparison
-from conkd_jax.eval.report import SECTIONS, number
-from conkd_jax.eval.tables.build import Cell, ResultTable, Row
-from conkd_jax.eval.tables.layouts import Column, Layout
+from etils import epath
+
+from conkd_jax.eval.any_system import CURVE_KS, count_predictions
+from conkd_jax.eval.metrics.bootstrap import (
+    LEVEL,
+    Comparison,
+    bootstrap_intervals,
+)
+from conkd_jax.eval.metrics.bootstrap import (
+    compare_runs as compare_statistics,
+)
+from conkd_jax.eval.tables.figures import draw_over_k
+from conkd_jax.eval.tables.sections import SECTIONS, printed_number
+from conkd_jax.eval.tables.table import Cell, Column, Layout, ResultTable, Row, TableError
 
 SIGNIFICANT = 0.05
 
 
-def table(
-    names: tuple[str, str], comparisons: Mapping[str, Comparison], *, num_dialogues: int
-) -> ResultTable:
-    """The comparison of two runs, metrics by section; what differs at p < .05 is marked.
+def compare_runs(files: Mapping[str, epath.Path], figure: str = "") -> ResultTable:
+    """Returns two runs on the same responses, tested against each other.
 
     Args:
-      names: what the two runs are called.
-      comparisons: the result of `bootstrap.compare_runs`.
-      num_dialogues: how many dialogues both answered.
+      files: the predictions of two runs by their names.
+      figure: the PNG for recall, ReR, PrR and F1 of both over k; "" for none.
+
+    Raises:
+      TableError: there are not two runs, or they did not answer the same responses.
+      PredictionError: a file is not a predictions.jsonl.
+    """
+    if len(files) != 2:
+        raise TableError(f"--compare: expected two runs, got {len(files)}.")
+    names = tuple(files)
+    first, second = (count_predictions(path) for path in files.values())
+    try:
+        found = compare_statistics(first, second)
+    except ValueError as error:
+        raise TableError(f"{names[0]} and {names[1]}: {error}.") from error
+    if figure:
+        curves = {name: count_predictions(path, ks=CURVE_KS) for name, path in files.items()}
+        draw_over_k(
+            {name: curve.metrics() for name, curve in curves.items()},
+            figure,
+            intervals={name: bootstrap_intervals(curve) for name, curve in curves.items()},
+        )
+    return comparison_table((names[0], names[1]), found, num_dialogues=len(first.turns))
+
+
+def comparison_table(
+    names: tuple[str, str], comparisons: Mapping[str, Comparison], *, num_dialogues: int
+) -> ResultTable:
+    """Returns the comparison of two runs, metrics by section; p < .05 is marked.
+
+    Args:
+      names: the names of the two runs.
+      comparisons: what `bootstrap.compare_runs` returned.
+      num_dialogues: the number of dialogues that both answered.
     """
     first, second = (Column(name, "", None) for name in names)
     layout = Layout(
@@ -43,7 +82,7 @@ def table(
     caption = (
         f"Paired over {num_dialogues:,} dialogues: intervals by bootstrap, p by exchanging the "
         f"two runs' answers to a dialogue, two-sided and for each metric alone. Bold: p < "
-        f"{SIGNIFICANT}. DIST-n, coverage and Gini are no means over dialogues and have no test."
+        f"{SIGNIFICANT}. DIST-n, coverage and Gini are not means over dialogues and have no test."
     )
     return ResultTable(layout, tuple(groups), caption)
 
@@ -52,10 +91,10 @@ def _row(name: str, found: Comparison) -> Row:
     is_clear = found.p_value < SIGNIFICANT
     sign = "+" if found.difference >= 0 else ""
     cells = (
-        Cell(number(name, found.first)),
-        Cell(number(name, found.second)),
-        Cell(f"{sign}{number(name, found.difference)}", "best" if is_clear else None),
-        Cell(f"{number(name, found.low)} to {number(name, found.high)}"),
+        Cell(printed_number(name, found.first)),
+        Cell(printed_number(name, found.second)),
+        Cell(f"{sign}{printed_number(name, found.difference)}", "best" if is_clear else None),
+        Cell(f"{printed_number(name, found.low)} to {printed_number(name, found.high)}"),
         Cell(f"{found.p_value:.3f}"),
     )
     return Row(name, cells)

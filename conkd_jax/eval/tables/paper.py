@@ -1,9 +1,9 @@
-"""The paper's tables, as data: what every row of ours is put beside.
+"""The paper's tables as data, and the row of them that stands beside a run.
 
 "Towards a Unified Conversational Recommendation System: Multi-task Learning via Contextualized
-Knowledge Distillation" (EMNLP 2023), its test split; Tables 1-3 are means of three runs. Metrics
-carry this project's names. The paper's perplexity is not defined closely enough to say which of
-ours it is.
+Knowledge Distillation" (EMNLP 2023), test split; Tables 1-3 are means of three runs. Metrics have
+this project's names. The paper does not define perplexity closely enough to say which of ours it
+is. A config names its row (`config.paper_row`); `beside` finds the row of a metrics.json.
 """
 
 from __future__ import annotations
@@ -16,31 +16,35 @@ _K = (1, 10, 50)
 
 @dataclasses.dataclass(frozen=True)
 class PaperRow:
-    """One system of the paper: its name there, the table and its metrics by our names."""
+    """One system, or one step of the ablation, of the paper.
+
+    Attributes:
+      name: what the paper calls it.
+      table: where the paper prints it.
+      backbone: the backbone that a run beside it must have; "" stands for any.
+      metrics: its numbers, by our names.
+    """
 
     name: str
     table: str
+    backbone: str
     metrics: Mapping[str, float]
 
 
-def _table_1(recall, mismatch, drop) -> dict[str, float]:
-    columns = {"recall": recall, "drop": drop}
-    metrics = {
+def _at_k(**columns: tuple[float, float, float]) -> dict[str, float]:
+    return {
         f"{name}@{k}": value
         for name, values in columns.items()
         for k, value in zip(_K, values, strict=True)
     }
-    return metrics | {"mismatch": mismatch}
+
+
+def _table_1(recall, mismatch, drop) -> dict[str, float]:
+    return _at_k(recall=recall, drop=drop) | {"mismatch": mismatch}
 
 
 def _table_2(rer, prr, f1, rec_ratio) -> dict[str, float]:
-    columns = {"rer": rer, "prr": prr, "f1": f1}
-    metrics = {
-        f"{name}@{k}": value
-        for name, values in columns.items()
-        for k, value in zip(_K, values, strict=True)
-    }
-    return metrics | {"rec_ratio": rec_ratio}
+    return _at_k(rer=rer, prr=prr, f1=f1) | {"rec_ratio": rec_ratio}
 
 
 def _table_3(human, ppl, dist) -> dict[str, float]:
@@ -51,7 +55,7 @@ def _table_3(human, ppl, dist) -> dict[str, float]:
 
 
 def _table_5_6(f1, rec_ratio, dist, ppl) -> dict[str, float]:
-    metrics = {f"f1@{k}": value for k, value in zip(_K, f1, strict=True)} | {"rec_ratio": rec_ratio}
+    metrics = _at_k(f1=f1) | {"rec_ratio": rec_ratio}
     metrics |= {f"dist-{n}": value for n, value in zip((1, 2, 3, 4), dist, strict=True)}
     return metrics | {"ppl": ppl}
 
@@ -142,6 +146,8 @@ _TABLE_8 = {
     },
 }
 
+_BACKBONES = {"KGSF": "kgsf", "DialoGPT": "dialogpt"}  # of those systems, alone and with ConKD
+
 # §4.6, milliseconds a token.
 _LATENCY = {"DialoGPT": 5.464, "DialoGPT + ConKD (hard)": 5.306, "RecInDial": 6.100}
 
@@ -157,89 +163,77 @@ def _systems() -> dict[str, PaperRow]:
             metrics |= table.get(name, {})
         if name in _LATENCY:
             metrics["ms_per_token"] = _LATENCY[name]
-        rows[name] = PaperRow(name, "Tables 1-4, 8", metrics)
+        backbone = _BACKBONES.get(name.split(" + ")[0], "")
+        rows[name] = PaperRow(name, "Tables 1-4, 8", backbone, metrics)
     return rows
 
 
 SYSTEMS: Mapping[str, PaperRow] = _systems()
-ABLATIONS: Mapping[str, PaperRow] = {
-    name: PaperRow(f"{name} (on KGSF)", "Tables 5-6", metrics)
-    for name, metrics in _TABLE_5_6.items()
+ABLATIONS: Mapping[str, PaperRow] = {  # in the order of the tables: the steps of a ladder
+    step: PaperRow(f"{step} (on KGSF)", "Tables 5-6", "kgsf", metrics)
+    for step, metrics in _TABLE_5_6.items()
 }
+ROW_NAMES = (*SYSTEMS, *ABLATIONS)  # what `paper_row` of a config may be
 
-# Which system a config of configs/ is, by backbone; "" are systems that this project doesn't train.
-# An ablation that the paper has not stands beside its parent.
-_SYSTEM_OF_CONFIG: Mapping[str, Mapping[str, str]] = {
-    "dialogpt": {
-        "dialogpt": "DialoGPT",
-        "dialogpt_hard": "DialoGPT + ConKD (hard)",
-        "dialogpt_soft": "DialoGPT + ConKD (soft)",
-        "ablations/fitted_threshold": "DialoGPT + ConKD (hard)",
-        "ablations/cross_fitted": "DialoGPT + ConKD (hard)",
-    },
-    "kgsf": {
-        "kgsf": "KGSF",
-        "kgsf_hard": "KGSF + ConKD (hard)",
-        "kgsf_soft": "KGSF + ConKD (soft)",
-        "ablations/fitted_threshold": "KGSF + ConKD (hard)",
-        "ablations/cross_fitted": "KGSF + ConKD (hard)",
-    },
-    "": {
-        "redial": "ReDial",
-        "kbrd": "KBRD",
-        "kgsf": "KGSF",
-        "revcore": "RevCore",
-        "dialogpt": "DialoGPT",
-        "recindial": "RecInDial",
-    },
-}
-# The steps of Tables 5 and 6, in their order, and the configs that stand on them. The paper climbs
-# with KGSF alone.
-_STEP_OF_CONFIG = {
-    "ablations/vanilla": "Vanilla",
-    "ablations/dialogue_teacher": "(+) D",
-    "ablations/rec_teacher": "(+) R",
-    "ablations/both_teachers": "(+) D&R",
-    "ablations/both_teachers_special_tokens": "(+) D&R&ST",
-    "kgsf_hard": "(+) D&R&ST",
-    "dialogpt_hard": "(+) D&R&ST",
-    "ablations/constant_gate": "λ ↔ 0.5",
+# The full model with the hard gate is a step of the ablation too; Tables 5 and 6 repeat its row.
+_STEP_OF_SYSTEM = {
+    "KGSF + ConKD (hard)": "(+) D&R&ST",
+    "DialoGPT + ConKD (hard)": "(+) D&R&ST",
 }
 
 
-def paper_row(config_name: str, backbone: str) -> PaperRow | None:
-    """The paper's row for a run: of Tables 1-4 and 8 where it is one of their systems, else of
-    Tables 5-6.
+def paper_row(name: str, backbone: str) -> PaperRow | None:
+    """Returns the paper's row to stand beside a run, or None where the paper has none.
+
+    A row stands beside runs on its own backbone only: the paper ran its ablations on KGSF, so an
+    ablation on DialoGPT has no row.
 
     Args:
-      config_name: path of the config under configs/, without ".py".
-      backbone: "dialogpt" or "kgsf"; "" for a system that this project did not train.
+      name: one of `ROW_NAMES`: the `paper_row` of the run's config; "" or any other name has no
+        row.
+      backbone: the backbone of the run; "" for a system that this project did not train.
 
-    Returns:
-      None where the paper has no such row: every ablation on DialoGPT, for one.
-
-    >>> row = paper_row("dialogpt_hard", "dialogpt")
-    >>> row.name, row.metrics["f1@50"], row.metrics["ppl"]
-    ('DialoGPT + ConKD (hard)', 0.243, 12.412)
-    >>> paper_row("ablations/vanilla", "kgsf").name
+    >>> row = paper_row("DialoGPT + ConKD (hard)", "dialogpt")
+    >>> row.metrics["f1@50"], row.metrics["ppl"]
+    (0.243, 12.412)
+    >>> paper_row("Vanilla", "kgsf").name
     'Vanilla (on KGSF)'
-    >>> paper_row("ablations/vanilla", "dialogpt")
+    >>> paper_row("Vanilla", "dialogpt")
     """
-    name = _SYSTEM_OF_CONFIG.get(backbone, {}).get(config_name)
-    return SYSTEMS[name] if name else ablation_row(config_name, backbone)
+    row = SYSTEMS.get(name) or ABLATIONS.get(name)
+    if row is None or (row.backbone != backbone and "" not in (row.backbone, backbone)):
+        return None
+    return row
 
 
-def ablation_row(config_name: str, backbone: str) -> PaperRow | None:
-    """The paper's row of Tables 5 and 6 for a run; there the full model is a step like any other.
+def ablation_row(name: str, backbone: str) -> PaperRow | None:
+    """Returns the row of Tables 5 and 6 to stand beside a run, or None.
 
-    >>> ablation_row("kgsf_hard", "kgsf").name
+    Args:
+      name: as of `paper_row`.
+      backbone: as of `paper_row`.
+
+    >>> ablation_row("KGSF + ConKD (hard)", "kgsf").name
     '(+) D&R&ST (on KGSF)'
     """
-    step = ablation_step(config_name)
-    is_kgsf = backbone == "kgsf" and not config_name.startswith("dialogpt")
-    return ABLATIONS[step] if step and is_kgsf else None
+    return paper_row(ablation_step(name) or "", backbone)
 
 
-def ablation_step(config_name: str) -> str | None:
-    """The step of Tables 5 and 6 that a config stands on, with any backbone."""
-    return _STEP_OF_CONFIG.get(config_name)
+def ablation_step(name: str) -> str | None:
+    """Returns the step of Tables 5 and 6 that a row is, on any backbone; None if it is no step.
+
+    >>> ablation_step("DialoGPT + ConKD (hard)"), ablation_step("(+) D"), ablation_step("KBRD")
+    ('(+) D&R&ST', '(+) D', None)
+    """
+    return _STEP_OF_SYSTEM.get(name, name if name in ABLATIONS else None)
+
+
+def matching_system(name: str) -> str:
+    """Returns the paper's system of a name in any case, or "".
+
+    Predictions that this project did not make are matched with the paper's systems by name.
+
+    >>> matching_system("kbrd"), matching_system("their_system")
+    ('KBRD', '')
+    """
+    return {system.lower(): system for system in SYSTEMS}.get(name.lower(), "")

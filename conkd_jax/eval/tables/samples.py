@@ -1,7 +1,7 @@
 """Responses of one or more systems to the same histories, side by side: the paper's Tables 7 and 9.
 
-Chooses responses by a rule, never by eye, and writes them for a terminal, as Markdown and as LaTeX.
-It measures nothing. What it prints of ReDial is for reading, and is never committed.
+Responses are chosen by a rule, never by eye, and written for a terminal, as Markdown or as LaTeX.
+Samples of ReDial are for reading and are never committed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from conkd_jax.data.mentions import MENTION, mention_id
 from conkd_jax.eval.predictions import ContextTurn, Prediction
+from conkd_jax.eval.tables.formats import latex_text
+from conkd_jax.eval.tables.table import ABSENT
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~])")
-_MENTION = re.compile(r"@(\d+)")
 HEAD = ("", "turn", "response", "items, most probable first")
 
 
@@ -28,7 +30,7 @@ class Line:
 
     Attributes:
       label: the system, "reference" or "recommender alone".
-      turn_type: "rec" or "gen", as the system took the turn; "–" where it doesn't say.
+      turn_type: "rec" or "gen", as the system predicted it; a dash where it does not say.
       text: the response, items as `@id`.
       candidates: at each item step, the most probable items and whether each is gold.
     """
@@ -41,7 +43,7 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One history with all the answers to it: the reference, the systems, the recommender."""
+    """One history with everything that answers it: the reference, the systems, the recommender."""
 
     conversation_id: str
     turn: int
@@ -49,26 +51,26 @@ class Sample:
     lines: tuple[Line, ...]
 
 
-def side_by_side(
+def samples_side_by_side(
     systems: Mapping[str, Sequence[Prediction]],
     *,
     num_samples: int,
     num_candidates: int = 3,
     with_items: bool = False,
 ) -> tuple[list[Sample], int]:
-    """Responses to the same histories, spread evenly over the split, not picked.
+    """Returns responses to the same histories, spread evenly over the split.
 
     Args:
-      systems: predictions of each system by its name; the first one's order counts.
-      num_samples: how many histories.
-      num_candidates: how many of the most probable items to show at each item step.
-      with_items: only histories whose reference names an item.
+      systems: predictions of each system by its name, in the order of the first one.
+      num_samples: the number of histories.
+      num_candidates: the number of most probable items to show at each item step.
+      with_items: whether to choose only histories where the reference mentions an item.
 
     Returns:
-      The samples, and how many histories there were to choose from.
+      The samples, and the number of histories to choose from.
 
     Raises:
-      ValueError: if there is no system, or no such response that all systems answered.
+      ValueError: if there is no system, or no such history that all systems answered.
     """
     by_key = {name: {p.key: p for p in predictions} for name, predictions in systems.items()}
     if not by_key:
@@ -92,33 +94,37 @@ def side_by_side(
     return found, len(keys)
 
 
-def samples_md(
+def samples_page(
     systems: Mapping[str, Sequence[Prediction]],
     titles: Mapping[int, str],
     *,
     num_samples: int = 12,
     num_candidates: int = 3,
 ) -> str:
-    """`samples.md` of a run: Markdown of responses spread over the split.
+    """Returns the `samples.md` of a run: Markdown of responses spread over the split.
 
     Args:
-      systems, num_samples, num_candidates: as of `side_by_side`.
+      systems: predictions of each system by its name.
       titles: title of each item; an item without one stays `@id`.
+      num_samples: the number of histories.
+      num_candidates: the number of most probable items to show at each item step.
     """
-    chosen, total = side_by_side(systems, num_samples=num_samples, num_candidates=num_candidates)
-    said = f"{len(chosen)} of {total:,} responses, spread evenly over the split."
-    return f"# Samples\n\n{said}\n\n{markdown(chosen, titles)}"
+    chosen, total = samples_side_by_side(
+        systems, num_samples=num_samples, num_candidates=num_candidates
+    )
+    summary = f"{len(chosen)} of {total:,} responses, spread evenly over the split."
+    return f"# Samples\n\n{summary}\n\n{samples_as_markdown(chosen, titles)}"
 
 
-def markdown(samples: Sequence[Sample], titles: Mapping[int, str]) -> str:
-    """A heading, the history as a quotation, and a table of answers for each sample."""
+def samples_as_markdown(samples: Sequence[Sample], titles: Mapping[int, str]) -> str:
+    """Returns, for each sample, a heading, the history as a quotation and a table of answers."""
     parts = []
     for number, sample in enumerate(samples, start=1):
         where = f"Conversation {_markdown_text(sample.conversation_id)}, turn {sample.turn}"
         lines = [f"## {number}. {where}", ""]
         for turn in sample.context:
-            said = _rendered(turn.text, titles, _markdown_text, "*{}*")
-            lines += [f"> **{turn.role.capitalize()}** {said}", ">"]
+            text = _rendered(turn.text, titles, _markdown_text, "*{}*")
+            lines += [f"> **{turn.role.capitalize()}** {text}", ">"]
         if sample.context:
             lines[-1] = ""
         lines += [_row(HEAD), "|---|---|---|---|"]
@@ -128,16 +134,16 @@ def markdown(samples: Sequence[Sample], titles: Mapping[int, str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def terminal(samples: Sequence[Sample], titles: Mapping[int, str]) -> RenderableType:
-    """The samples for rich to print."""
+def samples_for_terminal(samples: Sequence[Sample], titles: Mapping[int, str]) -> RenderableType:
+    """Returns the samples for rich to print."""
     parts: list[RenderableType] = []
     for number, sample in enumerate(samples, start=1):
         parts.append(
             Text(f"{number}. Conversation {sample.conversation_id}, turn {sample.turn}", "bold")
         )
         for turn in sample.context:
-            said = _rendered(turn.text, titles, str, "{}")
-            parts.append(Text.assemble((f"{turn.role.capitalize()}: ", "dim"), said))
+            text = _rendered(turn.text, titles, str, "{}")
+            parts.append(Text.assemble((f"{turn.role.capitalize()}: ", "dim"), text))
         table = Table(box=box.SIMPLE_HEAD)
         for title in HEAD:
             table.add_column(title)
@@ -147,15 +153,8 @@ def terminal(samples: Sequence[Sample], titles: Mapping[int, str]) -> Renderable
     return Group(*parts)
 
 
-def latex(
-    samples: Sequence[Sample], titles: Mapping[int, str], escaped: Callable[[str], str]
-) -> str:
-    """A `table*` a sample; it needs the package booktabs.
-
-    Args:
-      samples, titles: what to write.
-      escaped: plain text as LaTeX.
-    """
+def samples_as_latex(samples: Sequence[Sample], titles: Mapping[int, str]) -> str:
+    """Returns a `table*` for each sample; it needs the package booktabs."""
     parts = []
     for sample in samples:
         lines = [
@@ -165,14 +164,14 @@ def latex(
             r"\toprule",
         ]
         for turn in sample.context:
-            said = _rendered(turn.text, titles, escaped, r"\emph{{{}}}")
-            lines.append(rf"{turn.role} & \multicolumn{{2}}{{p{{0.78\textwidth}}}}{{{said}}} \\")
+            text = _rendered(turn.text, titles, latex_text, r"\emph{{{}}}")
+            lines.append(rf"{turn.role} & \multicolumn{{2}}{{p{{0.78\textwidth}}}}{{{text}}} \\")
         lines.append(r"\midrule")
         for line in sample.lines:
-            label, _, text, items = _cells(line, titles, escaped, r"\emph{{{}}}")
+            label, _, text, items = _cells(line, titles, latex_text, r"\emph{{{}}}")
             items = items.replace("✓", r"$\ast$")
             lines.append(rf"{label} & {text} & {items} \\")
-        where = escaped(f"Conversation {sample.conversation_id}, turn {sample.turn}. ")
+        where = latex_text(f"Conversation {sample.conversation_id}, turn {sample.turn}. ")
         where += "Right: the most probable items of each item step; $\\ast$: gold."
         lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{where}}}", r"\end{table*}"]
         parts.append("\n".join(lines))
@@ -189,10 +188,10 @@ def _sample(answers: Mapping[str, Prediction], num_candidates: int) -> Sample:
     lines = [Line("reference", gold.turn_type, gold.reference)]
     for name, answer in answers.items():
         steps = tuple(marked(step.top) for step in answer.item_steps or ())
-        taken = answer.predicted_turn_type or "–"
-        lines.append(Line(name, taken, answer.generated, steps))
+        predicted = answer.predicted_turn_type or ABSENT
+        lines.append(Line(name, predicted, answer.generated, steps))
     if gold.recommender_top:
-        lines.append(Line("recommender alone", "–", "", (marked(gold.recommender_top),)))
+        lines.append(Line("recommender alone", ABSENT, "", (marked(gold.recommender_top),)))
     return Sample(gold.conversation_id, gold.turn, gold.context, tuple(lines))
 
 
@@ -218,10 +217,12 @@ def _row(cells: Sequence[str]) -> str:
 def _rendered(
     text: str, titles: Mapping[int, str], escaped: Callable[[str], str], italic: str
 ) -> str:
-    """A text on one line: items as titles, in the form given, and everything else literally."""
-    parts = _MENTION.split(text)  # text, id, text, id, …, text
+    """Returns a text on one line, with titles in italics for items and everything else escaped."""
+    # Titles are escaped before they become italic, so the text is split at its mentions first.
+    parts = MENTION.split(text)  # text, digits, text, digits, …, text
     for i in range(1, len(parts), 2):
-        title = titles.get(int(parts[i]))
+        movie = mention_id(parts[i])
+        title = None if movie is None else titles.get(movie)
         parts[i] = italic.format(escaped(title)) if title else f"@{parts[i]}"
     parts[::2] = [escaped(part) for part in parts[::2]]
     return _one_line("".join(parts))
@@ -232,6 +233,6 @@ def _markdown_text(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Whitespace and control characters as single spaces; halves of surrogate pairs as "?"."""
+    """Replaces whitespace and control characters by single spaces, lone surrogates by "?"."""
     printable = "".join(c if c.isprintable() else " " for c in text)
     return " ".join(printable.encode(errors="replace").decode().split())

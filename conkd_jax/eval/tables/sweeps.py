@@ -1,79 +1,80 @@
-"""A sweep read as one: a table and a figure of the runs that differ in one number.
+"""A sweep as a table and a figure of runs that differ in one field.
 
-Knows metrics.json documents; knows no config and no stage.
+Reads metrics.json documents only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import rich.table
 from etils import epath
 
-from conkd_jax.eval import report
+from conkd_jax.eval.document import Document
 from conkd_jax.eval.figures.drawing import figure_file
+from conkd_jax.eval.tables.formats import table_as_markdown
+from conkd_jax.eval.tables.table import Column, Layout, ResultTable, Row, number_cell
+from conkd_jax.files import write_json, write_whole
 
-COLUMNS = ("f1@1", "f1@10", "f1@50", "rec_ratio", "tf_hit@10", "tf_hit@50", "ppl", "dist-2")
+Documents = Mapping[str, Document]  # of every run, by "<field>=<value>"
+
+COLUMNS = tuple(
+    Column(name, name, digits=2 if name == "ppl" else 3)
+    for name in ("f1@1", "f1@10", "f1@50", "rec_ratio", "tf_hit@10", "tf_hit@50", "ppl", "dist-2")
+)
 PANELS = (("f1@1", "f1@10", "f1@50"), ("rec_ratio",), ("ppl",))
 
 
-def write(
-    folder: epath.PathLike, field: str, documents: Mapping[str, Mapping[str, Any]]
-) -> rich.table.Table:
+def write_sweep(folder: epath.PathLike, field: str, documents: Documents) -> ResultTable:
     """Writes sweep.json, sweep.md and sweep.png into a folder.
 
     Args:
-      folder: where the runs' own folders lie.
+      folder: the folder that holds the folders of the runs.
       field: the field that was swept.
-      documents: metrics.json of every run, by "<field>=<value>".
+      documents: the document of every run.
 
     Returns:
-      The table, for the terminal.
+      The table.
     """
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    report.write_json(folder / "sweep.json", {"field": field, "runs": dict(documents)})
-    (folder / "sweep.md").write_text(markdown(field, documents))
-    figure(field, documents, folder / "sweep.png")
-    return terminal(field, documents)
-
-
-def cells(document: Mapping[str, Any]) -> list[str]:
-    """The columns of a run as text, a dash for what it has not."""
-    metrics = document["metrics"]
-    digits = {"ppl": 2}
-    return [
-        f"{metrics[name]:.{digits.get(name, 3)}f}" if name in metrics else "–" for name in COLUMNS
-    ]
-
-
-def terminal(field: str, documents: Mapping[str, Mapping[str, Any]]) -> rich.table.Table:
-    """The table as `conkd_jax.train` prints it."""
-    table = rich.table.Table(title=f"{field} on {_split(documents)}")
-    for column in (field.rsplit(".", 1)[-1], *COLUMNS):
-        table.add_column(column, justify="right")
-    for label, document in documents.items():
-        table.add_row(value_of(label), *cells(document))
+    table = sweep_table(field, documents)
+    write_json(folder / "sweep.json", {"field": field, "runs": dict(documents)})
+    write_whole(folder / "sweep.md", table_as_markdown(table))
+    draw_sweep(field, documents, folder / "sweep.png")
     return table
 
 
-def markdown(field: str, documents: Mapping[str, Mapping[str, Any]]) -> str:
-    """The table for a document."""
-    header = (field.rsplit(".", 1)[-1], *COLUMNS)
-    rows = [header, ("---:",) * len(header)]
-    rows += [(value_of(label), *cells(document)) for label, document in documents.items()]
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return f"{field}, scored on {_split(documents)}\n\n" + "\n".join(lines) + "\n"
+def sweep_table(field: str, documents: Documents) -> ResultTable:
+    """Returns a table with a row for every value of the field.
+
+    Args:
+      field: the field that was swept.
+      documents: the document of every run.
+    """
+    layout = Layout(_title(field, documents), COLUMNS, row_title=field.rsplit(".", 1)[-1])
+    rows = tuple(
+        Row(
+            _value(label),
+            tuple(number_cell(column, run["metrics"].get(column.metric)) for column in COLUMNS),
+        )
+        for label, run in documents.items()
+    )
+    return ResultTable(layout, (rows,))
 
 
-def figure(field: str, documents: Mapping[str, Mapping[str, Any]], path: epath.PathLike) -> None:
-    """F1, Rec Ratio and PPL over the values; bars are 95 % intervals where a run has them."""
-    values = [value_of(label) for label in documents]
+def draw_sweep(field: str, documents: Documents, path: epath.PathLike) -> None:
+    """Draws F1, Rec Ratio and PPL over the values; bars are 95 % intervals where a run has them.
+
+    Args:
+      field: the field that was swept.
+      documents: the document of every run.
+      path: where the PNG goes.
+    """
+    values = [_value(label) for label in documents]
     runs = list(documents.values())
-    title = f"{field} on {_split(documents)}"
-    with figure_file(path, (3.6 * len(PANELS), 3.4), title=title) as drawn:
-        for ax, names in zip(drawn.subplots(1, len(PANELS)), PANELS, strict=True):
+    size, title = (3.6 * len(PANELS), 3.4), _title(field, documents)
+    with figure_file(path, size, title=title) as figure:
+        for ax, names in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
             for name in names:
                 found = [run["metrics"].get(name, float("nan")) for run in runs]
                 bars = whiskers(name, found, runs)
@@ -82,13 +83,17 @@ def figure(field: str, documents: Mapping[str, Mapping[str, Any]], path: epath.P
             ax.legend(frameon=False, fontsize="small")
 
 
-def value_of(label: str) -> str:
-    """The value in "<field>=<value>"."""
-    return label.split("=", 1)[-1]
+def whiskers(name: str, found: Sequence[float], documents: Sequence[Document]):
+    """Returns distances from each value down and up to its interval, [2, runs].
 
+    Args:
+      name: a metric.
+      found: its value in every run.
+      documents: the document of every run.
 
-def whiskers(name: str, found: Sequence[float], documents: Sequence[Mapping]):
-    """Distances from each value down and up to its interval, [2, runs]; None without intervals."""
+    Returns:
+      None unless every run has an interval.
+    """
     pairs = [document.get("intervals", {}).get(name) for document in documents]
     if None in pairs:
         return None
@@ -97,5 +102,10 @@ def whiskers(name: str, found: Sequence[float], documents: Sequence[Mapping]):
     return [low, high]
 
 
-def _split(documents: Mapping[str, Mapping[str, Any]]) -> str:
-    return ", ".join(sorted({document["split"] for document in documents.values()}))
+def _value(label: str) -> str:
+    return label.split("=", 1)[-1]
+
+
+def _title(field: str, documents: Documents) -> str:
+    splits = sorted({document["split"] for document in documents.values()})
+    return f"{field} on {', '.join(splits)}"

@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from conkd_jax.eval.human import form as human_form
+from conkd_jax.eval.human.form import form_page
+from conkd_jax.eval.human.instructions import instructions_md
 from conkd_jax.eval.human.sheets import COLUMNS, SCALE_NAMES
 from conkd_jax.eval.human.study import SCALES
 from tests.eval import judged
@@ -51,7 +52,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def text() -> str:
-    return human_form.page(STUDY, 1, TEXTS, file="annotator_1_judged.csv")
+    return form_page(STUDY, 1, TEXTS, file="annotator_1_judged.csv")
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +100,8 @@ def test_a_form_is_blind(text):
     for system in STUDY.systems:
         for told in (system.name, system.config, system.corpus, system.sha256):
             assert told not in text
-    assert "conkd" not in text.lower()  # whose study it is may tell what is hoped for
-    others = [human_form.page(STUDY, a, TEXTS, file="x.csv") for a in (2, 3)]
+    assert "conkd" not in text.lower()  # a name would say what the study hopes to find
+    others = [form_page(STUDY, a, TEXTS, file="x.csv") for a in (2, 3)]
     quotes = [[said for _, said in Page(each).of("blockquote")] for each in (text, *others)]
     assert sorted(quotes[0]) == sorted(quotes[1]) == sorted(quotes[2])
     assert quotes[0] != quotes[1] != quotes[2] != quotes[0]
@@ -152,7 +153,7 @@ def test_the_script_finds_what_it_looks_for(page):
 
 def test_instructions_say_what_the_scores_mean(page):
     ((_, told),) = page.of("details")
-    for instructions in (told, human_form.instructions_md()):
+    for instructions in (told, instructions_md()):
         for scale in SCALES:
             for words in (scale.title, scale.asks, *scale.meanings):
                 assert words in instructions

@@ -9,10 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as np_st
 
-from conkd_jax.eval.human import scores as human_scores
-from conkd_jax.eval.human.scores import METRICS, markdown, ordinal_alpha, score
+from conkd_jax.eval.human.scores import (
+    AVERAGE,
+    METRICS,
+    ordinal_alpha,
+    score_study,
+    scores_markdown,
+)
 from conkd_jax.eval.human.sheets import Judgements
-from conkd_jax.eval.tables import paper
+from conkd_jax.eval.tables.paper import SYSTEMS
 from tests.eval import judged
 
 STUDY = judged.study()
@@ -22,7 +27,7 @@ GAP = np.nan
 def document(scores=None, study=STUDY) -> dict:
     scores = judged.scores(study) if scores is None else scores
     annotators = tuple(range(1, len(scores) + 1))
-    return score(study, Judgements(annotators, scores))
+    return score_study(study, Judgements(annotators, scores))
 
 
 # --- agreement ------------------------------------------------------------------------------
@@ -119,7 +124,7 @@ def test_contexts_of_one_dialogue_are_drawn_together():
 def test_one_annotator_gives_means_and_no_agreement():
     found = document(judged.scores(STUDY)[:1])
     assert set(found["alpha"].values()) == {None}
-    text = markdown(found)
+    text = scores_markdown(found)
     assert "| Krippendorff's α (ordinal) | – | – | – |" in text and "not defined" in text
     assert "1 of 3 annotators: 10 judgements" in text
 
@@ -145,16 +150,16 @@ def test_the_papers_row_stands_beside_its_system_only(config, corpus, name):
     found = document(study=study)
     rows = [system["paper"] for system in found["systems"]]
     if name is None:
-        assert rows == [None, None] and "paper" not in markdown(found)
+        assert rows == [None, None] and "paper" not in scores_markdown(found)
     else:
-        expected = paper.SYSTEMS[name].metrics
+        expected = SYSTEMS[name].metrics
         assert rows[0] == {"name": name, "metrics": {m: expected[m] for m in METRICS}}
-        assert markdown(found).count(f"paper: {name}") == 1
+        assert scores_markdown(found).count(f"paper: {name}") == 1
 
 
 def test_the_table_shows_what_the_document_holds():
     found = document()
-    lines = markdown(found).splitlines()
+    lines = scores_markdown(found).splitlines()
     metrics, intervals = (found["systems"][1][key] for key in ("metrics", "intervals"))
     cells = [f"{metrics[m]:.3f} [{intervals[m][0]:.3f}, {intervals[m][1]:.3f}]" for m in METRICS]
     assert f"| `dialogpt_hard-mini-seed0` | {' | '.join(cells)} | 15 |" in lines
@@ -166,6 +171,6 @@ def test_the_table_shows_what_the_document_holds():
 
 def test_a_name_can_not_break_the_table():
     systems = tuple(dataclasses.replace(s, name=f"a|b{i}") for i, s in enumerate(STUDY.systems))
-    text = markdown(document(study=dataclasses.replace(STUDY, systems=systems)))
+    text = scores_markdown(document(study=dataclasses.replace(STUDY, systems=systems)))
     assert "| `a\\|b0` |" in text
-    assert human_scores.AVERAGE == METRICS[-1]
+    assert AVERAGE == METRICS[-1]

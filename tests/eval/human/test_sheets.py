@@ -1,4 +1,4 @@
-"""Sheets go out blind and come back from any spreadsheet, or a message tells what is wrong."""
+"""Sheets go out blind and come back from any spreadsheet, or a message says what is wrong."""
 
 import csv
 import io
@@ -8,8 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conkd_jax.eval.human import sheets as human_sheets
-from conkd_jax.eval.human.sheets import COLUMNS, MAX_CELL, SCALE_NAMES, read, sheet
+from conkd_jax.eval.human.sheets import (
+    COLUMNS,
+    MAX_CELL,
+    MAX_PROBLEMS,
+    SCALE_NAMES,
+    read_sheets,
+    sheet_csv,
+)
 from conkd_jax.eval.human.study import Shown, StudyError
 from tests.eval import judged
 
@@ -32,7 +38,7 @@ def all_rows() -> list[list[dict[str, str]]]:
 
 
 def test_a_sheet_shows_texts_and_asks_for_scores():
-    text = sheet(STUDY, 2, judged.shown(STUDY)).decode("utf-8")
+    text = sheet_csv(STUDY, 2, judged.shown(STUDY)).decode("utf-8")
     assert text.startswith("\ufeff")  # Excel knows UTF-8 by it
     rows = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline="")))
     assert [row["id"] for row in rows] == [entry.id for entry in STUDY.sheets[1]]
@@ -49,7 +55,7 @@ def test_a_sheet_shows_texts_and_asks_for_scores():
 
 def test_a_sheet_is_blind():
     for annotator in (1, 2, 3):
-        text = sheet(STUDY, annotator, judged.shown(STUDY)).decode()
+        text = sheet_csv(STUDY, annotator, judged.shown(STUDY)).decode()
         for system in STUDY.systems:
             for told in (system.name, system.config, system.corpus, system.sha256):
                 assert told not in text
@@ -57,14 +63,14 @@ def test_a_sheet_is_blind():
 
 def test_a_context_longer_than_a_cell_keeps_its_end():
     texts = [Shown((("seeker", "a" * 2 * MAX_CELL + "end"),), ("x", "y"))] * len(STUDY.contexts)
-    row = sheet(STUDY, 1, texts).decode("utf-8-sig").splitlines()[1]
+    row = sheet_csv(STUDY, 1, texts).decode("utf-8-sig").splitlines()[1]
     assert len(row) < 32_767 and "… aaa" in row and "aend,Recommender: " in row
 
 
 def test_an_open_sheet_comes_back_as_a_list_of_open_scores(tmp_path):
-    files = written(tmp_path, [sheet(STUDY, 1, judged.shown(STUDY))])
+    files = written(tmp_path, [sheet_csv(STUDY, 1, judged.shown(STUDY))])
     with pytest.raises(StudyError, match="the sheets have 10 problems") as caught:
-        read(STUDY, files)
+        read_sheets(STUDY, files)
     first = f"{files[0]}, line 2, a1-c001-r01: expected 0, 1 or 2, got fluency (nothing), "
     assert first in str(caught.value)
 
@@ -75,7 +81,7 @@ def test_an_open_sheet_comes_back_as_a_list_of_open_scores(tmp_path):
 @pytest.mark.parametrize("annotators", [(1, 2, 3), (3, 1), (2,)])
 def test_judgements_come_back_where_they_belong(tmp_path, annotators):
     files = written(tmp_path, [judged.csv_bytes(judged.rows(STUDY, a)) for a in annotators])
-    found = read(STUDY, files)
+    found = read_sheets(STUDY, files)
     assert found.annotators == tuple(sorted(annotators))
     expected = judged.scores(STUDY)[[a - 1 for a in sorted(annotators)]]
     np.testing.assert_array_equal(found.scores, expected)
@@ -115,7 +121,7 @@ SPREADSHEETS = {
 
 @pytest.mark.parametrize("form", SPREADSHEETS)
 def test_any_spreadsheet_will_do(tmp_path, form):
-    found = read(STUDY, written(tmp_path, [SPREADSHEETS[form](rows) for rows in all_rows()]))
+    found = read_sheets(STUDY, written(tmp_path, [SPREADSHEETS[form](rows) for rows in all_rows()]))
     np.testing.assert_array_equal(found.scores, judged.scores(STUDY))
 
 
@@ -126,7 +132,7 @@ def test_no_order_of_rows_or_files_counts(tmp_path_factory, order, cuts):
     shuffled = [rows[place] for place in order]
     parts = [shuffled[a:b] for a, b in zip([0, *cuts], [*cuts, 30], strict=True) if a < b]
     files = written(tmp_path_factory.mktemp("sheets"), [judged.csv_bytes(part) for part in parts])
-    found = read(STUDY, files[::-1])
+    found = read_sheets(STUDY, files[::-1])
     assert found.annotators == (1, 2, 3)
     np.testing.assert_array_equal(found.scores, judged.scores(STUDY))
 
@@ -185,7 +191,7 @@ def test_a_problem_is_told_with_file_line_and_remedy(tmp_path, change, message):
     change(sheets)
     files = written(tmp_path, [judged.csv_bytes(rows) for rows in sheets])
     with pytest.raises(StudyError, match=message) as caught:
-        read(STUDY, files)
+        read_sheets(STUDY, files)
     assert "\n" not in str(caught.value)  # it is the only one
 
 
@@ -196,17 +202,20 @@ def test_a_problem_is_told_with_file_line_and_remedy(tmp_path, change, message):
         (b"PK\x03\x04\x14\x00\x06\x00\xff\xfe\x00", "expected a CSV file with the columns"),
         (b"study,id,fluency,informativeness\r\n", "expected a CSV file with the columns"),
         (judged.csv_bytes(judged.rows(STUDY, 1)).replace(b"study,id", b"id,id"), "each once"),
-        (b'study,id,fluency,informativeness,coherence\r\n"' + b"x" * 140_000, "line 2: expected a"),
+        (
+            b'study,id,fluency,informativeness,coherence\r\n"' + b"x" * 140_000,
+            "line 2: field larger than",
+        ),
     ],
 )
 def test_what_is_no_sheet_gets_one_message(tmp_path, content, message):
     (file,) = written(tmp_path, [content])
     with pytest.raises(StudyError, match=message) as caught:
-        read(STUDY, [file])
+        read_sheets(STUDY, [file])
     assert str(caught.value).startswith(str(file))
     for missing in (tmp_path / "nowhere.csv", tmp_path):
         with pytest.raises(StudyError, match=f"^{missing}: expected a filled sheet, found no such"):
-            read(STUDY, [missing])
+            read_sheets(STUDY, [missing])
 
 
 def test_all_problems_are_told_at_once_up_to_twenty_a_file(tmp_path):
@@ -217,10 +226,10 @@ def test_all_problems_are_told_at_once_up_to_twenty_a_file(tmp_path):
     sheets[2][0]["id"] = "unknown"
     files = written(tmp_path, [judged.csv_bytes(rows) for rows in sheets])
     with pytest.raises(StudyError) as caught:
-        read(study, [*files, tmp_path / "nowhere.csv"])
+        read_sheets(study, [*files, tmp_path / "nowhere.csv"])
     lines = str(caught.value).split("\n  ")
     assert lines[0] == "the sheets have 51 problems:"  # 2 · 24 scores, an id, a file, a row
-    told = human_sheets.MAX_PROBLEMS
+    told = MAX_PROBLEMS
     assert lines[told + 1] == lines[2 * (told + 1)] == "and 4 more in this file"
     for line, problem in zip(
         lines[-3:], ("'unknown'", "no such file", "1 are missing"), strict=True
@@ -233,7 +242,7 @@ def test_a_row_of_another_study_is_told(tmp_path):
     sheets[0][2]["study"] = "s0123456789a"
     files = written(tmp_path, [judged.csv_bytes(rows) for rows in sheets])
     with pytest.raises(StudyError, match=r"1 are missing, the first is a1-c002-r01") as caught:
-        read(STUDY, files)
+        read_sheets(STUDY, files)
     told = f"{files[0]}, line 4: expected study {STUDY.id}, got 's0123456789a': this sheet is of "
     assert told in str(caught.value)
 
@@ -242,5 +251,5 @@ def test_a_sheet_of_another_study_is_told_once(tmp_path):
     other = judged.study(seed=1)
     files = written(tmp_path, [judged.csv_bytes(judged.rows(other, a)) for a in (1, 2, 3)])
     with pytest.raises(StudyError, match="the sheets have 3 problems") as caught:
-        read(STUDY, files)
+        read_sheets(STUDY, files)
     assert str(caught.value).count(f"got '{other.id}'") == 3

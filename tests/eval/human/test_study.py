@@ -7,15 +7,25 @@ import json
 import pytest
 from msgspec.structs import replace
 
-from conkd_jax.eval.human import study as human_study
-from conkd_jax.eval.human.study import EMPTY, SCALES, StudyError, readable
+from conkd_jax.eval.human.study import (
+    EMPTY,
+    SCALES,
+    StudyError,
+    System,
+    draw_study,
+    readable_text,
+    shown_contexts,
+    study_document,
+    study_from_document,
+    untitled_items,
+)
 from conkd_jax.eval.predictions import ContextTurn
-from conkd_jax.eval.tables import paper
+from conkd_jax.eval.tables.paper import SYSTEMS
 from tests.eval import judged
 
 
 def draw(names, answers, **options):
-    return human_study.draw(judged.systems(*names), answers, **options)
+    return draw_study(judged.systems(*names), answers, **options)
 
 
 # --- contexts -------------------------------------------------------------------------------
@@ -91,7 +101,7 @@ def test_no_order_can_be_drawn_again_without_the_predictions():
     first = judged.systems()
     second = [dataclasses.replace(system, sha256="1" * 64) for system in first]
     options = {"num_contexts": 12, "num_annotators": 2}
-    known, other = (human_study.draw(each, answers, **options) for each in (first, second))
+    known, other = (draw_study(each, answers, **options) for each in (first, second))
     assert known.contexts == other.contexts
     for one, another in zip(known.sheets, other.sheets, strict=True):
         assert [entry.system for entry in one] != [entry.system for entry in another]
@@ -106,14 +116,14 @@ def test_no_order_can_be_drawn_again_without_the_predictions():
     [
         ((), 1, "expected at least one run"),
         (("a", "b", "a"), 1, "different names, got 'a' twice"),
-        (("a", "b"), 13, "at least 13 responses that all systems gave, found 12"),
+        (("a", "b"), 13, "at least 13 contexts that all systems answered, found 12"),
     ],
 )
 def test_runs_that_make_no_study_are_refused(names, num_contexts, message):
     answers = [judged.answers(name) for name in names]
     with pytest.raises(StudyError, match=message):
-        human_study.draw(
-            [human_study.System(name, "", "", "", "") for name in names],
+        draw_study(
+            [System(name, "", "", "", "") for name in names],
             answers,
             num_contexts=num_contexts,
         )
@@ -142,7 +152,7 @@ def test_one_system_that_tells_the_history_is_enough():
     answers = [without_history(first), second]
     study = draw(judged.NAMES, answers, num_contexts=5)
     titles = {7: "Gladiator (2000)"}
-    assert human_study.shown(study, answers, titles) == judged.shown(judged.study())
+    assert shown_contexts(study, answers, titles) == judged.shown(judged.study())
 
 
 # --- the key --------------------------------------------------------------------------------
@@ -150,8 +160,8 @@ def test_one_system_that_tells_the_history_is_enough():
 
 def test_the_key_comes_back_from_json():
     study = judged.study()
-    document = json.loads(json.dumps(human_study.to_document(study)))
-    assert human_study.from_document(document, where="key.json") == study
+    document = json.loads(json.dumps(study_document(study)))
+    assert study_from_document(document, where="key.json") == study
 
 
 def _swapped(document):
@@ -172,12 +182,12 @@ def _swapped(document):
     ],
 )
 def test_a_key_that_was_changed_is_refused(change):
-    document = json.loads(json.dumps(human_study.to_document(judged.study())))
+    document = json.loads(json.dumps(study_document(judged.study())))
     change(document)
     with pytest.raises(StudyError, match=r"^DIR/key.json: expected the key"):
-        human_study.from_document(document, where="DIR/key.json")
+        study_from_document(document, where="DIR/key.json")
     with pytest.raises(StudyError, match="expected the key"):
-        human_study.from_document([document], where="key.json")
+        study_from_document([document], where="key.json")
 
 
 def test_studies_have_ids_of_their_own_that_no_spreadsheet_calculates_with():
@@ -202,7 +212,7 @@ def test_studies_have_ids_of_their_own_that_no_spreadsheet_calculates_with():
     ],
 )
 def test_texts_are_one_readable_line(text, expected):
-    assert readable(text, {7: "Gladiator  (2000)"}) == expected
+    assert readable_text(text, {7: "Gladiator  (2000)"}) == expected
 
 
 def test_every_system_speaks_for_itself():
@@ -211,16 +221,16 @@ def test_every_system_speaks_for_itself():
     answers = [judged.answers(name) for name in judged.NAMES]
     for key, text in zip(study.contexts, texts, strict=True):
         for answer, response in zip(answers, text.responses, strict=True):
-            assert response == readable(answer[key].generated, {7: "Gladiator (2000)"})
+            assert response == readable_text(answer[key].generated, {7: "Gladiator (2000)"})
         (turn,) = text.turns
         assert turn[0] == "seeker" and "Gladiator (2000)" in turn[1]
-    assert human_study.untitled(texts) == set()
-    assert human_study.untitled(human_study.shown(study, answers, {})) == {"@7"}
+    assert untitled_items(texts) == set()
+    assert untitled_items(shown_contexts(study, answers, {})) == {"@7"}
 
 
 def test_scales_are_those_of_the_papers_table():
     assert [scale.metric for scale in SCALES] == [
         name
-        for name in paper.SYSTEMS["ReDial"].metrics
+        for name in SYSTEMS["ReDial"].metrics
         if name.startswith("human_") and name != "human_average"
     ]

@@ -3,10 +3,10 @@
 import pytest
 from matplotlib.container import ErrorbarContainer
 
-from conkd_jax.eval.tables import build as tables
-from conkd_jax.eval.tables import figures as table_figures
+from conkd_jax.eval.tables.build import build_table
+from conkd_jax.eval.tables.figures import draw_over_k, draw_table
 from tests.eval.drawn_figures import assert_is_picture, texts
-from tests.eval.tables.test_build import document
+from tests.eval.scored import document
 
 
 def test_the_ladder_has_a_bar_for_each_row_and_whiskers_for_seeds(tmp_path, drawn):
@@ -14,8 +14,8 @@ def test_the_ladder_has_a_bar_for_each_row_and_whiskers_for_seeds(tmp_path, draw
         document("ablations/vanilla", seed, {"f1@50": 0.1 + seed / 50}, backbone="kgsf")
         for seed in range(3)
     ]
-    table = tables.build("5", [*runs, document("kgsf_hard")])
-    table_figures.bars(table, tmp_path / "a.png")
+    table = build_table("5", [*runs, document("kgsf_hard")])
+    draw_table(table, tmp_path / "a.png")
     assert_is_picture(tmp_path / "a.png")
     figure = drawn[0]
     axes = {ax.get_title(loc="left"): ax for ax in figure.axes}
@@ -33,7 +33,7 @@ def test_the_ladder_has_a_bar_for_each_row_and_whiskers_for_seeds(tmp_path, draw
 
 
 def test_columns_without_a_number_are_left_out(tmp_path, drawn):
-    table_figures.bars(tables.build("2", [document("my_own")]), tmp_path / "a.png")
+    draw_table(build_table("2", [document("my_own")]), tmp_path / "a.png")
     assert [ax.get_title(loc="left") for ax in drawn[0].axes] == [
         "ReR@1 ↑",
         "F1@50 ↑",
@@ -44,7 +44,7 @@ def test_columns_without_a_number_are_left_out(tmp_path, drawn):
 def test_lines_over_k_have_bands_and_names(tmp_path, drawn):
     ours = {"f1@1": 0.1, "f1@10": 0.2, "f1@50": 0.3, "f1@50_novel": 0.9, "recall@1": 0.5}
     theirs = {"f1@1": 0.2, "f1@50": 0.25}
-    table_figures.over_k(
+    draw_over_k(
         {"ours": ours, "theirs": theirs},
         tmp_path / "a.png",
         intervals={"ours": {"f1@50": (0.25, 0.35)}},
@@ -55,4 +55,4 @@ def test_lines_over_k_have_bands_and_names(tmp_path, drawn):
     assert list(panel.lines[0].get_ydata()) == [0.1, 0.2, 0.3]
     assert [t.get_text() for t in drawn[0].legends[0].get_texts()] == ["ours", "theirs"]
     with pytest.raises(ValueError, match="expected two cut-offs"):
-        table_figures.over_k({"a": {"f1@1": 0.1}}, tmp_path / "b.png")
+        draw_over_k({"a": {"f1@1": 0.1}}, tmp_path / "b.png")

@@ -1,8 +1,8 @@
 """A comparison as a table: sections, signs, marks."""
 
 from conkd_jax.eval.metrics.bootstrap import Comparison
-from conkd_jax.eval.tables import formats as table_formats
-from conkd_jax.eval.tables import paired
+from conkd_jax.eval.tables.formats import table_as_latex, table_as_markdown
+from conkd_jax.eval.tables.paired import comparison_table
 
 
 def test_metrics_come_by_section_and_clear_differences_are_marked():
@@ -11,7 +11,7 @@ def test_metrics_come_by_section_and_clear_differences_are_marked():
         "f1@10": Comparison(0.1, 0.102, 0.002, -0.01, 0.014, 0.7),
         "rer@7": Comparison(0.0, 0.0, 0.0, 0.0, 0.0, 1.0),  # of no section
     }
-    table = paired.table(("a", "b"), found, num_dialogues=1342)
+    table = comparison_table(("a", "b"), found, num_dialogues=1342)
     assert table.layout.title == "b against a"
     f1, ppl = (row for group in table.groups for row in group)
     assert [cell.text for cell in f1.cells] == [
@@ -29,7 +29,7 @@ def test_metrics_come_by_section_and_clear_differences_are_marked():
         "0.001",
     ]
     assert (f1.cells[2].mark, ppl.cells[2].mark) == (None, "best")
-    text = table_formats.markdown(table)
+    text = table_as_markdown(table)
     assert "| `ppl` | 20.00 | 18.50 | **-1.50** | -2.00 to -1.00 | 0.001 |" in text
     assert "1,342 dialogues" in text
-    assert "difference & 95 \\% interval & p" in table_formats.latex(table)
+    assert "difference & 95 \\% interval & p" in table_as_latex(table)

@@ -5,7 +5,7 @@ import json
 import matplotlib.pyplot as plt
 import pytest
 
-from conkd_jax.eval.tables import sweeps
+from conkd_jax.eval.tables.sweeps import draw_sweep, whiskers, write_sweep
 
 
 def document(f1, **metrics):
@@ -18,12 +18,12 @@ DOCUMENTS = {"eta=0.1": document(0.0123), "eta=0.6": document(0.02, **{"dist-2":
 
 
 def test_a_row_for_every_value(tmp_path):
-    table = sweeps.write(tmp_path / "new", "distill.eta", DOCUMENTS)
-    assert table.row_count == 2 and "distill.eta on dev" in str(table.title)
+    table = write_sweep(tmp_path / "new", "distill.eta", DOCUMENTS)
+    assert [row.label for row in table.groups[0]] == ["0.1", "0.6"]
     lines = (tmp_path / "new" / "sweep.md").read_text().splitlines()
-    assert lines[0] == "distill.eta, scored on dev"
+    assert lines[0] == "**distill.eta on dev.**"
     assert lines[2].startswith("| eta | f1@1 | f1@10 |")
-    assert lines[4] == "| 0.1 | 0.012 | 0.025 | 0.037 | 0.400 | – | – | 50.00 | – |"
+    assert lines[4] == "| `0.1` | 0.012 | 0.025 | 0.037 | 0.400 | – | – | 50.00 | – |"
     assert lines[5].endswith("| 50.00 | 0.100 |")
     kept = json.loads((tmp_path / "new" / "sweep.json").read_text())
     assert kept["field"] == "distill.eta"
@@ -34,13 +34,13 @@ def test_the_figure_holds_every_value(tmp_path):
     bare = {label: {**found, "intervals": {}} for label, found in DOCUMENTS.items()}
     for number, found in enumerate((DOCUMENTS, bare)):
         path = tmp_path / f"{number}.png"
-        sweeps.figure("distill.eta", found, path)
+        draw_sweep("distill.eta", found, path)
         assert plt.imread(path).std() > 0
     assert not plt.get_fignums()
 
 
 def test_whiskers_reach_from_the_value_to_both_ends_of_its_interval():
     runs = list(DOCUMENTS.values())
-    low, high = sweeps.whiskers("ppl", [50.0, 50.0], runs)
+    low, high = whiskers("ppl", [50.0, 50.0], runs)
     assert low == [pytest.approx(0.01)] * 2 and high == [pytest.approx(0.02)] * 2
-    assert sweeps.whiskers("dist-2", [0.0, 0.1], runs) is None  # one of them has no interval
+    assert whiskers("dist-2", [0.0, 0.1], runs) is None  # one of them has no interval

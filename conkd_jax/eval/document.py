@@ -1,0 +1,190 @@
+"""The document that `metrics.json` holds: how it is made and checked, and what its run is called.
+
+Every scored run leaves one, whether this project trained the system or not; tables, figures and
+committed results are made from these documents alone. This module reads no file and measures
+nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from conkd_jax.errors import UserError
+from conkd_jax.eval.metrics.pairs import Number
+
+Document = Mapping  # what `metrics_document` returns
+Interval = tuple[float, float]
+EXTERNAL = "external"  # the preset of a system that this project did not train; it has no backbone
+SYNTHETIC = "demo"  # the preset whose corpus is generated: no row of a paper stands beside it
+
+_FIELDS: Mapping[str, type | tuple[type, ...]] = {
+    "config": str,
+    "preset": str,
+    "backbone": str,
+    "split": str,
+    "seed": int,
+    "n_responses": int,
+    "metrics": Mapping,
+    "command": str,
+    "machine": (Mapping, str),
+}
+
+
+class DocumentError(UserError, ValueError):
+    """A file that is not a metrics.json of this version."""
+
+
+def metrics_document(
+    *,
+    config_name: str,
+    preset: str,
+    backbone: str,
+    split: str,
+    seed: int,
+    config_sha256: str,
+    counts: Mapping[str, int],
+    metrics: Mapping[str, Number],
+    intervals: Mapping[str, Interval] | None = None,
+    command: str,
+    machine: Mapping | str,
+    git: str,
+    decoding: str = "",
+    teacher_seed: int = 0,
+    paper_row: str = "",
+) -> dict:
+    """Returns the document that `metrics.json` holds.
+
+    Args:
+      config_name: path of the config under configs/, without ".py".
+      preset: "paper", "mini" or "demo"; `EXTERNAL` for a system that this project did not train.
+      backbone: "dialogpt" or "kgsf"; "" for a system that this project did not train.
+      split: the split that was scored.
+      seed: the student's seed.
+      config_sha256: hash of the whole config.
+      counts: `RunStatistics.totals`; "responses" among them.
+      metrics: flat names and values.
+      intervals: 95 % bootstrap intervals over dialogues, of the metrics that have one.
+      command: the command that was run.
+      machine: the machine that it ran on.
+      git: the commit that it ran at.
+      decoding: what `decoding_label` returns.
+      teacher_seed: the seed of teachers, turn classifier and teacher store.
+      paper_row: the paper's row to stand beside the run, by its name in `eval.tables.paper`.
+
+    Raises:
+      ValueError: if a value is not a finite number, or `counts` lacks "responses".
+    """
+    intervals = intervals or {}
+    values = [*metrics.items(), *counts.items()]
+    values += [(f"interval of {name}", value) for name, pair in intervals.items() for value in pair]
+    for name, value in values:
+        if not math.isfinite(value):
+            raise ValueError(f"metrics.json: {name}: expected a finite number, got {value}")
+    if "responses" not in counts:
+        raise ValueError(f"metrics.json: counts: expected 'responses', got {sorted(counts)}")
+    return {
+        "config": config_name,
+        "preset": preset,
+        "backbone": backbone,
+        "split": split,
+        "seed": int(seed),
+        "teacher_seed": int(teacher_seed),
+        "decoding": decoding,
+        "paper_row": paper_row,
+        "config_sha256": config_sha256,
+        "n_responses": int(counts["responses"]),
+        "counts": {name: int(value) for name, value in counts.items()},
+        "metrics": {name: float(value) for name, value in metrics.items()},
+        "intervals": {name: [float(low), float(high)] for name, (low, high) in intervals.items()},
+        "command": command,
+        "machine": machine,
+        "git": git,
+    }
+
+
+def checked_document(value: object, name: str) -> Document:
+    """Returns the value if it is what `metrics.json` holds.
+
+    Args:
+      value: parsed JSON.
+      name: the file, for the message.
+
+    Raises:
+      DocumentError: it is anything else.
+    """
+    problem = "it is not a JSON object"
+    if isinstance(value, Mapping):
+        wrong = [key for key, kind in _FIELDS.items() if not isinstance(value.get(key), kind)]
+        # Documents of older versions lack this field.
+        wrong += [] if isinstance(value.get("paper_row", ""), str) else ["paper_row"]
+        if not wrong and all(isinstance(v, int | float) for v in value["metrics"].values()):
+            return value
+        problem = f"missing or of another type: {', '.join(wrong) or 'a value of metrics'}"
+    raise DocumentError(
+        f"{name}: expected a metrics.json that this version of conkd_jax.train or "
+        f"conkd_jax.evaluate left; {problem}. Score the run again with conkd_jax.evaluate."
+    )
+
+
+# --- names -----------------------------------------------------------------------------------
+
+
+def decoding_label(decode: Mapping) -> str:
+    """Returns how responses were decoded, or "" for plain greedy decoding.
+
+    Args:
+      decode: the `decode` part of a config, as plain values; without a constraint there is none.
+
+    >>> decoding_label({"item_rule": "argmax"})
+    ''
+    >>> decoding_label({"item_rule": "mass", "allow_repeated_items": False})
+    'mass+once'
+    """
+    found = [] if decode["item_rule"] == "argmax" else [decode["item_rule"]]
+    found += [] if decode.get("allow_mentioned_items", True) else ["novel"]
+    found += [] if decode.get("allow_repeated_items", True) else ["once"]
+    return "+".join(found)
+
+
+def run_label(config_name: str, backbone: str, decoding: str = "") -> str:
+    """Returns what tables and the folders of committed results call a run.
+
+    That is its config, its backbone unless the config's own name begins with it, and how it was
+    decoded unless plainly.
+
+    Args:
+      config_name: path of the config under configs/, without ".py".
+      backbone: "dialogpt" or "kgsf"; "" for a system that this project did not train.
+      decoding: what `decoding_label` returns.
+
+    >>> run_label("dialogpt_hard", "dialogpt"), run_label("ablations/vanilla", "kgsf", "mass")
+    ('dialogpt_hard', 'ablations/vanilla-kgsf+mass')
+    >>> run_label("kbrd", "")
+    'kbrd'
+    """
+    is_named = config_name.rpartition("/")[2].startswith(backbone)
+    label = config_name if is_named else f"{config_name}-{backbone}"
+    return f"{label}+{decoding}" if decoding else label
+
+
+def run_name(config_name: str, settings: Mapping) -> str:
+    """Returns the name of a run: its folder under runs/, and its name among several runs.
+
+    Args:
+      config_name: path of the config under configs/, without ".py".
+      settings: the whole config, as plain values.
+
+    >>> decode = {"item_rule": "mass"}
+    >>> settings = {"backbone": "kgsf", "preset": "mini", "seed": 0, "decode": decode}
+    >>> run_name("ablations/vanilla", settings)
+    'ablations-vanilla-kgsf+mass-mini-seed0'
+    """
+    decoding = decoding_label(settings["decode"])
+    label = run_label(config_name, settings["backbone"], decoding).replace("/", "-")
+    return f"{label}-{settings['preset']}-seed{settings['seed']}"
+
+
+def document_label(document: Document) -> str:
+    """Returns the `run_label` of a document; one without "decoding" was decoded plainly."""
+    return run_label(document["config"], document["backbone"], document.get("decoding", ""))

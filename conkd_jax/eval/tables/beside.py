@@ -1,0 +1,69 @@
+"""Which row of the paper stands beside a metrics.json.
+
+A run writes the `paper_row` of its config into its document. Documents of older versions lack that
+field: for them the config file of the same name in this checkout is read. Systems that this project
+did not train are matched with the paper's by name.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+from conkd_jax.eval.document import EXTERNAL, SYNTHETIC, Document
+from conkd_jax.eval.tables.paper import PaperRow, matching_system, paper_row
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+
+
+def paper_row_beside(document: Document) -> PaperRow | None:
+    """Returns the paper's row to stand beside a document, or None.
+
+    None stands beside a synthetic corpus, whatever the config says.
+    """
+    if document["preset"] == SYNTHETIC:
+        return None
+    return paper_row(paper_row_name(document), document["backbone"])
+
+
+def paper_row_name(document: Document) -> str:
+    """Returns the name of the paper's row that a document is about; "" where the paper has none."""
+    if "paper_row" in document:
+        return document["paper_row"]
+    if document["preset"] == EXTERNAL:
+        return matching_system(document["config"])
+    return configured_paper_row(document["config"], document["preset"], document["backbone"])
+
+
+@functools.cache
+def configured_paper_row(name: str, preset: str, backbone: str) -> str:
+    """Returns the `paper_row` of a config file of this checkout.
+
+    Args:
+      name: path of the config under configs/, without ".py".
+      preset: the preset of the run.
+      backbone: the backbone of the run.
+
+    Returns:
+      "" where there is no such file, or it can't be read with this preset and backbone: a missing
+      row is no reason to refuse a table.
+    """
+    path = CHECKOUT / "configs" / f"{name}.py"
+    is_plain = all(re.fullmatch(r"\w+", part) for part in name.split("/"))  # never "..", never "/"
+    if not is_plain or not path.is_file():
+        return ""
+    spec = importlib.util.spec_from_file_location(f"config_{name.replace('/', '_')}", path)
+    if spec is None or spec.loader is None:
+        return ""
+    module = importlib.util.module_from_spec(spec)
+    sys.path.append(str(CHECKOUT))  # config files import each other as `configs.…`
+    try:
+        spec.loader.exec_module(module)
+        return module.get_config(f"{preset},backbone={backbone}").paper_row
+    except (ImportError, SyntaxError, AttributeError, KeyError, TypeError, ValueError):
+        return ""
+    finally:
+        sys.path.remove(str(CHECKOUT))

@@ -1,0 +1,70 @@
+"""Pages show what is committed, and keep what people wrote."""
+
+from pathlib import Path
+
+import pytest
+
+from conkd_jax.eval.tables.pages import PAGES, PLACEHOLDER, results_pages, with_results
+from conkd_jax.eval.tables.table import TableError
+from tests.eval.scored import document
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_shows_what_is_committed(name):
+    shown = (ROOT / name).read_text(encoding="utf-8")
+    assert results_pages(ROOT)[name] == shown, "run python -m conkd_jax.tables --pages"
+
+
+PAGE = "# Name\n\n<!-- results -->\nold\n<!-- /results -->\n\nrest\n"
+
+NAMES = ("2", "3", "gate")
+
+
+def shown(page: str, documents) -> str:
+    return with_results(page, documents, NAMES)
+
+
+def test_the_page_gets_its_tables_and_one_caption():
+    text = shown(PAGE, [document()])
+    assert text.startswith("# Name\n\n<!-- results -->\n**Table 2.")
+    assert text.endswith("ReDial's test split.\n<!-- /results -->\n\nrest\n")
+    assert text.count("\n| --- |") == 3
+    assert text.count("Our rows: preset mini") == 1
+    assert "\nold\n" not in text
+    assert shown(text, [document()]) == text
+
+
+def test_backbones_have_tables_of_their_own():
+    """Perplexities of two tokenizers are not compared: each backbone has its own best."""
+    ours = {**document(), "backbone": "dialogpt"}
+    theirs = {**document(config="kgsf_hard"), "backbone": "kgsf"}
+    text = shown(PAGE, [theirs, ours])
+    first, second = text.split("### Backbone `kgsf`")
+    assert "### Backbone `dialogpt`" in first and "`kgsf_hard`" not in first
+    assert first.count("**Table 2") == second.count("**Table 2") == 1
+    assert "### Backbone" not in shown(PAGE, [ours])
+
+
+def test_the_page_without_results_has_a_placeholder():
+    text = shown(PAGE, [])
+    assert text == PAGE.replace("old", PLACEHOLDER)
+
+
+@pytest.mark.parametrize("around", ["{}\n\nold", "old\n\n{}"])
+def test_a_written_sentence_in_the_page_stays(around):
+    written = "<!-- results-text -->\nSmaller models,\n\non valid.\n<!-- /results-text -->"
+    page = PAGE.replace("old", around.format(written))
+    text = shown(page, [document()])
+    assert f"<!-- results -->\n{written}\n\n**Table 2." in text
+    outside = PAGE + written
+    assert shown(outside, [document()]).endswith("rest\n" + written)
+
+
+@pytest.mark.parametrize(
+    "page", ["", "<!-- /results -->\n<!-- results -->", PAGE + PAGE, "<!-- results -->"]
+)
+def test_a_page_without_one_part_is_left_alone(page):
+    with pytest.raises(TableError, match=r"^expected one '<!-- results -->'"):
+        shown(page, [])

@@ -1,0 +1,61 @@
+"""Runs are found by folder or file; their titles lie beside them or are given."""
+
+import pytest
+
+from conkd_jax.eval.predictions import PredictionError
+from conkd_jax.eval.run_predictions import (
+    TitleError,
+    predictions_by_name,
+    predictions_file,
+    read_titles,
+    system_name,
+    titles_of_runs,
+)
+from tests.eval.exported import write_items, write_run
+
+
+def test_a_run_is_a_folder_or_a_file(tmp_path):
+    run = write_run(tmp_path / "a")
+    file = run / "predictions.jsonl"
+    assert str(predictions_file(run)) == str(predictions_file(file)) == str(file)
+    for missing in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(PredictionError, match="expected a predictions.jsonl, or the folder"):
+            predictions_file(missing)
+
+
+def test_a_system_is_called_by_its_file_or_folder(tmp_path):
+    assert system_name(tmp_path / "unicrs" / "predictions.jsonl") == "unicrs"
+    assert system_name("a b/KBRD v2.jsonl") == "KBRD_v2"
+
+
+def test_two_runs_need_two_names(tmp_path):
+    first, second = write_run(tmp_path / "x" / "a"), write_run(tmp_path / "y" / "a")
+    assert list(predictions_by_name([first, write_run(tmp_path / "b")])) == ["a", "b"]
+    with pytest.raises(PredictionError, match="expected runs with different names, got a twice"):
+        predictions_by_name([first, second])
+
+
+def test_titles_come_from_the_corpus_of_a_run_or_are_given(tmp_path):
+    run = write_run(tmp_path / "a")
+    assert titles_of_runs([predictions_file(run)]) == {}
+    (run / "artifacts").mkdir()
+    (run / "artifacts" / "corpus").symlink_to(write_items(tmp_path / "corpus"))
+    assert titles_of_runs([predictions_file(run)]) == {7: "Gladiator (2000)"}
+    given = tmp_path / "movies.csv"
+    given.write_text("8,Alien (1979)\n7,Brazil (1985)\n")
+    titles = titles_of_runs([predictions_file(run)], given)
+    assert titles == {7: "Brazil (1985)", 8: "Alien (1979)"}
+
+
+def test_titles_are_read_from_a_csv_file(tmp_path):
+    path = tmp_path / "movies.csv"
+    path.write_text('\ufeffmovieId,movieName\n\n7,"Alien, again"\n 8 , Brazil ,3\n')
+    assert read_titles(path) == {7: "Alien, again", 8: "Brazil"}
+    path.write_text("movieId,movieName\n7,Alien\nseven,Alien\n")
+    with pytest.raises(TitleError, match=r"movies.csv, line 3: expected movie id and title, got"):
+        read_titles(path)
+    path.write_text('7,Alien\n8,"' + "x" * 200_000)
+    with pytest.raises(TitleError, match="movies.csv, line 2: .*: expected a CSV file"):
+        read_titles(path)
+    with pytest.raises(TitleError, match="expected a CSV file of movie ids"):
+        read_titles(tmp_path / "nowhere")
