@@ -1,18 +1,18 @@
-# Two commands for a newcomer, `make demo` and `make test`; the rest is for contributors.
-# Everything happens in .venv of this checkout: no other environment is touched.
+# Newcomers need two commands, `make demo` and `make test`; the others are for contributors.
+# All of them use the environment .venv in this checkout and change no other.
 
-# The first Python from 3.11 on; `make test PYTHON=/path/to/python` names another.
+# The first Python of version 3.11 or newer; `make test PYTHON=/path/to/python` uses another.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
-# More flags for pip, for example an index of CPU builds of torch (CONTRIBUTING.md).
+# Additional flags for pip, for example an index with CPU builds of torch (CONTRIBUTING.md).
 PIP_FLAGS ?=
-# More flags for pytest: `make test PYTEST_FLAGS="-k gates -x"`.
+# Flags for pytest: `make test PYTEST_FLAGS="-k gates -x"`.
 PYTEST_FLAGS ?= -n 2
 
 VENV := .venv
 BIN := $(VENV)/bin
 
-# XLA's compilations are kept between commands.
+# Compiled programs are reused by later commands.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 
@@ -39,19 +39,19 @@ lint: $(VENV)/.installed-test $(VENV)/.installed-lint  ## ruff and pyright
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-format: $(VENV)/.installed-lint  ## let ruff mend what it can
+format: $(VENV)/.installed-lint  ## format, and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:  ## remove the environment and the caches; artifacts and runs stay
+clean:  ## remove the environment and the caches, but not artifacts and runs
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and no python3 here is. \
+	@test -n "$(PYTHON)" || { echo "expected Python 3.11 or newer, found none. \
 	Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# One stamp for each set of packages, older than pyproject.toml when that has changed.
+# One stamp for each set of packages: a change of pyproject.toml makes it out of date.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install $(PIP_FLAGS) --editable .
 	@touch $@

@@ -1,7 +1,7 @@
-"""What every test runs under: eight virtual CPU devices, no network, strict types where it matters.
+"""What every test runs under: eight virtual CPU devices, no network, and shared fixtures.
 
-The devices, the platform and the caches are settled here, at import, before anything can make an
-array. Warnings are errors by pyproject.toml.
+Devices, platform and caches are set here, at import, before anything creates an array. Warnings are
+errors by pyproject.toml.
 """
 
 import os
@@ -18,34 +18,38 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
-from hypothesis import settings  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
-from tests.small_world import SmallWorld  # noqa: E402
+pytest.register_assert_rewrite("tests.fixtures")  # their failures show values as well
+
+from tests.fixtures.small_world import SmallWorld  # noqa: E402
 
 NUM_DEVICES = 8
 jax.config.update("jax_num_cpu_devices", NUM_DEVICES)
 
-# The same examples on every run: a commit fails by what it changed, not by a draw. New examples:
+# The same examples in every run, so that a commit fails because of what it changed. For new ones:
 # `make test PYTEST_FLAGS="--hypothesis-profile=explore"`.
-settings.register_profile("fixed", derandomize=True)
-settings.register_profile("explore", print_blob=True)
+# No time limits: the first example may have to compile, and on a busy core every example is slow.
+unlimited = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("fixed", unlimited, derandomize=True)
+settings.register_profile("explore", unlimited, print_blob=True)
 settings.load_profile("fixed")
 
-# Rooms whose arithmetic must not lean on implicit promotion: the paper's losses.
+# Rooms whose arithmetic must not rely on implicit promotion: the paper's losses.
 STRICT_ROOMS = ("distill",)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if jax.device_count() != NUM_DEVICES:
         raise pytest.UsageError(
-            f"the tests need {NUM_DEVICES} virtual CPU devices and jax shows {jax.device_count()}: "
-            "something made an array before tests/conftest.py, or XLA_FLAGS sets another number"
+            f"expected {NUM_DEVICES} virtual CPU devices, got {jax.device_count()}: something "
+            "created an array before tests/conftest.py, or XLA_FLAGS sets another number"
         )
 
 
 @pytest.fixture(autouse=True)
 def strict_promotion(request: pytest.FixtureRequest):
-    """No silent float32 -> float64, int -> float or [N] -> [1, N] in the strict rooms."""
+    """Forbids silent float32 -> float64, int -> float and [N] -> [1, N] in the strict rooms."""
     room = request.path.relative_to(ROOT / "tests").parts[0]
     if room not in STRICT_ROOMS:
         yield
@@ -56,20 +60,41 @@ def strict_promotion(request: pytest.FixtureRequest):
 
 @pytest.fixture(autouse=True)
 def no_raw_dir(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only tests marked `real_data` see CONKD_RAW_DIR: the rest must pass without it."""
+    """Hides CONKD_RAW_DIR from all tests but those marked `real_data`."""
     if request.node.get_closest_marker("real_data") is None:
         monkeypatch.delenv("CONKD_RAW_DIR", raising=False)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts tests of the small world first: one worker builds it, the others run the rest."""
+    items.sort(key=lambda item: "small_world" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def small_world(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
-    """The whole pipeline of `tests/small_world.py`, run once for all tests and all workers."""
+    """The pipeline of `tests/fixtures/small_world.py`, run once for all tests and all workers."""
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent  # shared: whoever comes second waits, then finds every artifact
+        root = root.parent  # one worker builds an artifact; the others wait for it
     world = SmallWorld(root / "small_world")
     world.run(world.config())
     return world
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """Calls a program in this process; returns its exit code, output and errors."""
+    from tests.fixtures.programs import call_program  # not earlier: jaxtyping has to hook imports
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def program(module, *arguments) -> tuple[int, str, str]:
+        code = call_program(module, *arguments)
+        return code, *capsys.readouterr()
+
+    return program
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +103,7 @@ def raw_dir() -> Path:
     value = os.environ.get("CONKD_RAW_DIR", "")
     if not (Path(value) / "redial").is_dir():
         raise pytest.UsageError(
-            "a real_data test needs CONKD_RAW_DIR to be a folder with redial/ and kg/, got "
-            f"{value!r}. docs/data_card.md says where the files come from"
+            "tests marked real_data read CONKD_RAW_DIR: expected a folder with redial/ and kg/, "
+            f"got {value!r}. docs/data_card.md says where the files come from"
         )
     return Path(value)

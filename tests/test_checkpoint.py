@@ -107,7 +107,7 @@ with Checkpoints(sys.argv[1]) as checkpoints:
 @pytest.mark.slow
 def test_a_full_disk_is_an_error_and_leaves_the_checkpoint_before(tmp_path):
     command = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode != 0 and "Error" in run.stderr
     with Checkpoints(tmp_path) as checkpoints:
         target = {"w": np.zeros((10, 1000), np.float32)}

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all; rows and lines know where they stand."""
+"""Files appear whole or not at all; rows and lines carry their line numbers."""
 
 import csv
 import json
@@ -112,7 +112,7 @@ def test_lines_are_named_by_their_place() -> None:
     ]
 
 
-def test_rows_know_their_lines() -> None:
+def test_rows_carry_their_line_numbers() -> None:
     text = '\ufeffa,b\n\n1,"two\nlines"\n3,4\n'
     assert list(files.read_csv(text)) == [
         (1, ["a", "b"]),

@@ -14,7 +14,7 @@ from conkd_jax.config import ConfigError
 from conkd_jax.data.corpus import ItemTable
 from conkd_jax.eval.gate.token_classes import CLASSES
 from conkd_jax.eval.predictions import read_predictions
-from tests.test_train import call, refused  # noqa: F401
+from tests.fixtures.programs import refused
 
 FIGURES = ("gate_validity.png", "gate_by_class.png")
 TOLERANCE = 1e-5  # of two passes over rows of other lengths
@@ -36,7 +36,7 @@ def read(path) -> dict:
     return json.loads(path.read_text())
 
 
-def test_the_numbers_are_the_evaluation_s(call, small_world, workdir):  # noqa: F811
+def test_the_numbers_are_the_evaluation_s(call, small_world, workdir):
     code, output, errors = call(gate, f"--workdir={workdir}")
     assert code == 0, errors
     found = read(workdir / "gate" / "gate.json")
@@ -64,7 +64,7 @@ def a_response_with_an_item(small_world):
     return next(p for p in predictions if p.reference_items and p.turn > 2)
 
 
-def test_a_gold_text_is_read_as_the_evaluation_read_it(call, small_world, workdir):  # noqa: F811
+def test_a_gold_text_is_read_as_the_evaluation_read_it(call, small_world, workdir):
     gold = a_response_with_an_item(small_world)
     arguments = [f"--response={gold.conversation_id}:{gold.turn}", f"--text={gold.reference}"]
     code, _, errors = call(gate, f"--workdir={workdir}", *arguments)
@@ -157,7 +157,7 @@ def test_the_example_names_the_movie_by_the_corpus_own_id():
     ],
     ids=str,
 )
-def test_what_can_t_be_asked(call, workdir, arguments, words):  # noqa: F811
+def test_what_can_t_be_asked(call, workdir, arguments, words):
     refused(call(gate, f"--workdir={workdir}", *arguments), *words)
     assert not (workdir / "gate").exists()
 
@@ -168,7 +168,7 @@ def test_a_turn_that_is_no_response_names_those_that_are(run):
         run.find(f"{conversation}:{turn + 1}")
 
 
-def test_no_run_is_told(call, tmp_path):  # noqa: F811
+def test_no_run_is_told(call, tmp_path):
     refused(call(gate), "--workdir is missing")
     refused(call(gate, f"--workdir={tmp_path}"), "config.json", "found none")
 

@@ -1,10 +1,12 @@
-"""The rules of the house that a machine can hold: documents stay true, files are where they belong.
+"""The rules of the house that a machine can check: documents are true, files are where they belong.
 
-Reads the files that are, or would be, committed; runs no command of the README: `.ci/run` does.
+These tests read the files that are, or would be, committed. They run no command of the README;
+`.ci/run` does.
 """
 
 import ast
 import doctest
+import functools
 import importlib
 import re
 import subprocess
@@ -18,20 +20,31 @@ LONGEST_FILE = 400  # lines
 LONGEST_FUNCTION = 60
 LARGEST_FILE = 1 << 20  # bytes
 
-# Past a limit for a reason; the reason stands here.
+# Files and functions past a limit, each with its reason.
 LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS = {
-    "conkd_jax/config.py:base": "one line an option, each with its comment",
+    "conkd_jax/config.py:base": "one line for each field, with its comment",
+}
+# Tests that mirror no single module, each with its reason.
+CROSS_CUTTING_TESTS = {
+    "tests/stages/test_settings.py": "compares what every stage reads with its fingerprint",
+    "tests/eval/test_metrics_page.py": "compares docs/metrics.md with the metrics",
+    "tests/test_house.py": "checks the repository",
+    "tests/test_howto.py": "runs the code of docs/howto/",
+    "tests/test_imports.py": "checks the direction of imports",
+    "tests/test_launch.py": "runs the scripts of launch/",
+    "tests/test_sweep.py": "a sweep passes through config_rules, train and eval/tables",
 }
 
 
+@functools.cache
 def committed() -> list[Path]:
-    """Files that git tracks, or would if they were added now."""
+    """Returns the files that git tracks, or would track if they were added now."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     try:
         listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("not a git checkout: what would be committed can't be known")
+        pytest.skip("not a git checkout: there is no list of committed files")
     return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
@@ -43,6 +56,7 @@ def read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
+@functools.cache
 def text_files() -> dict[str, str]:
     suffixes = {".py", ".md", ".sh", ".toml", ".yaml", ".yml", ".json", ".txt", ".cfg", ""}
     files = [path for path in committed() if path.suffix in suffixes]
@@ -56,12 +70,16 @@ def project() -> dict:
 # --- documents -------------------------------------------------------------------------------
 
 
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z][a-z-]*):", read("Makefile"), re.M))
+
+
 def test_readme_commands_exist() -> None:
     documents = read("README.md") + read("CONTRIBUTING.md") + read("launch/README.md")
-    targets = set(re.findall(r"^([a-z][a-z-]*):", read("Makefile"), re.M))
-    asked = set(re.findall(r"^ {4}.*?\bmake ([a-z-]+)", documents, re.M))
-    assert asked >= {"demo", "test", "lint"}
-    assert asked <= targets, f"no such target in the Makefile: {asked - targets}"
+    named = set(re.findall(r"^ {4}.*?\bmake ([a-z-]+)", documents, re.M))
+    assert named >= {"demo", "test", "lint"}
+    missing = named - make_targets()
+    assert not missing, f"the documents name {missing}, which the Makefile lacks"
 
 
 def test_commands_name_files_that_exist() -> None:
@@ -82,8 +100,33 @@ def test_options_in_documents_exist() -> None:
         for option in re.findall(r"--config\.([\w.]+\w)", read(name)):
             node = options
             for key in option.split("."):
-                assert key in node, f"{name}: --config.{option} is no option"
+                assert key in node, f"{name}: --config.{option} does not exist"
                 node = node[key]
+
+
+def test_hosted_checks_call_the_makefile() -> None:
+    workflow = read(".github/workflows/ci.yml")
+    called = set(re.findall(r"\brun: .*?\bmake ([a-z-]+)", workflow))
+    assert called >= {"lint", "test", "demo"}
+    missing = called - make_targets()
+    assert not missing, f".github/workflows/ci.yml calls {missing}, which the Makefile lacks"
+
+
+def test_hosted_checks_run_on_every_supported_python() -> None:
+    (matrix,) = re.findall(r"python: \[(.*)\]", read(".github/workflows/ci.yml"))
+    prefix = "Programming Language :: Python :: 3."
+    supported = [name for name in project()["classifiers"] if name.startswith(prefix)]
+    assert re.findall(r"[\d.]+", matrix) == [name.split()[-1] for name in supported]
+
+
+def test_citation_is_of_this_version_and_its_paper() -> None:
+    citation, readme = read("CITATION.cff"), " ".join(read("README.md").split())
+    assert f"\nversion: {project()['version']}\n" in citation
+    assert f"\nlicense: {project()['license']}\n" in citation
+    (author,) = project()["authors"]
+    assert f"- name: {author['name']}\n" in citation
+    (title,) = re.findall(r'\n  title: "(.*)"', citation)
+    assert title in readme
 
 
 def test_links_resolve() -> None:
@@ -103,8 +146,8 @@ def test_design_notes_are_numbered() -> None:
     assert numbers == list(range(1, len(numbers) + 1))
     for name, number in zip(DESIGN_NOTES, numbers, strict=True):
         lines = read(name).splitlines()
-        assert lines[0].startswith(f"# {number:04d}. "), f"{name}: the title repeats the number"
-        assert len(lines) <= 60, f"{name}: one page, {len(lines)} lines are more"
+        assert lines[0].startswith(f"# {number:04d}. "), f"{name}: the title needs the number"
+        assert len(lines) <= 60, f"{name}: expected up to 60 lines, got {len(lines)}"
 
 
 def test_notes_that_are_cited_exist() -> None:
@@ -114,7 +157,7 @@ def test_notes_that_are_cited_exist() -> None:
             assert number in numbers, f"{name} cites docs/design/{number}, which does not exist"
 
 
-def test_changelog_knows_this_version() -> None:
+def test_changelog_names_this_version() -> None:
     versions = re.findall(r"^## (\d+\.\d+\.\d+)", read("CHANGELOG.md"), re.M)
     assert versions[0] == project()["version"]
 
@@ -134,7 +177,7 @@ def test_every_pin_says_why() -> None:
         assert re.search(r"==|<", pin) or pin.startswith("conkd_jax["), f"{pin} has no upper bound"
 
 
-def test_tests_bring_the_peers() -> None:
+def test_tests_install_the_peers() -> None:
     extras = project()["optional-dependencies"]
     assert {"tpu", "cuda", "test", "peers"} <= set(extras)
     assert "conkd_jax[peers]" in extras["test"]
@@ -156,7 +199,7 @@ def test_no_data_is_committed() -> None:
 def test_split_lists_hold_ids_only() -> None:
     for path in (ROOT / "data_prep" / "splits").iterdir():
         for line in path.read_text(encoding="utf-8").split():
-            assert line.isdigit(), f"{label(path)}: {line[:40]!r} is no conversation id"
+            assert line.isdigit(), f"{label(path)}: {line[:40]!r} is not a conversation id"
 
 
 def test_no_path_of_a_machine() -> None:
@@ -165,13 +208,15 @@ def test_no_path_of_a_machine() -> None:
     )
     for name, text in text_files().items():
         found = pattern.search(text)
-        assert found is None, f"{name}: {found.group()!r} is a path of one machine" if found else ""
+        assert found is None, (
+            f"{name}: {found.group()!r} exists on one machine only" if found else ""
+        )
 
 
-def test_rooms_have_names_of_their_own() -> None:
+def test_names_say_what_is_inside() -> None:
     vague = re.compile(r"(^|/)(utils?|helpers?|common|misc)(\.py|/)")
     found = [label(path) for path in committed() if vague.search(label(path))]
-    assert not found, f"rooms without a name of their own: {found}"
+    assert not found, f"names that do not say what is inside: {found}"
 
 
 def test_scripts_can_be_run() -> None:
@@ -197,17 +242,28 @@ def test_files_and_functions_stay_short() -> None:
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = (node.end_lineno or node.lineno) - node.lineno + 1
-                lines -= (ast.get_docstring(node) or "\n").count("\n")  # a docstring is no burden
+                lines -= (ast.get_docstring(node) or "\n").count("\n")  # docstrings do not count
                 name = f"{label(path)}:{node.name}"
                 if lines > LONGEST_FUNCTION and name not in LONG_FUNCTIONS:
                     long.append(f"{name}: {lines} lines")
-    assert not long, "split these, or say why in this file: " + "; ".join(long)
+    assert not long, "split these, or give a reason in this file: " + "; ".join(long)
 
 
 def test_exceptions_to_the_lengths_are_needed() -> None:
     for name in (*LONG_FILES, *LONG_FUNCTIONS):
         path, _, function = name.partition(":")
         assert function in read(path), f"{name} is gone: take its exception out of this file"
+
+
+def test_sections_of_docstrings_are_indented_by_two_spaces() -> None:
+    section = re.compile(r"^(?:Args|Returns|Yields|Raises|Attributes|Example):\n( *)\S", re.M)
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    for path in code_files():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            text = (ast.get_docstring(node) or "") if isinstance(node, kinds) else ""
+            for found in section.finditer(text):
+                name = f"{label(path)}:{getattr(node, 'name', 'module')}"
+                assert len(found.group(1)) == 2, f"{name}: {found.group()!r}"
 
 
 def test_modules_say_why_they_exist() -> None:
@@ -235,3 +291,34 @@ def test_examples_in_docstrings_are_true(name: str) -> None:
     outcome = doctest.testmod(importlib.import_module(name))
     assert outcome.attempted > 0
     assert outcome.failed == 0
+
+
+# --- tests -----------------------------------------------------------------------------------
+
+
+def test_no_test_module_is_imported() -> None:
+    """Shared fixtures and builders live in conftest.py or in modules without the prefix test_."""
+    dotted = re.compile(r"\b(?:from|import) tests[\w.]*\.test_\w+")
+    listed = re.compile(r"\bfrom tests[\w.]* import [^\n]*\btest_\w+")
+    for name, text in text_files().items():
+        if name.startswith("tests/") and name.endswith(".py"):
+            found = dotted.search(text) or listed.search(text)
+            assert found is None, f"{name}: {found.group()}" if found else ""
+
+
+def module_under_test(test: str) -> Path | None:
+    """Returns the module or package that a test file mirrors, if there is one."""
+    name = test.removeprefix("tests/").replace("/test_", "/").removeprefix("test_")
+    name = name.replace("/main.py", "/__main__.py")
+    names = [f"conkd_jax/{name}", f"conkd_jax/{name.removesuffix('.py')}/__init__.py", name]
+    return next((ROOT / each for each in names if (ROOT / each).is_file()), None)
+
+
+def test_tests_mirror_the_tree() -> None:
+    tests = [label(path) for path in committed()]
+    tests = [name for name in tests if re.fullmatch(r"tests/(.*/)?test_\w+\.py", name)]
+    without = {name for name in tests if module_under_test(name) is None}
+    lost = without - set(CROSS_CUTTING_TESTS)
+    assert not lost, f"no module of that name in conkd_jax/ or data_prep/: {sorted(lost)}"
+    needless = set(CROSS_CUTTING_TESTS) - without
+    assert not needless, f"take these out of CROSS_CUTTING_TESTS: {sorted(needless)}"

@@ -1,4 +1,4 @@
-"""The how-to pages do what they say: their code is taken from the page and run."""
+"""The code of the how-to pages is taken from the pages and run."""
 
 import re
 import sys
@@ -17,7 +17,7 @@ HOWTO = Path(__file__).resolve().parents[1] / "docs" / "howto"
 
 
 def code_of(page: str) -> dict[str, str]:
-    """{file name: its text}: a code block belongs to the file named last before it."""
+    """Returns {file name: text}; a code block belongs to the last file named before it."""
     text = (HOWTO / page).read_text(encoding="utf-8")
     found = {}
     for match in re.finditer(r"```python\n(.*?)```", text, re.S):

@@ -1,11 +1,10 @@
-"""`launch/local_processes.sh`: what its processes are told, what follows when one fails, and that
-several of them make what one makes."""
+"""`launch/local_processes.sh`: what its processes receive, what happens when one of them fails, and
+that two processes compute what one computes."""
 
 import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +20,14 @@ print(index, os.environ["CONKD_NUM_PROCESSES"], os.environ["CONKD_COORDINATOR"],
 if sys.argv[1] == "fail":
     if index == "1":
         sys.exit(7)
-    time.sleep(60)
+    time.sleep(600)  # until the script ends it
     pathlib.Path(sys.argv[2]).touch()
 """
 
 
 @pytest.fixture
 def launch(tmp_path: Path):
-    """Runs the script with a small program in the place of conkd_jax.train."""
+    """Runs the script with a small program in place of conkd_jax.train."""
     (tmp_path / "program.py").write_text(PROGRAM)
     own = {"PYTHON": sys.executable, "PYTHONPATH": str(tmp_path), "CONKD_PROGRAM": "program"}
 
@@ -38,13 +37,12 @@ def launch(tmp_path: Path):
             env={**os.environ, **own},
             capture_output=True,
             text=True,
-            timeout=60,
         )
 
     return run
 
 
-def test_every_process_knows_its_place(launch) -> None:
+def test_every_process_receives_its_index_and_arguments(launch) -> None:
     outcome = launch("3", "--config=a b", "--plan")
     assert outcome.returncode == 0, outcome.stderr
     lines = sorted(outcome.stdout.splitlines())
@@ -56,12 +54,10 @@ def test_every_process_knows_its_place(launch) -> None:
 
 
 def test_one_failure_ends_all(launch, tmp_path: Path) -> None:
-    start = time.monotonic()
     outcome = launch("3", "fail", str(tmp_path / "survived"))
     assert outcome.returncode == 7
     assert "exit code 7" in outcome.stderr
-    assert time.monotonic() - start < 30, "the others were waited for"
-    assert not (tmp_path / "survived").exists()
+    assert not (tmp_path / "survived").exists(), "the script waited for the others"
 
 
 @pytest.mark.parametrize("arguments", [(), ("0",), ("two", "--config=x")])
@@ -72,25 +68,25 @@ def test_a_wrong_number_is_explained(launch, arguments: tuple[str, ...]) -> None
 
 
 def pipeline(root: Path, num_processes: int) -> Path:
-    """Runs the pipeline of tests/small_world.py, one device a process; gives the run's folder."""
+    """Runs the small world's pipeline, one device for each process; returns the run's folder."""
     options = {
         "artifacts_dir": root / "artifacts",
         "runs_dir": root / "runs",
         "parallel.num_devices": num_processes,
         "dialogue_teacher.epochs": 3,
         "student.epochs": 3,
-        # Dropout alone depends on the layout of devices.
+        # Only dropout depends on the layout of devices.
         "rec_teacher.user_dropout": 0.0,
         "rec_teacher.context_dropout": 0.0,
         "dialogue_teacher.dropout": 0.0,
         "turn_classifier.dropout": 0.0,
-        # Rounded to bfloat16 the last digit of a float32 can become its third.
+        # Rounding to bfloat16 can turn a difference in the last digit into one in the third.
         "teacher_outputs.dtype": "float32",
     }
     command = [
         str(ROOT / "launch" / "local_processes.sh"),
         str(num_processes),
-        "--config=tests/small_world.py",
+        "--config=tests/fixtures/small_world.py",
         *(f"--config.{name}={value}" for name, value in options.items()),
     ]
     with subprocess.Popen(
@@ -103,7 +99,7 @@ def pipeline(root: Path, num_processes: int) -> Path:
         try:
             output, _ = process.communicate()
         finally:
-            process.terminate()  # ends what it started, where this test is out of time
+            process.terminate()  # if the test is out of time; the script then ends its processes
     assert process.returncode == 0, output
     (folder,) = (root / "runs").iterdir()
     return folder
@@ -114,9 +110,9 @@ def lines(path: Path) -> list[dict]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_two_processes_make_what_one_makes(tmp_path: Path) -> None:
-    """From nothing to decoded responses, both processes writing into one folder of artifacts."""
+@pytest.mark.timeout(3600)
+def test_two_processes_compute_what_one_computes(tmp_path: Path) -> None:
+    """The whole pipeline; both processes write into one folder of artifacts."""
     one, two = (pipeline(tmp_path / str(number), number) for number in (1, 2))
     for stage in ("rec_teacher", "dialogue_teacher", "turn_classifier", "student"):
         history = Path("artifacts") / stage / "history.jsonl"
@@ -137,4 +133,6 @@ def test_two_processes_make_what_one_makes(tmp_path: Path) -> None:
         for name in ("conversation_id", "turn", "predicted_turn_type", "generated_tokens"):
             assert found[name] == wanted[name]
         np.testing.assert_allclose(found["token_nll"], wanted["token_nll"], rtol=1e-3, atol=1e-3)
-    assert len({response["generated"] for response in predictions[0]}) > 3, "a trivial comparison"
+    assert len({response["generated"] for response in predictions[0]}) > 3, (
+        "nearly all responses are equal: this compares nothing"
+    )

@@ -13,16 +13,23 @@ from conkd_jax import loop
 from conkd_jax.checkpoint import Checkpoints
 from conkd_jax.config import ConfigError
 from conkd_jax.parallel import init_state
-from tests.classification import Points, make_task, optimizer_config
-from tests.test_parallel import read_result, start_processes
+from tests.fixtures.points import (
+    Points,
+    make_task,
+    optimizer_config,
+    read_result,
+    train_in_processes,
+    training_processes,
+)
+from tests.fixtures.training import assert_same
 
 
 class Crash(Exception):
-    """Stands for whatever ends a process."""
+    """Stands for anything that ends a process."""
 
 
 class Interrupted(Points):
-    """Points whose `happens` is called just before the batch of one step."""
+    """Points that call `happens` just before the batch of one step."""
 
     def __init__(self, at_step, happens, **fields):
         super().__init__(**fields)
@@ -57,14 +64,6 @@ def saved(task, directory):
         return checkpoints.restore(target, target.params)
 
 
-def assert_same(a, b):
-    """Bit for bit."""
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        assert np.asarray(x).dtype == np.asarray(y).dtype
-        np.testing.assert_array_equal(x, y)
-
-
 def assert_same_run(first, second):
     for field in dataclasses.fields(loop.Result):
         assert_same(getattr(first, field.name), getattr(second, field.name))
@@ -84,7 +83,7 @@ def test_eight_devices_train_as_one(tmp_path):
     )
 
 
-def test_training_learns_and_tells(tmp_path, capsys):
+def test_training_learns_and_logs(tmp_path, capsys):
     result = train(make_task(num_steps=60), tmp_path, log_dir=tmp_path / "log", log_every=10)
     assert result.history[-1]["dev_loss"] < 0.75 * result.history[0]["dev_loss"]
     assert [line["step"] for line in result.history if "accuracy" in line] == sorted(
@@ -101,7 +100,7 @@ def test_training_learns_and_tells(tmp_path, capsys):
 
 
 def test_history_holds_means_of_its_window(tmp_path):
-    """A line is the mean over the steps since the line before, not the last step's value."""
+    """A line is the mean over the steps since the previous line, not the value of the last step."""
     every = train(make_task(evaluated=False), tmp_path / "a", log_every=1).history
     fifth = train(make_task(evaluated=False), tmp_path / "b", log_every=5).history
     assert [line["step"] for line in fifth] == [5, 10, 15, 20]
@@ -118,7 +117,7 @@ def test_constants_reach_the_loss(tmp_path):
 
 
 def scripted(values):
-    """An evaluation that gives one value after another, and notes the parameters it saw."""
+    """Returns an evaluation with these values in order, and the list of parameters it saw."""
     seen = []
 
     def evaluate(params):
@@ -146,7 +145,7 @@ def test_patience_ends_training(tmp_path):
     result = train(task, tmp_path)
     assert (result.step, len(seen), result.history[-1]["step"]) == (8, 4, 16)
     assert saved(task, tmp_path).step == 16
-    again = train(task, tmp_path)  # nothing is left to do: a fifth evaluation would raise
+    again = train(task, tmp_path)  # training is over: a fifth evaluation would raise
     assert_same_run(result, again)
 
 
@@ -199,7 +198,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     assert_same_run(first, train(task, tmp_path))
 
 
-def test_another_model_s_checkpoint_is_refused(tmp_path):
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     train(make_task(num_steps=2), tmp_path)
     task = make_task(num_steps=2)
     task.init = lambda rng: {"other": np.zeros(3, np.float32)}
@@ -211,31 +210,25 @@ def test_another_model_s_checkpoint_is_refused(tmp_path):
 def test_killed_anywhere_equals_straight(tmp_path):
     """SIGKILL twice, in the middle of steps and saves, then to the end."""
     options = ["--num_steps", 40, "--dropout", 0.3]
-    for name in ("straight", "killed"):
-        (tmp_path / name).mkdir()
-    (process,) = start_processes(1, "--directory", tmp_path / "straight", *options)
-    output, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, output
-    killed = ["--directory", tmp_path / "killed", *options]
-    checkpoints = tmp_path / "killed" / "checkpoints"
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    for folder in (straight, killed):
+        folder.mkdir()
+    train_in_processes(1, "--directory", straight, *options)
     for after_step in (1, 12):
-        (process,) = start_processes(1, *killed, "--seconds", 0.05)
-        deadline = time.monotonic() + 100
-        while not any(
-            int(p.name) > after_step for p in checkpoints.glob("[0-9]*") if p.name.isdigit()
-        ):
-            assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
-            time.sleep(0.01)
-        process.kill()
-        process.communicate()
-        assert not (tmp_path / "killed" / "result-0.json").exists()
-    (process,) = start_processes(1, *killed)
-    output, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, output
-    for a, b in zip(
-        read_result(tmp_path / "straight"), read_result(tmp_path / "killed"), strict=True
-    ):
+        arguments = ["--directory", killed, *options, "--seconds", 0.05]
+        with training_processes(1, *arguments) as (process,):
+            while newest_checkpoint(killed) <= after_step:
+                assert process.poll() is None, process.stdout.read()
+                time.sleep(0.01)
+        assert not (killed / "result-0.json").exists()
+    train_in_processes(1, "--directory", killed, *options)
+    for a, b in zip(read_result(straight), read_result(killed), strict=True):
         assert_same(a, b)
+
+
+def newest_checkpoint(directory):
+    names = [path.name for path in (directory / "checkpoints").glob("[0-9]*")]
+    return max((int(name) for name in names if name.isdigit()), default=0)
 
 
 # --- bad numbers and bad input -----------------------------------------------------------------
@@ -260,7 +253,7 @@ def test_a_bad_loss_stops_with_its_rows(tmp_path, at_step):
     if at_step == 0:
         assert checkpoint is None
     else:
-        assert checkpoint.step == at_step  # the steps before it, and none of its own
+        assert checkpoint.step == at_step  # of the steps before the bad one
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(checkpoint.state))
 
 
@@ -321,7 +314,7 @@ def test_batches_of_another_layout_are_refused(tmp_path, loader, config):
 
 
 @pytest.mark.parametrize("field, value", [("warmup_steps", 20), ("schedule", "step")])
-def test_an_optimizer_that_can_t_work_is_named(tmp_path, field, value):
+def test_an_optimizer_that_cannot_work_is_named(tmp_path, field, value):
     message = f"config.points.optimizer.{field} is {value!r}"
     with pytest.raises(ConfigError, match=message):
         train(make_task(), tmp_path, config=optimizer_config(**{field: value}))

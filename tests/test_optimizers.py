@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from conkd_jax.optimizers import make_optimizer, make_schedule
-from tests.classification import optimizer_config
+from tests.fixtures.points import optimizer_config
 
 
 def rates(num_steps=10, **fields):

@@ -1,9 +1,3 @@
-import json
-import os
-import socket
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,20 +5,8 @@ import optax
 import pytest
 
 from conkd_jax import parallel
-from tests import classification
-from tests.classification import NUM_ROWS, Points
-
-
-def first_step(task, devices, loader, optimizer=None, **options):
-    """Parameters before and after one step, and its metrics, all on the host."""
-    optimizer = optimizer or optax.sgd(1.0)  # the change of parameters is minus the gradient
-    params = task.init(jax.random.key(0))
-    state = parallel.init_state(params, optimizer, with_ema=options.get("ema_decay", 0) > 0)
-    key = jax.random.key_data(jax.random.key(3, impl=options.get("rng_impl")))
-    fixed = parallel.replicate({"key": key, "constants": task.constants}, devices)
-    step = parallel.make_train_step(task.loss, optimizer, devices, **options)
-    after, metrics = step(parallel.replicate(state, devices), loader.batch(0), fixed)
-    return state.params, parallel.to_host(after), parallel.to_host(metrics)
+from tests.fixtures.points import NUM_ROWS, Points, make_task, read_result, train_in_processes
+from tests.fixtures.training import assert_close, first_step
 
 
 def whole_batch_gradients(task):
@@ -34,16 +16,10 @@ def whole_batch_gradients(task):
     return jax.value_and_grad(loss)(params)
 
 
-def assert_close(got, wanted, rtol=1e-5):
-    assert jax.tree.structure(got) == jax.tree.structure(wanted)
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
-        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max())
-
-
 # AdamW would hide a factor (a mean in place of a sum), so these compare gradients.
 @pytest.mark.parametrize("num_devices, accumulate", [(1, 1), (8, 1), (2, 4), (1, 4), (8, 4)])
 def test_gradients_equal_those_of_the_whole_batch(num_devices, accumulate):
-    task = classification.make_task()
+    task = make_task()
     devices = parallel.select_devices(num_devices)
     loader = Points(num_devices, accumulate)
     before, after, metrics = first_step(task, devices, loader)
@@ -59,12 +35,12 @@ def test_gradients_equal_those_of_the_whole_batch(num_devices, accumulate):
 
 def test_clipping_comes_after_the_sum():
     """Clipping each device's gradient would give up to eight times the norm."""
-    task, devices = classification.make_task(), parallel.select_devices(8)
+    task, devices = make_task(), parallel.select_devices(8)
     optimizer = optax.chain(optax.clip_by_global_norm(0.01), optax.sgd(1.0))
     before, after, metrics = first_step(task, devices, Points(8), optimizer)
     change = jax.tree.map(lambda old, new: old - new, before, after.params)
     np.testing.assert_allclose(optax.tree.norm(change), 0.01, rtol=1e-4)
-    assert metrics["grad_norm"][0] > 0.01  # told before clipping
+    assert metrics["grad_norm"][0] > 0.01  # measured before clipping
 
 
 def test_every_device_and_micro_batch_has_its_own_rng():
@@ -72,7 +48,7 @@ def test_every_device_and_micro_batch_has_its_own_rng():
         value = jax.random.uniform(rng)
         return 0.0 * params["w"] + value, {"square": (value**2, jnp.float32(1))}
 
-    task, devices = classification.make_task(), parallel.select_devices(4)
+    task, devices = make_task(), parallel.select_devices(4)
     task.init, task.loss = (lambda rng: {"w": np.float32(0)}), loss
     _, _, metrics = first_step(task, devices, Points(4, 2))
     (total, _), (squares, count) = metrics["loss"], metrics["square"]
@@ -81,7 +57,7 @@ def test_every_device_and_micro_batch_has_its_own_rng():
 
 
 def test_every_step_has_its_own_rng():
-    task, devices = classification.make_task(), parallel.select_devices(1)
+    task, devices = make_task(), parallel.select_devices(1)
     task.init = lambda rng: {"w": np.float32(0)}
     task.loss = lambda params, batch, rng, _: (0.0 * params["w"] + jax.random.uniform(rng), {})
     optimizer = optax.sgd(1.0)
@@ -99,7 +75,7 @@ def test_every_step_has_its_own_rng():
 
 @pytest.mark.parametrize("rng_impl", ["threefry2x32", "rbg", "unsafe_rbg"])
 def test_dropout_is_a_function_of_the_root_key(rng_impl):
-    task, devices = classification.make_task(dropout=0.5), parallel.select_devices(8)
+    task, devices = make_task(dropout=0.5), parallel.select_devices(8)
     runs = [first_step(task, devices, Points(8), rng_impl=rng_impl) for _ in range(2)]
     assert runs[0][2] == runs[1][2]
     assert (
@@ -131,7 +107,7 @@ def test_no_two_micro_batches_of_a_training_share_their_rng(rng_impl):
 
 def test_micro_batches_draw_as_devices_do():
     """With dropout, four devices are one device with four micro-batches."""
-    task = classification.make_task(dropout=0.5)
+    task = make_task(dropout=0.5)
     ways = [(4, 1), (1, 4), (2, 2)]
     steps = [
         first_step(task, parallel.select_devices(devices), Points(devices, micro))
@@ -143,14 +119,14 @@ def test_micro_batches_draw_as_devices_do():
 
 
 def test_ema_moves_toward_the_new_parameters():
-    task, devices = classification.make_task(), parallel.select_devices(2)
+    task, devices = make_task(), parallel.select_devices(2)
     before, after, _ = first_step(task, devices, Points(2), ema_decay=0.75)
     wanted = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, before, after.params)
     assert_close(after.ema, wanted)
 
 
-def test_a_train_step_compiles_once_and_takes_over_its_state():
-    task, devices = classification.make_task(), parallel.select_devices(8)
+def test_a_train_step_compiles_once_and_donates_its_state():
+    task, devices = make_task(), parallel.select_devices(8)
     optimizer = optax.adam(1e-3)
     step = parallel.make_train_step(task.loss, optimizer, devices)
     key = jax.random.key_data(jax.random.key(0))
@@ -165,11 +141,11 @@ def test_a_train_step_compiles_once_and_takes_over_its_state():
     try:
         for index in range(1, 4):
             state, _ = step(state, loader.batch(index), fixed)
-        told = list(compiled)
-        jax.jit(lambda x: x + 1)(np.float32(0))  # the listener does hear compilations
+        compiled_by_steps = list(compiled)
+        jax.jit(lambda x: x + 1)(np.float32(0))  # shows that the listener hears compilations
     finally:
         jax.monitoring.unregister_event_duration_listener(listener)
-    assert not told and compiled
+    assert not compiled_by_steps and compiled
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first))
 
 
@@ -199,58 +175,26 @@ def test_incomplete_process_variables_are_refused(monkeypatch):
         parallel.initialize_distributed()
 
 
-def test_one_process_tells_itself():
+def test_one_process_broadcasts_to_itself():
     value = {"a": [1, None, "é"], "b": 0.1}
     assert parallel.broadcast(value) == value
     assert parallel.any_process(True) and not parallel.any_process(False)
     assert parallel.is_first_process()
 
 
-def start_processes(count, *arguments):
-    """`tests.classification` in `count` processes that share 8 devices."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    command = [sys.executable, "-m", "tests.classification", *map(str, arguments)]
-    processes = []
-    for index in range(count):
-        environment = os.environ | {"CONKD_PROCESS_ID": str(index)}
-        if count > 1:
-            environment |= {"CONKD_COORDINATOR": address, "CONKD_NUM_PROCESSES": str(count)}
-        processes.append(
-            subprocess.Popen(
-                [*command, f"--cpu_devices={8 // count}"],
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        )
-    return processes
-
-
-def read_result(directory, index=0):
-    with np.load(directory / f"result-{index}.npz") as arrays:
-        params = dict(arrays)
-    return params, json.loads((directory / f"result-{index}.json").read_text())
-
-
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
     for count in (1, 2):
         (tmp_path / str(count)).mkdir()
-        processes = start_processes(count, "--directory", tmp_path / str(count))
-        outputs = [process.communicate(timeout=200)[0] for process in processes]
-        assert [process.returncode for process in processes] == [0] * count, "\n".join(outputs)
-    one, told = read_result(tmp_path / "1")
+        outputs = train_in_processes(count, "--directory", tmp_path / str(count))
+    params, one = read_result(tmp_path / "1")
+    assert len(one["history"]) == 20
     for index in range(2):
-        two, told_by_two = read_result(tmp_path / "2", index)
-        assert_close(two, one, rtol=1e-4)
-        assert told_by_two["step"] == told["step"]
-        losses = [[line["loss"] for line in t["history"]] for t in (told, told_by_two)]
-        assert len(losses[0]) == 20
+        params_of_two, two = read_result(tmp_path / "2", index)
+        assert_close(params_of_two, params, rtol=1e-4)
+        assert two["step"] == one["step"]
+        losses = [[line["loss"] for line in each["history"]] for each in (one, two)]
         np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
-        np.testing.assert_allclose(
-            told_by_two["history"][0]["grad_norm"], told["history"][0]["grad_norm"], rtol=1e-5
-        )
+        norms = [each["history"][0]["grad_norm"] for each in (one, two)]
+        np.testing.assert_allclose(norms[1], norms[0], rtol=1e-5)
     assert "done at step 20" in outputs[0] and "done at step" not in outputs[1]

@@ -10,8 +10,8 @@ from absl import flags
 from conkd_jax import command_line, config_rules, train
 from conkd_jax import config as conkd
 from conkd_jax.stages import pipeline
-from tests.small_world import get_config
-from tests.test_train import CONFIG, forget_flags
+from tests.fixtures.programs import CONFIG, forget_flags
+from tests.fixtures.small_world import get_config
 
 
 def swept(field, values):

@@ -5,7 +5,7 @@ from conkd_jax import parallel, watch
 
 
 class Unread:
-    """A metric still on the device: reading it is noted."""
+    """A metric on the device that records when it is read."""
 
     def __init__(self, step, reads):
         self.step, self.reads = step, reads
@@ -16,15 +16,15 @@ class Unread:
 
 
 def test_metrics_are_read_late_in_order_and_all():
-    reads, told, track = [], [], watch.Track()
-    late = watch.LateMetrics("task", str, track, lambda *line: told.append(line))
+    reads, lines, track = [], [], watch.Track()
+    late = watch.LateMetrics("task", str, track, lambda *line: lines.append(line))
     one = parallel.replicate(np.float32(1), parallel.select_devices(1))
     for step in range(watch.METRICS_LATENESS + 3):
         late.add(step, {"loss": (Unread(step, reads), one), "grad_norm": (one, one)})
     assert reads == [0, 1, 2]
     late.drain()
     assert reads == list(range(watch.METRICS_LATENESS + 3))
-    assert told[1] == (2, 1.0, 0.0)
+    assert lines[1] == (2, 1.0, 0.0)
     assert track.window["loss"] == [sum(reads), len(reads)]
 
 

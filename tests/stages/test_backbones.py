@@ -1,4 +1,4 @@
-"""The second backbone through the same stages: KGSF as teacher and as student, from end to end."""
+"""The second backbone through the same stages: KGSF as teacher and as student."""
 
 import dataclasses
 import json
@@ -20,8 +20,8 @@ from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.backbones import kgsf
 from conkd_jax.stages.language_model_training import make_loss, training_batches
 from conkd_jax.stages.training import Execution
-from tests.small_world import get_config
-from tests.test_parallel import first_step
+from tests.fixtures.small_world import get_config
+from tests.fixtures.training import first_step
 
 KGSF = "demo,backbone=kgsf"
 
@@ -38,7 +38,7 @@ def folder(small_world, config):
 
 @pytest.fixture(scope="module")
 def opened(config, folder):
-    """(corpus, vocabulary, folder of each stage)."""
+    """Returns (corpus, vocabulary, folder of each stage)."""
     stages = pipeline.build(config)
     directories = {name: stage.directory(config.artifacts_dir) for name, stage in stages.items()}
     return (
@@ -69,8 +69,8 @@ def test_the_recommender_is_shared_and_nothing_else(small_world, config):
     assert shared == {"corpus", "rec_teacher"}
 
 
-def test_an_ablation_trains_its_student_alone(config, folder):
-    """Teachers, store and classifier are there: a second row waits for none of them."""
+def test_an_ablation_trains_only_its_student(config, folder):
+    """Teachers, store and classifier are reused."""
     changes = [
         ({"distill.gate": "soft"}, {"student", "evaluation"}),
         ({"distill.gate": "constant", "distill.constant": 1.0}, {"student", "evaluation"}),
@@ -84,7 +84,7 @@ def test_an_ablation_trains_its_student_alone(config, folder):
         assert {row.name for row in rows if row.state != "whole"} == wanted, fields
 
 
-def test_without_teachers_none_is_read(config):
+def test_without_distillation_no_teacher_is_read(config):
     changed = config.replace({"distill.gamma": 0.0})
     stages = pipeline.build(changed)
     assert "teacher_outputs" not in stages
@@ -93,8 +93,8 @@ def test_without_teachers_none_is_read(config):
     assert pipeline.build(changed)["student"].fingerprint == stages["student"].fingerprint
 
 
-def test_the_graphs_are_the_recommender_s_and_stay_so(opened):
-    """Frozen in teacher and student: equal to the recommender's own to the last bit."""
+def test_the_graphs_are_those_of_the_recommender_and_stay_frozen(opened):
+    """Teacher and student have the recommender's graphs, bit for bit."""
     corpus, _, directories = opened
     recommender = recommenders.load(directories["rec_teacher"], corpus)
     rows = corpus.items.entity_ids
@@ -123,7 +123,7 @@ def test_the_copy_term_reaches_items_and_concepts(opened):
     assert set(np.flatnonzero(mask != without)) == {words.tokenizer.token_to_id(reached[0])}
 
 
-def test_the_store_holds_what_the_teacher_says(config, opened):
+def test_the_store_holds_the_teacher_s_gate(config, opened):
     corpus, words, directories = opened
     teacher = language_model.load(config.backbone, directories["dialogue_teacher"], words)
     rows = kgsf.row_settings(config).rows_of(corpus, words, corpus.dialogues("train"))
@@ -131,7 +131,7 @@ def test_the_store_holds_what_the_teacher_says(config, opened):
     assert store.spec.width == teacher.head().kernel.shape[0] == 2 * config.kgsf.embed_dim
     live = teacher.score(rows, "teacher", batch_rows=16).item_mass
     stored = np.concatenate([record.item_mass for record in store.read(range(len(store)))])
-    assert stored.std() > 1e-3, "a gate that says nothing proves nothing"
+    assert stored.std() > 1e-3, "a constant gate proves nothing"
     assert np.abs(live - stored).max() < 5e-3
 
 
@@ -170,15 +170,15 @@ def test_one_device_is_eight(config, opened):
         steps.append((float(measured["loss"][0]), optax.tree.sub(before, after.params)))
     (loss, gradients), (loss_8, gradients_8) = steps
     assert loss == pytest.approx(loss_8, rel=1e-5)
-    # The bias of attention's keys has no gradient but for rounding: the scale is that of all.
+    # The gradient of attention's key bias is only rounding error, hence one scale for all leaves.
     largest = max(float(abs(leaf).max()) for leaf in jax.tree.leaves(gradients))
     assert largest > 1e-3
     for one, eight in zip(jax.tree.leaves(gradients), jax.tree.leaves(gradients_8), strict=True):
         np.testing.assert_allclose(one, eight, rtol=1e-4, atol=1e-5 * largest)
 
 
-def test_a_student_is_no_twin_of_its_teacher(small_world, config, opened):
-    """Of the same seed, untaught and untagged, it is the same model on the same rows."""
+def test_a_student_does_not_repeat_its_teacher(small_world, config, opened):
+    """With the same seed, model and rows, a student still draws its own batches and weights."""
     assert config.seed == config.teacher_seed
     fields = {"distill__gamma": 0.0, "student__turn_tags": False, "student__epochs": 1}
     untaught = pipeline.build(small_world.config(KGSF, **fields))["student"]
@@ -191,7 +191,7 @@ def test_a_student_is_no_twin_of_its_teacher(small_world, config, opened):
 
 
 def test_own_words_random_vectors_and_a_student_that_starts_from_its_teacher(small_world, tmp_path):
-    """With two words in the list nearly all is <unk>; that is learnt, and never said."""
+    """With two words in the list, nearly all is <unk>, which is learnt but never generated."""
     words = write_word_list(tmp_path)
     config = small_world.config(
         KGSF,
@@ -212,7 +212,7 @@ def write_word_list(folder):
     return words
 
 
-def test_kgsf_s_own_word_list_is_an_option(tmp_path):
+def test_the_word_list_of_kgsf_is_an_option(tmp_path):
     words = write_word_list(tmp_path)
     config = frozen(get_config(KGSF)).replace({"vocabulary.tokenizer": str(words)})
     config_rules.validate(config)

@@ -1,4 +1,4 @@
-"""The chain from nothing to metrics.json, and what its parts promise each other."""
+"""The whole pipeline: what a run leaves, what runs again, and that its stages agree."""
 
 import json
 import shutil
@@ -32,8 +32,8 @@ from conkd_jax.stages.rec_teacher import fold_of
 from conkd_jax.stages.training import Execution
 from data_prep.sources import MissingDataError
 from tests.data_prep.raw_files import simple, write_jsonl, write_raw
-from tests.small_world import get_config
-from tests.test_parallel import assert_close, first_step
+from tests.fixtures.small_world import get_config
+from tests.fixtures.training import assert_close, first_step
 
 EVERYTHING = {
     "corpus",
@@ -74,7 +74,7 @@ def document(folder):
 
 
 class Opened:
-    """The artifacts behind the student of a config, opened."""
+    """The opened artifacts that the student of a config is trained from."""
 
     def __init__(self, config):
         self.config = config
@@ -100,7 +100,7 @@ class Opened:
         return self.store.read(range(len(self.store)))
 
     def student_step(self, num_devices=1, *, is_distilled=True):
-        """(loss, gradients) of the student's first batch."""
+        """Returns (loss, gradients) of the student's first batch."""
         config = self.config
         folders = {name: self.directory(name) for name in ("corpus", "vocabulary")}
         settings = dialogpt.model_settings(config)
@@ -127,7 +127,7 @@ class Opened:
             loss=make_loss(start, 64, given if is_distilled else None),
             constants={"frozen": {}, **(given.constants if is_distilled else {})},
         )
-        # a step so long that the change of the parameters is the gradient to the last digit
+        # a step so long that the change of the parameters is the gradient to float32 precision
         before, after, measured = first_step(
             task, parallel.select_devices(num_devices), loader, optax.sgd(1e4)
         )
@@ -138,7 +138,7 @@ class Opened:
 
 @pytest.fixture(scope="module")
 def opened(small_world):
-    """Without dropout: a step is then a function of the batch alone."""
+    """The artifacts of the plain config."""
     return Opened(small_world.config())
 
 
@@ -151,8 +151,8 @@ def without_dropout(world, **fields):
     return found
 
 
-def test_no_context_is_longer_than_the_classifier_s_positions(small_world):
-    """20 is no multiple of what batches are padded to."""
+def test_contexts_fit_the_positions_of_the_classifier(small_world):
+    """20 is not a multiple of the length that batches are padded to."""
     config = small_world.config(turn_classifier__max_context_tokens=20)
     stage = pipeline.build(config)["turn_classifier"]
     artifacts.ensure(stage, config.artifacts_dir)
@@ -176,7 +176,7 @@ def test_a_run_leaves_its_numbers(document):
     assert set(document["seconds"]) == EVERYTHING
 
 
-def test_the_hash_of_a_config_is_of_what_was_run_and_not_where(small_world, document):
+def test_the_hash_of_a_config_leaves_out_its_paths(small_world, document):
     def sha256(**fields):
         config = small_world.config(**fields)
         stages = pipeline.build(small_world.config())
@@ -187,8 +187,8 @@ def test_the_hash_of_a_config_is_of_what_was_run_and_not_where(small_world, docu
     assert sha256(distill__gamma=0.1) != document["config_sha256"]
 
 
-def test_predictions_give_the_same_numbers_again(small_world, folder, document):
-    """Whatever is told of responses can be computed from predictions.jsonl and the corpus."""
+def test_predictions_give_the_metrics_again(small_world, folder, document):
+    """Every metric of responses can be recomputed from predictions.jsonl and the corpus."""
     stages = pipeline.build(small_world.config())
     corpus = Corpus.open(stages["corpus"].directory(small_world.artifacts_dir))
     items = corpus.items
@@ -205,7 +205,7 @@ def test_predictions_give_the_same_numbers_again(small_world, folder, document):
         assert document["metrics"][name] == pytest.approx(value, rel=1e-9), name
 
 
-def test_predictions_are_of_the_split_in_its_order(small_world, folder):
+def test_predictions_follow_the_order_of_the_split(small_world, folder):
     config = small_world.config()
     stages = pipeline.build(config)
     corpus = Corpus.open(stages["corpus"].directory(small_world.artifacts_dir))
@@ -221,8 +221,8 @@ def test_predictions_are_of_the_split_in_its_order(small_world, folder):
 
 
 @pytest.mark.parametrize("backbone", ["dialogpt", "kgsf"])
-def test_the_predicted_prefix_is_scored_in_place_of_the_gold_one(small_world, backbone):
-    """Oracle: each response's row by itself, its tag replaced, through the same model."""
+def test_the_predicted_prefix_replaces_the_gold_one(small_world, backbone):
+    """Oracle: the same model on each response's row alone, with the tag replaced."""
     config = small_world.config(f"demo,backbone={backbone}")
     folder = small_world.run(config) if backbone == "kgsf" else small_world.folder
     stages = pipeline.build(config)
@@ -249,7 +249,7 @@ def test_the_predicted_prefix_is_scored_in_place_of_the_gold_one(small_world, ba
 
 
 def test_constraints_keep_items_out_of_responses(small_world):
-    """By mass, so that items are said at all; a run of its own beside the plain one."""
+    """Decoding by mass, because the plain run generates hardly any items."""
     fields = {"decode__item_rule": "mass", "decode__max_tokens": 24}
     plain = list(
         read_predictions(small_world.run(small_world.config(**fields)) / "predictions.jsonl")
@@ -261,14 +261,14 @@ def test_constraints_keep_items_out_of_responses(small_world):
     assert document["decoding"] == "mass+novel+once"
     kept = list(read_predictions(folder / "predictions.jsonl"))
 
-    def ranks_what_was_said(p):
+    def ranks_a_mentioned_item(p):
         said, found = set(p.mentioned_items), False
         for step in p.item_steps:
             found |= bool(said & set(step.top))
             said.add(step.item)
         return found
 
-    assert any(map(ranks_what_was_said, plain)) and not any(map(ranks_what_was_said, kept))
+    assert any(map(ranks_a_mentioned_item, plain)) and not any(map(ranks_a_mentioned_item, kept))
     assert sum(len(p.item_steps) for p in kept) > 0
     assert [p.token_nll for p in kept] == [p.token_nll for p in plain]  # it is the same student
 
@@ -305,7 +305,7 @@ def test_a_run_points_to_its_artifacts(folder):
 
 def test_a_second_run_reuses_everything(small_world, folder, document, monkeypatch):
     def refuse(*arguments, **options):
-        raise AssertionError("nothing is left to run")
+        raise AssertionError("every artifact exists already")
 
     monkeypatch.setattr(loop, "train", refuse)
     monkeypatch.setattr(artifacts, "write_manifest", refuse)
@@ -322,7 +322,7 @@ def test_a_second_run_reuses_everything(small_world, folder, document, monkeypat
 
 
 def changed(world, **fields) -> set[str]:
-    """Stages that would run if these fields were changed."""
+    """Returns the stages that would run if these fields were changed."""
     config = world.config(**fields)
     rows = artifacts.explain(pipeline.build(config)["evaluation"], config.artifacts_dir)
     return {row.name for row in rows if row.state != "whole"}
@@ -350,7 +350,7 @@ def test_only_what_depends_on_a_change_runs_again(small_world, fields, wanted):
     assert changed(small_world, **fields) == wanted
 
 
-def test_a_test_file_that_comes_later_changes_no_training(tmp_path):
+def test_a_test_split_added_later_changes_no_training(tmp_path):
     raw = write_raw(tmp_path / "raw", [simple(i) for i in range(3)], valid=[simple(9)])
     config = frozen(get_config()).replace({"corpus.name": "redial", "corpus.raw_dir": str(raw)})
     before = pipeline.build(config)
@@ -388,7 +388,7 @@ def test_the_dialogue_teacher_alone_is_scored_without_a_student(small_world):
     folder = small_world.run(config)
     found = json.loads((folder / "metrics.json").read_text())["metrics"]
     assert "classifier_accuracy" not in found and "train_lambda_r" not in found
-    # its own gate: the system that is scored is the teacher
+    # the teacher is the scored system, so both gates are its own
     assert found["lambda_r"] == pytest.approx(found["student_lambda_r"], rel=1e-6)
     predictions = list(read_predictions(folder / "predictions.jsonl"))
     assert {p.predicted_turn_type for p in predictions} == {None}
@@ -403,7 +403,7 @@ def test_another_split_is_scored_by_the_same_system(small_world, document):
     dev = json.loads((folder / "metrics.json").read_text())
     assert dev["split"] == "dev" and dev["n_responses"] != document["n_responses"]
     assert dev["metrics"]["train_lambda_r"] == document["metrics"]["train_lambda_r"]
-    # the student's own training closed with the same measurement on the same split
+    # the student's training ends with the same measurement on the same split
     manifest = read_manifest(stages["student"], config.artifacts_dir)
     ppl = np.exp(manifest["metrics"]["dev_nll"])
     assert dev["metrics"]["ppl"] == pytest.approx(ppl, rel=1e-4)
@@ -413,16 +413,16 @@ def test_another_split_is_scored_by_the_same_system(small_world, document):
 
 
 def test_the_stored_gate_is_the_live_teacher_s(opened):
-    """λ differs by what bfloat16 features lose, and by no more than the manifest says."""
+    """λ differs by the rounding of features to bfloat16, at most as much as the manifest states."""
     live = opened.teacher.score(opened.rows, "teacher", batch_rows=4).item_mass
     stored = np.concatenate([record.item_mass for record in opened.records()])
     told = opened.manifest("teacher_outputs")["metrics"]["rounding_max_item_mass_error"]
-    assert stored.std() > 1e-3, "a gate that says nothing proves nothing"
+    assert stored.std() > 1e-3, "a constant gate proves nothing"
     assert 0 < told < 5e-3
     assert np.abs(live - stored).max() <= told + 1e-6
 
 
-def test_a_store_finished_by_another_try_tells_the_rounding_of_all(opened, tmp_path):
+def test_a_resumed_store_measures_the_rounding_of_all_shards(opened, tmp_path):
     stage, straight = opened.stages["teacher_outputs"], opened.directory("teacher_outputs")
     shutil.copytree(straight, tmp_path, dirs_exist_ok=True)
     (tmp_path / "store.json").unlink()
@@ -458,7 +458,7 @@ def test_the_stored_recommender_is_the_live_one(opened):
     np.testing.assert_allclose(logits, live, atol=1e-5)
 
 
-def test_a_cross_fitted_label_comes_from_a_teacher_that_never_saw_it(small_world):
+def test_a_cross_fitted_teacher_never_saw_its_dialogues(small_world):
     crossed = Opened(small_world.config(rec_teacher__cross_fit_folds=2))
     records = crossed.records()
     folds = [fold_of(record.conversation_id, 2) for record in records]
@@ -519,7 +519,7 @@ def test_gamma_0_is_plain_nll(small_world):
     wanted_loss, wanted = opened.student_step(is_distilled=False)
     assert loss == pytest.approx(wanted_loss, rel=1e-6)
     assert_close(gradients, wanted, rtol=1e-6)
-    assert abs(distilled - loss) > 1e-3, "γ > 0 must tell"
+    assert abs(distilled - loss) > 1e-3, "γ > 0 must change the loss"
 
 
 def test_eight_devices_step_as_one(small_world):

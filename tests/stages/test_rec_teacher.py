@@ -1,4 +1,4 @@
-"""The recommendation teacher's training, on a world small enough to learn in seconds."""
+"""Training of the recommender, on a world so small that it is learnt quickly."""
 
 import json
 
@@ -46,7 +46,7 @@ SELF_LOOP, HAS_GENRE = 0, 1
 
 
 def dialogue(rng, conversation_id):
-    """A seeker names a movie and the word of its genre; the recommender names another of it."""
+    """Seekers name a movie and the word of its genre; recommenders name another of that genre."""
     genre = int(rng.integers(NUM_GENRES))
     liked, answer = (genre * MOVIES_PER_GENRE + rng.permutation(MOVIES_PER_GENRE)[:2]).tolist()
     return Dialogue(
@@ -141,7 +141,7 @@ def trained(corpus, tmp_path_factory):
 
 
 def parts_of(part, corpus):
-    """(module, parameters, graphs, index) before any training, without dropout."""
+    """Returns (module, parameters, graphs, index) before training, without dropout."""
     spec = RecommenderSpec.of(part)
     index = build_index(corpus, spec)
     graphs = build_graphs(corpus, spec, index)
@@ -158,8 +158,8 @@ def batches_of(part, corpus, index):
     )
 
 
-def test_learns_what_the_graph_and_the_words_tell(trained):
-    """Knowing the genre is worth log 3; all that is left is which of the genre's other movies."""
+def test_learns_from_the_graph_and_from_words(trained):
+    """Knowing the genre is worth log 3; which of its other movies follows is left to chance."""
     _, metrics = trained
     for split in ("dev", "valid"):
         assert metrics[f"{split}_num_targets"] == 30
@@ -189,7 +189,7 @@ def test_a_reopened_teacher_is_the_one_that_was_scored(trained, corpus):
     )
 
 
-def test_user_vectors_do_not_depend_on_the_company(trained, corpus):
+def test_user_vectors_do_not_depend_on_the_batch(trained, corpus):
     teacher = load(trained[0], corpus)
     dialogues = corpus.dialogues("valid")
     every = teacher.user_vectors(teacher.spec.contexts(dialogues, corpus))
@@ -197,7 +197,7 @@ def test_user_vectors_do_not_depend_on_the_company(trained, corpus):
     np.testing.assert_allclose(alone, every[6:8], rtol=1e-6, atol=1e-6)
 
 
-def test_what_the_teacher_never_met_is_passed_over(trained, corpus):
+def test_unseen_nodes_are_ignored(trained, corpus):
     teacher = load(trained[0], corpus)
     known = Turn("seeker", "x", entities=(2,), concepts=(0,))
     # Entity 25 is a genre and concept 4 a word that no dialogue names.
@@ -212,7 +212,7 @@ def test_what_the_teacher_never_met_is_passed_over(trained, corpus):
 
 
 def test_scoring_over_entities_ranks_items_only(corpus):
-    """The public code's softmax over all entities; the head that is kept is over the candidates."""
+    """Training normalises over all entities, as the public code does; the head has items only."""
     part = config_part(score_over="entities")
     _, params, graphs, index = parts_of(part, corpus)
     assert params["head"]["bias"].shape == (NUM_ENTITIES,)
@@ -225,7 +225,7 @@ def test_scoring_over_entities_ranks_items_only(corpus):
     np.testing.assert_array_equal(graphs.node_scores, members)  # MIM names genres too
 
 
-def test_loss_is_cross_entropy_with_a_little_mim_and_mim_alone_at_first(corpus):
+def test_loss_is_mim_alone_at_first_then_cross_entropy_with_a_little_mim(corpus):
     part = config_part()
     module, params, graphs, index = parts_of(part, corpus)
     batch = batches_of(part, corpus, index)(np.arange(6), 1, np.arange(6))
@@ -245,7 +245,7 @@ def test_loss_is_cross_entropy_with_a_little_mim_and_mim_alone_at_first(corpus):
     assert not np.any(gradients["head"]["bias"]) and np.any(gradients["mim_head"]["bias"])
 
 
-def test_loss_sums_over_devices_and_fill_counts_nothing(corpus):
+def test_loss_sums_over_devices_without_the_filled_rows(corpus):
     part = config_part()
     module, params, graphs, index = parts_of(part, corpus)
     assemble = batches_of(part, corpus, index)
@@ -337,7 +337,7 @@ def test_bad_input_is_named(corpus, trained, tmp_path):
 
 
 def test_ties_rank_behind():
-    """An untrained head that scores all alike must not look perfect."""
+    """An untrained head that gives all items one score must not look perfect."""
     head = Head(jnp.zeros((2, 4)), jnp.array([0.0, 1.0, 0.0, 0.0]))
     ranks, nll = target_scores(head, np.zeros((2, 2), np.float32), np.array([1, 2]))
     np.testing.assert_array_equal(ranks, [1, 4])

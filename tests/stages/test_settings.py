@@ -10,7 +10,7 @@ from conkd_jax.artifacts.fingerprint import fingerprinted, is_outside_fingerprin
 from conkd_jax.artifacts.stage import Stage, in_order
 from conkd_jax.config import Config, field_names, frozen
 from conkd_jax.stages import pipeline
-from tests.small_world import get_config
+from tests.fixtures.small_world import get_config
 
 # Fields of settings that no output depends on; a new one needs its reason in its dataclass and a
 # line here.

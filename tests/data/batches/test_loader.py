@@ -90,5 +90,5 @@ def test_closing_ends_the_threads():
     assert set(threading.enumerate()) - before
     batches.close()
     for thread in set(threading.enumerate()) - before:
-        thread.join(timeout=10)
+        thread.join(timeout=600)
         assert not thread.is_alive()

@@ -159,5 +159,5 @@ def test_a_split_of_seven_thousand_responses_takes_seconds():
     statistics.metrics()
     bootstrap_intervals(statistics, num_resamples=1000)
     compare_runs(statistics, statistics, num_resamples=1000)
-    # About 6 s; checking every annotation, as tests do, makes it several times as long.
-    assert time.process_time() - start < 60
+    # About 6 s, several times as long with every annotation checked, far longer if quadratic.
+    assert time.process_time() - start < 600
