@@ -37,7 +37,7 @@ def make_schedule(config: Any, num_steps: int) -> optax.Schedule:
     peak, warmup_steps = config.learning_rate, config.warmup_steps
     if not 0 <= warmup_steps < max(num_steps, 1):
         raise ValueError(
-            f"optimizer.warmup_steps is {warmup_steps}, but the training has {num_steps} steps; "
+            f"optimizer.warmup_steps is {warmup_steps}, but training has {num_steps} steps; "
             "expected 0 <= warmup_steps < num_steps. Lower warmup_steps or train longer."
         )
     decay_steps = num_steps - warmup_steps

@@ -326,7 +326,7 @@ def test_metric_names_are_checked(tmp_path):
     with pytest.raises(ValueError, match=r"select names 'recall'; evaluate gives \['score'\]"):
         train(make_task(select=("recall", "max"), **evaluation), tmp_path / "a")
     task = make_task(evaluate=lambda params: {"loss": 1.0})
-    with pytest.raises(ValueError, match=r"evaluate gives \['loss'\], names that the training"):
+    with pytest.raises(ValueError, match=r"evaluate gives \['loss'\], names that training metrics"):
         train(task, tmp_path / "b")
 
 

@@ -39,7 +39,7 @@ def test_cosine_schedule_falls_to_zero_at_the_end():
         ({"name": "sgd"}, "optimizer.name is 'sgd'; expected one of adam, adamw"),
         ({"schedule": "step"}, "optimizer.schedule is 'step'; expected one of constant"),
         ({"warmup_steps": 10}, "warmup_steps is 10, but training has 10 steps"),
-        ({"name": "adam"}, "weight_decay is 0.01, which Adam does not have"),
+        ({"name": "adam"}, "weight_decay is 0.01, but Adam has no weight decay"),
     ],
 )
 def test_bad_fields_are_refused(fields, message):
