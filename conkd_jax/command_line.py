@@ -1,87 +1,331 @@
-"""How the programs read a command line, and how a user's mistake ends: one message, exit code 2.
+"""The one way into every program, and the one way out after a user's mistake.
 
-Everything that is not a user's mistake keeps its traceback. This file must not know what a program
-does.
+A program defines its options on a `FlagValues` of its own and hands its `main` to `run`, which
+shows `--help`, reads the command line and turns every `UserError` into a single `error: …` line
+with exit code 2. Any other exception is a defect and keeps its traceback. This module must not
+know what a program does.
 """
 
 from __future__ import annotations
 
 import contextlib
+import difflib
+import io
+import itertools
+import re
 import sys
+import textwrap
+import traceback
 from collections.abc import Callable, Iterator
 
-from absl import app, flags, logging
+import jax
+import rich.console
+from absl import flags, logging
 
-from conkd_jax import parallel
-from conkd_jax.config import ConfigError
+from conkd_jax import config_help, parallel
 from conkd_jax.errors import UserError
 
-# One flag for both programs: what the one writes, the other reads.
-WORKDIR = flags.DEFINE_string(
-    "workdir",
-    "",
-    "The run's folder. conkd_jax.train writes it, by default runs/<config>-<preset>-seed<seed>; "
-    "conkd_jax.evaluate reads it.",
-)
+EXAMPLE = "--config=configs/dialogpt_hard.py:demo"
+HELP = ("-h", "-help", "--help", "-helpfull", "--helpfull")
+HELP_WIDTH = 80
+PIPE_WIDTH = 160  # columns where the output is not a terminal and COLUMNS is not set
 
 
-def run(main: Callable[[list[str]], None]) -> None:
-    """Joins the processes of the run, reads the command line and calls `main`."""
-    logging.set_verbosity(logging.WARNING)  # libraries' own news; ours is printed
+class UsageError(UserError):
+    """A command line that can't work: something on it is unknown, missing or impossible."""
+
+
+def run(
+    main: Callable[[list[str]], None],
+    options: flags.FlagValues,
+    *,
+    positional: str = "",
+    joins_processes: bool = False,
+) -> None:
+    """Runs a program on `sys.argv`.
+
+    Args:
+      main: takes the program's name and its positional arguments. Its module's docstring is the
+        program's help.
+      options: the program's own options.
+      positional: positional arguments as `--help` shows them, for example "RUN…"; a program
+        without any refuses them.
+      joins_processes: whether several processes may work as one run (`CONKD_COORDINATOR`).
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a pipe may be unable to encode λ
+            stream.reconfigure(errors="backslashreplace")
     with explained():
-        parallel.initialize_distributed()
-        app.run(main, flags_parser=parse_with_arguments)
-
-
-def parse(argv: list[str]) -> list[str]:
-    """Reads the flags of a program without positional arguments.
-
-    Returns:
-      The program's name alone.
-
-    Raises:
-      ConfigError: an unknown option or argument, or a value that an option can't have.
-    """
-    rest = parse_with_arguments(argv)
-    if len(rest) > 1:
-        raise ConfigError(f"unknown argument {rest[1]!r}; options begin with --")
-    return rest
-
-
-def parse_with_arguments(argv: list[str]) -> list[str]:
-    """Reads the flags.
-
-    Returns:
-      The program's name and the positional arguments.
-
-    Raises:
-      ConfigError: an unknown option, or a value that an option can't have.
-    """
-    try:
-        return flags.FLAGS(argv)
-    except (flags.Error, KeyError, AttributeError) as error:
-        # A config file's own error comes wrapped in the texts of two libraries.
-        raise ConfigError(_own_error(error)) from error
-
-
-def _own_error(error: BaseException) -> str:
-    cause: BaseException | None = error
-    found = [cause]
-    while cause := cause.__cause__ or cause.__context__:
-        found.append(cause)
-    ours = [each for each in found if isinstance(each, ConfigError)]
-    chosen = (ours or found)[-1 if ours else 0]
-    return str(chosen.args[0] if chosen.args else chosen)  # str(KeyError) is quoted
+        if any(argument in HELP for argument in sys.argv[1:]):
+            show(help_text(main, options, positional))
+            return
+        logging.use_absl_handler()
+        logging.set_verbosity(logging.WARNING)  # the libraries' own news; ours is printed
+        if joins_processes:  # before a config file can touch a device
+            parallel.initialize_distributed()
+        main(parse(sys.argv, options, takes_positional=bool(positional)))
 
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Ends the program with a user's error as its only message."""
+    """Ends the program with one line where a user's error or an interrupt ends the block."""
     try:
         yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("interrupted; what is finished is kept", file=sys.stderr, flush=True)
+        print("interrupted; finished stages and checkpoints are kept", file=sys.stderr, flush=True)
         raise SystemExit(130) from None
+
+
+def show(*things: str | rich.console.RenderableType) -> None:
+    """Prints lines of text and tables; only the first process of a run prints.
+
+    Over a pipe, text is not wrapped and a table is as wide as it needs to be.
+    """
+    console = _console()
+    for thing in things:
+        if isinstance(thing, str):
+            console.print(thing, markup=False, highlight=False, soft_wrap=True)
+        else:
+            console.print(thing)
+
+
+def _console() -> rich.console.Console:
+    # A program of one process must not ask jax: that would claim the accelerator.
+    is_quiet = jax.distributed.is_initialized() and not parallel.is_first_process()
+    console = rich.console.Console(quiet=is_quiet)
+    if not console.is_terminal and "COLUMNS" not in console._environ:
+        console.width = PIPE_WIDTH
+    return console
+
+
+# --- reading -----------------------------------------------------------------------------------
+
+
+def parse(
+    argv: list[str], options: flags.FlagValues, *, takes_positional: bool = False
+) -> list[str]:
+    """Reads the options.
+
+    Args:
+      argv: the program's name, options and arguments.
+      options: set to what `argv` says.
+      takes_positional: whether anything but options is allowed.
+
+    Returns:
+      The program's name and the positional arguments.
+
+    Raises:
+      UserError: an unknown option or argument, a missing value, or one of the wrong type.
+    """
+    for flag in flags.FLAGS.flags_by_module_dict().get(logging.__name__, []):
+        if flag.name not in options:  # --verbosity and its like, for experts
+            options[flag.name] = flag
+    _check_options(argv[1:], options)
+    try:
+        rest = options(argv)
+    except (flags.Error, OSError, KeyError, AttributeError, TypeError, ValueError) as error:
+        raise _readable(error, options) from error
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # else absl.logging complains
+    if len(rest) > 1 and not takes_positional:
+        raise UsageError(f"unknown argument {rest[1]!r}; options begin with --")
+    return rest
+
+
+def _check_options(arguments: list[str], options: flags.FlagValues) -> None:
+    """Finds unknown options, and options without a value, before the libraries do.
+
+    Their messages name neither the part of the config nor what to do.
+    """
+    has_config_file = False
+    for argument, following in itertools.zip_longest(arguments, arguments[1:]):
+        match = re.fullmatch(r"--?([a-zA-Z][\w.-]*)(=.*)?", argument, re.S)
+        if argument == "--":
+            return
+        if match is None:
+            continue
+        name, value = match.groups()
+        if name in ("flagfile", "undefok"):  # absl's own, defined on every FlagValues
+            continue
+        field = re.fullmatch(r"(?:no)?config\.(.*)", name)
+        if field and "config" in options:
+            if not has_config_file:
+                raise UsageError(
+                    f"--{name}: expected the config file before its fields. For example {EXAMPLE} "
+                    f"{argument}"
+                )
+            is_switch = isinstance(_field(field[1]).default, bool)
+        else:
+            flag = options[name] if name in options else _switched_off(name, options)
+            if flag is None:
+                raise UsageError(_no_such_option(name, value, options))
+            is_switch = flag.boolean
+        has_config_file |= name == "config"
+        if not value and not is_switch and (following is None or following.startswith("--")):
+            raise UsageError(f"--{name}: expected a value, got none. Write --{name}=VALUE")
+
+
+def _switched_off(name: str, options: flags.FlagValues) -> flags.Flag | None:
+    """The boolean option that `--noNAME` switches off, if there is one."""
+    name = name.removeprefix("no")
+    return options[name] if name in options and options[name].boolean else None
+
+
+def _field(name: str) -> config_help.Field:
+    """The config field of a dotted name.
+
+    Raises:
+      UsageError: there is none; names the part of the config that lacks it, and what is alike.
+    """
+    fields = config_help.fields()
+    if name in fields:
+        return fields[name]
+    part, keys = "", name.split(".")
+    for key in keys:
+        inside = _keys_of(part)
+        if key not in inside:
+            where = ".".join(filter(None, ("config", part)))
+            alike = difflib.get_close_matches(key, inside, n=1)
+            elsewhere = _fields_named(key)
+            if alike:
+                hint = f'did you mean "{alike[0]}"?'
+            elif elsewhere:
+                hint = f"did you mean {' or '.join(f'--config.{each}' for each in elsewhere)}?"
+            else:
+                hint = f"it has {', '.join(inside)}" if inside else "it is a field itself"
+            raise UsageError(f'{where} has no field "{key}"; {hint}')
+        part = f"{part}.{key}".lstrip(".")
+    raise UsageError(
+        f"config.{name} is a part of the config: set its fields one by one, for example "
+        f"--config.{name}.{_keys_of(name)[0]}=VALUE"
+    )
+
+
+def _keys_of(part: str) -> list[str]:
+    """The fields and parts right under a part of the config."""
+    start = f"{part}." if part else ""
+    names = [name for name in config_help.fields() if name.startswith(start)]
+    return list(dict.fromkeys(name.removeprefix(start).split(".")[0] for name in names))
+
+
+def _fields_named(key: str) -> list[str]:
+    return [name for name in config_help.fields() if name.rpartition(".")[2] == key]
+
+
+def _no_such_option(name: str, value: str | None, options: flags.FlagValues) -> str:
+    text = f"there is no option --{name}"
+    own = [flag.name for flag in own_options(options)]
+    if alike := difflib.get_close_matches(name, own, n=1):
+        return f"{text}; did you mean --{alike[0]}{value or ''}?"
+    if "config" not in options:
+        return f"{text}; --help lists the options"
+    text += "; fields of the config are set as --config.PART.FIELD=VALUE"
+    names = config_help.fields()
+    found = [name] if name in names else _fields_named(name.rpartition(".")[2])
+    if found:
+        meant = " or ".join(f"--config.{each}{value or ''}" for each in found)
+        return f"{text}: did you mean {meant}?"
+    return f"{text}, and --help lists them"
+
+
+# --- errors of the libraries -------------------------------------------------------------------
+
+
+def _readable(error: BaseException, options: flags.FlagValues) -> BaseException:
+    """The error of absl or ml_collections as a user's error; itself where it is a defect."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
+    for each in reversed(chain):
+        if isinstance(each, UserError):  # of the config file, wrapped in texts of two libraries
+            return each
+    match = re.match(r"flag --([\w.-]+)=(.*)", str(error), re.S)
+    if isinstance(error, flags.IllegalFlagValueError) and match:
+        name, got = match.groups()
+        if error.__context__ is not None:
+            got = got.removesuffix(f": {error.__context__}")
+        label = name if name.startswith("config.") else f"--{name}"
+        return UsageError(f"{label}: expected {_expected(name, options)}, got {got!r}")
+    if isinstance(error, flags.Error):
+        return UsageError(str(error))
+    for each in reversed(chain):
+        for frame in reversed(traceback.extract_tb(each.__traceback__)):
+            if "config" in options and frame.name == "get_config":
+                told = " ".join(str(each.args[0] if each.args else each).split())
+                return UsageError(f"{frame.filename}, line {frame.lineno}: {told}")
+    return error
+
+
+def _expected(name: str, options: flags.FlagValues) -> str:
+    """What a value of an option or field has to be, in words."""
+    if name.startswith("config."):
+        default = config_help.fields()[name.removeprefix("config.")].default
+        kinds = {bool: "true or false", int: "an integer", float: "a number", tuple: "a tuple"}
+        return kinds.get(type(default), "text")
+    flag = options[name]
+    if isinstance(flag.parser, flags.EnumParser):
+        return f"one of {'|'.join(flag.parser.enum_values)}"
+    return "true or false" if flag.boolean else flag.parser.syntactic_help or "another value"
+
+
+# --- help --------------------------------------------------------------------------------------
+
+
+def help_text(main: Callable, options: flags.FlagValues, positional: str = "") -> str:
+    """What `--help` prints: usage, the program's docstring, its own options, config fields."""
+    module = sys.modules[main.__module__]
+    spec = module.__spec__  # of `python -m NAME` too, where the module's name is __main__
+    usage = f"usage: python -m {spec.name if spec else module.__name__}"
+    own = own_options(options)
+    words = [usage.removesuffix(".__main__"), positional, "[--OPTION=VALUE …]" if own else ""]
+    lines = [" ".join(filter(None, words)), "", _wrapped_docstring(module.__doc__ or "")]
+    if own:
+        lines += ["", "Options:", *map(_option_help, own)]
+    if "config" in options:
+        lines += ["", config_help.text(HELP_WIDTH)]
+    return "\n".join(lines)
+
+
+def own_options(options: flags.FlagValues) -> list[flags.Flag]:
+    """The options that the program itself defines."""
+    foreign = {"flagfile", "undefok"} | {
+        flag.name for flag in flags.FLAGS.flags_by_module_dict().get(logging.__name__, [])
+    }
+    return [
+        flag
+        for name, flag in options._flags().items()
+        if name == flag.name and name not in foreign and not name.startswith("config.")
+    ]
+
+
+def _wrapped_docstring(text: str) -> str:
+    """A docstring at the width of the help; its indented lines stay as they are."""
+    paragraphs = [
+        part if part.startswith(" ") else textwrap.fill(part, HELP_WIDTH, break_on_hyphens=False)
+        for part in text.strip().split("\n\n")
+    ]
+    return "\n\n".join(paragraphs)
+
+
+def _option_help(flag: flags.Flag) -> str:
+    told = str(flag.help)
+    if isinstance(flag.parser, flags.EnumParser):
+        value = "=" + "|".join(flag.parser.enum_values)
+        told = told.partition(">: ")[2] or told  # absl writes the values before the text
+    else:
+        value = "" if flag.boolean else f"={flag.name.upper()}"
+    told = told.removesuffix(";\n  repeat this option to specify a list of values").strip()
+    if flag.default not in (None, "", False, []):
+        told += f" Default: {flag.default}."
+    indent = " " * 6
+    return f"  --{flag.name}{value}\n" + textwrap.fill(
+        told,
+        HELP_WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -14,23 +14,33 @@ from __future__ import annotations
 from absl import flags
 
 from conkd_jax import command_line
-from conkd_jax.errors import UserError
+from conkd_jax.command_line import UsageError
 from conkd_jax.eval.human.collect import collect_scores
 from conkd_jax.eval.human.export import export_study
 
-_OUT = flags.DEFINE_string("out", "", "export: the folder for the sheets and the key.")
+OPTIONS = flags.FlagValues()
+_OUT = flags.DEFINE_string(
+    "out", "", "export: the folder for the sheets and the key.", flag_values=OPTIONS
+)
 _NUM_CONTEXTS = flags.DEFINE_integer(
-    "num_contexts", 100, "export: the number of contexts to judge.", lower_bound=1
+    "num_contexts",
+    100,
+    "export: the number of contexts to judge.",
+    lower_bound=1,
+    flag_values=OPTIONS,
 )
 _ANNOTATORS = flags.DEFINE_integer(
-    "annotators", 3, "export: the number of annotators.", lower_bound=1
+    "annotators", 3, "export: the number of annotators.", lower_bound=1, flag_values=OPTIONS
 )
-_SEED = flags.DEFINE_integer("seed", 0, "export: the seed of contexts and orders.", lower_bound=0)
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "export: the seed of contexts and orders.", lower_bound=0, flag_values=OPTIONS
+)
 _TITLES = flags.DEFINE_string(
     "titles",
     "",
     "export: item titles for runs without a corpus: a CSV file of movie ids and titles (ReDial's "
     "movies_with_mentions.csv) or the folder of a corpus.",
+    flag_values=OPTIONS,
 )
 
 
@@ -39,7 +49,7 @@ def main(argv: list[str]) -> None:
     command, arguments = argv[1] if len(argv) > 1 else "", argv[2:]
     if command == "export":
         if not (arguments and _OUT.value):
-            raise UserError("expected runs and a folder: export RUN… --out=DIR")
+            raise UsageError("expected runs and a folder: export RUN… --out=DIR")
         lines = export_study(
             arguments,
             _OUT.value,
@@ -51,15 +61,15 @@ def main(argv: list[str]) -> None:
         print(*lines, sep="\n")
     elif command == "collect":
         if len(arguments) < 2:
-            raise UserError("expected the folder of an export and sheets: collect DIR SHEET…")
+            raise UsageError("expected the folder of an export and sheets: collect DIR SHEET…")
         print(collect_scores(arguments[0], arguments[1:]), end="")
     else:
-        raise UserError(f"expected export or collect as the first argument, got {command!r}.")
+        raise UsageError(f"expected export or collect as the first argument, got {command!r}.")
 
 
 def run() -> None:
     """Runs the command line."""
-    command_line.run(main)
+    command_line.run(main, OPTIONS, positional="export RUN… | collect DIR SHEET…")
 
 
 if __name__ == "__main__":

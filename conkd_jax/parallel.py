@@ -21,6 +21,7 @@ import optax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from conkd_jax.errors import UserError
 from conkd_jax.typing import PyTree
 
 AXIS = "devices"
@@ -28,6 +29,10 @@ Device = Any  # jax.Device, which type checkers do not accept as a type
 
 # (params, one device's micro-batch, rng, constants) -> (loss sum, {metric: (sum, count)})
 Loss = Callable[[PyTree, PyTree, jax.Array, PyTree], tuple[jax.Array, dict[str, tuple]]]
+
+
+class ProcessesError(UserError, ValueError):
+    """The environment does not say which process of a run this is."""
 
 
 @flax.struct.dataclass
@@ -58,7 +63,8 @@ def initialize_distributed() -> None:
     is not set, the run has one process.
 
     Raises:
-      ValueError: the address is set, but the number or the index of the process is not.
+      ProcessesError: the address is set, but the number or the index of the processes is not set or
+        not an integer.
     """
     coordinator = os.environ.get("CONKD_COORDINATOR", "")
     if not coordinator:
@@ -70,9 +76,14 @@ def initialize_distributed() -> None:
         num_processes = int(os.environ["CONKD_NUM_PROCESSES"])
         process_id = int(os.environ["CONKD_PROCESS_ID"])
     except (KeyError, ValueError) as error:
-        raise ValueError(
-            f"CONKD_COORDINATOR is {coordinator!r}, so CONKD_NUM_PROCESSES and CONKD_PROCESS_ID "
-            f"must be set to integers; got {error}. See launch/local_processes.sh."
+        got = ", ".join(
+            f"{name}={os.environ.get(name, '(not set)')}"
+            for name in ("CONKD_NUM_PROCESSES", "CONKD_PROCESS_ID")
+        )
+        raise ProcessesError(
+            f"CONKD_COORDINATOR is {coordinator!r}: expected CONKD_NUM_PROCESSES and "
+            f"CONKD_PROCESS_ID to be integers, got {got}. launch/local_processes.sh shows how to "
+            "set them."
         ) from error
     jax.distributed.initialize(coordinator, num_processes, process_id)
 

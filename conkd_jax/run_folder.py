@@ -1,7 +1,7 @@
-"""What one invocation leaves to be read: metrics, predictions, samples, figures, links.
+"""Writes the folder of a run: metrics, predictions, samples, figures and links to the artifacts.
 
-Nothing here is computed that an artifact does not hold already; the folder is written anew every
-time.
+Nothing is computed here that an artifact does not hold already, and every invocation writes the
+folder anew. `conkd_jax.run` reads it.
 """
 
 from __future__ import annotations
@@ -11,39 +11,33 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping
-from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 
-from conkd_jax import config as conkd
-from conkd_jax import config_rules
-from conkd_jax.artifacts.build import Stage
 from conkd_jax.artifacts.manifest import is_whole, whole_manifest
+from conkd_jax.artifacts.stage import Stage
 from conkd_jax.config import Config
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
-from conkd_jax.eval import report
+from conkd_jax.eval.document import Interval, decoding_label, metrics_document, run_name
 from conkd_jax.eval.figures.loss_curves import draw_loss_curves
 from conkd_jax.eval.figures.metric_bars import draw_metric_bars
 from conkd_jax.eval.gate.figures import draw_gate_histograms, draw_gate_traces
 from conkd_jax.eval.gate.traces import GateTrace, trace_of_response
+from conkd_jax.eval.metrics.pairs import Number
 from conkd_jax.eval.predictions import read_predictions
-from conkd_jax.eval.tables import samples
-from conkd_jax.eval.tables.paper import PaperRow, paper_row
+from conkd_jax.eval.tables.paper import PaperRow
+from conkd_jax.eval.tables.samples import samples_page
+from conkd_jax.files import is_remote, sha256_of_json, write_json, write_whole
+from conkd_jax.run import CONFIG, METRICS, PREDICTIONS, paper_row_of
 from conkd_jax.stages import evaluation
+from conkd_jax.stages.system import spread_evenly
 
-FOLDERS = ("artifacts_dir", "runs_dir")
+NO_NUMBER = ("artifacts_dir", "runs_dir", "paper_row")  # options that change no number
 NUM_TRACES = 4  # responses whose gate is drawn
-
-
-class Record(NamedTuple):
-    """What a run's config.json says: the config, its name and the split that was scored."""
-
-    config: Config
-    name: str
-    split: str
 
 
 def config_name(path: str) -> str:
@@ -56,55 +50,39 @@ def config_name(path: str) -> str:
     return path.rsplit("configs/", 1)[-1].lstrip("/")
 
 
-def paper(config, name: str) -> PaperRow | None:
-    """The paper's row to stand beside; none for a synthetic corpus, which no paper has."""
-    return paper_row(name, config.backbone) if config.corpus.name == "redial" else None
+def default_folder(config: Config, name: str, workdir: str = "") -> epath.Path:
+    """Where a run's files go: `workdir`, or else a folder under runs/ that is named after the run.
 
-
-def default(config, name: str, workdir: str = "") -> epath.Path:
-    """Where a run's files go: `workdir`, or a folder of the run's own name under runs/."""
+    Args:
+      config: of the run.
+      name: of the config.
+      workdir: what --workdir says.
+    """
     if workdir:
         return epath.Path(workdir)
-    return epath.Path(config.runs_dir) / report.run_name(name, config.to_dict())
+    return epath.Path(config.runs_dir) / run_name(name, config.to_dict())
 
 
-def read_record(folder: epath.Path) -> Record:
-    """What was run, of a folder that `write` left.
-
-    Raises:
-      ConfigError: the folder holds no run, or one of another version.
-    """
-    path = folder / "config.json"
-    if not path.exists():
-        raise conkd.ConfigError(
-            f"{folder}: expected a folder that conkd_jax.train left, with config.json in it; found "
-            "none. For example runs/dialogpt_hard-demo-seed0"
-        )
-    try:
-        record = json.loads(path.read_text())
-        settings, name, split = record["settings"], record["name"], record["split"]
-        config = Config.from_dict(settings)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise conkd.ConfigError(
-            f"{path} is not the config of a run of this version: {error}. Train it again, or use "
-            "the version that trained it."
-        ) from error
-    return Record(config_rules.validate(config), name, split)
-
-
-def write(
-    folder: epath.Path, config, name: str, stages: Mapping[str, Stage], command: str
+def write_run_folder(
+    folder: epath.Path, config: Config, name: str, stages: Mapping[str, Stage], command: str
 ) -> dict[str, Any]:
-    """Writes the folder of a run: what its evaluation read is whole.
+    """Writes the folder of a run that has been scored.
 
-    What only a training read, the teachers' outputs, may have been deleted since; the document then
-    lacks what they told (λ on train, the fitted η).
+    What only training reads, the teacher store, may have been deleted since; the document then
+    lacks what its manifest says: λ on the training split and the fitted η.
 
-    Raises:
-      ArtifactError: the evaluation, or something that it read, is not finished.
+    Args:
+      folder: made where it is missing.
+      config: of the run.
+      name: of the config.
+      stages: of the config, by name.
+      command: the command line, for the record.
 
     Returns:
-      The document that `metrics.json` holds.
+      What `metrics.json` holds.
+
+    Raises:
+      ArtifactError: the evaluation, or something that it reads, is not finished.
     """
     folder.mkdir(parents=True, exist_ok=True)
     root = config.artifacts_dir
@@ -112,51 +90,71 @@ def write(
     stages = {key: one for key, one in stages.items() if key in read or is_whole(one, root)}
     directories = {key: stage.directory(root) for key, stage in stages.items()}
     manifests = {key: whole_manifest(stage, root) for key, stage in stages.items()}
-    split = stages["evaluation"].config_part["split"]
-    settings = config.to_dict()
+    split, settings = stages["evaluation"].config_part["split"], config.to_dict()
     scores = json.loads((directories["evaluation"] / evaluation.SCORES).read_text())
-    scores["metrics"] |= _training_metrics(config, manifests)
-    document = report.metrics_json(
+    document = run_document(
+        config,
+        name,
+        split,
+        counts=scores["counts"],
+        metrics=scores["metrics"] | _training_metrics(manifests),
+        intervals={key: tuple(pair) for key, pair in scores["intervals"].items()},
+        command=command,
+        git=manifests["evaluation"]["git"],
+        decoding=decoding_label(settings["decode"]),
+    )
+    document["seconds"] = {key: m["wall_seconds"] for key, m in manifests.items()}
+    write_json(folder / METRICS, document)
+    write_json(folder / CONFIG, {"name": name, "settings": settings, "split": split})
+    shutil.copyfile(directories["evaluation"] / PREDICTIONS, folder / PREDICTIONS)
+    _write_samples(folder, config, name, directories)
+    _draw_figures(folder / "figures", directories, manifests, document, paper_row_of(config))
+    _link_artifacts(folder, directories)
+    return document
+
+
+def run_document(
+    config: Config,
+    name: str,
+    split: str,
+    *,
+    counts: Mapping[str, int],
+    metrics: Mapping[str, Number],
+    intervals: Mapping[str, Interval] | None = None,
+    command: str,
+    git: str,
+    decoding: str,
+) -> dict[str, Any]:
+    """The document of a run that was measured on this machine: see `eval.document`."""
+    return metrics_document(
         config_name=name,
         preset=config.preset,
         backbone=config.backbone,
         split=split,
         seed=config.seed,
         config_sha256=config_sha256(config),
-        counts=scores["counts"],
-        metrics=scores["metrics"],
-        intervals={key: tuple(pair) for key, pair in scores["intervals"].items()},
+        counts=counts,
+        metrics=metrics,
+        intervals=intervals,
         command=command,
         machine=machine(),
-        git=manifests["evaluation"]["git"],
-        decoding=report.decoding_label(settings["decode"]),
+        git=git,
+        decoding=decoding,
         teacher_seed=config.teacher_seed,
+        paper_row=config.paper_row,
     )
-    document["seconds"] = {key: m["wall_seconds"] for key, m in manifests.items()}
-    report.write_json(folder / "metrics.json", document)
-    record = {"name": name, "settings": settings, "split": split}
-    report.write_json(folder / "config.json", record)
-    shutil.copyfile(
-        directories["evaluation"] / evaluation.PREDICTIONS, folder / evaluation.PREDICTIONS
-    )
-    _samples(folder, config, name, directories)
-    _figures(folder / "figures", directories, manifests, document, paper(config, name))
-    _links(folder, directories)
-    return document
 
 
-def config_sha256(config) -> str:
-    """Hash of a config, less where files lie on this machine, which changes no number."""
+def config_sha256(config: Config) -> str:
+    """SHA-256 of a config without the options that change no number, as folders do."""
     settings = config.to_dict()
-    kept = {key: value for key, value in settings.items() if key not in (*FOLDERS, "paper_row")}
+    kept = {key: value for key, value in settings.items() if key not in NO_NUMBER}
     kept["corpus"] = {key: v for key, v in settings["corpus"].items() if key != "raw_dir"}
-    return report.config_sha256(kept)
+    return sha256_of_json(kept)
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers were made on."""
-    import jax
-
+    """What numbers are made on: system, processors, devices and the version of jax."""
     devices = jax.devices()
     return {
         "platform": platform.platform(),
@@ -166,8 +164,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _training_metrics(config, manifests: Mapping[str, Mapping]) -> dict[str, float]:
-    """η, and λ on the training responses (optimistic: the teacher was fitted to them)."""
+def _training_metrics(manifests: Mapping[str, Mapping]) -> dict[str, float]:
+    """η, and λ on the training responses (optimistic: the teacher was trained on them)."""
     found = {}
     store = manifests.get("teacher_outputs", {}).get("metrics", {})
     for key in ("train_lambda_r", "train_lambda_v", "fitted_eta"):
@@ -179,17 +177,17 @@ def _training_metrics(config, manifests: Mapping[str, Mapping]) -> dict[str, flo
     return found
 
 
-def _samples(folder: epath.Path, config, name: str, directories: Mapping[str, epath.Path]) -> None:
+def _write_samples(
+    folder: epath.Path, config: Config, name: str, directories: Mapping[str, epath.Path]
+) -> None:
     items = Corpus.open(directories["corpus"]).items
     titles = dict(zip(items.movie_ids.tolist(), items.titles, strict=True))
-    predictions = list(read_predictions(folder / evaluation.PREDICTIONS))
-    text = samples.samples_md(
-        {name: predictions}, titles, num_samples=config.evaluation.num_samples
-    )
-    (folder / "samples.md").write_text(text)
+    predictions = list(read_predictions(folder / PREDICTIONS))
+    text = samples_page({name: predictions}, titles, num_samples=config.evaluation.num_samples)
+    write_whole(folder / "samples.md", text)
 
 
-def _figures(
+def _draw_figures(
     folder: epath.Path,
     directories: Mapping[str, epath.Path],
     manifests: Mapping[str, Mapping],
@@ -237,26 +235,26 @@ def _figures(
 
 
 def _traces(tokens: Mapping[str, np.ndarray], vocabulary: Vocabulary) -> list[GateTrace]:
-    """The gate along some responses that hold an item, spread evenly over the split."""
+    """The gate along a few responses that hold an item, spread evenly over the split."""
     with_item = np.unique(tokens["response_index"][tokens["is_item"]])
-    chosen = with_item[np.linspace(0, len(with_item) - 1, NUM_TRACES).astype(int)]
+    chosen = with_item[spread_evenly(len(with_item), NUM_TRACES)]
     return [
         trace_of_response(tokens, vocabulary, response, title=f"response {response}")
-        for response in islice(dict.fromkeys(chosen.tolist()), NUM_TRACES)
+        for response in chosen.tolist()
     ]
 
 
-def _links(folder: epath.Path, directories: Mapping[str, epath.Path]) -> None:
-    """A link, or where the disk has none a line of text, to every artifact of the run."""
+def _link_artifacts(folder: epath.Path, directories: Mapping[str, epath.Path]) -> None:
+    """Links every artifact of the run, and lists them for disks that have no links."""
     links = folder / "artifacts"
     links.mkdir(exist_ok=True)
     lines = []
     for stage, directory in directories.items():
         lines.append(f"{stage} {os.fspath(directory)}")
         link = os.path.join(os.fspath(links), stage)
-        if "://" in link:
+        if is_remote(link):
             continue
         if os.path.islink(link):
             os.unlink(link)
         os.symlink(os.path.abspath(os.fspath(directory)), link)
-    (links / "artifacts.txt").write_text("\n".join(lines) + "\n")
+    write_whole(links / "artifacts.txt", "\n".join(lines) + "\n")

@@ -23,7 +23,7 @@ import rich.console
 from absl import flags
 
 from conkd_jax import command_line
-from conkd_jax.errors import UserError
+from conkd_jax.command_line import UsageError
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.eval.run_predictions import predictions_by_name, titles_of_runs
 from conkd_jax.eval.tables.build import build_table
@@ -51,17 +51,33 @@ FORMATS = ("terminal", "markdown", "latex")
 SAMPLE_TABLES = ("7", "9")  # the paper shows sample responses in two places
 NUM_SAMPLES = 5
 
+OPTIONS = flags.FlagValues()
 _TABLE = flags.DEFINE_string(
-    "table", "", f"Which table: {', '.join((*LAYOUTS, *SAMPLE_TABLES))}; 7 and 9 are samples."
+    "table",
+    "",
+    f"Which table: {', '.join((*LAYOUTS, *SAMPLE_TABLES))}; 7 and 9 are samples.",
+    flag_values=OPTIONS,
 )
-_COMPARE = flags.DEFINE_bool("compare", False, "Test two runs against each other, paired.")
-_FORMAT = flags.DEFINE_enum("format", "terminal", FORMATS, "How the table is written.")
-_FIGURE = flags.DEFINE_string("figure", "", "Also draw the table, or the comparison, as this PNG.")
+_COMPARE = flags.DEFINE_bool(
+    "compare", False, "Test two runs against each other, paired.", flag_values=OPTIONS
+)
+_FORMAT = flags.DEFINE_enum(
+    "format", "terminal", FORMATS, "How the table is written.", flag_values=OPTIONS
+)
+_FIGURE = flags.DEFINE_string(
+    "figure", "", "Also draw the table, or the comparison, as this PNG.", flag_values=OPTIONS
+)
 _KEEP = flags.DEFINE_bool(
-    "keep", False, "Copy the runs' metrics.json into docs/results/, to be committed."
+    "keep",
+    False,
+    "Copy the runs' metrics.json into docs/results/, to be committed.",
+    flag_values=OPTIONS,
 )
 _PAGES = flags.DEFINE_bool(
-    "pages", False, f"Rewrite the tables of {' and '.join(PAGES)} from {KEPT_RESULTS}."
+    "pages",
+    False,
+    f"Rewrite the tables of {' and '.join(PAGES)} from {KEPT_RESULTS}.",
+    flag_values=OPTIONS,
 )
 
 
@@ -86,13 +102,15 @@ def main(argv: list[str]) -> None:
 
 def _check_options(runs: Sequence[str]) -> None:
     if bool(_TABLE.value) + _COMPARE.value + _KEEP.value + _PAGES.value != 1:
-        raise UserError("expected one of --table=NAME, --compare, --keep and --pages.")
+        raise UsageError("expected one of --table=NAME, --compare, --keep and --pages.")
     if _PAGES.value and runs:
-        raise UserError(f"--pages takes no runs, it reads {KEPT_RESULTS}.")
+        raise UsageError(f"--pages takes no runs, it reads {KEPT_RESULTS}.")
     if not _PAGES.value and not runs:
-        raise UserError("expected a run: a metrics.json, the folder of a run, or a folder of them.")
+        raise UsageError(
+            "expected a run: a metrics.json, the folder of a run, or a folder of them."
+        )
     if _FIGURE.value and not (_COMPARE.value or _TABLE.value in LAYOUTS):
-        raise UserError("--figure goes with a --table of numbers or with --compare.")
+        raise UsageError("--figure goes with a --table of numbers or with --compare.")
 
 
 def show_table(table: ResultTable, form: str) -> None:
@@ -130,7 +148,7 @@ def show_samples(runs: Sequence[str], form: str) -> None:
 
 def run() -> None:
     """Runs the command line."""
-    command_line.run(main)
+    command_line.run(main, OPTIONS, positional="RUN…")
 
 
 if __name__ == "__main__":

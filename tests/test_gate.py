@@ -9,11 +9,13 @@ from matplotlib.image import imread
 
 from conkd_jax import gate
 from conkd_jax.artifacts import manifest as manifests
-from conkd_jax.artifacts.build import ArtifactError
-from conkd_jax.config import ConfigError
-from conkd_jax.data.corpus import ItemTable
+from conkd_jax.data.corpus import Turn
+from conkd_jax.errors import UserError
+from conkd_jax.eval.gate.responses import find_response, response_keys
 from conkd_jax.eval.gate.token_classes import CLASSES
 from conkd_jax.eval.predictions import read_predictions
+from conkd_jax.run import Run, RunError
+from conkd_jax.stages.text_reader import TextReader, opening_turn
 from tests.fixtures.programs import refused
 
 FIGURES = ("gate_validity.png", "gate_by_class.png")
@@ -29,7 +31,11 @@ def workdir(small_world, tmp_path):
 
 @pytest.fixture
 def run(workdir):
-    return gate.Run.open(workdir, "valid")
+    return Run.open(workdir, "valid")
+
+
+def history(run, text: str) -> list[Turn]:
+    return [opening_turn(text, run.corpus)]
 
 
 def read(path) -> dict:
@@ -87,59 +93,50 @@ def test_continuations_share_the_gate_of_what_they_share(small_world, tmp_path, 
     config = small_world.config(argument, distill__eta=0.6)
     folder = small_world.run(config) if "kgsf" in argument else small_world.folder
     shutil.copy(folder / "config.json", tmp_path)
-    run = gate.Run.open(tmp_path, "valid")
+    run = Run.open(tmp_path, "valid")
     movies = [f"@{movie}" for movie in run.vocabulary.movie_ids[:2]]
     opening = "I would recommend "
     texts = [opening + text for text in (movies[0], f"you {movies[0]}", "some good movies")]
-    history = run.history(None, f"Hi, I liked {movies[1]} a lot.")
-    reader = run.reader()
-    traces = reader.traces(history, texts)
+    said = history(run, f"Hi, I liked {movies[1]} a lot.")
+    reader = TextReader(run.system)
+    traces = reader.traces(said, texts)
     shared = len(run.vocabulary.encode(opening.strip())) + 1
     for other in traces[1:]:
         np.testing.assert_allclose(other.gate[:shared], traces[0].gate[:shared], atol=TOLERANCE)
     assert [trace.is_item[shared - 1] for trace in traces] == [True, False, False]
     assert [trace.student_name[-5:] for trace in traces] == ["[REC]", "[REC]", "[GEN]"]
     assert all(trace.tokens[-1] == "END" for trace in traces)
-    elsewhere = reader.traces(run.history(None, "Hi!"), texts[:1])
+    elsewhere = reader.traces(history(run, "Hi!"), texts[:1])
     assert elsewhere[0].gate[0] != pytest.approx(traces[0].gate[0], abs=TOLERANCE)
 
 
 def test_a_seeker_s_words_are_linked_to_the_graphs(run):
     items = run.corpus.items
-    (turn,) = run.history(None, f"I liked @{items.movie_ids[3]} and @999999 .")
+    (turn,) = history(run, f"I liked @{items.movie_ids[3]} and @999999 .")
     assert turn.items == (3,) and turn.unknown_items == (999999,)
     assert turn.entities == (items.entity_ids[3],)
     graph = run.corpus.concept_graph
     known = next(w for w, stop in zip(graph.words, graph.is_stop_word, strict=True) if not stop)
-    (turn,) = run.history(None, f"Something {known} please")
+    (turn,) = history(run, f"Something {known} please")
     assert graph.words.index(known) in turn.concepts
 
 
 def test_a_text_past_the_limit_says_so(run):
     limit = run.config.vocabulary.max_response_tokens
-    (trace,) = run.reader().traces(run.history(None, "Hi!"), ["a " * 2 * limit])
+    (trace,) = TextReader(run.system).traces(history(run, "Hi!"), ["a " * 2 * limit])
     assert len(trace.tokens) == limit and trace.title.endswith(f"(cut at {limit} tokens)")
 
 
-def test_a_run_without_a_student_has_the_teacher_alone(small_world, tmp_path):
+def test_a_run_without_a_student_has_the_teacher_alone(call, small_world, tmp_path):
     config = small_world.config(system="dialogue_teacher", runs_dir=str(tmp_path / "runs"))
     shutil.copy(small_world.run(config) / "config.json", tmp_path)
-    run = gate.Run.open(tmp_path, "valid")
+    run = Run.open(tmp_path, "valid")
     assert run.eta is None
-    traces = run.reader().traces(run.history(None, "Hi!"), ["Hello!"])
-    assert traces[0].student is None and run.trace(0).student is None
-    gate.write(run, {"texts": traces})
+    traces = TextReader(run.system).traces(history(run, "Hi!"), ["Hello!"])
+    key = response_keys(run.corpus, run.split)[0]
+    assert traces[0].student is None and gate.scored_trace(run, key).student is None
+    assert call(gate, f"--workdir={tmp_path}", "--text=Hello!")[0] == 0
     assert set(read(tmp_path / "gate" / "gate.json")["detector"]) == {"best", "paper"}
-
-
-def test_the_example_names_the_movie_by_the_corpus_own_id():
-    titles = ["Titanic (1953)", "Titanic  (1997)", "Alien  (1979)"]
-    items = ItemTable(np.array([4, 7, 9]), titles, np.zeros(3, np.int32), np.zeros(3, bool))
-    assert gate.example_texts("titanic", items) == [
-        "If you like romance movies, I would recommend @7",
-        "If you like romance movies, I would recommend you @7",
-        "If you like romance movies, I would recommend some romantic comedies",
-    ]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +145,7 @@ def test_the_example_names_the_movie_by_the_corpus_own_id():
         (["--example=titanic"], ["'Titanic (1997)'", "as ReDial has", "--text="]),
         (["--response=mw:1"], ["--response=mw:1", "CONVERSATION_ID:TURN", "for example"]),
         (["--response=nothing"], ["--response=nothing", "for example"]),
-        (["--text=Try @5."], ["@5 is none", "For example @"]),
+        (["--text=Try @5."], ["got @5", "For example @"]),
         (["--text= "], ["--text", "empty"]),
         (["--history=Hi!"], ["--history", "--text"]),
         (["--history=Hi!", "--text=a", "--response=a:1"], ["--history", "--response"]),
@@ -163,9 +160,9 @@ def test_what_can_t_be_asked(call, workdir, arguments, words):
 
 
 def test_a_turn_that_is_no_response_names_those_that_are(run):
-    conversation, turn = run.keys()[0]
-    with pytest.raises(ConfigError, match=f"{conversation} has responses at turns {turn}"):
-        run.find(f"{conversation}:{turn + 1}")
+    conversation, turn = response_keys(run.corpus, run.split)[0]
+    with pytest.raises(UserError, match=f"{conversation} has responses at turns {turn}"):
+        find_response(run.corpus, run.split, f"{conversation}:{turn + 1}")
 
 
 def test_no_run_is_told(call, tmp_path):
@@ -174,7 +171,9 @@ def test_no_run_is_told(call, tmp_path):
 
 
 def test_a_teacher_that_was_deleted_is_missed_by_texts_alone(run, monkeypatch):
+    assert len(run.tokens) and run.vocabulary and run.corpus and run.stages
     monkeypatch.setattr(manifests, "read_manifest", lambda stage, root: None)
-    with pytest.raises(ArtifactError, match="gone: expected the dialogue_teacher"):
-        run.reader()
-    assert len(run.trace(0).tokens) > 0
+    with pytest.raises(RunError, match="dialogue_teacher.* can't be found"):
+        TextReader(run.system).traces(history(run, "Hi!"), ["Hello!"])
+    key = response_keys(run.corpus, run.split)[0]
+    assert len(gate.scored_trace(run, key).tokens) > 0

@@ -18,9 +18,10 @@ ROOMS = (
     ("optimizers", "progress", "watch", "loop", "parallel", "checkpoint"),
     ("artifacts",),
     ("stages",),
-    ("run_folder", "run"),
+    ("run",),
+    ("run_folder",),
     ("command_line",),
-    ("__main__", "train", "evaluate", "tables", "human", "latency", "gate"),
+    ("train", "evaluate", "tables", "human", "latency", "gate", "__main__"),
 )
 RANK = {room: rank for rank, line in enumerate(ROOMS) for room in line}
 

@@ -2,15 +2,13 @@
 
 import importlib
 import json
-import sys
 
 import pytest
-from absl import flags
 
-from conkd_jax import command_line, config_rules, train
 from conkd_jax import config as conkd
+from conkd_jax import config_rules, train
 from conkd_jax.stages import pipeline
-from tests.fixtures.programs import CONFIG, forget_flags
+from tests.fixtures.programs import CONFIG
 from tests.fixtures.small_world import get_config
 
 
@@ -57,22 +55,17 @@ def test_the_values_of_a_committed_sweep_differ_in_their_students_alone(name):
     assert len({stages["teacher_outputs"].fingerprint for stages in runs}) == 1
 
 
-def test_a_sweep_leaves_its_runs_a_table_and_a_figure(small_world, tmp_path, monkeypatch, capsys):
+def test_a_sweep_leaves_its_runs_a_table_and_a_figure(call, small_world, tmp_path):
     """Over a field of decoding, so that everything trained is shared."""
-    argv = [
-        "train",
+    code, printed, errors = call(
+        train,
         CONFIG,
         f"--config.artifacts_dir={small_world.artifacts_dir}",
         f"--workdir={tmp_path / 'sweep'}",
         "--config.sweep.field=decode.max_tokens",
         "--config.sweep.over=(1,8)",
-    ]
-    monkeypatch.setattr(sys, "argv", argv)
-    forget_flags()
-    try:
-        train.main(command_line.parse(argv))
-    finally:
-        flags.FLAGS.unparse_flags()
+    )
+    assert code == 0, errors
     folder = tmp_path / "sweep"
     single = {path.name for path in folder.iterdir() if path.is_dir()}
     assert single == {"max_tokens=1", "max_tokens=8"}
@@ -82,6 +75,5 @@ def test_a_sweep_leaves_its_runs_a_table_and_a_figure(small_world, tmp_path, mon
         assert kept[name]["metrics"] == metrics
     assert kept["max_tokens=8"]["metrics"] != kept["max_tokens=1"]["metrics"]
     assert (folder / "sweep.png").exists() and (folder / "sweep.md").exists()
-    printed = capsys.readouterr().out
     assert "decode.max_tokens on valid" in printed
     assert "max_tokens=1\n" in printed  # above the summary of its run

@@ -1,10 +1,10 @@
-"""Stage `evaluation`: a trained system generates every response of a split and is scored.
+"""Stage `evaluation`: a trained system answers every response of a split, and is scored.
 
-It decodes with the predicted turn prefix, scores references by teacher forcing under the gold and
-under the predicted prefix, ranks by the recommender alone, and measures the dialogue teacher's item
-mass on the same responses. Responses are decoded, written and scored in parts, so that memory does
-not grow with the split. The artifact holds `predictions.jsonl`, from which every response-level
-number can be recomputed, and λ at every token.
+Decoding with the predicted prefix, teacher forcing with the gold one and with the predicted one,
+the recommender alone, and the dialogue teacher's gate on the same responses. Responses are decoded,
+written and scored some at a time; of each that is written only sums are kept. Leaves
+`predictions.jsonl`, from which every response-level number can be computed again, and the λ of
+every token.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from conkd_jax.eval.predictions import (
 from conkd_jax.eval.scoring import TokenScores
 from conkd_jax.files import write_json
 from conkd_jax.progress import counted
-from conkd_jax.stages import backbones, corpus, language_model, turn_classifier
+from conkd_jax.stages import backbones, corpus
 from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.backbones import RowSettings
-from conkd_jax.stages.language_model import LanguageModel
+from conkd_jax.stages.system import System, prompt_buckets, spread_evenly
 
 VERSION = 3
 PREDICTIONS, SCORES, TOKENS = "predictions.jsonl", "scores.json", "tokens.npz"
@@ -106,10 +106,13 @@ def stage(config: Config, stages: Mapping[str, Stage], *, split: str | None = No
 
 def run(settings: EvaluationSettings, directory: epath.Path, context: Context) -> dict[str, Any]:
     """Answers and scores every response of the split."""
-    system = _open(settings, context)
-    scored = system.model.score(system.rows, system.form, SCORING_ROWS)
-    predicted_nll = _nll_under_predicted_prefix(system, scored)
-    teacher = system.teacher.score(system.rows, "teacher", SCORING_ROWS)
+    system = System(
+        settings.backbone, settings.rows, context.inputs.keys(), context.inputs.__getitem__
+    )
+    opened = _open(system, settings.split)
+    scored = system.model.score(opened.rows, system.form, SCORING_ROWS)
+    predicted_nll = _nll_under_predicted_prefix(opened, scored)
+    teacher = system.dialogue_teacher.score(opened.rows, "teacher", SCORING_ROWS)
     if parallel.is_first_process():
         np.savez_compressed(
             directory / TOKENS,
@@ -118,13 +121,13 @@ def run(settings: EvaluationSettings, directory: epath.Path, context: Context) -
             nll=scored.nll,
             item_mass=scored.item_mass,
             teacher_item_mass=teacher.item_mass,
-            targets=system.rows.targets,
+            targets=opened.rows.targets,
         )
-        answers = counted(_answers(settings, system), "evaluation", "responses")
-        predictions = _predictions(system, answers, scored, predicted_nll)
+        answers = counted(_answers(settings, opened), "evaluation", "responses")
+        predictions = _predictions(opened, answers, scored, predicted_nll)
         count = write_predictions(directory / PREDICTIONS, predictions)
         print(f"evaluation: {count:,} responses of {settings.split} answered", flush=True)
-        found = _scores(settings, system, directory / PREDICTIONS, scored, teacher)
+        found = _scores(settings, system.corpus, directory / PREDICTIONS, scored, teacher)
         write_json(directory / SCORES, found)
     parallel.barrier("evaluation written")
     return {"predictions": PREDICTIONS, "scores": SCORES}
@@ -132,49 +135,31 @@ def run(settings: EvaluationSettings, directory: epath.Path, context: Context) -
 
 SCORING_ROWS = 16  # rows that are scored at once
 RESPONSES_AT_A_TIME = 1024  # that are decoded before the first of them is written
-PROMPT_BUCKETS = (32, 64, 128, 192, 256, 384)
 
 
 @dataclasses.dataclass(frozen=True)
-class _System:
-    """A trained system and the split it answers."""
+class _SystemOnSplit:
+    """A trained system and the split that it answers."""
 
-    corpus: Corpus
-    vocabulary: Vocabulary
+    system: System
     dialogues: dict[str, Dialogue]
     rows: Rows
-    model: LanguageModel
-    form: str
-    teacher: LanguageModel
     recommender_top: np.ndarray  # [N, 50] candidate indices
     predicted_is_rec: np.ndarray | None  # [N]
 
 
-def _open(settings: EvaluationSettings, context: Context) -> _System:
-    """Everything that answering needs, opened from artifacts."""
-    opened = Corpus.open(context.inputs.get("scored_corpus", context.inputs["corpus"]))
-    vocabulary = Vocabulary.load(context.inputs["vocabulary"])
-    dialogues = opened.dialogues(settings.split)
-    rows = settings.rows.rows_of(opened, vocabulary, dialogues)
-    teacher = language_model.load(settings.backbone, context.inputs["dialogue_teacher"], vocabulary)
-    model = teacher
-    if settings.system == "student":
-        model = language_model.load(settings.backbone, context.inputs["student"], vocabulary)
-    predicted = None
-    if "turn_classifier" in context.inputs:
-        predicted = turn_classifier.predict(context.inputs["turn_classifier"], rows)
-    recommender = recommenders.load(context.inputs["rec_teacher"], opened)
-    vectors = recommender.user_vectors(recommender.spec.contexts(dialogues, opened))
-    return _System(
-        corpus=opened,
-        vocabulary=vocabulary,
+def _open(system: System, split: str) -> _SystemOnSplit:
+    """A split as a system reads it, with what its recommender and its turn classifier say."""
+    dialogues = system.corpus.dialogues(split)
+    rows = system.rows_of(dialogues)
+    recommender = system.recommender
+    vectors = recommender.user_vectors(recommender.spec.contexts(dialogues, system.corpus))
+    return _SystemOnSplit(
+        system=system,
         dialogues={dialogue.conversation_id: dialogue for dialogue in dialogues},
         rows=rows,
-        model=model,
-        form="student" if predicted is not None else "teacher",
-        teacher=teacher,
         recommender_top=_top(recommender, vectors),
-        predicted_is_rec=predicted,
+        predicted_is_rec=system.predicted_is_rec(rows),
     )
 
 
@@ -187,45 +172,37 @@ def _top(recommender: recommenders.TrainedRecommender, vectors: np.ndarray) -> n
     return np.concatenate(parts)
 
 
-def _nll_under_predicted_prefix(system: _System, scored: TokenScores) -> np.ndarray | None:
-    """NLL of every gold token where the classifier's tag opens its response, past tags as they are.
+def _nll_under_predicted_prefix(opened: _SystemOnSplit, scored: TokenScores) -> np.ndarray | None:
+    """NLL of every gold token where the predicted tag opens its response; past tags stay gold.
 
     Where the classifier is right that is the NLL already known; only the rest is scored again.
     """
-    if system.predicted_is_rec is None:
+    if opened.predicted_is_rec is None:
         return None
-    wrong = np.flatnonzero(system.predicted_is_rec != system.rows.response_is_rec)
+    wrong = np.flatnonzero(opened.predicted_is_rec != opened.rows.response_is_rec)
     nll = scored.nll.copy()
     if wrong.size:
-        reopened = system.rows.reopened(wrong.tolist(), _openings(system, wrong).tolist())
-        again = system.model.score(reopened, "student", SCORING_ROWS)
+        tags = opened.system.openings(opened.predicted_is_rec[wrong])
+        reopened = opened.rows.reopened(wrong.tolist(), tags.tolist())
+        again = opened.system.model.score(reopened, "student", SCORING_ROWS)
         nll[np.isin(scored.response_index, wrong)] = again.nll  # both by response, then by step
     return nll
 
 
-def _openings(system: _System, responses: np.ndarray) -> np.ndarray:
-    """The token that opens each of some responses: the predicted tag, or the plain separator."""
-    words = system.vocabulary
-    if system.predicted_is_rec is None:
-        return np.full(len(responses), words.end_id)
-    return np.where(system.predicted_is_rec[responses], words.rec_id, words.gen_id)
-
-
 def _answers(
-    settings: EvaluationSettings, system: _System
+    settings: EvaluationSettings, opened: _SystemOnSplit
 ) -> Iterator[tuple[int, DecodedResponse]]:
     """Response ids and greedy responses to their histories, in the order of the split."""
-    rows, words, rules = system.rows, system.vocabulary, settings.decode
-    wanted = np.arange(rows.num_responses)
-    limit = settings.max_responses
-    if limit and limit < len(wanted):  # spread evenly over the split
-        wanted = np.unique(np.linspace(0, len(wanted) - 1, limit).astype(int))
-    longest = settings.rows.longest_prompt(rules.max_tokens)
+    system, rows, rules = opened.system, opened.rows, settings.decode
+    words, longest = system.vocabulary, settings.rows.longest_prompt(rules.max_tokens)
+    wanted = spread_evenly(rows.num_responses, settings.max_responses or None)
     head = _sayable(system.model.head(), words)
     token_of = {item: words.num_words + i for i, item in enumerate(words.item_candidates.tolist())}
+    # A system without a turn classifier opens every response alike, whatever it holds.
+    is_rec = rows.response_is_rec if opened.predicted_is_rec is None else opened.predicted_is_rec
     for start in range(0, len(wanted), RESPONSES_AT_A_TIME):
         some = wanted[start : start + RESPONSES_AT_A_TIME]
-        opening = _openings(system, some).tolist()
+        opening = system.openings(is_rec[some]).tolist()
         decoded = greedy_decode(
             system.model.model,
             system.model.variables,
@@ -235,12 +212,12 @@ def _answers(
             num_words=words.num_words,
             max_tokens=rules.max_tokens,
             batch_size=settings.batch_size,
-            buckets=[length for length in PROMPT_BUCKETS if length < longest] + [longest],
+            buckets=prompt_buckets(longest),
             item_rule=rules.item_rule,
             forbidden_items=None
             if rules.allow_mentioned_items
             else [
-                [token_of[item] for item in _mentioned(system, response) if item in token_of]
+                [token_of[item] for item in _mentioned(opened, response) if item in token_of]
                 for response in some.tolist()
             ],
             allow_repeats=rules.allow_repeated_items,
@@ -255,26 +232,27 @@ def _sayable(head: Head, words: Vocabulary) -> Head:
     return head._replace(bias=jnp.asarray(head.bias).at[words.unk_id].set(FORBIDDEN_LOGIT))
 
 
-def _mentioned(system: _System, response: int) -> list[int]:
+def _mentioned(opened: _SystemOnSplit, response: int) -> list[int]:
     """Candidates that the dialogue names before a response, each once, in order."""
-    conversation, turn = system.rows.response_keys[response]
-    turns = system.dialogues[conversation].turns[:turn]
+    conversation, turn = opened.rows.response_keys[response]
+    turns = opened.dialogues[conversation].turns[:turn]
     return list(dict.fromkeys(item for said in turns for item in said.items))
 
 
 def _predictions(
-    system: _System,
+    opened: _SystemOnSplit,
     answers: Iterator[tuple[int, DecodedResponse]],
     scored: TokenScores,
     predicted_nll: np.ndarray | None,
 ) -> Iterator[Prediction]:
     """One prediction a response, in the order of the split."""
+    system = opened.system
     movie_ids = system.corpus.items.movie_ids
     in_vocabulary = set(system.vocabulary.item_candidates.tolist())
-    offsets = np.searchsorted(scored.response_index, np.arange(system.rows.num_responses + 1))
+    offsets = np.searchsorted(scored.response_index, np.arange(opened.rows.num_responses + 1))
     for response, decoded in answers:
-        conversation, turn = system.rows.response_keys[response]
-        turns = system.dialogues[conversation].turns
+        conversation, turn = opened.rows.response_keys[response]
+        turns = opened.dialogues[conversation].turns
         gold = turns[turn]
         known = [item for item in gold.items if item in in_vocabulary]
         unknown = [int(movie_ids[item]) for item in gold.items if item not in in_vocabulary]
@@ -282,15 +260,15 @@ def _predictions(
         ids = [token for token in decoded.tokens if token != system.vocabulary.end_id]
         text = system.vocabulary.decode(ids)
         predicted = None
-        if system.predicted_is_rec is not None:
-            predicted = "rec" if system.predicted_is_rec[response] else "gen"
+        if opened.predicted_is_rec is not None:
+            predicted = "rec" if opened.predicted_is_rec[response] else "gen"
         yield Prediction(
             conversation_id=conversation,
             turn=int(turn),
-            turn_type="rec" if system.rows.response_is_rec[response] else "gen",
+            turn_type="rec" if opened.rows.response_is_rec[response] else "gen",
             predicted_turn_type=predicted,
             context=tuple(ContextTurn(t.role, t.text) for t in turns[:turn]),
-            mentioned_items=tuple(int(movie_ids[item]) for item in _mentioned(system, response)),
+            mentioned_items=tuple(int(movie_ids[item]) for item in _mentioned(opened, response)),
             reference=gold.text,
             reference_items=tuple(int(movie_ids[item]) for item in known),
             reference_items_out_of_vocabulary=(*unknown, *gold.unknown_items),
@@ -305,7 +283,7 @@ def _predictions(
                 )
                 for step in decoded.item_steps
             ),
-            recommender_top=tuple(int(movie_ids[i]) for i in system.recommender_top[response]),
+            recommender_top=tuple(int(movie_ids[i]) for i in opened.recommender_top[response]),
             token_nll=tuple(scored.nll[span].tolist()),
             token_is_item=tuple(scored.is_item[span].tolist()),
             token_nll_predprefix=None
@@ -315,14 +293,14 @@ def _predictions(
         )
 
 
-def _movie(system: _System, token: int | np.integer) -> int:
+def _movie(system: System, token: int | np.integer) -> int:
     """The movie id of an item token."""
     return int(system.vocabulary.movie_ids[int(token) - system.vocabulary.num_words])
 
 
 def _scores(
     settings: EvaluationSettings,
-    system: _System,
+    corpus: Corpus,
     path: epath.Path,
     scored: TokenScores,
     teacher: TokenScores,
@@ -330,7 +308,7 @@ def _scores(
     """Metrics, intervals and counts of the predictions, and what teacher forcing adds."""
     statistics = run_statistics(
         read_predictions(path),
-        options_from_corpus(system.corpus, max_response_tokens=settings.rows.max_response_tokens),
+        options_from_corpus(corpus, max_response_tokens=settings.rows.max_response_tokens),
     )
     forced, gate = scored.summary(), teacher.summary()
     found = statistics.metrics()

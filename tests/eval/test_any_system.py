@@ -5,11 +5,10 @@ import sys
 
 import numpy as np
 import pytest
-from absl.testing import flagsaver
 from msgspec.structs import replace
 
-from conkd_jax import config as conkd
-from conkd_jax import evaluate
+from conkd_jax import command_line, evaluate
+from conkd_jax.command_line import UsageError
 from conkd_jax.data.corpus import (
     ConceptGraph,
     Dialogue,
@@ -27,22 +26,23 @@ from conkd_jax.eval.predictions import (
 )
 from conkd_jax.files import write_json
 from tests.eval.predicted import A, B, C, prediction, random_run
+from tests.fixtures.programs import forget_options
 
 
 @pytest.fixture
 def call(monkeypatch, capsys):
-    """conkd_jax.evaluate with the options given; gives what it prints."""
+    """conkd_jax.evaluate with the options given; returns what it prints, raises what it raises."""
 
     def program(**options) -> str:
+        argv = ["evaluate", *(f"--{name}={value}" for name, value in options.items())]
         monkeypatch.setenv("COLUMNS", "200")
-        monkeypatch.setattr(sys, "argv", ["evaluate"])
-        if not evaluate.flags.FLAGS.is_parsed():
-            evaluate.flags.FLAGS(["evaluate"])
-        with flagsaver.flagsaver(**{name: str(value) for name, value in options.items()}):
-            evaluate.main(["evaluate"])
+        monkeypatch.setattr(sys, "argv", argv)
+        forget_options(evaluate.OPTIONS)
+        evaluate.main(command_line.parse(argv, evaluate.OPTIONS))
         return capsys.readouterr().out
 
-    return program
+    yield program
+    forget_options(evaluate.OPTIONS)
 
 
 def write_lines(path, run, fields):
@@ -163,7 +163,7 @@ def test_a_run_of_ours_stays_what_it_is(tmp_path, call):
     ],
 )
 def test_options_that_do_not_go_together(call, options, message):
-    with pytest.raises(conkd.ConfigError, match=message):
+    with pytest.raises(UsageError, match=message):
         call(**options)
 
 
@@ -203,7 +203,7 @@ def test_refilling_needs_a_folder_of_its_own_and_the_fields(tmp_path, call):
     path = tmp_path / "predictions.jsonl"
     write_lines(path, random_run(2), BARE)
     for out in ("", tmp_path):
-        with pytest.raises(conkd.ConfigError, match="a folder of their own as --out"):
+        with pytest.raises(UsageError, match="a folder of their own as --out"):
             call(predictions=path, out=out, refill="first")
     with pytest.raises(PredictionError, match="item_steps and recommender_top"):
         call(predictions=path, out=tmp_path / "scored", refill="in_order")

@@ -181,7 +181,9 @@ def test_the_hash_of_a_config_leaves_out_its_paths(small_world, document):
         config = small_world.config(**fields)
         stages = pipeline.build(small_world.config())
         folder = epath.Path(small_world.root / "hashed")
-        return run_folder.write(folder, config, "x", stages, command="a test")["config_sha256"]
+        return run_folder.write_run_folder(folder, config, "x", stages, command="a test")[
+            "config_sha256"
+        ]
 
     assert sha256(corpus__raw_dir="/elsewhere") == document["config_sha256"]
     assert sha256(distill__gamma=0.1) != document["config_sha256"]

@@ -1,0 +1,43 @@
+"""Lists the programs.
+
+python -m conkd_jax
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from absl import flags
+
+from conkd_jax import __doc__ as about
+from conkd_jax import __version__, command_line
+
+OPTIONS = flags.FlagValues()  # none
+PROGRAMS = ("train", "evaluate", "gate", "latency", "tables", "human")
+
+
+def main(argv: list[str]) -> None:
+    """Prints every program with the first line of its docstring."""
+    command_line.show(f"{about}\n\nconkd_jax {__version__}. Programs:\n")
+    for name in PROGRAMS:
+        command_line.show(f"  python -m conkd_jax.{name}\n      {first_line(name)}")
+    command_line.show(
+        "\n`python -m conkd_jax.NAME --help` explains one. A first run, without any data:\n",
+        f"  python -m conkd_jax.train {command_line.EXAMPLE}",
+    )
+
+
+def first_line(name: str) -> str:
+    """The first line of a program's docstring, read without importing the program."""
+    source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+
+
+def run() -> None:
+    """The command line."""
+    command_line.run(main, OPTIONS)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,120 @@
+"""The fields of the config as people read them: name, default, and the comment in the source.
+
+Comments are written once, behind the fields of the dataclasses in `conkd_jax/config.py`, and are
+read from there.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import inspect
+import io
+import itertools
+import textwrap
+import tokenize
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from conkd_jax.config import ARGUMENT_FIELDS, Config
+
+COLUMN = 34  # where comments begin
+INTRODUCTION = f"""\
+Fields of the config, each an option: --config.PART.FIELD=VALUE. The defaults
+are the paper's; a preset and a config file change some of them. Other fields
+follow from {" and ".join(ARGUMENT_FIELDS)}, so these stand after the colon of --config."""
+
+
+class Field(NamedTuple):
+    """A field of the config: its dotted name, its default, and what its comment says."""
+
+    name: str
+    default: Any
+    comment: str
+
+
+@functools.cache
+def fields() -> Mapping[str, Field]:
+    """Every field by its dotted name, part by part; defaults are the paper's."""
+    return {field.name: field for field in _fields(Config(), "")}
+
+
+def _fields(part: Any, prefix: str) -> Iterator[Field]:
+    """The fields of a part of the config, then those of the parts in it."""
+    told: dict[str, str] = {}
+    for cls in type(part).__mro__[-2::-1]:  # a part may inherit fields
+        told |= comments(inspect.getsource(cls))
+    values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    for name, value in values.items():
+        if not dataclasses.is_dataclass(value):
+            yield Field(prefix + name, value, told[name])
+    for name, value in values.items():
+        if dataclasses.is_dataclass(value):
+            yield from _fields(value, f"{prefix}{name}.")
+
+
+def comments(source: str) -> dict[str, str]:
+    """The comment behind every field of a class, and in lines of comment right below it.
+
+    Args:
+      source: of one class.
+
+    >>> comments('''
+    ... class Part:
+    ...     eta: float = 0.6  # threshold;
+    ...     # 0 = fitted
+    ...     name: str = (
+    ...         "a"  # a | b
+    ...     )
+    ...     seed: int = 0
+    ... ''')
+    {'eta': 'threshold; 0 = fitted', 'name': 'a | b', 'seed': ''}
+    """
+    at_line: dict[int, str] = {}
+    stands_alone = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            at_line[token.start[0]] = token.string.lstrip("# ")
+            if token.line.strip().startswith("#"):
+                stands_alone.add(token.start[0])
+    found = {}
+    (node,) = ast.parse(source).body
+    for statement in ast.iter_child_nodes(node):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            last = statement.end_lineno or statement.lineno
+            told = [at_line[n] for n in range(statement.lineno, last + 1) if n in at_line]
+            while told and last + 1 in stands_alone:
+                last += 1
+                told.append(at_line[last])
+            found[statement.target.id] = " ".join(told)
+    return found
+
+
+def text(width: int) -> str:
+    """All fields grouped by part, each with its default and its comment.
+
+    Args:
+      width: columns of a line.
+    """
+    lines = [INTRODUCTION]
+    for part, members in itertools.groupby(
+        fields().values(), key=lambda field: field.name.rpartition(".")[0]
+    ):
+        lines += ["", f"config.{part}".rstrip(".")]
+        for field in members:
+            lines += _field_lines(field, width)
+    return "\n".join(lines)
+
+
+def _field_lines(field: Field, width: int) -> list[str]:
+    name = f"  {field.name.rpartition('.')[2]}={field.default!r}"
+    if not field.comment:
+        return [name]
+    indent = " " * COLUMN
+    told = textwrap.wrap(
+        field.comment, width - COLUMN, break_long_words=False, break_on_hyphens=False
+    )
+    if len(name) + 2 > COLUMN:
+        return [name, *(indent + line for line in told)]
+    return [name.ljust(COLUMN) + told[0], *(indent + line for line in told[1:])]

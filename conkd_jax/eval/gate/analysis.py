@@ -1,0 +1,126 @@
+"""The gate of a run on one split: counted, written into a folder, and shown on a terminal.
+
+Takes what an evaluation kept of every gold token; loads no model and opens no run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+from rich.table import Table
+
+from conkd_jax.data.vocabulary import Vocabulary
+from conkd_jax.errors import UserError
+from conkd_jax.eval.gate.detector import DetectorCurve, detector_curve
+from conkd_jax.eval.gate.figures import (
+    draw_detector_curves,
+    draw_gate_traces,
+    draw_token_class_boxes,
+)
+from conkd_jax.eval.gate.report import detector_table, gate_document, token_class_table
+from conkd_jax.eval.gate.token_classes import MassSummary, mass_by_class, token_classes
+from conkd_jax.eval.gate.traces import GateTrace
+from conkd_jax.files import write_json
+
+DOCUMENT = "gate.json"
+
+
+class GateAnalysisError(UserError):
+    """A split on which the gate can't be judged."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GateAnalysis:
+    """The gate of a run on one split.
+
+    Attributes:
+      title: the run and the split, for figures and tables.
+      by_class: λ by kind of token.
+      student: the student's own item mass by kind of token; empty for a run without a student.
+      curve: the hard gate as a detector of item steps.
+      eta: the run's threshold; None for a gate without one.
+    """
+
+    title: str
+    by_class: Mapping[str, MassSummary]
+    student: Mapping[str, MassSummary]
+    curve: DetectorCurve
+    eta: float | None
+
+    def tables(self) -> tuple[Table, Table]:
+        """λ by kind of token, and the detector at a few thresholds, for a terminal."""
+        return (
+            token_class_table(self.by_class, self.student, self.title),
+            detector_table(self.curve, self.eta),
+        )
+
+
+def analyse_gate(
+    tokens: Mapping[str, np.ndarray],
+    vocabulary: Vocabulary,
+    *,
+    title: str,
+    eta: float | None,
+    has_student: bool,
+) -> GateAnalysis:
+    """Counts what an evaluation kept.
+
+    Args:
+      tokens: the arrays of the evaluation's `tokens.npz`.
+      vocabulary: whose tokens they are.
+      title: the run and the split.
+      eta: the run's threshold; None for a gate without one.
+      has_student: whether `item_mass` is a student's, and not the dialogue teacher's own.
+
+    Raises:
+      GateAnalysisError: the split has no item step to detect.
+    """
+    mass = tokens["teacher_item_mass"]
+    texts = [vocabulary.render([word]) for word in range(vocabulary.num_words)]
+    classes = token_classes(
+        tokens["targets"], tokens["response_index"], texts, end_id=vocabulary.end_id
+    )
+    try:
+        curve = detector_curve(mass, tokens["is_item"])
+    except ValueError as error:
+        raise GateAnalysisError(f"{title}: {error}") from error
+    return GateAnalysis(
+        title=title,
+        by_class=mass_by_class(mass, classes),
+        student=mass_by_class(tokens["item_mass"], classes) if has_student else {},
+        curve=curve,
+        eta=eta,
+    )
+
+
+def write_gate_analysis(
+    folder: epath.Path,
+    analysis: GateAnalysis,
+    identity: Mapping[str, Any],
+    traces: Mapping[str, Sequence[GateTrace]],
+) -> None:
+    """Writes the numbers, two figures, and each group of traces as a figure and as JSON.
+
+    Args:
+      folder: made where it is missing.
+      analysis: what `analyse_gate` gave.
+      identity: names of the run, which open the document.
+      traces: by file name, without its ending.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    title, eta, curve = analysis.title, analysis.eta, analysis.curve
+    found = gate_document(analysis.by_class, analysis.student, curve, eta)
+    write_json(folder / DOCUMENT, {**identity, **found})
+    draw_detector_curves(
+        curve, folder / "gate_validity.png", eta=eta, title=f"λ finds items: {title}"
+    )
+    draw_token_class_boxes(
+        analysis.by_class, folder / "gate_by_class.png", eta=eta, title=f"λ by token: {title}"
+    )
+    for stem, panels in traces.items():
+        draw_gate_traces(panels, folder / f"{stem}.png", eta=eta, title=title)
+        write_json(folder / f"{stem}.json", {"traces": [dataclasses.asdict(one) for one in panels]})

@@ -1,0 +1,48 @@
+"""Responses of a split by the names that people give them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from conkd_jax.data.corpus import Corpus, Turn, responses
+from conkd_jax.errors import UserError
+
+ResponseKey = tuple[str, int]  # conversation_id and merged-turn index
+
+
+class NoSuchResponse(UserError):
+    """A response that the split does not have."""
+
+
+def response_keys(corpus: Corpus, split: str) -> list[ResponseKey]:
+    """The keys of all responses of a split, in order."""
+    return [
+        (dialogue.conversation_id, turn)
+        for dialogue in corpus.dialogues(split)
+        for turn in responses(dialogue)
+    ]
+
+
+def find_response(corpus: Corpus, split: str, asked: str) -> ResponseKey:
+    """The key of a response that is written CONVERSATION_ID:TURN.
+
+    Raises:
+      NoSuchResponse: the split has none of that name.
+    """
+    conversation, _, turn = asked.rpartition(":")
+    keys = response_keys(corpus, split)
+    if turn.isdecimal() and (conversation, int(turn)) in keys:
+        return conversation, int(turn)
+    turns = [str(turn) for other, turn in keys if other == conversation]
+    hint = f"{conversation} has responses at turns {', '.join(turns)}"
+    raise NoSuchResponse(
+        f"--response={asked}: expected CONVERSATION_ID:TURN of a response of {split}; "
+        + (hint if turns else f"for example {keys[0][0]}:{keys[0][1]}")
+    )
+
+
+def turns_before(corpus: Corpus, split: str, key: ResponseKey) -> Sequence[Turn]:
+    """What is said in a dialogue before a response."""
+    conversation, turn = key
+    dialogues = {dialogue.conversation_id: dialogue for dialogue in corpus.dialogues(split)}
+    return dialogues[conversation].turns[:turn]

@@ -1,0 +1,124 @@
+"""λ along any text that is read in the place of a response.
+
+A text is read by teacher forcing, exactly as an evaluation reads a gold response: at each token the
+models give their item mass, given the history and the tokens before it. Nothing is trained, decoded
+or written here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from conkd_jax.data.corpus import RECOMMENDER, SEEKER, Corpus, Dialogue, Turn, responses
+from conkd_jax.data.mentions import MENTION, mention_id
+from conkd_jax.data.vocabulary import Vocabulary
+from conkd_jax.errors import UserError
+from conkd_jax.eval.gate.traces import GateTrace, token_labels
+from conkd_jax.stages.system import System
+from data_prep.linking import Linker
+
+SCORING_ROWS = 4  # rows that are scored at once
+
+
+class TextError(UserError):
+    """A text that can't be read as a response."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TextReader:
+    """Reads texts through the models of a trained system.
+
+    Attributes:
+      system: its dialogue teacher's item mass is λ; a student's is shown beside it.
+    """
+
+    system: System
+
+    def traces(self, history: Sequence[Turn], texts: Sequence[str]) -> list[GateTrace]:
+        """The traces of texts, each read as a response to the same history.
+
+        For a student with tags, [REC] opens a text that holds an item, and [GEN] any other.
+
+        Args:
+          history: the turns before the response; the last one is the seeker's.
+          texts: responses; items are written "@123".
+
+        Raises:
+          TextError: a text is empty, or names a movie that is not in the vocabulary.
+          ArtifactError: one of the models has been deleted.
+        """
+        system, vocabulary = self.system, self.system.vocabulary
+        for text in texts:
+            _check_text(text, vocabulary)
+        dialogues = [
+            Dialogue(f"text {number}", (*history, Turn(RECOMMENDER, text)))
+            for number, text in enumerate(texts)
+        ]
+        rows = system.rows_of(dialogues)
+        # A history has responses of its own; the text is the last one of its dialogue.
+        last = np.cumsum([len(responses(dialogue)) for dialogue in dialogues]) - 1
+        scored = system.dialogue_teacher.score(rows, "teacher", SCORING_ROWS)
+        own = system.model.score(rows, system.form, SCORING_ROWS) if system.has_student else None
+        traces = []
+        for text, response in zip(texts, last.tolist(), strict=True):
+            of = scored.response_index == response
+            targets = rows.response_targets(response)
+            is_cut = targets[-1] != vocabulary.end_id
+            title = vocabulary.render(vocabulary.encode(text))
+            traces.append(
+                GateTrace(
+                    title=f"{title} (cut at {len(targets)} tokens)" if is_cut else title,
+                    tokens=token_labels(targets, vocabulary),
+                    gate=scored.item_mass[of].tolist(),
+                    is_item=scored.is_item[of].tolist(),
+                    student=own.item_mass[of].tolist() if own else None,
+                    student_name=self._student_name(bool(rows.response_is_rec[response])),
+                )
+            )
+        return traces
+
+    def _student_name(self, is_rec: bool) -> str:
+        if not self.system.has_student:
+            return ""
+        if not self.system.has_tags:
+            return "student"
+        return f"student, opened by {'[REC]' if is_rec else '[GEN]'}"
+
+
+def opening_turn(text: str, corpus: Corpus) -> Turn:
+    """A seeker's turn of free text, linked to the movies and concepts of the corpus.
+
+    Names of people and genres are not linked: the corpus keeps no labels of its graph.
+
+    Args:
+      text: movies are written "@123".
+      corpus: of the run.
+    """
+    items, concepts = corpus.items, corpus.concept_graph
+    linker = Linker(
+        dict(zip(items.movie_ids.tolist(), range(len(items)), strict=True)),
+        items.entity_ids.tolist(),
+        {},
+        {w: i for i, w in enumerate(concepts.words) if not concepts.is_stop_word[i]},
+    )
+    linked = linker.link([text])
+    return Turn(SEEKER, text, linked.items, linked.unknown_items, linked.entities, linked.concepts)
+
+
+def _check_text(text: str, vocabulary: Vocabulary) -> None:
+    if not text.strip():
+        raise TextError("--text: expected a response, got an empty text")
+    known = set(vocabulary.movie_ids.tolist())
+    for match in MENTION.finditer(text):
+        if mention_id(match[1]) not in known:
+            some = ", ".join(
+                f"@{movie} is {title}"
+                for movie, title in zip(vocabulary.movie_ids[:3], vocabulary.titles, strict=False)
+            )
+            raise TextError(
+                f"--text={text!r}: expected movies of the run's vocabulary, got {match.group()}. "
+                f"For example {some}"
+            )

@@ -1,0 +1,123 @@
+"""A finished run, opened: what it holds, and what is said where something is missing."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from conkd_jax.artifacts import manifest as manifests
+from conkd_jax.data.corpus import Corpus
+from conkd_jax.errors import UserError
+from conkd_jax.run import Run, RunError
+
+
+@pytest.fixture
+def run(small_world) -> Run:
+    return Run.open(small_world.folder)
+
+
+def test_a_run_has_its_names_and_its_config(small_world, run):
+    assert run.config == small_world.config()
+    assert (run.name, run.split, run.own_split) == ("small_world", "valid", "valid")
+    assert run.run_name == run.home.name
+    assert run.label == "small_world-dialogpt"
+    assert run.title == "small_world (demo) on valid"
+    assert run.paper_row is None  # of a synthetic corpus
+    assert run.eta == 0.04
+
+
+def test_nothing_is_opened_before_it_is_asked_for(small_world, tmp_path):
+    record = json.loads((small_world.folder / "config.json").read_text())
+    record["settings"]["corpus"].update({"name": "redial", "raw_dir": str(tmp_path / "none")})
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    run = Run.open(tmp_path)
+    assert run.label == "small_world-dialogpt"
+    with pytest.raises(UserError, match="raw_dir"):
+        run.stages  # noqa: B018
+
+
+def test_a_run_has_metrics_predictions_and_titles(small_world, run):
+    assert run.metrics == json.loads((small_world.folder / "metrics.json").read_text())
+    predictions = run.predictions()
+    assert len(predictions) == run.metrics["n_responses"]
+    corpus = run.corpus
+    assert run.item_titles == dict(
+        zip(corpus.items.movie_ids.tolist(), corpus.items.titles, strict=True)
+    )
+    assert {item for p in predictions for item in p.generated_items} <= set(run.item_titles)
+    assert run.tokens["response_index"].max() == len(predictions) - 1
+
+
+def test_titles_need_no_raw_files_where_the_run_links_to_its_corpus(run, monkeypatch):
+    monkeypatch.setattr(Run, "stages", property(lambda run: pytest.fail("stages were built")))
+    assert run.item_titles
+
+
+@pytest.mark.parametrize("system", ["student", "dialogue_teacher"])
+def test_a_run_has_the_models_that_were_trained(small_world, tmp_path, system):
+    record = json.loads((small_world.folder / "config.json").read_text())
+    record["settings"]["system"] = system
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    found = Run.open(tmp_path).system
+    is_student = system == "student"
+    assert (found.has_student, found.has_tags) == (is_student, is_student)
+    assert found.form == ("student" if is_student else "teacher")
+    assert (found.model is found.dialogue_teacher) == (not is_student)
+    assert found.model is found.model  # loaded once
+    words = found.vocabulary
+    tags = [words.rec_id, words.gen_id] if is_student else [words.end_id] * 2
+    assert found.openings(np.array([True, False])).tolist() == tags
+    rows = found.rows_of(found.corpus.dialogues("valid"))
+    predicted = found.predicted_is_rec(rows)
+    assert (predicted is None) == (not is_student)
+    if predicted is not None:
+        assert predicted.shape == (rows.num_responses,) and predicted.dtype == bool
+
+
+def test_another_split_lies_in_a_folder_of_its_own(small_world):
+    run = Run.open(small_world.folder, "test")
+    assert run.folder == run.home / "test"
+    assert run.title.endswith("on test")
+    assert Corpus.open(run.inputs["corpus"].directory(small_world.artifacts_dir))
+
+
+@pytest.mark.parametrize("asked", ["metrics", "predictions_file", "tokens"])
+def test_a_split_that_was_not_scored_names_the_command(small_world, tmp_path, asked):
+    shutil.copy(small_world.folder / "config.json", tmp_path)
+    run = Run.open(tmp_path, "dev")
+    if asked == "tokens":  # which are in the artifact, that another test may have made
+        (tmp_path / "config.json").write_text(
+            (tmp_path / "config.json").read_text().replace('"max_tokens": 8', '"max_tokens": 7')
+        )
+        run = Run.open(tmp_path, "dev")
+    command = f"conkd_jax.evaluate --workdir={tmp_path} --split=dev`"
+    with pytest.raises(RunError, match=f"expected .*found none.*{command}"):
+        getattr(run, asked)
+
+
+def test_damaged_metrics(small_world, tmp_path):
+    shutil.copy(small_world.folder / "config.json", tmp_path)
+    (tmp_path / "metrics.json").write_text('{"metrics": ')
+    with pytest.raises(RunError, match="metrics.json: expected JSON.*again"):
+        Run.open(tmp_path).metrics  # noqa: B018
+
+
+def test_artifacts_that_are_gone_are_named_together(run, monkeypatch):
+    assert run.inputs
+    monkeypatch.setattr(manifests, "read_manifest", lambda stage, root: None)
+    for opened in (lambda: run.directory("student"), lambda: run.corpus):
+        with pytest.raises(RunError, match="whose corpus, vocabulary, .*student.* can't be found"):
+            opened()
+    with pytest.raises(RunError, match="whose rec_teacher, .*Run conkd_jax.train"):
+        run.expect_trained()
+
+
+@pytest.mark.parametrize(
+    "content", [None, "{", '{"name": "x"}', '{"name": "x", "split": "dev", "settings": {}}']
+)
+def test_a_folder_that_is_no_run(tmp_path, content):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(RunError, match=str(tmp_path)):
+        Run.open(tmp_path)
