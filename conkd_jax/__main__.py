@@ -10,8 +10,8 @@ from pathlib import Path
 
 from absl import flags
 
-from conkd_jax import __doc__ as about
-from conkd_jax import __version__, command_line
+import conkd_jax
+from conkd_jax import command_line
 
 OPTIONS = flags.FlagValues()  # none
 PROGRAMS = ("train", "evaluate", "gate", "latency", "tables", "human")
@@ -19,7 +19,7 @@ PROGRAMS = ("train", "evaluate", "gate", "latency", "tables", "human")
 
 def main(argv: list[str]) -> None:
     """Prints every program with the first line of its docstring."""
-    command_line.show(f"{about}\n\nconkd_jax {__version__}. Programs:\n")
+    command_line.show(f"{conkd_jax.__doc__}\n\nconkd_jax {conkd_jax.__version__}. Programs:\n")
     for name in PROGRAMS:
         command_line.show(f"  python -m conkd_jax.{name}\n      {first_line(name)}")
     command_line.show(
