@@ -11,12 +11,19 @@ ids and is sent to nobody. docs/human_evaluation.md describes a study from start
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from absl import flags
+from etils import epath
 
 from conkd_jax import command_line
 from conkd_jax.command_line import UsageError
 from conkd_jax.eval.human.collect import collect_scores
 from conkd_jax.eval.human.export import export_study
+from conkd_jax.eval.human.study import System
+from conkd_jax.eval.run_predictions import read_titles
+from conkd_jax.files import sha256_of_file
+from conkd_jax.run import Answers
 
 OPTIONS = flags.FlagValues()
 _OUT = flags.DEFINE_string(
@@ -50,13 +57,13 @@ def main(argv: list[str]) -> None:
     if command == "export":
         if not (arguments and _OUT.value):
             raise UsageError("expected runs and a folder: export RUN… --out=DIR")
-        lines = export_study(
+        lines = export_runs(
             arguments,
             _OUT.value,
+            titles=_TITLES.value,
             num_contexts=_NUM_CONTEXTS.value,
             num_annotators=_ANNOTATORS.value,
             seed=_SEED.value,
-            titles=_TITLES.value,
         )
         print(*lines, sep="\n")
     elif command == "collect":
@@ -65,6 +72,36 @@ def main(argv: list[str]) -> None:
         print(collect_scores(arguments[0], arguments[1:]), end="")
     else:
         raise UsageError(f"expected export or collect as the first argument, got {command!r}.")
+
+
+def export_runs(
+    runs: Sequence[epath.PathLike], out: epath.PathLike, *, titles: epath.PathLike = "", **options
+) -> list[str]:
+    """Exports a study over runs; returns lines that say what was written.
+
+    Args:
+      runs: folders of runs, or files like predictions.jsonl.
+      out: the folder of the study.
+      titles: a CSV file or the folder of a corpus, whose titles take precedence over those of the
+        runs' corpora; "" for none.
+      **options: further arguments of `export_study`.
+
+    Raises:
+      UserError: a run, its predictions or `titles` can't be read, or they make no study.
+    """
+    answers = [Answers.open(run) for run in runs]
+    known = {movie: title for each in answers for movie, title in each.titles.items()}
+    known |= read_titles(titles) if titles else {}
+    files = [each.file for each in answers]
+    return export_study([judged_system(each) for each in answers], files, known, out, **options)
+
+
+def judged_system(answers: Answers) -> System:
+    """A system of the study: a run by its config, any other by the name of its file."""
+    sha256, run = sha256_of_file(answers.file), answers.run
+    if run is None:
+        return System(answers.name, "", "", "", sha256)
+    return System(run.run_name, run.name, run.config.backbone, run.config.corpus.name, sha256)
 
 
 def run() -> None:

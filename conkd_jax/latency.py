@@ -89,11 +89,7 @@ def main(argv: list[str]) -> None:
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
-    """Refuses runs that can't stand in one table.
-
-    Raises:
-      UsageError: presets or splits differ, a run comes twice, or responses have a single token.
-    """
+    """Refuses runs that can't stand in one table: other presets or splits, or a run twice."""
     for field, found in (
         ("preset", [run.config.preset for run in runs]),
         ("split", [run.split for run in runs]),
@@ -109,8 +105,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
             f"expected every config, backbone and seed once, got {', '.join(names)}: a table could "
             "not tell them apart."
         )
-    short = [run.name for run in runs if run.config.decode.max_tokens < 2]
-    if short:
+    if short := [run.name for run in runs if run.config.decode.max_tokens < 2]:
         raise UsageError(
             f"config.decode.max_tokens: expected 2 or more, got 1 in {', '.join(short)}: the first "
             "token belongs to the reading of the history, so there is no other to time."
@@ -119,8 +114,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
 
 def label_of(run: Run) -> str:
     """What tables call a run, and its seed."""
-    label = run_label(run.name, run.config.backbone, _decoding(run))
-    return f"{label} seed {run.config.seed}"
+    return f"{run_label(run.name, run.config.backbone, _decoding(run))} seed {run.config.seed}"
 
 
 def document_of(run: Run, system: TimedSystem, timed: TimedRun) -> dict:

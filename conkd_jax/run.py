@@ -1,4 +1,4 @@
-"""The one door to a run: everything that `conkd_jax.train` left in a folder, opened on demand.
+"""The one door to a finished run: everything that `conkd_jax.train` left, opened on demand.
 
 `Run.open(folder)` reads config.json; stages, corpus, vocabulary, models, predictions and metrics
 are opened when they are asked for. Whatever is missing ends in a `RunError` that says which command
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.errors import UserError
 from conkd_jax.eval.document import decoding_label, run_label, run_name
-from conkd_jax.eval.predictions import Prediction, read_predictions
+from conkd_jax.eval.predictions import Prediction, PredictionError, read_predictions
+from conkd_jax.eval.run_predictions import corpus_titles, predictions_file, system_name
 from conkd_jax.eval.tables.beside import configured_paper_row
 from conkd_jax.eval.tables.paper import PaperRow, paper_row
 from conkd_jax.stages import evaluation, pipeline
@@ -236,16 +237,6 @@ class Run:
                 f"{path}: expected JSON, {error}. Run {self._evaluate} again."
             ) from error
 
-    @functools.cached_property
-    def item_titles(self) -> dict[int, str]:
-        """{movie id: title}, by the folder's link to the corpus where it has one.
-
-        The link needs no raw files, which fingerprints of ReDial's stages are made from.
-        """
-        linked = self.folder / "artifacts" / "corpus"
-        items = (Corpus.open(linked) if linked.exists() else self.corpus).items
-        return dict(zip(items.movie_ids.tolist(), items.titles, strict=True))
-
     def _file(self, name: str) -> epath.Path:
         path = self.folder / name
         if not path.exists():
@@ -257,6 +248,61 @@ class Run:
     @property
     def _evaluate(self) -> str:
         return f"`python -m conkd_jax.evaluate --workdir={self.home} --split={self.split}`"
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """One system's responses to the contexts of a split: those of a run, or of anybody's file.
+
+    Attributes:
+      file: a predictions.jsonl.
+      run: the run that it belongs to; None for a file without a config beside it.
+    """
+
+    file: epath.Path
+    run: Run | None
+
+    @classmethod
+    def open(cls, path: epath.PathLike) -> Answers:
+        """Opens a run's folder, or a file like predictions.jsonl.
+
+        Raises:
+          PredictionError: there is no such file.
+          RunError: the config beside it is not the config of a run.
+        """
+        file = predictions_file(path)
+        is_of_run = file.name == PREDICTIONS and (file.parent / CONFIG).exists()
+        return cls(file, Run.open(file.parent) if is_of_run else None)
+
+    @property
+    def name(self) -> str:
+        """The name of the file, or of its folder where the file has the usual name."""
+        return system_name(self.file)
+
+    @functools.cached_property
+    def titles(self) -> dict[int, str]:
+        """Titles of items by movie id, where the folder links to its corpus."""
+        corpus = self.file.parent / "artifacts" / "corpus"
+        return corpus_titles(corpus) if corpus.exists() else {}
+
+
+def open_answers(paths: Iterable[epath.PathLike]) -> dict[str, Answers]:
+    """Opens the responses of several systems, by the names of the systems.
+
+    Raises:
+      PredictionError: one of them is missing, or two have the same name.
+      RunError: as `Answers.open`.
+    """
+    found: dict[str, Answers] = {}
+    for answers in map(Answers.open, paths):
+        if answers.name in found:
+            raise PredictionError(
+                f"{found[answers.name].file} and {answers.file}: expected runs with different "
+                f"names, got {answers.name} twice. A copy of the file under another name counts as "
+                "a system of that name."
+            )
+        found[answers.name] = answers
+    return found
 
 
 def _not_found(home: epath.Path, stages: Sequence[str], root: str) -> RunError:

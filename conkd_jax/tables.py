@@ -19,13 +19,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import rich.console
 from absl import flags
 
 from conkd_jax import command_line
 from conkd_jax.command_line import UsageError
 from conkd_jax.eval.predictions import read_predictions
-from conkd_jax.eval.run_predictions import predictions_by_name, titles_of_runs
 from conkd_jax.eval.tables.build import build_table
 from conkd_jax.eval.tables.documents import keep_documents, read_documents
 from conkd_jax.eval.tables.figures import draw_table
@@ -45,6 +43,7 @@ from conkd_jax.eval.tables.samples import (
     samples_side_by_side,
 )
 from conkd_jax.eval.tables.table import ResultTable, TableError
+from conkd_jax.run import open_answers
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 FORMATS = ("terminal", "markdown", "latex")
@@ -90,7 +89,8 @@ def main(argv: list[str]) -> None:
     elif _KEEP.value:
         print(*keep_documents(read_documents(runs), CHECKOUT), sep="\n")
     elif _COMPARE.value:
-        show_table(compare_runs(predictions_by_name(runs), _FIGURE.value), _FORMAT.value)
+        files = {name: answers.file for name, answers in open_answers(runs).items()}
+        show_table(compare_runs(files, _FIGURE.value), _FORMAT.value)
     elif _TABLE.value in SAMPLE_TABLES:
         show_samples(runs, _FORMAT.value)
     else:
@@ -106,9 +106,7 @@ def _check_options(runs: Sequence[str]) -> None:
     if _PAGES.value and runs:
         raise UsageError(f"--pages takes no runs, it reads {KEPT_RESULTS}.")
     if not _PAGES.value and not runs:
-        raise UsageError(
-            "expected a run: a metrics.json, the folder of a run, or a folder of them."
-        )
+        raise UsageError("expected a run: metrics.json, the folder of a run, or a folder of them.")
     if _FIGURE.value and not (_COMPARE.value or _TABLE.value in LAYOUTS):
         raise UsageError("--figure goes with a --table of numbers or with --compare.")
 
@@ -124,23 +122,19 @@ def show_table(table: ResultTable, form: str) -> None:
 
 
 def show_samples(runs: Sequence[str], form: str) -> None:
-    """Prints responses of the runs to the same histories, in one of `FORMATS`.
-
-    Raises:
-      TableError: the runs have no history in common.
-      PredictionError: a run has no predictions, or its file is not a predictions.jsonl.
-      CorpusError: the corpus of a run, which has the titles, is damaged.
-    """
-    files = predictions_by_name(runs)
-    systems = {name: list(read_predictions(path)) for name, path in files.items()}
-    titles = titles_of_runs(files.values())
+    """Prints responses of the runs to the same histories, in one of `FORMATS`."""
+    found = open_answers(runs)
+    systems = {name: list(read_predictions(answers.file)) for name, answers in found.items()}
+    titles = {movie: title for each in found.values() for movie, title in each.titles.items()}
     try:
         chosen, total = samples_side_by_side(systems, num_samples=NUM_SAMPLES, with_items=True)
     except ValueError as error:
         raise TableError(str(error)) from error
     if form == "terminal":
-        rich.console.Console().print(samples_for_terminal(chosen, titles))
-        print(f"{len(chosen)} of {total:,} responses with an item, spread over the split.")
+        command_line.show(
+            samples_for_terminal(chosen, titles),
+            f"{len(chosen)} of {total:,} responses with an item, spread over the split.",
+        )
     else:
         written = {"markdown": samples_as_markdown, "latex": samples_as_latex}[form]
         print(written(chosen, titles), end="")

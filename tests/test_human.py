@@ -5,13 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
 from conkd_jax import human as program
 from conkd_jax.errors import UserError
 from tests.eval import judged
 from tests.eval.exported import fill, key, sent, write_run
+from tests.fixtures.programs import call_main
 
 SMALL = {"num_contexts": 4, "annotators": 2}
 
@@ -23,10 +22,7 @@ def runs(tmp_path) -> list[Path]:
 
 def called(*arguments, **options) -> None:
     """The program with its options set."""
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["human"])
-    with flagsaver.flagsaver(**options):
-        program.main(["human", *map(str, arguments)])
+    call_main(program, *arguments, **options)
 
 
 def test_export_judge_collect(tmp_path, runs, capsys):

@@ -9,7 +9,10 @@ import pytest
 from conkd_jax.artifacts import manifest as manifests
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.errors import UserError
-from conkd_jax.run import Run, RunError
+from conkd_jax.eval.predictions import PredictionError
+from conkd_jax.eval.run_predictions import corpus_titles
+from conkd_jax.run import Answers, Run, RunError, open_answers
+from tests.eval.exported import write_items, write_run
 
 
 @pytest.fixture
@@ -37,21 +40,14 @@ def test_nothing_is_opened_before_it_is_asked_for(small_world, tmp_path):
         run.stages  # noqa: B018
 
 
-def test_a_run_has_metrics_predictions_and_titles(small_world, run):
+def test_a_run_has_metrics_and_predictions(small_world, run):
     assert run.metrics == json.loads((small_world.folder / "metrics.json").read_text())
     predictions = run.predictions()
     assert len(predictions) == run.metrics["n_responses"]
-    corpus = run.corpus
-    assert run.item_titles == dict(
-        zip(corpus.items.movie_ids.tolist(), corpus.items.titles, strict=True)
-    )
-    assert {item for p in predictions for item in p.generated_items} <= set(run.item_titles)
+    titles = Answers.open(small_world.folder).titles
+    assert titles == corpus_titles(run.corpus.directory)
+    assert {item for p in predictions for item in p.generated_items} <= set(titles)
     assert run.tokens["response_index"].max() == len(predictions) - 1
-
-
-def test_titles_need_no_raw_files_where_the_run_links_to_its_corpus(run, monkeypatch):
-    monkeypatch.setattr(Run, "stages", property(lambda run: pytest.fail("stages were built")))
-    assert run.item_titles
 
 
 @pytest.mark.parametrize("system", ["student", "dialogue_teacher"])
@@ -121,3 +117,32 @@ def test_a_folder_that_is_no_run(tmp_path, content):
         (tmp_path / "config.json").write_text(content)
     with pytest.raises(RunError, match=str(tmp_path)):
         Run.open(tmp_path)
+
+
+# --- the responses of any system -----------------------------------------------------------------
+
+
+def test_two_systems_need_two_names(tmp_path):
+    first, second = write_run(tmp_path / "x" / "a"), write_run(tmp_path / "y" / "a")
+    assert list(open_answers([first, write_run(tmp_path / "b")])) == ["a", "b"]
+    with pytest.raises(PredictionError, match="expected runs with different names, got a twice"):
+        open_answers([first, second])
+
+
+def test_titles_come_from_the_corpus_that_a_folder_links_to(tmp_path):
+    run = write_run(tmp_path / "a")
+    assert Answers.open(run).titles == {}
+    (run / "artifacts").mkdir()
+    (run / "artifacts" / "corpus").symlink_to(write_items(tmp_path / "corpus"))
+    assert Answers.open(run).titles == {7: "Gladiator (2000)"}
+
+
+def test_a_file_is_of_a_run_only_beside_its_config(tmp_path):
+    run = write_run(tmp_path / "a")
+    assert Answers.open(run).run.name == "dialogpt_hard"
+    other = run / "kbrd.jsonl"
+    other.write_bytes((run / "predictions.jsonl").read_bytes())
+    assert Answers.open(other).run is None
+    (run / "config.json").write_text("{}")
+    with pytest.raises(RunError, match="is not the config of a run"):
+        Answers.open(run)

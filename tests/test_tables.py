@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
 from conkd_jax import tables as program
 from conkd_jax.errors import UserError
@@ -13,6 +11,7 @@ from conkd_jax.eval.tables.pages import PAGES, PLACEHOLDER, results_pages
 from conkd_jax.files import write_json
 from tests.eval import scored
 from tests.eval.predicted import A, B, prediction
+from tests.fixtures.programs import call_main
 
 
 def document(seed=0, **changes) -> dict:
@@ -25,12 +24,9 @@ def write(path: Path, content: dict | None = None) -> Path:
     return path
 
 
-def called(*runs, **options) -> None:
+def called(*arguments, **options) -> None:
     """The program with its options set."""
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["tables"])
-    with flagsaver.flagsaver(**options):
-        program.main(["tables", *map(str, runs)])
+    call_main(program, *arguments, **options)
 
 
 # --- pages -----------------------------------------------------------------------------------

@@ -1,13 +1,9 @@
-"""Predictions of runs, found by what a user names: a run's folder or a predictions.jsonl.
-
-The titles of a run's items lie beside its predictions, in the corpus that the run links to.
-"""
+"""Where predictions and the titles of their items are: a folder or a file that a user names."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable
 
 from etils import epath
 
@@ -55,68 +51,30 @@ def system_name(file: epath.PathLike) -> str:
     return re.sub(r"[^\w.-]", "_", name) or "system"
 
 
-def predictions_by_name(runs: Iterable[epath.PathLike]) -> dict[str, epath.Path]:
-    """Returns the predictions of runs by the names of their systems.
-
-    Args:
-      runs: folders of runs, or files like predictions.jsonl.
+def corpus_titles(corpus: epath.PathLike) -> dict[int, str]:
+    """Returns the titles of a corpus' items by movie id.
 
     Raises:
-      PredictionError: a run has none, or two have the same name.
+      CorpusError: the corpus is damaged.
     """
-    files: dict[str, epath.Path] = {}
-    for run in runs:
-        file = predictions_file(run)
-        name = system_name(file)
-        if name in files:
-            raise PredictionError(
-                f"{files[name]} and {file}: expected runs with different names, got {name} twice. "
-                "A copy of the file under another name counts as a system of that name."
-            )
-        files[name] = file
-    return files
-
-
-def titles_of_runs(
-    files: Iterable[epath.Path], given: epath.PathLike | None = None
-) -> dict[int, str]:
-    """Returns titles of items by movie id.
-
-    Args:
-      files: predictions of runs; each run's folder may link to its corpus.
-      given: a CSV file of movie ids and titles, or the folder of a corpus; its titles take
-        precedence over those of the runs.
-
-    Raises:
-      TitleError: `given` is neither.
-      CorpusError: a corpus is damaged.
-    """
-    titles: dict[int, str] = {}
-    for file in files:
-        corpus = file.parent / "artifacts" / "corpus"
-        if corpus.exists():
-            titles |= _titles_of_corpus(corpus)
-    if given:
-        path = epath.Path(given)
-        titles |= _titles_of_corpus(path) if path.is_dir() else read_titles(path)
-    return titles
-
-
-def _titles_of_corpus(corpus: epath.Path) -> dict[int, str]:
     items = Corpus.open(corpus).items
     return dict(zip(items.movie_ids.tolist(), items.titles, strict=True))
 
 
 def read_titles(path: epath.PathLike) -> dict[int, str]:
-    """Returns titles from a CSV file with movie ids and titles in its first two columns.
+    """Returns the titles of items by movie id, from a CSV file or a corpus.
 
     Args:
-      path: the file; its first row may be a header.
+      path: a CSV file with movie ids and titles in its first two columns and perhaps a header, or
+        the folder of a corpus.
 
     Raises:
-      TitleError: there is no such file, or a row has no movie id and title.
+      TitleError: there is neither, or a row has no movie id and title.
+      CorpusError: the corpus is damaged.
     """
     path = epath.Path(path)
+    if path.is_dir():
+        return corpus_titles(path)
     if not path.exists():
         raise TitleError(
             f"{path}: expected a CSV file of movie ids and titles, or the folder of a corpus; "

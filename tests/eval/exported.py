@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from conkd_jax.config import from_argument, frozen
 from conkd_jax.data.corpus import ConceptGraph, ItemTable, KnowledgeGraph, write_corpus
 from conkd_jax.eval.human.study import Study, study_from_document
 from conkd_jax.eval.predictions import write_predictions
@@ -18,17 +19,8 @@ def write_run(folder: Path, system: str = "dialogpt_hard", corpus: str = "redial
     folder.mkdir(parents=True)
     name = judged.NAMES[0] if system == "dialogpt" else judged.NAMES[1]
     write_predictions(folder / "predictions.jsonl", judged.answers(name).values())
-    settings = {
-        "preset": "mini",
-        "backbone": "dialogpt",
-        "seed": 0,
-        "corpus": {"name": corpus},
-        "decode": {
-            "item_rule": "argmax",
-            "allow_mentioned_items": True,
-            "allow_repeated_items": True,
-        },
-    }
+    config = frozen(from_argument("mini")).replace({"corpus.name": corpus})
+    settings = config.to_dict()
     record = {"name": system, "settings": settings, "split": "valid"}
     (folder / "config.json").write_text(json.dumps(record))
     return folder

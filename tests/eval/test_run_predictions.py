@@ -5,11 +5,9 @@ import pytest
 from conkd_jax.eval.predictions import PredictionError
 from conkd_jax.eval.run_predictions import (
     TitleError,
-    predictions_by_name,
     predictions_file,
     read_titles,
     system_name,
-    titles_of_runs,
 )
 from tests.eval.exported import write_items, write_run
 
@@ -28,23 +26,8 @@ def test_a_system_is_called_by_its_file_or_folder(tmp_path):
     assert system_name("a b/KBRD v2.jsonl") == "KBRD_v2"
 
 
-def test_two_runs_need_two_names(tmp_path):
-    first, second = write_run(tmp_path / "x" / "a"), write_run(tmp_path / "y" / "a")
-    assert list(predictions_by_name([first, write_run(tmp_path / "b")])) == ["a", "b"]
-    with pytest.raises(PredictionError, match="expected runs with different names, got a twice"):
-        predictions_by_name([first, second])
-
-
-def test_titles_come_from_the_corpus_of_a_run_or_are_given(tmp_path):
-    run = write_run(tmp_path / "a")
-    assert titles_of_runs([predictions_file(run)]) == {}
-    (run / "artifacts").mkdir()
-    (run / "artifacts" / "corpus").symlink_to(write_items(tmp_path / "corpus"))
-    assert titles_of_runs([predictions_file(run)]) == {7: "Gladiator (2000)"}
-    given = tmp_path / "movies.csv"
-    given.write_text("8,Alien (1979)\n7,Brazil (1985)\n")
-    titles = titles_of_runs([predictions_file(run)], given)
-    assert titles == {7: "Brazil (1985)", 8: "Alien (1979)"}
+def test_titles_are_those_of_a_corpus(tmp_path):
+    assert read_titles(write_items(tmp_path / "corpus")) == {7: "Gladiator (2000)"}
 
 
 def test_titles_are_read_from_a_csv_file(tmp_path):

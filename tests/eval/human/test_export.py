@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from conkd_jax.eval.human.export import export_study
 from conkd_jax.eval.human.study import StudyError
 from conkd_jax.eval.predictions import PredictionError
 from conkd_jax.eval.run_predictions import TitleError
+from conkd_jax.human import export_runs
+from conkd_jax.run import RunError
 from tests.eval.exported import csv_rows, key, sent, write_items, write_run
 
 
 def test_the_key_names_what_was_judged(tmp_path, runs):
-    export_study(runs, tmp_path / "out", num_contexts=4, num_annotators=2)
+    export_runs(runs, tmp_path / "out", num_contexts=4, num_annotators=2)
     study = key(tmp_path / "out")
     for run, system in zip(runs, study.systems, strict=True):
         assert (system.config, system.corpus) == (run.name, "redial")
@@ -22,7 +23,7 @@ def test_the_key_names_what_was_judged(tmp_path, runs):
 
 
 def test_what_is_sent_is_blind(tmp_path, runs):
-    export_study(runs, tmp_path / "out", num_contexts=4, num_annotators=2)
+    export_runs(runs, tmp_path / "out", num_contexts=4, num_annotators=2)
     study = key(tmp_path / "out")
     for name, content in sent(tmp_path / "out").items():
         for told in ("dialogpt", "redial", "mini-seed", "predictions", str(tmp_path)):
@@ -34,7 +35,7 @@ def test_what_is_sent_is_blind(tmp_path, runs):
 def test_the_seed_says_what_is_sent(tmp_path, runs):
     options = {"num_contexts": 4, "num_annotators": 2}
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
-        export_study(runs, tmp_path / name, seed=seed, **options)
+        export_runs(runs, tmp_path / name, seed=seed, **options)
     first, again, other = (sent(tmp_path / name) for name in "abc")
     assert first == again
     assert all(first[name] != other[name] for name in first if not name.endswith(".md"))
@@ -49,7 +50,7 @@ def test_systems_are_named_by_their_config_else_by_their_file(tmp_path, runs):
     copy.parent.mkdir()
     copy.write_bytes((runs[1] / "predictions.jsonl").read_bytes())
     ablation = write_run(tmp_path / "y", "ablations/vanilla", "movieworld")
-    export_study([*runs, copy, ablation], tmp_path / "out", num_contexts=2)
+    export_runs([*runs, copy, ablation], tmp_path / "out", num_contexts=2)
     names = [system.name for system in key(tmp_path / "out").systems]
     assert names == [
         "dialogpt", "dialogpt_hard-mini-seed0", "soft", "ablations-vanilla-dialogpt-mini-seed0",
@@ -67,7 +68,7 @@ def test_titles_come_from_the_corpus_of_a_run(tmp_path, runs):
     corpus = write_items(tmp_path / "corpus")
     (runs[1] / "artifacts").mkdir()
     (runs[1] / "artifacts" / "corpus").symlink_to(corpus)
-    lines = export_study(runs, tmp_path / "out", num_contexts=4)
+    lines = export_runs(runs, tmp_path / "out", num_contexts=4)
     assert "Gladiator (2000)" in responses(tmp_path / "out")
     assert "@7" not in responses(tmp_path / "out")
     assert not any("no title" in line for line in lines)
@@ -77,13 +78,13 @@ def test_titles_can_be_given(tmp_path, runs):
     movies = tmp_path / "movies.csv"
     movies.write_text('\ufeffmovieId,movieName,nbMentions\n7,"Alien,  again (1979)",3\n\n')
     for number, given in enumerate((movies, write_items(tmp_path / "corpus", "Brazil (1985)"))):
-        export_study(runs, tmp_path / f"out{number}", num_contexts=4, titles=str(given))
+        export_runs(runs, tmp_path / f"out{number}", num_contexts=4, titles=str(given))
     assert "Alien, again (1979)" in responses(tmp_path / "out0")
     assert "Brazil (1985)" in responses(tmp_path / "out1")
 
 
 def test_items_without_a_title_are_told(tmp_path, runs):
-    lines = export_study(runs, tmp_path / "out", num_contexts=4)
+    lines = export_runs(runs, tmp_path / "out", num_contexts=4)
     assert "@7" in responses(tmp_path / "out")
     assert lines[-1] == (
         "Note: 1 items have no title and are shown like @7; --titles=FILE gives them titles."
@@ -94,28 +95,28 @@ def test_titles_that_are_none_are_refused(tmp_path, runs):
     wrong = tmp_path / "movies.csv"
     wrong.write_text("movieId,movieName\n7,Alien (1979)\nseven,Alien (1979)\n")
     with pytest.raises(TitleError, match=r"movies.csv, line 3: expected movie id and title"):
-        export_study(runs, tmp_path / "out", num_contexts=4, titles=str(wrong))
+        export_runs(runs, tmp_path / "out", num_contexts=4, titles=str(wrong))
     with pytest.raises(TitleError, match="nowhere: expected a CSV file"):
-        export_study(runs, tmp_path / "out", num_contexts=4, titles=str(tmp_path / "nowhere"))
+        export_runs(runs, tmp_path / "out", num_contexts=4, titles=str(tmp_path / "nowhere"))
     assert not (tmp_path / "out").exists()
 
 
 def test_a_study_is_not_overwritten(tmp_path, runs):
-    export_study(runs, tmp_path / "out", num_contexts=4)
+    export_runs(runs, tmp_path / "out", num_contexts=4)
     before = (tmp_path / "out" / "key.json").read_bytes()
     with pytest.raises(StudyError, match="expected a folder without a study, found key.json"):
-        export_study(runs, tmp_path / "out", num_contexts=4, seed=1)
+        export_runs(runs, tmp_path / "out", num_contexts=4, seed=1)
     assert (tmp_path / "out" / "key.json").read_bytes() == before
 
 
 def test_what_is_no_run_gets_one_message(tmp_path, runs):
     for missing in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(PredictionError, match="expected a predictions.jsonl, or the folder"):
-            export_study([missing], tmp_path / "out")
+            export_runs([missing], tmp_path / "out")
     for content in ("{", "[]", '{"name": "dialogpt"}', '{"name": 3, "settings": {}}'):
         (runs[0] / "config.json").write_text(content)
-        with pytest.raises(StudyError, match="config.json is not the config of a run"):
-            export_study(runs, tmp_path / "out", num_contexts=4)
+        with pytest.raises(RunError, match="config.json is not the config of a run"):
+            export_runs(runs, tmp_path / "out", num_contexts=4)
     (runs[1] / "predictions.jsonl").write_text("{}\n")
     with pytest.raises(PredictionError, match="line 1"):
-        export_study(runs[1:], tmp_path / "out", num_contexts=4)
+        export_runs(runs[1:], tmp_path / "out", num_contexts=4)
