@@ -22,7 +22,8 @@ import jax
 import rich.console
 from absl import flags, logging
 
-from conkd_jax import config_help, parallel
+from conkd_jax import parallel
+from conkd_jax.config.help import ConfigField, config_fields, config_help_text
 from conkd_jax.errors import UserError
 
 EXAMPLE = "--config=configs/dialogpt_hard.py:demo"
@@ -174,13 +175,13 @@ def _switched_off(name: str, options: flags.FlagValues) -> flags.Flag | None:
     return options[name] if name in options and options[name].boolean else None
 
 
-def _field(name: str) -> config_help.Field:
+def _field(name: str) -> ConfigField:
     """The config field of a dotted name.
 
     Raises:
       UsageError: there is none; names the part of the config that lacks it, and what is alike.
     """
-    fields = config_help.fields()
+    fields = config_fields()
     if name in fields:
         return fields[name]
     part, keys = "", name.split(".")
@@ -207,12 +208,12 @@ def _field(name: str) -> config_help.Field:
 def _keys_of(part: str) -> list[str]:
     """The fields and parts right under a part of the config."""
     start = f"{part}." if part else ""
-    names = [name for name in config_help.fields() if name.startswith(start)]
+    names = [name for name in config_fields() if name.startswith(start)]
     return list(dict.fromkeys(name.removeprefix(start).split(".")[0] for name in names))
 
 
 def _fields_named(key: str) -> list[str]:
-    return [name for name in config_help.fields() if name.rpartition(".")[2] == key]
+    return [name for name in config_fields() if name.rpartition(".")[2] == key]
 
 
 def _no_such_option(name: str, value: str | None, options: flags.FlagValues) -> str:
@@ -223,7 +224,7 @@ def _no_such_option(name: str, value: str | None, options: flags.FlagValues) -> 
     if "config" not in options:
         return f"{text}; --help lists the options"
     text += "; fields of the config are set as --config.PART.FIELD=VALUE"
-    names = config_help.fields()
+    names = config_fields()
     found = [name] if name in names else _fields_named(name.rpartition(".")[2])
     if found:
         meant = " or ".join(f"--config.{each}{value or ''}" for each in found)
@@ -262,7 +263,7 @@ def _readable(error: BaseException, options: flags.FlagValues) -> BaseException:
 def _expected(name: str, options: flags.FlagValues) -> str:
     """What a value of an option or field has to be, in words."""
     if name.startswith("config."):
-        default = config_help.fields()[name.removeprefix("config.")].default
+        default = config_fields()[name.removeprefix("config.")].default
         kinds = {bool: "true or false", int: "an integer", float: "a number", tuple: "a tuple"}
         return kinds.get(type(default), "text")
     flag = options[name]
@@ -285,7 +286,7 @@ def help_text(main: Callable, options: flags.FlagValues, positional: str = "") -
     if own:
         lines += ["", "Options:", *map(_option_help, own)]
     if "config" in options:
-        lines += ["", config_help.text(HELP_WIDTH)]
+        lines += ["", config_help_text(HELP_WIDTH)]
     return "\n".join(lines)
 
 

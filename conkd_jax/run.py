@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from conkd_jax import config_rules
 from conkd_jax.artifacts.manifest import is_whole, whole_manifest
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.config import Config, ConfigError
+from conkd_jax.config.rules import validate_config
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.errors import UserError
@@ -89,7 +89,7 @@ class Run:
                 "or use the version that trained it."
             ) from error
         try:
-            config_rules.validate(config)
+            validate_config(config)
         except ConfigError as error:
             raise RunError(f"{path}: {error}") from error
         return cls(home, config, name, split or own_split, own_split)

@@ -16,11 +16,12 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from conkd_jax import command_line, config_rules, parallel
+from conkd_jax import command_line, parallel
 from conkd_jax.artifacts.build import PlanRow, ensure, explain
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.command_line import UsageError
 from conkd_jax.config import ARGUMENT_FIELDS, Config, ConfigError, frozen
+from conkd_jax.config.rules import runs_of_sweep, validate_config, validate_devices
 from conkd_jax.eval.tables.formats import table_for_terminal
 from conkd_jax.eval.tables.summary import summary_table
 from conkd_jax.eval.tables.sweeps import write_sweep
@@ -53,9 +54,7 @@ def main(argv: list[str]) -> None:
     config, name = read_config()
 
     # --- what is to be made: one run, or one for each value of a sweep ------------------------
-    runs = {
-        label: (each, pipeline.build(each)) for label, each in config_rules.settings(config).items()
-    }
+    runs = {label: (each, pipeline.build(each)) for label, each in runs_of_sweep(config).items()}
     expect_differences(config.sweep.field, [stages for _, stages in runs.values()])
     if _PLAN.value:
         for label, (each, stages) in runs.items():
@@ -104,13 +103,13 @@ def read_config() -> tuple[Config, str]:
                 f"--config. Expected --config=FILE.py:PRESET[,backbone=NAME], got {field} = "
                 f"{overridden[field]!r}"
             )
-    config = config_rules.validate(frozen(_CONFIG.value))
-    for each in config_rules.settings(config).values():
+    config = validate_config(frozen(_CONFIG.value))
+    for each in runs_of_sweep(config).values():
         try:
             num_devices = parallel.num_devices(each.parallel.num_devices)
         except ValueError as error:
             raise ConfigError(f"config.{error}") from error
-        config_rules.validate_devices(each, num_devices)
+        validate_devices(each, num_devices)
     return config, config_name(filename)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from conkd_jax import __main__ as programs
-from conkd_jax import command_line, config_help
+from conkd_jax import command_line
+from conkd_jax.config.help import config_fields
 from conkd_jax.errors import UserError
 from tests.fixtures.programs import CONFIG, refused
 
@@ -174,7 +175,7 @@ def test_help_of_training_lists_every_field_with_comment_and_default(call):
         elif line.startswith("  ") and not line.startswith("    "):
             name, _, rest = line.strip().partition("=")
             told[f"{part}.{name}".lstrip(".")] = rest
-    fields = config_help.fields()
+    fields = config_fields()
     assert list(told) == list(fields)
     for name, field in fields.items():
         assert told[name].startswith(repr(field.default)), name
@@ -183,7 +184,7 @@ def test_help_of_training_lists_every_field_with_comment_and_default(call):
 
 
 def test_most_fields_have_a_comment():
-    fields = config_help.fields().values()
+    fields = config_fields().values()
     assert sum(bool(field.comment) for field in fields) > 0.6 * len(fields)
 
 

@@ -11,7 +11,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from conkd_jax import config as conkd
-from conkd_jax import config_rules
+from conkd_jax.config.rules import validate_config, validate_devices
 from conkd_jax.distill.gates import GATES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,7 +78,7 @@ def with_field(field: str, value, argument: str = "mini") -> conkd.Config:
 
 
 def checked(name: str, argument: str = "") -> conkd.Config:
-    return config_rules.validate(conkd.frozen(read(name, argument)))
+    return validate_config(conkd.frozen(read(name, argument)))
 
 
 def differences(first: ConfigDict, second: ConfigDict) -> dict:
@@ -155,7 +155,7 @@ def differences(first: ConfigDict, second: ConfigDict) -> dict:
 def test_a_bad_value_is_refused(field, value, expected):
     """The message names a field, what it may hold and what it holds."""
     with pytest.raises(conkd.ConfigError) as error:
-        config_rules.validate(with_field(field, value))
+        validate_config(with_field(field, value))
     message = str(error.value)
     assert f"expected {expected}" in message and f"config.{field.split('.')[0]}" in message
     assert "got" in message and message.count("config.") <= 2
@@ -163,40 +163,40 @@ def test_a_bad_value_is_refused(field, value, expected):
 
 def test_a_message_names_field_expected_and_got():
     with pytest.raises(conkd.ConfigError) as error:
-        config_rules.validate(with_field("distill.eta", 1.2))
+        validate_config(with_field("distill.eta", 1.2))
     assert str(error.value) == "config.distill.eta: expected a number from 0 to 1, got 1.2"
 
 
 def test_positions_hold_what_rows_are_padded_to():
     config = with_field("vocabulary.max_row_tokens", 500)
-    config_rules.validate(config.replace({"dialogue_teacher.num_positions": 512}))
+    validate_config(config.replace({"dialogue_teacher.num_positions": 512}))
     with pytest.raises(conkd.ConfigError, match=r"\(500\) rounded up to a multiple of 16, got 500"):
-        config_rules.validate(config.replace({"dialogue_teacher.num_positions": 500}))
+        validate_config(config.replace({"dialogue_teacher.num_positions": 500}))
 
 
 def test_every_broken_field_is_told_at_once():
     config = with_field("distill.eta", 1.2).replace({"distill.gamma": -1.0})
     with pytest.raises(conkd.ConfigError, match=r"config\.distill\.eta.*; config\.distill\.gamma"):
-        config_rules.validate(config)
+        validate_config(config)
 
 
 def test_pretrained_weights_need_their_own_tokenizer():
     config = with_field("dialogue_teacher.weights", "some/model")
     with pytest.raises(conkd.ConfigError, match="config.vocabulary.tokenizer: .*'some/model'"):
-        config_rules.validate(config)
+        validate_config(config)
 
 
 def test_validate_gives_the_config_back():
     config = conkd.frozen(conkd.from_argument("demo"))
-    assert config_rules.validate(config) is config
+    assert validate_config(config) is config
 
 
 def test_a_backbone_is_held_to_its_own_fields():
     """GPT-2's rows bind no KGSF."""
     config = with_field("vocabulary.max_response_tokens", 300, "mini,backbone=kgsf")
-    assert config_rules.validate(config) is config
+    assert validate_config(config) is config
     with pytest.raises(conkd.ConfigError, match="config.vocabulary.max_row_tokens"):
-        config_rules.validate(with_field("vocabulary.max_response_tokens", 300))
+        validate_config(with_field("vocabulary.max_response_tokens", 300))
 
 
 # --- devices -----------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def test_more_devices_than_rows_are_refused(num_devices, accumulate):
     )
     unit = num_devices * accumulate
     with pytest.raises(conkd.ConfigError) as error:
-        config_rules.validate_devices(config, num_devices)
+        validate_devices(config, num_devices)
     message = str(error.value)
     assert f"config.dialogue_teacher.batch_rows: expected a multiple of {unit}" in message
     assert "got 16" in message
@@ -221,7 +221,7 @@ def test_more_devices_than_rows_are_refused(num_devices, accumulate):
 
 
 def test_batches_that_fit_the_devices_pass():
-    config_rules.validate_devices(conkd.frozen(conkd.from_argument("mini")), 8)
+    validate_devices(conkd.frozen(conkd.from_argument("mini")), 8)
 
 
 # --- arguments and options ---------------------------------------------------------------------
@@ -300,7 +300,7 @@ def test_a_config_that_was_written_before_paper_row_is_read():
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_is_valid(name, preset):
     config = checked(name, preset)
-    config_rules.validate_devices(config, 1)
+    validate_devices(config, 1)
     assert config.preset == preset
 
 
@@ -341,6 +341,6 @@ def test_an_ablation_of_either_backbone_is_valid(name, preset):
 
 def test_a_gate_that_is_registered_may_be_named(monkeypatch):
     monkeypatch.setitem(GATES, "square", lambda mass: mass**2)
-    assert config_rules.validate(with_field("distill.gate", "square")).distill.gate == "square"
+    assert validate_config(with_field("distill.gate", "square")).distill.gate == "square"
     with pytest.raises(conkd.ConfigError, match="hard, soft, constant, square, or package"):
-        config_rules.validate(with_field("distill.gate", "cube"))
+        validate_config(with_field("distill.gate", "cube"))

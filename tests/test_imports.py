@@ -14,7 +14,6 @@ ROOMS = (
     ("distill",),
     ("models",),
     ("config", "data", "eval"),
-    ("config_rules", "config_help"),
     ("optimizers", "progress", "watch", "loop", "parallel", "checkpoint"),
     ("artifacts",),
     ("stages",),

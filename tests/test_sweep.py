@@ -6,7 +6,8 @@ import json
 import pytest
 
 from conkd_jax import config as conkd
-from conkd_jax import config_rules, train
+from conkd_jax import train
+from conkd_jax.config.rules import runs_of_sweep, validate_config
 from conkd_jax.stages import pipeline
 from tests.fixtures.programs import CONFIG
 from tests.fixtures.small_world import get_config
@@ -20,12 +21,12 @@ def swept(field, values):
 
 def test_one_config_a_value():
     config = swept("distill.gamma", (0.2, 0.8))
-    found = config_rules.settings(config_rules.validate(config))
+    found = runs_of_sweep(validate_config(config))
     assert list(found) == ["gamma=0.2", "gamma=0.8"]
     assert [single.distill.gamma for single in found.values()] == [0.2, 0.8]
     assert all(not single.sweep.field for single in found.values())
     assert config.distill.gamma == 0.4  # untouched
-    assert config_rules.settings(get_config()) == {"": get_config()}
+    assert runs_of_sweep(get_config()) == {"": get_config()}
 
 
 @pytest.mark.parametrize(
@@ -41,16 +42,13 @@ def test_one_config_a_value():
 )
 def test_a_sweep_that_can_t_work_is_refused_before_any_run(field, values, message):
     with pytest.raises(conkd.ConfigError, match=message):
-        config_rules.settings(config_rules.validate(swept(field, values)))
+        runs_of_sweep(validate_config(swept(field, values)))
 
 
 @pytest.mark.parametrize("name", ["eta", "gamma"])
 def test_the_values_of_a_committed_sweep_differ_in_their_students_alone(name):
     config = importlib.import_module(f"configs.sweeps.{name}").get_config("demo")
-    runs = [
-        pipeline.build(single)
-        for single in config_rules.settings(config_rules.validate(config)).values()
-    ]
+    runs = [pipeline.build(single) for single in runs_of_sweep(validate_config(config)).values()]
     assert len({stages["student"].fingerprint for stages in runs}) == len(config.sweep.over)
     assert len({stages["teacher_outputs"].fingerprint for stages in runs}) == 1
 

@@ -8,9 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from conkd_jax import checkpoint, config_rules, parallel
+from conkd_jax import checkpoint, parallel
 from conkd_jax.artifacts import build as artifacts
 from conkd_jax.config import ConfigError, frozen
+from conkd_jax.config.rules import validate_config
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
@@ -215,7 +216,7 @@ def write_word_list(folder):
 def test_the_word_list_of_kgsf_is_an_option(tmp_path):
     words = write_word_list(tmp_path)
     config = frozen(get_config(KGSF)).replace({"vocabulary.tokenizer": str(words)})
-    config_rules.validate(config)
+    validate_config(config)
     kgsf.check_sources(config, makes_words=True, makes_model=True)
     tokenizer = kgsf.word_settings(config).tokenizer([])
     assert tokenizer.token_to_id("movie") is not None and tokenizer.token_to_id("@111") is None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from conkd_jax.config import (
+from conkd_jax.config.options import (
     ARGUMENT_FIELDS,
     BACKBONES,
     SYSTEMS,
@@ -111,7 +111,7 @@ KGSF_RANGES: Ranges = {
 }
 
 
-def validate(config: Config) -> Config:
+def validate_config(config: Config) -> Config:
     """Checks every field that can be wrong on its own or against another; returns the config.
 
     Raises:
@@ -139,7 +139,7 @@ def validate(config: Config) -> Config:
     return config
 
 
-def settings(config: Config) -> dict[str, Config]:
+def runs_of_sweep(config: Config) -> dict[str, Config]:
     """The single runs of a config, each checked, by the value they differ in ("eta=0.3").
 
     Without a sweep that is the config itself, under "".
@@ -158,7 +158,7 @@ def settings(config: Config) -> dict[str, Config]:
             raise ConfigError(
                 f"config.sweep.over: {value!r} is not a value of {field}: {error}"
             ) from error
-        found[f"{field.rsplit('.', 1)[-1]}={value}"] = validate(single)
+        found[f"{field.rsplit('.', 1)[-1]}={value}"] = validate_config(single)
     return found
 
 

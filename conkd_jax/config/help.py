@@ -1,6 +1,6 @@
 """The fields of the config as people read them: name, default, and the comment in the source.
 
-Comments are written once, behind the fields of the dataclasses in `conkd_jax/config.py`, and are
+Comments are written once, behind the fields of the dataclasses in `options.py`, and are
 read from there.
 """
 
@@ -17,7 +17,7 @@ import tokenize
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from conkd_jax.config import ARGUMENT_FIELDS, Config
+from conkd_jax.config.options import ARGUMENT_FIELDS, Config
 
 COLUMN = 34  # where comments begin
 INTRODUCTION = f"""\
@@ -26,7 +26,7 @@ are the paper's; a preset and a config file change some of them. Other fields
 follow from {" and ".join(ARGUMENT_FIELDS)}, so these stand after the colon of --config."""
 
 
-class Field(NamedTuple):
+class ConfigField(NamedTuple):
     """A field of the config: its dotted name, its default, and what its comment says."""
 
     name: str
@@ -35,32 +35,32 @@ class Field(NamedTuple):
 
 
 @functools.cache
-def fields() -> Mapping[str, Field]:
+def config_fields() -> Mapping[str, ConfigField]:
     """Every field by its dotted name, part by part; defaults are the paper's."""
     return {field.name: field for field in _fields(Config(), "")}
 
 
-def _fields(part: Any, prefix: str) -> Iterator[Field]:
+def _fields(part: Any, prefix: str) -> Iterator[ConfigField]:
     """The fields of a part of the config, then those of the parts in it."""
     told: dict[str, str] = {}
     for cls in type(part).__mro__[-2::-1]:  # a part may inherit fields
-        told |= comments(inspect.getsource(cls))
+        told |= field_comments(inspect.getsource(cls))
     values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
     for name, value in values.items():
         if not dataclasses.is_dataclass(value):
-            yield Field(prefix + name, value, told[name])
+            yield ConfigField(prefix + name, value, told[name])
     for name, value in values.items():
         if dataclasses.is_dataclass(value):
             yield from _fields(value, f"{prefix}{name}.")
 
 
-def comments(source: str) -> dict[str, str]:
+def field_comments(source: str) -> dict[str, str]:
     """The comment behind every field of a class, and in lines of comment right below it.
 
     Args:
       source: of one class.
 
-    >>> comments('''
+    >>> field_comments('''
     ... class Part:
     ...     eta: float = 0.6  # threshold;
     ...     # 0 = fitted
@@ -91,7 +91,7 @@ def comments(source: str) -> dict[str, str]:
     return found
 
 
-def text(width: int) -> str:
+def config_help_text(width: int) -> str:
     """All fields grouped by part, each with its default and its comment.
 
     Args:
@@ -99,7 +99,7 @@ def text(width: int) -> str:
     """
     lines = [INTRODUCTION]
     for part, members in itertools.groupby(
-        fields().values(), key=lambda field: field.name.rpartition(".")[0]
+        config_fields().values(), key=lambda field: field.name.rpartition(".")[0]
     ):
         lines += ["", f"config.{part}".rstrip(".")]
         for field in members:
@@ -107,7 +107,7 @@ def text(width: int) -> str:
     return "\n".join(lines)
 
 
-def _field_lines(field: Field, width: int) -> list[str]:
+def _field_lines(field: ConfigField, width: int) -> list[str]:
     name = f"  {field.name.rpartition('.')[2]}={field.default!r}"
     if not field.comment:
         return [name]
