@@ -191,6 +191,7 @@ def test_a_student_does_not_repeat_its_teacher(small_world, config, opened):
     assert losses[0] != pytest.approx(losses[1], rel=1e-3)
 
 
+@pytest.mark.slow  # other words make other shapes: it compiles a whole pipeline
 def test_own_words_random_vectors_and_a_student_that_starts_from_its_teacher(small_world, tmp_path):
     """With two words in the list, nearly all is <unk>, which is learnt but never generated."""
     words = write_word_list(tmp_path)
