@@ -25,7 +25,6 @@ LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}
 # Tests that mirror no single module, each with its reason.
 CROSS_CUTTING_TESTS = {
-    "tests/test_config.py": "options, presets and rules together, over every file of configs/",
     "tests/stages/test_settings.py": "compares what every stage reads with its fingerprint",
     "tests/eval/test_metrics_page.py": "compares docs/metrics.md with the metrics",
     "tests/test_house.py": "checks the repository",

@@ -31,6 +31,7 @@ from conkd_jax.data.recommender_inputs import (
 )
 from conkd_jax.distill.head import Head
 from conkd_jax.eval.metrics import ranking
+from conkd_jax.files import write_json, write_whole
 from conkd_jax.models.gcn import build_normalized_graph
 from conkd_jax.models.recommender import Contexts, NodeVectors, Recommender, RecommenderGraphs
 from conkd_jax.models.rgcn import build_relational_graph
@@ -256,9 +257,9 @@ def save(
         return
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **dataclasses.asdict(index))
-    (directory / INDEX).write_bytes(buffer.getvalue())
+    write_whole(directory / INDEX, buffer.getvalue())
     report = {"spec": dataclasses.asdict(spec), "metrics": dict(metrics)}
-    (directory / REPORT).write_text(json.dumps(report, indent=1) + "\n")
+    write_json(directory / REPORT, report)
 
 
 def load(directory: epath.PathLike, corpus: Corpus) -> TrainedRecommender:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import hashlib
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
@@ -20,6 +19,7 @@ import jinja2
 from conkd_jax.eval.human.instructions import FORM_RULES, INTRODUCTION, RULES
 from conkd_jax.eval.human.sheets import COLUMNS
 from conkd_jax.eval.human.study import SCALES, Entry, Shown, Study
+from conkd_jax.files import sha256
 
 
 def form_page(study: Study, annotator: int, texts: Sequence[Shown], *, file: str) -> str:
@@ -81,5 +81,5 @@ def _part(name: str) -> str:
 
 def _policy_hash(text: str) -> str:
     """Returns how a content security policy names an inline style or script."""
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    digest = base64.b64encode(bytes.fromhex(sha256(text))).decode()
     return f"sha256-{digest}"
