@@ -318,7 +318,7 @@ def _option_help(flag: flags.Flag) -> str:
         told = told.partition(">: ")[2] or told  # absl writes the values before the text
     else:
         value = "" if flag.boolean else f"={flag.name.upper()}"
-    told = told.removesuffix(";\n  repeat this option to specify a list of values").strip()
+    told = re.sub(r"[;.]*\s*repeat this option to specify a list of values$", ".", told.strip())
     if flag.default not in (None, "", False, []):
         told += f" Default: {flag.default}."
     indent = " " * 6

@@ -57,9 +57,9 @@ class CorpusConfig:
     name: str = "redial"  # redial | movieworld (synthetic, generated)
     raw_dir: str = ""  # folder of the raw ReDial and graph files; empty = $CONKD_RAW_DIR
     graph_rule: str = "kgsf"  # relations that are kept: kgsf (46 of them) | kbrd (35)
-    movieworld_seed: int = 0
+    movieworld_seed: int = 0  # of the synthetic movies, people, tastes and dialogues
     movieworld_num_movies: int = 120
-    movieworld_num_dialogues: int = 500
+    movieworld_num_dialogues: int = 500  # over all splits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,7 +234,7 @@ class SweepConfig:
 class ParallelConfig:
     """Devices."""
 
-    kind: str = "pmap"
+    kind: str = "pmap"  # pmap (parameters replicated, batch split)
     num_devices: int = 0  # 0 = all
 
 
