@@ -149,13 +149,20 @@ def test_a_run_without_a_student_has_the_teacher_alone(call, small_world, tmp_pa
         (["--text= "], ["--text", "empty"]),
         (["--history=Hi!"], ["--history", "--text"]),
         (["--history=Hi!", "--text=a", "--response=a:1"], ["--history", "--response"]),
-        (["--split=test"], ["conkd_jax"]),
-        (["--split=dev"], ["evaluation of dev", "found none", "conkd_jax.evaluate --workdir="]),
     ],
     ids=str,
 )
 def test_what_can_t_be_asked(call, workdir, arguments, words):
     refused(call(gate, f"--workdir={workdir}", *arguments), *words)
+    assert not (workdir / "gate").exists()
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_a_split_that_was_not_scored_is_refused(call, workdir, split):
+    record = workdir / "config.json"  # of a run that no other test evaluates
+    record.write_text(record.read_text().replace('"max_tokens": 8', '"max_tokens": 7'))
+    outcome = call(gate, f"--workdir={workdir}", f"--split={split}")
+    refused(outcome, f"evaluation of {split}", "found none", "conkd_jax.evaluate --workdir=")
     assert not (workdir / "gate").exists()
 
 
