@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 import jax
 import rich.console
 from absl import flags, logging
+from rich.measure import Measurement
 
 from conkd_jax import parallel
 from conkd_jax.config.help import ConfigField, config_fields, config_help_text
@@ -29,7 +30,7 @@ from conkd_jax.errors import UserError
 EXAMPLE = "--config=configs/dialogpt_hard.py:demo"
 HELP = ("-h", "-help", "--help", "-helpfull", "--helpfull")
 HELP_WIDTH = 80
-PIPE_WIDTH = 160  # columns where the output is not a terminal and COLUMNS is not set
+UNLIMITED_WIDTH = 10_000  # columns: more than any table has
 
 
 class UsageError(UserError):
@@ -83,23 +84,20 @@ def explained() -> Iterator[None]:
 def show(*things: str | rich.console.RenderableType) -> None:
     """Prints lines of text and tables; only the first process of a run prints.
 
-    Over a pipe, text is not wrapped and a table is as wide as it needs to be.
+    Over a pipe, no line is wrapped: a table is as wide as it needs to be.
     """
-    console = _console()
-    for thing in things:
-        if isinstance(thing, str):
-            console.print(thing, markup=False, highlight=False, soft_wrap=True)
-        else:
-            console.print(thing)
-
-
-def _console() -> rich.console.Console:
     # A program of one process must not ask jax: that would claim the accelerator.
     is_quiet = jax.distributed.is_initialized() and not parallel.is_first_process()
-    console = rich.console.Console(quiet=is_quiet)
-    if not console.is_terminal and "COLUMNS" not in console._environ:
-        console.width = PIPE_WIDTH
-    return console
+    for thing in things:
+        console = rich.console.Console(quiet=is_quiet)
+        if isinstance(thing, str):
+            console.print(thing, markup=False, highlight=False, soft_wrap=True)
+            continue
+        if not console.is_terminal:
+            options = console.options.update(width=UNLIMITED_WIDTH)
+            needed = Measurement.get(console, options, thing).maximum
+            console.width = max(console.width, needed)
+        console.print(thing)
 
 
 # --- reading -----------------------------------------------------------------------------------
@@ -281,7 +279,7 @@ def help_text(main: Callable, options: flags.FlagValues, positional: str = "") -
     spec = module.__spec__  # of `python -m NAME` too, where the module's name is __main__
     usage = f"usage: python -m {spec.name if spec else module.__name__}"
     own = own_options(options)
-    words = [usage.removesuffix(".__main__"), positional, "[--OPTION=VALUE …]" if own else ""]
+    words = [usage.removesuffix(".__main__"), positional, "[OPTIONS]" if own else ""]
     lines = [" ".join(filter(None, words)), "", _wrapped_docstring(module.__doc__ or "")]
     if own:
         lines += ["", "Options:", *map(_option_help, own)]

@@ -9,8 +9,7 @@ the history, the turn classifier where the system has one, and whole answers per
 time and in batches of config.decode.batch_size. Each run gets a latency/metrics.json, which
 `python -m conkd_jax.tables --table=latency RUN/latency` prints as a table again.
 
-Only the ratios of one call can be compared: time runs together. The constraints that config.decode
-sets on items are left out.
+Only the ratios of one call can be compared. Constraints on items are left out of the decoding.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ from conkd_jax.eval.tables.latency import (
     timed_run,
     with_timings,
 )
+from conkd_jax.eval.tables.paper import paper_row
 from conkd_jax.files import write_json
 from conkd_jax.run import METRICS, Run
 from conkd_jax.run_folder import run_document
@@ -66,14 +66,14 @@ def main(argv: list[str]) -> None:
     count = len(systems[0].singles)
     if any(len(system.singles) != count for system in systems):
         raise UsageError("expected runs on the same responses, got runs on several corpora.")
-
     # --- time --------------------------------------------------------------------------------
     command_line.show(f"{len(runs)} x {count} responses, {_REPEATS.value} repeats and a warm-up")
     timings = time_interleaved(systems, _REPEATS.value)
     values = [latency_measures(*each) for each in zip(systems, timings, strict=True)]
+    rows = [paper_row(run.config.paper_row, run.config.backbone) for run in runs]
     timed = [
-        timed_run(label_of(run), of_run, values[0], run.paper_row)
-        for run, of_run in zip(runs, values, strict=True)
+        timed_run(label_of(run), of_run, values[0], row)
+        for run, of_run, row in zip(runs, values, rows, strict=True)
     ]
 
     # --- write and print ---------------------------------------------------------------------

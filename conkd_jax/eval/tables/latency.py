@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import rich.box
 import rich.table
+from rich.text import Text
 
 from conkd_jax.eval.latency import Spread, answer_ratios, spread
 from conkd_jax.eval.tables.layouts import LAYOUTS
@@ -110,14 +111,14 @@ def paper_ratio(row: PaperRow | None, first: PaperRow | None) -> float | None:
     return row.metrics[PER_TOKEN] / first.metrics[PER_TOKEN]
 
 
-def beside_the_paper() -> str:
+def beside_the_paper() -> Text:
     """The paper's times, and why ours can't be compared with them."""
     times = ", ".join(
         f"{name} {row.metrics[PER_TOKEN]:.3f}"
         for name, row in SYSTEMS.items()
         if PER_TOKEN in row.metrics
     )
-    return (
+    return Text(
         f"The paper's §4.6, ms per token: {times}. Those times are of another machine, another "
         "program and DialoGPT-small; ours are of this machine and of the model size that was "
         "trained, so only ratios can be compared. A student has the architecture of its dialogue "
