@@ -8,6 +8,7 @@ from etils import epath
 
 from conkd_jax import config as conkd
 from conkd_jax import run_folder
+from conkd_jax.run import Run, RunError
 
 
 def config_json(folder: Path, name: str, without: str = "") -> epath.Path:
@@ -30,12 +31,12 @@ def test_the_hash_leaves_out_what_changes_no_number():
     ("name", "row"), [("dialogpt_soft", "DialoGPT + ConKD (soft)"), ("my_own", "")]
 )
 def test_an_older_run_has_the_row_of_its_config_file(tmp_path, name, row):
-    record = run_folder.read_record(config_json(tmp_path, name, without="paper_row"))
+    record = Run.open(config_json(tmp_path, name, without="paper_row"))
     assert record.config.paper_row == row
-    newer = run_folder.read_record(config_json(tmp_path, name))
+    newer = Run.open(config_json(tmp_path, name))
     assert newer.config.paper_row == ""  # what the run itself says
 
 
 def test_a_field_that_changes_numbers_must_be_there(tmp_path):
-    with pytest.raises(conkd.ConfigError, match="lacks teacher_seed"):
-        run_folder.read_record(config_json(tmp_path, "dialogpt_soft", without="teacher_seed"))
+    with pytest.raises(RunError, match="lacks teacher_seed"):
+        Run.open(config_json(tmp_path, "dialogpt_soft", without="teacher_seed"))

@@ -320,7 +320,7 @@ def test_inferred_order_is_an_option(corpus):
 def test_bad_input_is_named(corpus, trained, tmp_path):
     with pytest.raises(ValueError, match="fold: .* got 3 of 3"):
         rec_teacher.training_dialogues(config_part(), corpus, (3, 3))
-    with pytest.raises(FileNotFoundError, match="Run its stage again"):
+    with pytest.raises(FileNotFoundError, match="no saved parameters in"):
         load(tmp_path / "nothing", corpus)
     write_corpus(
         tmp_path / "other",

@@ -9,7 +9,7 @@ from tests.eval.drawn_figures import assert_is_picture, texts
 
 def test_metric_bars_stand_beside_the_papers(tmp_path, drawn):
     path = tmp_path / "bars.png"
-    row = paper.paper_row("dialogpt_hard", "dialogpt").metrics
+    row = paper.SYSTEMS["DialoGPT + ConKD (hard)"].metrics
     ours = {name: value / 2 for name, value in row.items()}
     draw_metric_bars(ours, path, paper=row, intervals={"f1@50": (0.1, 0.15)}, title="F1")
     assert_is_picture(path)
