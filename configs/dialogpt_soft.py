@@ -1,7 +1,7 @@
 """DialoGPT + ConKD with the soft gate (Table 2, "DialoGPT + ConKD (soft)").
 
-At every token the student follows both teachers, the recommender in proportion to the mass that the
-dialogue teacher puts on items (eq. 7). Paper, three seeds: F1@1/10/50 .019/.102/.222, Rec Ratio
+At every token the student follows both teachers, the recommender in proportion to the dialogue
+teacher's mass on items (eq. 7). Paper, three seeds: F1@1/10/50 .019/.102/.222, Rec Ratio
 .505, PPL 12.336, DIST-2/3/4 .180/.350/.505. Costs the same as `dialogpt_hard.py` and shares its
 teachers.
 

@@ -1,4 +1,4 @@
-"""Lists the programs.
+"""Lists the programs of the package.
 
 python -m conkd_jax
 """
@@ -23,7 +23,7 @@ def main(argv: list[str]) -> None:
     for name in PROGRAMS:
         command_line.show(f"  python -m conkd_jax.{name}\n      {first_line(name)}")
     command_line.show(
-        "\n`python -m conkd_jax.NAME --help` explains one. A first run, without any data:\n",
+        "\n`python -m conkd_jax.NAME --help` describes a program. A first run, without any data:\n",
         f"  python -m conkd_jax.train {command_line.EXAMPLE}",
     )
 
@@ -35,7 +35,7 @@ def first_line(name: str) -> str:
 
 
 def run() -> None:
-    """The command line."""
+    """Runs the command line."""
     command_line.run(main, OPTIONS)
 
 

@@ -1,9 +1,8 @@
-"""The one way into every program, and the one way out after a user's mistake.
+"""The command line that all programs share: options, `--help`, error messages and output.
 
-A program defines its options on a `FlagValues` of its own and hands its `main` to `run`, which
-shows `--help`, reads the command line and turns every `UserError` into a single `error: …` line
-with exit code 2. Any other exception is a defect and keeps its traceback. This module must not
-know what a program does.
+A program defines its options on its own `FlagValues` and passes its `main` to `run`, which shows
+`--help`, reads the command line and turns a `UserError` into one `error: …` line with exit code 2.
+Any other exception is a bug and keeps its traceback. This module does not depend on any program.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ UNLIMITED_WIDTH = 10_000  # columns: more than any table has
 
 
 class UsageError(UserError):
-    """A command line that can't work: something on it is unknown, missing or impossible."""
+    """An option or argument that is unknown, missing or invalid."""
 
 
 def run(
@@ -47,30 +46,30 @@ def run(
     """Runs a program on `sys.argv`.
 
     Args:
-      main: takes the program's name and its positional arguments. Its module's docstring is the
-        program's help.
+      main: takes the program's name and its positional arguments. The docstring of its module is
+        the program's help.
       options: the program's own options.
-      positional: positional arguments as `--help` shows them, for example "RUN…"; a program
-        without any refuses them.
-      joins_processes: whether several processes may work as one run (`CONKD_COORDINATOR`).
+      positional: the positional arguments as `--help` shows them, for example "RUN…"; if empty,
+        positional arguments are refused.
+      joins_processes: whether several processes can form one run (`CONKD_COORDINATOR`).
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a pipe may be unable to encode λ
+        if isinstance(stream, io.TextIOWrapper):  # a pipe's encoding may lack λ
             stream.reconfigure(errors="backslashreplace")
     with explained():
         if any(argument in HELP for argument in sys.argv[1:]):
             show(help_text(main, options, positional))
             return
         logging.use_absl_handler()
-        logging.set_verbosity(logging.WARNING)  # the libraries' own news; ours is printed
-        if joins_processes:  # before a config file can touch a device
+        logging.set_verbosity(logging.WARNING)  # of the libraries; ours are printed
+        if joins_processes:  # before a config file can use a device
             parallel.initialize_distributed()
         main(parse(sys.argv, options, takes_positional=bool(positional)))
 
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Ends the program with one line where a user's error or an interrupt ends the block."""
+    """Ends the program with one line if the block raises a `UserError` or is interrupted."""
     try:
         yield
     except UserError as error:
@@ -86,7 +85,7 @@ def show(*things: str | rich.console.RenderableType) -> None:
 
     Over a pipe, no line is wrapped: a table is as wide as it needs to be.
     """
-    # A program of one process must not ask jax: that would claim the accelerator.
+    # `is_first_process` initialises the accelerator; a single process needs no answer.
     is_quiet = jax.distributed.is_initialized() and not parallel.is_first_process()
     for thing in things:
         console = rich.console.Console(quiet=is_quiet)
@@ -100,18 +99,18 @@ def show(*things: str | rich.console.RenderableType) -> None:
         console.print(thing)
 
 
-# --- reading -----------------------------------------------------------------------------------
+# --- parsing -----------------------------------------------------------------------------------
 
 
 def parse(
     argv: list[str], options: flags.FlagValues, *, takes_positional: bool = False
 ) -> list[str]:
-    """Reads the options.
+    """Parses a command line.
 
     Args:
       argv: the program's name, options and arguments.
-      options: set to what `argv` says.
-      takes_positional: whether anything but options is allowed.
+      options: the options, which get the values in `argv`.
+      takes_positional: whether positional arguments are allowed.
 
     Returns:
       The program's name and the positional arguments.
@@ -120,7 +119,7 @@ def parse(
       UserError: an unknown option or argument, a missing value, or one of the wrong type.
     """
     for flag in flags.FLAGS.flags_by_module_dict().get(logging.__name__, []):
-        if flag.name not in options:  # --verbosity and its like, for experts
+        if flag.name not in options:  # --verbosity and the like
             options[flag.name] = flag
     _check_options(argv[1:], options)
     try:
@@ -128,16 +127,16 @@ def parse(
     except (flags.Error, OSError, KeyError, AttributeError, TypeError, ValueError) as error:
         raise _readable(error, options) from error
     if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # else absl.logging complains
+        flags.FLAGS.mark_as_parsed()  # otherwise absl.logging warns
     if len(rest) > 1 and not takes_positional:
         raise UsageError(f"unknown argument {rest[1]!r}; options begin with --")
     return rest
 
 
 def _check_options(arguments: list[str], options: flags.FlagValues) -> None:
-    """Finds unknown options, and options without a value, before the libraries do.
+    """Refuses unknown options, and options without a value, with clearer messages than absl's.
 
-    Their messages name neither the part of the config nor what to do.
+    Those name neither the part of the config nor what to do.
     """
     has_config_file = False
     for argument, following in itertools.zip_longest(arguments, arguments[1:]):
@@ -168,7 +167,7 @@ def _check_options(arguments: list[str], options: flags.FlagValues) -> None:
 
 
 def _switched_off(name: str, options: flags.FlagValues) -> flags.Flag | None:
-    """The boolean option that `--noNAME` switches off, if there is one."""
+    """The boolean option that `--noNAME` switches off, if any."""
     name = name.removeprefix("no")
     return options[name] if name in options and options[name].boolean else None
 
@@ -177,7 +176,7 @@ def _field(name: str) -> ConfigField:
     """The config field of a dotted name.
 
     Raises:
-      UsageError: there is none; names the part of the config that lacks it, and what is alike.
+      UsageError: there is none; the message suggests similar fields.
     """
     fields = config_fields()
     if name in fields:
@@ -194,7 +193,7 @@ def _field(name: str) -> ConfigField:
             elif elsewhere:
                 hint = f"did you mean {' or '.join(f'--config.{each}' for each in elsewhere)}?"
             else:
-                hint = f"it has {', '.join(inside)}" if inside else "it is a field itself"
+                hint = f"it has {', '.join(inside)}" if inside else "it is a field, not a part"
             raise UsageError(f'{where} has no field "{key}"; {hint}')
         part = f"{part}.{key}".lstrip(".")
     raise UsageError(
@@ -204,7 +203,7 @@ def _field(name: str) -> ConfigField:
 
 
 def _keys_of(part: str) -> list[str]:
-    """The fields and parts right under a part of the config."""
+    """The names of the fields and parts directly in a part of the config."""
     start = f"{part}." if part else ""
     names = [name for name in config_fields() if name.startswith(start)]
     return list(dict.fromkeys(name.removeprefix(start).split(".")[0] for name in names))
@@ -234,12 +233,12 @@ def _no_such_option(name: str, value: str | None, options: flags.FlagValues) -> 
 
 
 def _readable(error: BaseException, options: flags.FlagValues) -> BaseException:
-    """The error of absl or ml_collections as a user's error; itself where it is a defect."""
+    """Turns an error of absl or ml_collections into a `UserError`, unless it is a bug."""
     chain: list[BaseException] = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(cause)
     for each in reversed(chain):
-        if isinstance(each, UserError):  # of the config file, wrapped in texts of two libraries
+        if isinstance(each, UserError):  # of the config file, wrapped by absl and ml_collections
             return each
     match = re.match(r"flag --([\w.-]+)=(.*)", str(error), re.S)
     if isinstance(error, flags.IllegalFlagValueError) and match:
@@ -253,13 +252,13 @@ def _readable(error: BaseException, options: flags.FlagValues) -> BaseException:
     for each in reversed(chain):
         for frame in reversed(traceback.extract_tb(each.__traceback__)):
             if "config" in options and frame.name == "get_config":
-                told = " ".join(str(each.args[0] if each.args else each).split())
-                return UsageError(f"{frame.filename}, line {frame.lineno}: {told}")
+                message = " ".join(str(each.args[0] if each.args else each).split())
+                return UsageError(f"{frame.filename}, line {frame.lineno}: {message}")
     return error
 
 
 def _expected(name: str, options: flags.FlagValues) -> str:
-    """What a value of an option or field has to be, in words."""
+    """The kind of value that an option or a config field expects, in words."""
     if name.startswith("config."):
         default = config_fields()[name.removeprefix("config.")].default
         kinds = {bool: "true or false", int: "an integer", float: "a number", tuple: "a tuple"}
@@ -274,9 +273,9 @@ def _expected(name: str, options: flags.FlagValues) -> str:
 
 
 def help_text(main: Callable, options: flags.FlagValues, positional: str = "") -> str:
-    """What `--help` prints: usage, the program's docstring, its own options, config fields."""
+    """The text of `--help`: usage, the program's docstring, its options, and config fields."""
     module = sys.modules[main.__module__]
-    spec = module.__spec__  # of `python -m NAME` too, where the module's name is __main__
+    spec = module.__spec__  # has the real name even if the module runs as __main__
     usage = f"usage: python -m {spec.name if spec else module.__name__}"
     own = own_options(options)
     words = [usage.removesuffix(".__main__"), positional, "[OPTIONS]" if own else ""]
@@ -301,7 +300,7 @@ def own_options(options: flags.FlagValues) -> list[flags.Flag]:
 
 
 def _wrapped_docstring(text: str) -> str:
-    """A docstring at the width of the help; its indented lines stay as they are."""
+    """Wraps a docstring to the width of the help, except for indented paragraphs."""
     paragraphs = [
         part if part.startswith(" ") else textwrap.fill(part, HELP_WIDTH, break_on_hyphens=False)
         for part in text.strip().split("\n\n")
@@ -310,18 +309,18 @@ def _wrapped_docstring(text: str) -> str:
 
 
 def _option_help(flag: flags.Flag) -> str:
-    told = str(flag.help)
+    text = str(flag.help)
     if isinstance(flag.parser, flags.EnumParser):
         value = "=" + "|".join(flag.parser.enum_values)
-        told = told.partition(">: ")[2] or told  # absl writes the values before the text
+        text = text.partition(">: ")[2] or text  # absl puts the values before the text
     else:
         value = "" if flag.boolean else f"={flag.name.upper()}"
-    told = re.sub(r"[;.]*\s*repeat this option to specify a list of values$", ".", told.strip())
+    text = re.sub(r"[;.]*\s*repeat this option to specify a list of values$", ".", text.strip())
     if flag.default not in (None, "", False, []):
-        told += f" Default: {flag.default}."
+        text += f" Default: {flag.default}."
     indent = " " * 6
     return f"  --{flag.name}{value}\n" + textwrap.fill(
-        told,
+        text,
         HELP_WIDTH,
         initial_indent=indent,
         subsequent_indent=indent,

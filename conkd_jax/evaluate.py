@@ -3,15 +3,14 @@
     python -m conkd_jax.evaluate --workdir=RUN --split=test
     python -m conkd_jax.evaluate --predictions=FILE --out=DIR --graph=CORPUS
 
-With --workdir the run's own config says which system it is. Nothing is trained; if the file of the
-split arrived after the training, as the official test file may, only the corpus that holds it is
-built anew.
+With --workdir, the system is that of the run's config. Nothing is trained. If the official test
+file was added after the training, only a corpus with the test split is built.
 
-With --predictions, a predictions.jsonl is all that is read of the system: docs/metrics.md describes
-the file and says which of its fields are optional. --out names a folder for metrics.json and
-figures; --graph names a corpus (that of a run is RUN/artifacts/corpus) for what the file can't
-hold. --refill=first or --refill=in_order scores the responses after the recommender's items have
-been put into their slots, as in the paper's Appendix D; --out then also gets those responses.
+With --predictions, only a predictions.jsonl is read; docs/metrics.md describes the file and its
+optional fields. --out is the folder for metrics.json and figures. --graph is a corpus (for a run,
+RUN/artifacts/corpus), which some metrics need. --refill=first or --refill=in_order replaces the
+items in the responses with the recommender's before scoring, as in the paper's Appendix D, and
+also writes these responses to --out.
 """
 
 from __future__ import annotations
@@ -35,20 +34,20 @@ from conkd_jax.run_folder import machine, write_run_folder
 
 OPTIONS = flags.FlagValues()
 _WORKDIR = flags.DEFINE_string(
-    "workdir", "", "The run to score: a folder that conkd_jax.train left.", flag_values=OPTIONS
+    "workdir", "", "The run to score: a folder written by conkd_jax.train.", flag_values=OPTIONS
 )
 _SPLIT = flags.DEFINE_enum(
     "split",
     "valid",
     SPLITS,
-    "The split to score, or the split that --predictions answers.",
+    "The split to score; with --predictions, the split of the responses.",
     flag_values=OPTIONS,
 )
 _PREDICTIONS = flags.DEFINE_string(
     "predictions", "", "A predictions.jsonl to score.", flag_values=OPTIONS
 )
 _OUT = flags.DEFINE_string(
-    "out", "", "With --predictions: where metrics.json and figures go.", flag_values=OPTIONS
+    "out", "", "With --predictions: the folder for metrics.json and figures.", flag_values=OPTIONS
 )
 _GRAPH = flags.DEFINE_string(
     "graph",
@@ -60,17 +59,17 @@ _REFILL = flags.DEFINE_enum(
     "refill",
     None,
     refilling.RULES,
-    "With --predictions: put the recommender's items into the responses first.",
+    "With --predictions: replace the items with the recommender's before scoring.",
     flag_values=OPTIONS,
 )
 
 
 def main(argv: list[str]) -> None:
-    """Scores a run of this project, or anybody's file of predictions."""
+    """Scores a run of this project, or the predictions of any system."""
     if bool(_PREDICTIONS.value) == bool(_WORKDIR.value):
         raise UsageError(
-            "name one of --workdir=RUN, the run to score (expected a folder that conkd_jax.train "
-            "left), and --predictions=FILE, the responses of any system (docs/metrics.md)."
+            "expected one of --workdir=RUN, a folder written by conkd_jax.train, and "
+            "--predictions=FILE, the responses of any system (docs/metrics.md)."
         )
     if _PREDICTIONS.value:
         score_file()
@@ -78,13 +77,13 @@ def main(argv: list[str]) -> None:
     for option in (_OUT, _GRAPH, _REFILL):
         if option.value:
             raise UsageError(
-                f"--{option.name} goes with --predictions; a run has its own folder and corpus."
+                f"--{option.name} needs --predictions; a run has its own folder and corpus."
             )
     score_run(Run.open(_WORKDIR.value, _SPLIT.value))
 
 
 def score_run(run: Run) -> None:
-    """Makes the evaluation of the split from what was trained, and writes it beside the run."""
+    """Evaluates a trained run on its split, and writes the results into RUN/<split>."""
     run.expect_trained()
     ensure(run.stages["evaluation"], run.config.artifacts_dir)
     if parallel.is_first_process():
@@ -93,12 +92,12 @@ def score_run(run: Run) -> None:
             folder, run.config, run.name, run.stages, command=" ".join(sys.argv)
         )
         command_line.show(
-            summary_table(document, run.paper_row), f"Everything of this evaluation: {folder}"
+            summary_table(document, run.paper_row), f"Results of this evaluation: {folder}"
         )
 
 
 def score_file() -> None:
-    """Scores the predictions, prints a summary and what is left out, and writes the folder."""
+    """Scores the predictions; prints a summary and the metrics left out; writes the folder."""
     corpus = Corpus.open(_GRAPH.value) if _GRAPH.value else None
     scored = score_predictions(
         refilled(_PREDICTIONS.value, _REFILL.value) if _REFILL.value else _PREDICTIONS.value,
@@ -112,21 +111,21 @@ def score_file() -> None:
         command_line.show(f"Left out: {'; '.join(scored.left_out)}.")
     if _OUT.value:
         write_scored(scored, _OUT.value)
-        command_line.show(f"Everything of this evaluation: {_OUT.value}")
+        command_line.show(f"Results of this evaluation: {_OUT.value}")
 
 
 def refilled(path: epath.PathLike, rule: str) -> epath.Path:
-    """Writes the predictions, refilled, into the folder that --out names.
+    """Writes the refilled predictions into the folder --out; returns their file.
 
     Raises:
-      UsageError: --out is missing, or names the folder of the predictions.
-      PredictionError: the file is no predictions.jsonl, or lacks what refilling needs.
+      UsageError: --out is missing, or is the folder of the predictions.
+      PredictionError: the file is not a predictions.jsonl, or lacks a field that refilling needs.
     """
     goal = epath.Path(_OUT.value or ".") / PREDICTIONS
     if not _OUT.value or goal.resolve() == epath.Path(path).resolve():
         raise UsageError(
-            f"--refill writes responses: expected a folder of their own as --out, got "
-            f"{_OUT.value or 'none'}. For example --out=scored/refilled"
+            f"--refill writes responses: expected --out with another folder than that of the "
+            f"predictions, got {_OUT.value or 'none'}. For example --out=scored/refilled"
         )
     goal.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -139,7 +138,7 @@ def refilled(path: epath.PathLike, rule: str) -> epath.Path:
 
 
 def run() -> None:
-    """The command line."""
+    """Runs the command line."""
     command_line.run(main, OPTIONS, joins_processes=True)
 
 

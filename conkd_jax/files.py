@@ -1,8 +1,8 @@
 """Reading and writing files: complete or not at all, local or remote, with line numbers.
 
-Everything that the project writes goes through `whole_path` and its shorthands, so that a process
-that dies halfway leaves the old file or none. Paths are `etils.epath` paths: a local folder and a
-`gs://` bucket work alike. The meaning of a file is left to the caller.
+A process that dies while it writes through `whole_path` or its shorthands leaves the old file or
+none. Paths are `etils.epath` paths: local folders and `gs://` buckets work alike. The functions do
+not depend on what a file means.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ def is_remote(path: epath.PathLike) -> bool:
 
 @contextlib.contextmanager
 def whole_path(path: epath.PathLike) -> Iterator[str]:
-    """Lends a path on the local disk to a library that opens files itself.
+    """Provides a temporary local path, for libraries that open files themselves.
 
-    What the block writes there appears under the final name only when the block ends. On a disk it
-    is written beside it as `<name>.partial-<random>`, flushed and renamed; each writer has its own
-    partial file, so processes that write the same file at once don't disturb each other, and the
-    last rename wins. For an object store it is written to a temporary folder and uploaded. If the
-    block raises, nothing is left and an older file of that name stays as it was.
+    The file appears under its final name only when the block ends. On a disk, the temporary file is
+    `<name>.partial-<random>` in the same folder; it is flushed and renamed. Each writer has its own
+    temporary file, so processes can write the same file at once, and the last rename wins. For an
+    object store, the temporary file is uploaded. If the block raises, the temporary file is deleted
+    and an older file of that name stays as it was.
 
     Args:
       path: the final path; its folder exists.
@@ -60,7 +60,7 @@ def whole_path(path: epath.PathLike) -> Iterator[str]:
     try:
         yield partial
         with open(partial, "rb") as file:
-            # Without this a power cut could leave the new name with no content behind it.
+            # Without this, a power cut could leave an empty file under the final name.
             os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
@@ -70,7 +70,7 @@ def whole_path(path: epath.PathLike) -> Iterator[str]:
 
 @contextlib.contextmanager
 def whole_file(path: epath.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
-    """Opens a file for writing that appears under its name only once it is complete.
+    """Opens a file for writing; it appears under its final name only once it is complete.
 
     Args:
       path: the final path; its folder exists.
@@ -94,10 +94,10 @@ def write_whole(path: epath.PathLike, content: str | bytes) -> None:
 
 
 def write_json(path: epath.PathLike, value: Any, *, indent: int | None = 1) -> None:
-    """Writes a value as JSON for people and programs: readable text, finite numbers only.
+    """Writes a value as indented JSON, without escapes of non-ASCII text.
 
     Args:
-      path: the final path.
+      path: the final path; its folder exists.
       value: plain JSON.
       indent: spaces per level; None writes a single line.
 
@@ -112,11 +112,11 @@ def write_json(path: epath.PathLike, value: Any, *, indent: int | None = 1) -> N
 
 
 def read_json(path: epath.PathLike, error: type[Exception], remedy: str) -> dict[str, Any]:
-    """Reads a JSON object, or says what is wrong with its file and what to do.
+    """Reads a JSON object; the error for an unusable file says what to do.
 
     Args:
       path: the file.
-      error: the class of the exception for a file that can't be used.
+      error: the exception class for a file that can't be used.
       remedy: the end of its message, such as "build the corpus again".
 
     Raises:
@@ -136,14 +136,14 @@ def read_json(path: epath.PathLike, error: type[Exception], remedy: str) -> dict
 
 
 def read_csv(text: str, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
-    """Reads the rows of a CSV text that are not empty, each with the number of its last line.
+    """Reads the non-empty rows of a CSV text, each with the number of its last line.
 
     Args:
       text: the content of the file; a byte order mark at its start is skipped.
       delimiter: the character between cells.
 
     Yields:
-      (line number from 1, cells).
+      (line number, from 1; cells).
 
     Raises:
       csv.Error: a cell breaks the rules of CSV; the message names the line.
@@ -198,9 +198,9 @@ def sha256_of_json(value: Any) -> str:
 
 
 def by_hash(key: str, num_parts: int) -> int:
-    """Which of `num_parts` parts a key belongs to: the first eight bytes of its SHA-256, modulo.
+    """Assigns a key to one of `num_parts` parts: the first eight bytes of its SHA-256, modulo.
 
-    Unlike `hash`, the result is the same on every machine and in every version of Python.
+    Unlike that of `hash`, the result is the same on every machine and in every Python version.
 
     >>> by_hash("391", 10_000)
     9838
@@ -209,7 +209,7 @@ def by_hash(key: str, num_parts: int) -> int:
 
 
 def named_lines(lines: Iterable[bytes], name: str) -> Iterator[tuple[str, bytes]]:
-    """Yields the lines that are not blank, each with its place, such as "train_data.jsonl:12"."""
+    """Yields the non-blank lines, each with its location, such as "train_data.jsonl:12"."""
     for number, line in enumerate(lines, start=1):
         if line.strip():
             yield f"{name}:{number}", line

@@ -1,16 +1,15 @@
-"""Measures whether the gate of a trained run is right, and shows it along responses.
+"""Measures how well the gate of a trained run finds items, and shows it along responses.
 
     python -m conkd_jax.gate --workdir=RUN
     python -m conkd_jax.gate --workdir=RUN --response=CONVERSATION_ID:TURN
     python -m conkd_jax.gate --workdir=RUN --history="Any thrillers?" --text="You could try @13."
     python -m conkd_jax.gate --workdir=RUN --example=titanic
 
-Reads the finished evaluation of a split; nothing is trained, decoded or scored again. Prints λ by
-kind of token, and the hard gate as a detector of item steps over all thresholds, both beside the
-paper's §3.4. `--response` draws λ along a gold response. `--text`, which may be given several
-times, draws it along any response to the same history, that of `--response` or the turn in
-`--history`; movies are written @id. `--example=titanic` is the paper's Appendix C. docs/metrics.md
-explains each number.
+Reads the finished evaluation of a split; nothing is trained or decoded. Prints λ by kind of token,
+and the hard gate as a detector of item steps at several thresholds, both beside the paper's §3.4.
+`--response` draws λ along a gold response. `--text` draws it along any response to the history of
+`--response` or to the turn in `--history`, with movies written as @id; it can be repeated.
+`--example=titanic` draws the paper's Appendix C. docs/metrics.md explains each number.
 """
 
 from __future__ import annotations
@@ -32,36 +31,36 @@ FOLDER = "gate"
 
 OPTIONS = flags.FlagValues()
 _WORKDIR = flags.DEFINE_string(
-    "workdir", "", "The run: a folder that conkd_jax.train left.", flag_values=OPTIONS
+    "workdir", "", "The run: a folder written by conkd_jax.train.", flag_values=OPTIONS
 )
 _SPLIT = flags.DEFINE_enum(
-    "split", "valid", SPLITS, "The split whose evaluation is read.", flag_values=OPTIONS
+    "split", "valid", SPLITS, "The split; it must have been evaluated.", flag_values=OPTIONS
 )
 _RESPONSE = flags.DEFINE_string(
     "response",
     "",
-    "CONVERSATION_ID:TURN of a response of the split: draw λ along it.",
+    "Draw λ along this gold response, given as CONVERSATION_ID:TURN.",
     flag_values=OPTIONS,
 )
 _TEXT = flags.DEFINE_multi_string(
     "text",
     [],
-    "Draw λ along this response, movies as @id; may be given several times.",
+    "Draw λ along this response, with movies as @id; can be repeated.",
     flag_values=OPTIONS,
 )
 _HISTORY = flags.DEFINE_string(
     "history",
     "",
-    f"What the seeker says before --text or --example, {GREETING!r} if nothing is given.",
+    f"The seeker's turn before --text or --example. If not given: {GREETING!r}",
     flag_values=OPTIONS,
 )
 _EXAMPLE = flags.DEFINE_enum(
-    "example", None, sorted(EXAMPLES), "Draw λ along texts of the paper.", flag_values=OPTIONS
+    "example", None, sorted(EXAMPLES), "Draw λ along an example of the paper.", flag_values=OPTIONS
 )
 
 
 def main(argv: list[str]) -> None:
-    """Numbers and figures of the split in any case; traces where they are asked for."""
+    """Writes and prints the analysis of the split, and draws the requested traces."""
     run = open_run()
     tokens = run.tokens
     traces = wanted_traces(run)
@@ -83,38 +82,38 @@ def main(argv: list[str]) -> None:
     }
     folder = run.folder / FOLDER
     write_gate_analysis(folder, analysis, identity, traces)
-    command_line.show(*analysis.tables(), f"Everything of this analysis: {folder}")
+    command_line.show(*analysis.tables(), f"Results of this analysis: {folder}")
 
 
 def open_run() -> Run:
-    """The run and the split that the options name.
+    """Opens the run of --workdir on --split.
 
     Raises:
-      UserError: options don't fit together, or there is no such run.
+      UserError: the options are incompatible, or there is no such run.
     """
     if not _WORKDIR.value:
         raise UsageError(
-            "--workdir is missing: expected a folder that conkd_jax.train left. For example "
+            "--workdir is missing: expected a folder written by conkd_jax.train. For example "
             "--workdir=runs/dialogpt_hard-demo-seed0"
         )
     if _HISTORY.value and (_RESPONSE.value or not (_TEXT.value or _EXAMPLE.value)):
         raise UsageError(
-            "--history: expected --text or --example with it, which respond to it, and no "
-            "--response, which brings a history of its own."
+            "--history: expected --text or --example with it, and no --response, which has its "
+            "own history."
         )
     return Run.open(_WORKDIR.value, _SPLIT.value)
 
 
 def wanted_traces(run: Run) -> dict[str, list[GateTrace]]:
-    """λ along what --response, --text and --example name, by file name."""
+    """The traces of --response, --text and --example, by file name without extension."""
     traces = {}
-    asked = _RESPONSE.value
-    key = find_response(run.corpus, run.split, asked) if asked else None
+    wanted = _RESPONSE.value
+    key = find_response(run.corpus, run.split, wanted) if wanted else None
     texts = list(_TEXT.value)
     if _EXAMPLE.value:
         texts = [*example_texts(_EXAMPLE.value, run.corpus.items), *texts]
     if key is not None:
-        name = re.sub(r"[^\w-]+", "_", asked)
+        name = re.sub(r"[^\w-]+", "_", wanted)
         traces[f"response_{name}"] = [scored_trace(run, key)]
     if texts:
         stem = f"example_{_EXAMPLE.value}" if _EXAMPLE.value else "texts"
@@ -125,7 +124,7 @@ def wanted_traces(run: Run) -> dict[str, list[GateTrace]]:
 
 
 def scored_trace(run: Run, key: ResponseKey) -> GateTrace:
-    """λ along a gold response, and the student's own item mass."""
+    """The trace of a gold response: λ and, if there is a student, its item mass."""
     return trace_of_response(
         run.tokens,
         run.vocabulary,
@@ -136,7 +135,7 @@ def scored_trace(run: Run, key: ResponseKey) -> GateTrace:
 
 
 def run() -> None:
-    """The command line."""
+    """Runs the command line."""
     command_line.run(main, OPTIONS, joins_processes=True)
 
 

@@ -1,12 +1,12 @@
-r"""Lets people judge what systems wrote: exports blind sheets, collects scores.
+r"""Runs a human evaluation of systems: exports blinded sheets, collects scores.
 
     python -m conkd_jax.human export runs/dialogpt-mini-seed0 runs/dialogpt_hard-mini-seed0 \
         --out=DIR
     python -m conkd_jax.human collect DIR annotator_1.csv annotator_2.csv annotator_3.csv
 
-A run is the folder that conkd_jax.train or conkd_jax.evaluate left, or a predictions.jsonl.
-`export` leaves a folder to send to each annotator, and key.json, which holds the systems behind the
-ids and is sent to nobody. docs/human_evaluation.md describes a study from start to end.
+A run is a folder written by conkd_jax.train or conkd_jax.evaluate, or a predictions.jsonl. `export`
+writes a folder to send to each annotator, and key.json, which maps the blinded ids to systems and
+stays with you. docs/human_evaluation.md describes a study from start to end.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _TITLES = flags.DEFINE_string(
 
 
 def main(argv: list[str]) -> None:
-    """Runs one of two commands: export or collect."""
+    """Runs the command: export or collect."""
     command, arguments = argv[1] if len(argv) > 1 else "", argv[2:]
     if command == "export":
         if not (arguments and _OUT.value):
@@ -77,17 +77,17 @@ def main(argv: list[str]) -> None:
 def export_runs(
     runs: Sequence[epath.PathLike], out: epath.PathLike, *, titles: epath.PathLike = "", **options
 ) -> list[str]:
-    """Exports a study over runs; returns lines that say what was written.
+    """Exports a study of runs; returns a summary of what was written, in lines.
 
     Args:
       runs: folders of runs, or files like predictions.jsonl.
       out: the folder of the study.
-      titles: a CSV file or the folder of a corpus, whose titles take precedence over those of the
-        runs' corpora; "" for none.
+      titles: a CSV file or the folder of a corpus; its titles take precedence over those of the
+        runs' corpora. "" for none.
       **options: further arguments of `export_study`.
 
     Raises:
-      UserError: a run, its predictions or `titles` can't be read, or they make no study.
+      UserError: a run, its predictions or `titles` can't be read or can't be combined to a study.
     """
     answers = [Answers.open(run) for run in runs]
     known = {movie: title for each in answers for movie, title in each.titles.items()}
@@ -97,7 +97,7 @@ def export_runs(
 
 
 def judged_system(answers: Answers) -> System:
-    """A system of the study: a run by its config, any other by the name of its file."""
+    """A system of the study, identified by the config of its run or else by its file name."""
     sha256, run = sha256_of_file(answers.file), answers.run
     if run is None:
         return System(answers.name, "", "", "", sha256)

@@ -1,13 +1,13 @@
-"""Times how long trained runs take to answer (the paper's §4.6), and what the paper leaves out.
+"""Times the responses of trained runs, as in the paper's §4.6 and in more detail.
 
     python -m conkd_jax.latency runs/dialogpt-mini-seed0 runs/dialogpt_hard-mini-seed0
 
-A run is a folder that conkd_jax.train or conkd_jax.evaluate left. Histories spread evenly over its
-split are answered one at a time on the first device, by all runs in turns; every response has
-config.decode.max_tokens tokens, whatever they are. Measured are the time per token, the reading of
-the history, the turn classifier where the system has one, and whole answers per second, one at a
-time and in batches of config.decode.batch_size. Each run gets a latency/metrics.json, which
-`python -m conkd_jax.tables --table=latency RUN/latency` prints as a table again.
+A run is a folder written by conkd_jax.train or conkd_jax.evaluate. All runs respond in turns to the
+same histories, spread evenly over the split, on the first device. Every response has
+config.decode.max_tokens tokens. The program measures the time per token, the reading of the
+history, the turn classifier if the system has one, and responses per second, one at a time and in
+batches of config.decode.batch_size. It writes latency/metrics.json into the folder of each run;
+`python -m conkd_jax.tables --table=latency RUN/latency` prints it as a table.
 
 Only the ratios of one call can be compared. Constraints on items are left out of the decoding.
 """
@@ -43,19 +43,19 @@ FOLDER = "latency"
 
 OPTIONS = flags.FlagValues()
 _RESPONSES = flags.DEFINE_integer(
-    "responses", 50, "Histories of the split that are answered.", 1, flag_values=OPTIONS
+    "responses", 50, "The number of histories.", 1, flag_values=OPTIONS
 )
 _REPEATS = flags.DEFINE_integer(
-    "repeats", 5, "Times that each is answered, after a warm-up.", 1, flag_values=OPTIONS
+    "repeats", 5, "The number of responses to each, after a warm-up.", 1, flag_values=OPTIONS
 )
 
 
 def main(argv: list[str]) -> None:
-    """Opens the runs, times them in turns, writes and prints."""
+    """Times the runs in turns; writes and prints the results."""
     folders = list(dict.fromkeys(argv[1:]))
     if not folders:
         raise UsageError(
-            "expected one or more runs: folders that conkd_jax.train left. For example "
+            "expected one or more runs: folders written by conkd_jax.train. For example "
             "runs/dialogpt-demo-seed0 runs/dialogpt_hard-demo-seed0"
         )
     runs = [Run.open(folder) for folder in folders]
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
     ]
     count = len(systems[0].singles)
     if any(len(system.singles) != count for system in systems):
-        raise UsageError("expected runs on the same responses, got runs on several corpora.")
+        raise UsageError("expected runs on the same corpus, got splits of different sizes.")
     # --- time --------------------------------------------------------------------------------
     command_line.show(f"{len(runs)} x {count} responses, {_REPEATS.value} repeats and a warm-up")
     timings = time_interleaved(systems, _REPEATS.value)
@@ -89,36 +89,36 @@ def main(argv: list[str]) -> None:
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
-    """Refuses runs that can't stand in one table: other presets or splits, or a run twice."""
+    """Refuses runs that one table can't compare: different presets or splits, or a run twice."""
     for field, found in (
         ("preset", [run.config.preset for run in runs]),
         ("split", [run.split for run in runs]),
     ):
         if len(set(found)) > 1:
             raise UsageError(
-                f"{field}: expected the same for every run, got {', '.join(found)}. Time each kind "
-                "by itself."
+                f"{field}: expected the same for every run, got {', '.join(found)}. Time runs of "
+                f"each {field} separately."
             )
     names = [label_of(run) for run in runs]
     if len(set(names)) < len(names):
         raise UsageError(
-            f"expected every config, backbone and seed once, got {', '.join(names)}: a table could "
-            "not tell them apart."
+            f"expected every config, backbone and seed once, got {', '.join(names)}: they would "
+            "have the same name in a table."
         )
     if short := [run.name for run in runs if run.config.decode.max_tokens < 2]:
         raise UsageError(
             f"config.decode.max_tokens: expected 2 or more, got 1 in {', '.join(short)}: the first "
-            "token belongs to the reading of the history, so there is no other to time."
+            "token is part of reading the history, so tokens are timed from the second on."
         )
 
 
 def label_of(run: Run) -> str:
-    """What tables call a run, and its seed."""
+    """The label of a run in tables, with its seed."""
     return f"{run_label(run.name, run.config.backbone, _decoding(run))} seed {run.config.seed}"
 
 
 def document_of(run: Run, system: TimedSystem, timed: TimedRun) -> dict:
-    """What a run's latency/metrics.json holds, spreads and ratios apart."""
+    """The content of a run's latency/metrics.json, except for spreads and ratios."""
     return run_document(
         run.config,
         run.name,
@@ -137,12 +137,12 @@ def document_of(run: Run, system: TimedSystem, timed: TimedRun) -> dict:
 
 
 def _decoding(run: Run) -> str:
-    """How the run is timed to decode: by its own rule, without constraints on items."""
+    """The decoding that is timed: the run's item rule, without constraints on items."""
     return decoding_label({"item_rule": run.config.decode.item_rule})
 
 
 def run() -> None:
-    """The command line."""
+    """Runs the command line."""
     command_line.run(main, OPTIONS, positional="RUN…")
 
 

@@ -1,8 +1,8 @@
-"""The one door to a finished run: everything that `conkd_jax.train` left, opened on demand.
+"""Opens a finished run: config, stages, models, predictions and metrics.
 
-`Run.open(folder)` reads config.json; stages, corpus, vocabulary, models, predictions and metrics
-are opened when they are asked for. Whatever is missing ends in a `RunError` that says which command
-makes it. Nothing is trained or written here; `conkd_jax.run_folder` writes the folder.
+`Run.open(folder)` reads config.json; everything else is opened on first use. If something is
+missing, the `RunError` says which command creates it. Nothing is trained or written here;
+`conkd_jax.run_folder` writes the folder.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ EXAMPLE = "runs/dialogpt_hard-demo-seed0"
 
 
 class RunError(UserError):
-    """A folder that holds no run, or a run that lacks what is asked of it."""
+    """A folder that holds no run, or a run that lacks a file or an artifact."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run that `conkd_jax.train` left, on one of its splits.
+    """A run of `conkd_jax.train`, viewed on one split.
 
     Attributes:
       home: the folder that was opened.
-      config: of the run, validated.
-      name: of the config: its path under configs/, without ".py".
-      split: the split that is looked at.
-      own_split: the split whose scores `home` holds.
+      config: the config of the run, validated.
+      name: the name of the config: its path under configs/, without ".py".
+      split: the split that the properties below refer to.
+      own_split: the split that was scored into `home` itself.
     """
 
     home: epath.Path
@@ -63,17 +63,17 @@ class Run:
         """Opens a run's folder.
 
         Args:
-          folder: what `conkd_jax.train` or `conkd_jax.evaluate` left.
-          split: "dev", "valid" or "test"; None takes the one that the folder is of.
+          folder: a folder written by `conkd_jax.train` or `conkd_jax.evaluate`.
+          split: "dev", "valid" or "test"; None means the folder's own split.
 
         Raises:
-          RunError: the folder holds no run, or one of another version.
+          RunError: the folder holds no run, or one of an incompatible version.
         """
         home = epath.Path(folder)
         path = home / CONFIG
         if not path.exists():
             raise RunError(
-                f"{home}: expected a folder that conkd_jax.train left, with {CONFIG} in it; found "
+                f"{home}: expected a folder written by conkd_jax.train, with {CONFIG} in it; found "
                 f"none. For example {EXAMPLE}"
             )
         try:
@@ -98,23 +98,23 @@ class Run:
 
     @property
     def folder(self) -> epath.Path:
-        """Where the files of the split lie."""
+        """The folder with the files of the split."""
         return self.home if self.split == self.own_split else self.home / self.split
 
     @property
     def run_name(self) -> str:
-        """The name of the run's folder under runs/, seed included."""
+        """The default name of the run's folder under runs/, including the seed."""
         return run_name(self.name, self.config.to_dict())
 
     @property
     def label(self) -> str:
-        """The run in a table: config, backbone and decoding, without preset and seed."""
+        """The run's label in tables: config, backbone and decoding, without preset and seed."""
         decoding = decoding_label(self.config.to_dict()["decode"])
         return run_label(self.name, self.config.backbone, decoding)
 
     @property
     def title(self) -> str:
-        """The run and the split, for a title."""
+        """Config, preset and split, for titles."""
         return f"{self.name} ({self.config.preset}) on {self.split}"
 
     @property
@@ -126,10 +126,10 @@ class Run:
 
     @functools.cached_property
     def stages(self) -> Mapping[str, Stage]:
-        """The stages of the config by name; `evaluation` is that of the split.
+        """The stages of the config by name; `evaluation` scores the split.
 
         Raises:
-          data_prep.sources.MissingDataError: the raw files are not there.
+          data_prep.sources.MissingDataError: the raw files are missing.
         """
         return pipeline.build(self.config, split=self.split)
 
@@ -142,30 +142,30 @@ class Run:
         """The folder of a finished artifact that the evaluation of the split reads.
 
         Args:
-          name: of the input, for example "student".
+          name: the name of the input, for example "student".
 
         Raises:
-          RunError: it is not finished, or gone; names everything that is.
+          RunError: it is missing or unfinished; lists all inputs that are.
         """
         root = self.config.artifacts_dir
         if not is_whole(self.inputs[name], root):
-            gone = [key for key, stage in self.inputs.items() if not is_whole(stage, root)]
-            raise _not_found(self.home, gone, root)
+            missing = [key for key, stage in self.inputs.items() if not is_whole(stage, root)]
+            raise _not_found(self.home, missing, root)
         return self.inputs[name].directory(root)
 
     def expect_trained(self) -> None:
-        """Makes sure that nothing would have to be trained to score the split.
+        """Checks that the split can be scored without any training.
 
         Raises:
-          RunError: something that was trained is not finished, or gone.
+          RunError: a trained artifact is missing or unfinished.
         """
         root = self.config.artifacts_dir
-        if gone := pipeline.untrained(self.stages, root):
-            raise _not_found(self.home, gone, root)
+        if missing := pipeline.untrained(self.stages, root):
+            raise _not_found(self.home, missing, root)
 
     @functools.cached_property
     def system(self) -> System:
-        """The trained system; each of its models is loaded when it is first used."""
+        """The trained system; its models are loaded on first use."""
         return System.of_config(self.config, self.inputs.keys(), self.directory)
 
     @property
@@ -180,7 +180,7 @@ class Run:
 
     @property
     def eta(self) -> float | None:
-        """The hard gate's threshold that the student was trained with; None for other gates."""
+        """The threshold η that the student was trained with; None for a gate without one."""
         if "student" not in self.inputs:
             return None
         student, root = self.inputs["student"], self.config.artifacts_dir
@@ -188,7 +188,7 @@ class Run:
 
     @functools.cached_property
     def tokens(self) -> dict[str, np.ndarray]:
-        """What the evaluation kept of every gold token of the split: λ, item mass, NLL, target.
+        """The evaluation's arrays over the gold tokens of the split: λ, item mass, NLL, target.
 
         Raises:
           RunError: the split was not scored.
@@ -206,7 +206,7 @@ class Run:
 
     @property
     def predictions_file(self) -> epath.Path:
-        """The responses of the split.
+        """The file with the responses of the split.
 
         Raises:
           RunError: the split was not scored.
@@ -224,7 +224,7 @@ class Run:
 
     @functools.cached_property
     def metrics(self) -> dict[str, Any]:
-        """What metrics.json holds of the split: see `eval.document`.
+        """The content of the split's metrics.json (see `eval.document`).
 
         Raises:
           RunError: the split was not scored, or the file is damaged.
@@ -241,7 +241,7 @@ class Run:
         path = self.folder / name
         if not path.exists():
             raise RunError(
-                f"{path}: expected a file of this run, found none. Run {self._evaluate}."
+                f"{path}: expected a file of this run, found none. Run {self._evaluate} first."
             )
         return path
 
@@ -252,11 +252,11 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """One system's responses to the contexts of a split: those of a run, or of anybody's file.
+    """One system's responses to the contexts of a split, from a run or from any file.
 
     Attributes:
-      file: a predictions.jsonl.
-      run: the run that it belongs to; None for a file without a config beside it.
+      file: a file like predictions.jsonl.
+      run: the run that it belongs to; None for a file that is not in a run's folder.
     """
 
     file: epath.Path
@@ -268,7 +268,7 @@ class Answers:
 
         Raises:
           PredictionError: there is no such file.
-          RunError: the config beside it is not the config of a run.
+          RunError: the config in the same folder is not that of a run.
         """
         file = predictions_file(path)
         is_of_run = file.name == PREDICTIONS and (file.parent / CONFIG).exists()
@@ -276,30 +276,30 @@ class Answers:
 
     @property
     def name(self) -> str:
-        """The name of the file, or of its folder where the file has the usual name."""
+        """The name of the file, or of its folder if the file is called predictions.jsonl."""
         return system_name(self.file)
 
     @functools.cached_property
     def titles(self) -> dict[int, str]:
-        """Titles of items by movie id, where the folder links to its corpus."""
+        """Titles by movie id; empty if the folder has no link to a corpus."""
         corpus = self.file.parent / "artifacts" / "corpus"
         return corpus_titles(corpus) if corpus.exists() else {}
 
 
 def open_answers(paths: Iterable[epath.PathLike]) -> dict[str, Answers]:
-    """Opens the responses of several systems, by the names of the systems.
+    """Opens the responses of several systems; returns them by name.
 
     Raises:
-      PredictionError: one of them is missing, or two have the same name.
-      RunError: as `Answers.open`.
+      PredictionError: a file is missing, or two systems have the same name.
+      RunError: the config beside a file is not that of a run.
     """
     found: dict[str, Answers] = {}
     for answers in map(Answers.open, paths):
         if answers.name in found:
             raise PredictionError(
                 f"{found[answers.name].file} and {answers.file}: expected runs with different "
-                f"names, got {answers.name} twice. A copy of the file under another name counts as "
-                "a system of that name."
+                f"names, got {answers.name} twice. A file is named after itself, so a copy under "
+                "another name has that name."
             )
         found[answers.name] = answers
     return found
@@ -307,11 +307,11 @@ def open_answers(paths: Iterable[epath.PathLike]) -> dict[str, Answers]:
 
 def _not_found(home: epath.Path, stages: Sequence[str], root: str) -> RunError:
     return RunError(
-        f"{home} is of a run whose {', '.join(stages)} can't be found in {root}: expected finished "
-        "artifacts. Run conkd_jax.train with its config first, from the same folder."
+        f"{home}: artifacts of the run are missing or unfinished: {', '.join(stages)} can't be "
+        f"found in {root}. Run conkd_jax.train with its config first, from the same folder."
     )
 
 
 def paper_row_of(config: Config) -> PaperRow | None:
-    """The paper's row to compare with; None for a synthetic corpus, which is in no paper."""
+    """The paper's row to compare with; None for the synthetic corpus, which is not in the paper."""
     return paper_row(config.paper_row, config.backbone) if config.corpus.name == "redial" else None

@@ -1,7 +1,7 @@
 """Writes the folder of a run: metrics, predictions, samples, figures and links to the artifacts.
 
-Nothing is computed here that an artifact does not hold already, and every invocation writes the
-folder anew. `conkd_jax.run` reads it.
+Everything comes from finished artifacts, and every invocation rewrites the folder.
+`conkd_jax.run` reads it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from conkd_jax.run import CONFIG, METRICS, PREDICTIONS, paper_row_of
 from conkd_jax.stages import evaluation
 from conkd_jax.stages.system import spread_evenly
 
-NO_NUMBER = ("artifacts_dir", "runs_dir", "paper_row")  # options that change no number
+NO_NUMBER = ("artifacts_dir", "runs_dir", "paper_row")  # options that no number depends on
 NUM_TRACES = 4  # responses whose gate is drawn
 
 
@@ -51,12 +51,12 @@ def config_name(path: str) -> str:
 
 
 def default_folder(config: Config, name: str, workdir: str = "") -> epath.Path:
-    """Where a run's files go: `workdir`, or else a folder under runs/ that is named after the run.
+    """The folder of a run: `workdir`, or by default a folder under runs/ named after the run.
 
     Args:
-      config: of the run.
-      name: of the config.
-      workdir: what --workdir says.
+      config: the config of the run.
+      name: the name of the config.
+      workdir: the value of --workdir.
     """
     if workdir:
         return epath.Path(workdir)
@@ -68,21 +68,21 @@ def write_run_folder(
 ) -> dict[str, Any]:
     """Writes the folder of a run that has been scored.
 
-    What only training reads, the teacher store, may have been deleted since; the document then
-    lacks what its manifest says: λ on the training split and the fitted η.
+    The teacher store, which only training reads, may have been deleted. The document then lacks the
+    metrics of its manifest: λ on the training split and the fitted η.
 
     Args:
-      folder: made where it is missing.
-      config: of the run.
-      name: of the config.
-      stages: of the config, by name.
-      command: the command line, for the record.
+      folder: the folder; created if it is missing.
+      config: the config of the run.
+      name: the name of the config.
+      stages: the stages of the config, by name.
+      command: the command line, which is recorded.
 
     Returns:
-      What `metrics.json` holds.
+      The content of `metrics.json`.
 
     Raises:
-      ArtifactError: the evaluation, or something that it reads, is not finished.
+      ArtifactError: the evaluation, or one of its inputs, is missing or unfinished.
     """
     folder.mkdir(parents=True, exist_ok=True)
     root = config.artifacts_dir
@@ -125,7 +125,7 @@ def run_document(
     git: str,
     decoding: str,
 ) -> dict[str, Any]:
-    """The document of a run that was measured on this machine: see `eval.document`."""
+    """The document of a run that was measured on this machine (see `eval.document`)."""
     return metrics_document(
         config_name=name,
         preset=config.preset,
@@ -146,7 +146,7 @@ def run_document(
 
 
 def config_sha256(config: Config) -> str:
-    """SHA-256 of a config without the options that change no number, as folders do."""
+    """SHA-256 of a config without the options that no number depends on, such as folders."""
     settings = config.to_dict()
     kept = {key: value for key, value in settings.items() if key not in NO_NUMBER}
     kept["corpus"] = {key: v for key, v in settings["corpus"].items() if key != "raw_dir"}
@@ -154,7 +154,7 @@ def config_sha256(config: Config) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What numbers are made on: system, processors, devices and the version of jax."""
+    """This machine, for the record: platform, CPUs, devices and the version of jax."""
     devices = jax.devices()
     return {
         "platform": platform.platform(),
@@ -165,11 +165,11 @@ def machine() -> dict[str, Any]:
 
 
 def _training_metrics(manifests: Mapping[str, Mapping]) -> dict[str, float]:
-    """η, and λ on the training responses (optimistic: the teacher was trained on them)."""
+    """η, and λ on the training responses (optimistic, as the teacher was trained on them)."""
     found = {}
     store = manifests.get("teacher_outputs", {}).get("metrics", {})
     for key in ("train_lambda_r", "train_lambda_v", "fitted_eta"):
-        if store.get(key) is not None:  # no η can be fitted where dev has no item
+        if store.get(key) is not None:  # without items in dev, no η can be fitted
             found[key] = store[key]
     student = manifests.get("student", {}).get("metrics", {})
     if "eta" in student:
@@ -194,7 +194,7 @@ def _draw_figures(
     document: Mapping,
     paper: PaperRow | None,
 ) -> None:
-    """Loss curves of everything trained; the gate along responses and over all of them; F1 bars."""
+    """Draws loss curves, the gate over all tokens and along a few responses, and F1 bars."""
     folder.mkdir(parents=True, exist_ok=True)
     for stage in ("rec_teacher", "dialogue_teacher", "turn_classifier", "student"):
         history = directories.get(stage, folder) / "history.jsonl"
@@ -235,7 +235,7 @@ def _draw_figures(
 
 
 def _traces(tokens: Mapping[str, np.ndarray], vocabulary: Vocabulary) -> list[GateTrace]:
-    """The gate along a few responses that hold an item, spread evenly over the split."""
+    """The gate along a few responses with an item, spread evenly over the split."""
     with_item = np.unique(tokens["response_index"][tokens["is_item"]])
     chosen = with_item[spread_evenly(len(with_item), NUM_TRACES)]
     return [
@@ -245,7 +245,7 @@ def _traces(tokens: Mapping[str, np.ndarray], vocabulary: Vocabulary) -> list[Ga
 
 
 def _link_artifacts(folder: epath.Path, directories: Mapping[str, epath.Path]) -> None:
-    """Links every artifact of the run, and lists them for disks that have no links."""
+    """Links every artifact of the run, and lists them in a file for disks without links."""
     links = folder / "artifacts"
     links.mkdir(exist_ok=True)
     lines = []

@@ -1,4 +1,4 @@
-"""Prints scored runs as the paper's tables, compares two runs, and keeps the runs that docs quote.
+"""Prints scored runs as the paper's tables, compares two runs, and updates docs/results.
 
     python -m conkd_jax.tables --table=2 runs/dialogpt_hard-mini-seed0 --format=markdown
     python -m conkd_jax.tables --table=5 docs/results/mini --figure=ladder.png
@@ -7,11 +7,11 @@
     python -m conkd_jax.tables --keep runs/dialogpt_hard-mini-seed0
     python -m conkd_jax.tables --pages
 
-A run is a metrics.json, the folder that conkd_jax.train or conkd_jax.evaluate left, or a folder
-that holds several of them at any depth. Table 7 (and 9, which is the same) and `--compare` read
-the predictions.jsonl of a run's folder, or one by itself. `--figure` draws the table. `--keep`
-copies a run's metrics.json into docs/results/ of this checkout; `--pages` makes the tables of
-README.md and docs/results.md from the runs that are kept there.
+A run is a metrics.json, a folder written by conkd_jax.train or conkd_jax.evaluate, or a folder that
+contains several of them at any depth. Tables 7 and 9 (which are the same) and `--compare` read
+predictions.jsonl, given as a run's folder or as a file. `--figure` draws the table. `--keep` copies
+a run's metrics.json into docs/results/ of this checkout; `--pages` rewrites the tables of README.md
+and docs/results.md from the runs that are kept there.
 """
 
 from __future__ import annotations
@@ -54,17 +54,17 @@ OPTIONS = flags.FlagValues()
 _TABLE = flags.DEFINE_string(
     "table",
     "",
-    f"Which table: {', '.join((*LAYOUTS, *SAMPLE_TABLES))}; 7 and 9 are samples.",
+    f"The table to print: {', '.join((*LAYOUTS, *SAMPLE_TABLES))}. 7 and 9 show sample responses.",
     flag_values=OPTIONS,
 )
 _COMPARE = flags.DEFINE_bool(
-    "compare", False, "Test two runs against each other, paired.", flag_values=OPTIONS
+    "compare", False, "Compare two runs with a paired test.", flag_values=OPTIONS
 )
 _FORMAT = flags.DEFINE_enum(
-    "format", "terminal", FORMATS, "How the table is written.", flag_values=OPTIONS
+    "format", "terminal", FORMATS, "The format of the table.", flag_values=OPTIONS
 )
 _FIGURE = flags.DEFINE_string(
-    "figure", "", "Also draw the table, or the comparison, as this PNG.", flag_values=OPTIONS
+    "figure", "", "Also draw the table or the comparison into this PNG file.", flag_values=OPTIONS
 )
 _KEEP = flags.DEFINE_bool(
     "keep",
@@ -81,7 +81,7 @@ _PAGES = flags.DEFINE_bool(
 
 
 def main(argv: list[str]) -> None:
-    """Does one of four things: prints a table, compares, keeps runs, or writes pages."""
+    """Prints a table, compares runs, keeps runs, or rewrites pages."""
     runs = argv[1:]
     _check_options(runs)
     if _PAGES.value:
@@ -104,11 +104,11 @@ def _check_options(runs: Sequence[str]) -> None:
     if bool(_TABLE.value) + _COMPARE.value + _KEEP.value + _PAGES.value != 1:
         raise UsageError("expected one of --table=NAME, --compare, --keep and --pages.")
     if _PAGES.value and runs:
-        raise UsageError(f"--pages takes no runs, it reads {KEPT_RESULTS}.")
+        raise UsageError(f"--pages takes no runs; it reads {KEPT_RESULTS}.")
     if not _PAGES.value and not runs:
-        raise UsageError("expected a run: metrics.json, the folder of a run, or a folder of them.")
+        raise UsageError("expected runs: metrics.json files, folders of runs, or folders of them.")
     if _FIGURE.value and not (_COMPARE.value or _TABLE.value in LAYOUTS):
-        raise UsageError("--figure goes with a --table of numbers or with --compare.")
+        raise UsageError("--figure needs a --table of numbers or --compare.")
 
 
 def show_table(table: ResultTable, form: str) -> None:

@@ -1,9 +1,9 @@
-"""Trains what a config asks for, or finds it already trained, scores it, and prints the result.
+"""Trains and scores the system of a config; reuses whatever is already trained.
 
     python -m conkd_jax.train --config=configs/dialogpt_hard.py:demo
 
-A stage runs only where its artifact is missing; one that was stopped is resumed. `--plan` prints
-what would run, and why, and runs nothing.
+A stage runs only if its artifact is missing, and an interrupted stage is resumed. `--plan` prints
+what would run, and why, without running it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from conkd_jax.stages import pipeline
 OPTIONS = flags.FlagValues()
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
-    help_string="A file in configs/, then a preset and, if it is not the file's own, a backbone: "
+    help_string="A config file, optionally followed by a preset and another backbone: "
     "configs/dialogpt_hard.py[:paper|mini|demo[,backbone=dialogpt|kgsf]].",
     lock_config=True,
     flag_values=OPTIONS,
@@ -40,20 +40,19 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir",
     "",
-    "The folder that the run's results are written to. "
-    "If not given: runs/<config>-<preset>-seed<seed>.",
+    "The folder for the run's results. If not given: runs/<config>-<preset>-seed<seed>.",
     flag_values=OPTIONS,
 )
 _PLAN = flags.DEFINE_bool(
-    "plan", False, "Print what would run, and why, and stop.", flag_values=OPTIONS
+    "plan", False, "Print what would run, and why, without running it.", flag_values=OPTIONS
 )
 
 
 def main(argv: list[str]) -> None:
-    """Config, stages, results: the whole program."""
+    """Runs the stages of a config, then writes and prints the results."""
     config, name = read_config()
 
-    # --- what is to be made: one run, or one for each value of a sweep ------------------------
+    # --- plan: one run, or one for each value of a sweep -------------------------------------
     runs = {label: (each, pipeline.build(each)) for label, each in runs_of_sweep(config).items()}
     expect_differences(config.sweep.field, [stages for _, stages in runs.values()])
     if _PLAN.value:
@@ -65,7 +64,7 @@ def main(argv: list[str]) -> None:
     documents = {}
     folder = default_folder(config, name, _WORKDIR.value)
     for label, (each, stages) in runs.items():
-        # --- make what is missing ------------------------------------------------------------
+        # --- build what is missing -----------------------------------------------------------
         pipeline.check_sources(each, stages)
         ensure(stages["evaluation"], each.artifacts_dir)
 
@@ -77,14 +76,14 @@ def main(argv: list[str]) -> None:
             command_line.show(label, summary_table(documents[label], paper_row_of(each)))
     if config.sweep.field and parallel.is_first_process():
         command_line.show(table_for_terminal(write_sweep(folder, config.sweep.field, documents)))
-    command_line.show(f"Everything of this run: {folder}")
+    command_line.show(f"Results of this run: {folder}")
 
 
 def read_config() -> tuple[Config, str]:
-    """The config that the command line names, checked, and its name.
+    """Returns the config of the command line, checked, and its name.
 
     Raises:
-      UserError: there is no such file, or its settings can't work here.
+      UserError: the file is missing, or its settings are invalid or don't fit the devices.
     """
     example = f"For example {command_line.EXAMPLE}"
     if _CONFIG.value is None:
@@ -99,7 +98,7 @@ def read_config() -> tuple[Config, str]:
     for field in ARGUMENT_FIELDS:
         if field in overridden:
             raise UsageError(
-                f"--config.{field}: other fields follow from it, so it stands after the colon of "
+                f"--config.{field}: it determines other fields, so it is given after the colon of "
                 f"--config. Expected --config=FILE.py:PRESET[,backbone=NAME], got {field} = "
                 f"{overridden[field]!r}"
             )
@@ -117,7 +116,7 @@ def expect_differences(field: str, runs: Sequence[Mapping[str, Stage]]) -> None:
     """Refuses a sweep over a field that the system does not read.
 
     Raises:
-      ConfigError: two values would score the very same artifacts.
+      ConfigError: two values lead to the same artifacts.
     """
     if len({stages["evaluation"].fingerprint for stages in runs}) < len(runs):
         raise ConfigError(
@@ -127,7 +126,7 @@ def expect_differences(field: str, runs: Sequence[Mapping[str, Stage]]) -> None:
 
 
 def plan_table(rows: list[PlanRow], label: str = "") -> rich.table.Table:
-    """What `--plan` prints of a run."""
+    """The table that `--plan` prints for a run."""
     table = rich.table.Table(title=f"What would run {label}".rstrip())
     for column in ("stage", "artifact", "state", "why"):
         table.add_column(column, overflow="fold")
@@ -137,7 +136,7 @@ def plan_table(rows: list[PlanRow], label: str = "") -> rich.table.Table:
 
 
 def run() -> None:
-    """The command line."""
+    """Runs the command line."""
     command_line.run(main, OPTIONS, joins_processes=True)
 
 

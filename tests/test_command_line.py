@@ -95,7 +95,7 @@ def test_processes_that_can_t_be_joined(call, monkeypatch, name):
         ("--config.distill.gama=.2", 'config.distill has no field "gama"; did you mean "gamma"?'),
         ("--config.distil.gamma=.2", 'config has no field "distil"; did you mean "distill"?'),
         ("--config.gamma=.2", 'config has no field "gamma"; did you mean --config.distill.gamma?'),
-        ("--config.seed.x=1", 'config.seed has no field "x"; it is a field itself'),
+        ("--config.seed.x=1", 'config.seed has no field "x"; it is a field, not a part'),
         ("--config.decode.nothing=1", 'config.decode has no field "nothing"; it has item_rule, '),
         ("--config.distill=3", "config.distill is a part of the config: set its fields one by one"),
         ("--config.distill.gamma=abc", "config.distill.gamma: expected a number, got 'abc'"),

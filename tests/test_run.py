@@ -103,9 +103,11 @@ def test_artifacts_that_are_gone_are_named_together(run, monkeypatch):
     assert run.inputs
     monkeypatch.setattr(manifests, "read_manifest", lambda stage, root: None)
     for opened in (lambda: run.directory("student"), lambda: run.corpus):
-        with pytest.raises(RunError, match="whose corpus, vocabulary, .*student.* can't be found"):
+        with pytest.raises(
+            RunError, match="unfinished: corpus, vocabulary, .*student.* can't be found"
+        ):
             opened()
-    with pytest.raises(RunError, match="whose rec_teacher, .*Run conkd_jax.train"):
+    with pytest.raises(RunError, match="unfinished: rec_teacher, .*Run conkd_jax.train"):
         run.expect_trained()
 
 

@@ -172,11 +172,11 @@ def test_a_wide_table_is_not_squeezed(tmp_path, capsys, monkeypatch):
     [
         (["a"], {}, "expected one of --table"),
         (["a"], {"table": "2", "keep": True}, "expected one of --table"),
-        ([], {"table": "2"}, "expected a run"),
+        ([], {"table": "2"}, "expected runs"),
         (["a"], {"pages": True}, "takes no runs"),
         (["a"], {"table": "2", "compare": True}, "expected one of --table"),
-        (["a"], {"table": "7", "figure": "f.png"}, "--figure goes with a --table of numbers"),
-        (["a"], {"keep": True, "figure": "f.png"}, "--figure goes with"),
+        (["a"], {"table": "7", "figure": "f.png"}, "--figure needs a --table of numbers"),
+        (["a"], {"keep": True, "figure": "f.png"}, "--figure needs"),
     ],
 )
 def test_unclear_calls_are_refused(runs, options, message):

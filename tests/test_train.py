@@ -57,7 +57,7 @@ def test_a_plan_runs_nothing(call, world):
     assert code == 0 and not errors
     for name in ("corpus", "rec_teacher", "dialogue_teacher", "teacher_outputs", "student"):
         assert name in output
-    assert output.count("never made") == 8
+    assert output.count("never built") == 8
     assert not world.root.exists()
 
 
@@ -162,7 +162,7 @@ def test_a_command_line_that_can_t_work(call, world, monkeypatch, arguments, wor
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ([], ["--workdir=", "expected a folder that conkd_jax.train left"]),
+        ([], ["--workdir=", "expected one of --workdir=RUN, a folder written by"]),
         (["--workdir=nowhere"], ["nowhere: ", "config.json", "found none"]),
         (["--workdir=nowhere", "--split=train"], ["--split", "dev|valid|test", "got 'train'"]),
     ],

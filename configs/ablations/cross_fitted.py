@@ -1,7 +1,7 @@
-"""ConKD (hard, fitted η) with training responses labelled by recommenders that never saw them.
+"""ConKD (hard, fitted η) with training responses labelled by recommenders not trained on them.
 
 A recommender memorises its training dialogues and is overconfident on them. With K folds, each part
-of train is labelled by a recommender trained on the others. Not in the paper.
+of train is labelled by a recommender trained on the other parts. Not in the paper.
 
     python -m conkd_jax.train --config=configs/ablations/cross_fitted.py:mini
 """

@@ -1,7 +1,7 @@
-"""A student without teachers, with recommender turns opened by [REC] and [GEN].
+"""A student without teachers, with the special tokens [REC] and [GEN].
 
-Not in the paper. Compared with `vanilla.py` it shows the effect of the special tokens, compared
-with the full model the effect of distillation.
+Not in the paper. The comparison with `vanilla.py` shows the effect of the special tokens, the
+comparison with the full model that of distillation.
 
     python -m conkd_jax.train --config=configs/ablations/vanilla_special_tokens.py:mini
 """

@@ -12,8 +12,8 @@ from configs import kgsf_hard
 
 def get_config(argument: str = ""):
     config = kgsf_hard.get_config(argument)
-    config.evaluation.split = "dev"  # a setting is never chosen on the split that is reported
+    config.evaluation.split = "dev"  # never choose a setting on the reported split
     config.sweep.field = "distill.eta"
     config.sweep.over = (0.1, 0.3, 0.5, 0.6)
-    config.paper_row = ""  # the paper shows no sweep
+    config.paper_row = ""  # the paper has no sweep
     return config

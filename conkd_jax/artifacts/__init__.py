@@ -1,1 +1,1 @@
-"""What an artifact is: its fingerprint, its manifest, its lock, and when it is built."""
+"""Artifacts: the stages that make them, their fingerprints, manifests and locks."""

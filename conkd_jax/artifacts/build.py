@@ -1,9 +1,9 @@
-"""Which stages run: each only where its artifact is missing, and one run at a time.
+"""Builds missing artifacts: decides which stages run, and runs them.
 
-An artifact is the folder <artifacts_dir>/<stage>/<fingerprint>/. A stage whose artifact is complete
-("whole") never runs again. A stage whose folder has no manifest resumes in that folder. A stage
-whose artifact is gone runs only if a stage that has to run reads it. This module must not know what
-any stage computes.
+An artifact is the folder <artifacts_dir>/<stage>/<fingerprint>/. If it is complete ("whole"), its
+stage does not run again. If the folder has no manifest, the stage resumes there. If the artifact
+was deleted, its stage runs only when another stage that has to run reads it. This module does not
+depend on what any stage computes.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ from conkd_jax.files import is_remote
 
 
 class PlanRow(NamedTuple):
-    """What would happen to one stage.
+    """One line of a plan: a stage and the state of its artifact.
 
     Attributes:
-      name, fingerprint: of the stage.
-      state: "whole", "partial", "missing", or "not needed" (missing, and nothing that runs reads
-        it).
-      why: the reason.
+      name: the stage's name.
+      fingerprint: the stage's fingerprint.
+      state: "whole", "partial", "missing", or "not needed" (missing, but not read by any stage that
+        has to run).
+      why: the reason for the state.
     """
 
     name: str
@@ -52,17 +53,17 @@ class PlanRow(NamedTuple):
 
 
 def ensure(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any]:
-    """Completes the stage's artifact and its inputs; runs only what is missing.
+    """Completes the artifacts of a stage and of its inputs; runs only what is missing.
 
-    Stages further back run only where a stage that has to run reads them: the teacher store may be
-    deleted once its students are complete. The stage's own inputs are always completed, since the
-    folder of a run is made from them too (`run_folder`).
+    Indirect inputs are built only if a stage that has to run reads them. The teacher store, for
+    example, may be deleted once its students are complete. Direct inputs are always completed,
+    since the folder of a run is written from them too (`run_folder`).
 
     The first process decides which stages run, and the others follow. Two runs never build the same
-    artifact at once: the second waits and reuses it.
+    artifact at once: the second waits and reuses the result.
 
     Args:
-      stage: the wanted stage.
+      stage: the stage to complete.
       artifacts_dir: root of the artifacts; with several processes, on a disk that they share.
 
     Returns:
@@ -84,7 +85,7 @@ def ensure(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any]:
 
 
 def _unneeded(stage: Stage, artifacts_dir: epath.PathLike) -> list[str]:
-    """Fingerprints of incomplete artifacts that no stage that has to run reads."""
+    """Fingerprints of incomplete artifacts that are not read by any stage that has to run."""
     order = in_order(stage)
     whole = {each.fingerprint for each in order if is_whole(each, artifacts_dir)}
     needed = {stage.fingerprint, *stage.input_fingerprints.values()}
@@ -98,7 +99,7 @@ def _ensure_one(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str,
     directory = stage.directory(artifacts_dir)
     with locked(stage, artifacts_dir):
         began = time.monotonic()
-        # Only the first process reads: another one might see the disk a moment later.
+        # Only the first process reads: the others might see an older state of a shared disk.
         manifest = _from_first_process(lambda: read_manifest(stage, artifacts_dir))
         if manifest is not None:
             _log(artifacts_dir, stage, "reused", began)
@@ -146,7 +147,7 @@ def _from_first_process(read: Callable[[], Any]) -> Any:
 
 
 def explain(stage: Stage, artifacts_dir: epath.PathLike) -> list[PlanRow]:
-    """What `ensure` would run, in order, and why; changes nothing.
+    """Returns what `ensure` would run, in order, and why; changes nothing.
 
     Raises:
       ArtifactError: a manifest is truncated or foreign.
@@ -159,7 +160,7 @@ def explain(stage: Stage, artifacts_dir: epath.PathLike) -> list[PlanRow]:
         if manifest is not None:
             state, why = "whole", f"finished {manifest.get('finished_at')}"
         elif each.fingerprint in unneeded:
-            state, why = "not needed", "missing, but everything made from it is whole"
+            state, why = "not needed", "missing, but everything built from it is whole"
         elif directory.exists() and any(directory.iterdir()):
             state, why = "partial", "no manifest: it was interrupted and will resume"
         else:
@@ -183,11 +184,11 @@ def _why_missing(stage: Stage, artifacts_dir: epath.Path) -> str:
             other = json.loads(path.read_text())
             there = _flat({key: other[key] for key in ("version", "config", "inputs")})
         except (ValueError, KeyError, TypeError):
-            continue  # only a manifest that is used has to be sound
+            continue  # the comparison is a hint: a damaged manifest here is no error
         names = [k for k in sorted(wanted | there) if wanted.get(k) != there.get(k)]
         differences.append((len(names), path.parent.name, names, there))
     if not differences:
-        return "never made"
+        return "never built"
     _, fingerprint, names, there = min(differences, key=lambda each: each[:2])
     changes = [f"{name} {there.get(name)} -> {wanted.get(name)}" for name in names[:3]]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -210,7 +211,7 @@ def check_is_shared(artifacts_dir: epath.Path) -> None:
     """Checks that every process sees what the first one writes; does nothing with one process.
 
     Raises:
-      ArtifactError: in every process, if at least one does not see it.
+      ArtifactError: at least one process does not see it; raised in every process.
     """
     if jax.process_count() == 1:
         return
@@ -224,7 +225,8 @@ def check_is_shared(artifacts_dir: epath.Path) -> None:
     if is_unseen:
         raise ArtifactError(
             f"artifacts_dir {artifacts_dir} is not shared: a file of process 0 is not seen by all "
-            f"{jax.process_count()} processes. Name a shared disk or a gs:// path."
+            f"{jax.process_count()} processes. Set it to a folder on a shared disk or to a gs:// "
+            "path."
         )
 
 

@@ -1,8 +1,8 @@
 """Fingerprints: a hash of everything that an artifact's content depends on.
 
-A stage declares its settings as a frozen dataclass. `fingerprinted` turns them into plain JSON, and
-that JSON is what the fingerprint hashes and the manifest records: what a stage can read and what
-its artifact is addressed by are the same object.
+A stage declares its settings as a frozen dataclass. `fingerprinted` turns them into plain JSON,
+which the fingerprint hashes and the manifest records. A stage can therefore not read an option that
+is missing from its fingerprint, unless the field is declared with `outside_fingerprint`.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ class ArtifactError(UserError):
 
 
 def outside_fingerprint(*, because: str) -> Any:
-    """A field of a stage's settings that does not enter the fingerprint.
+    """A field of a stage's settings that is left out of the fingerprint.
 
     Args:
-      because: why no output depends on it, for the reader of the dataclass.
+      because: why no output depends on the field; documentation only.
     """
     return dataclasses.field(metadata={_OUTSIDE: because})
 
 
 def merged() -> Any:
-    """A field of a stage's settings that is a dataclass itself, and enters field by field.
+    """A nested dataclass in a stage's settings, flattened into the fingerprint.
 
-    Without it, `rows: RowSettings` enters the fingerprint as {"rows": {…}}; merged, the fields of
-    `RowSettings` stand beside those of the class that holds it.
+    A plain field `rows: RowSettings` enters the fingerprint as {"rows": {…}}. With `merged`, the
+    fields of `RowSettings` enter on the same level as those of the outer class.
     """
     return dataclasses.field(metadata={_MERGED: True})
 
@@ -53,11 +53,11 @@ def is_outside_fingerprint(field: dataclasses.Field) -> bool:
 
 
 def view(part: Any, kind: type[View]) -> View:
-    """The fields of one dataclass, read from an object that has more.
+    """Copies the fields of a dataclass from an object that has more.
 
     Args:
-      part: for example a part of the config.
-      kind: a frozen dataclass whose fields `part` has.
+      part: the object, for example a part of the config.
+      kind: a frozen dataclass; `part` has an attribute for each of its fields.
     """
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     return kind(**{name: getattr(part, name) for name in names})
@@ -66,8 +66,8 @@ def view(part: Any, kind: type[View]) -> View:
 def fingerprinted(settings: Any) -> Any:
     """The part of settings that enters a fingerprint, as plain JSON.
 
-    A field that is None is left out: None means that this artifact does not depend on it, so a
-    field that is added later, None by default, changes no fingerprint.
+    A field that is None is left out, because the artifact does not depend on it. A new field that
+    is None by default therefore changes no existing fingerprint.
 
     Args:
       settings: a dataclass, or any value inside one.
@@ -95,7 +95,7 @@ def digest(value: Any, where: str = "value") -> str:
     """SHA-256 of a value's canonical JSON.
 
     Raises:
-      ArtifactError: something in `value` is not plain JSON, or a number is not finite.
+      ArtifactError: `value` is not plain JSON, or a number is not finite.
     """
     try:
         return sha256_of_json(value)
@@ -107,10 +107,10 @@ def digest(value: Any, where: str = "value") -> str:
 
 
 def digest_files(paths: Iterable[epath.PathLike]) -> dict[str, str]:
-    """{file name: SHA-256 of its content}: raw files enter a fingerprint by content, not by path.
+    """{file name: SHA-256 of the content}: raw files enter a fingerprint by content, not by path.
 
     Raises:
-      ArtifactError: two files have the same name, so their contents could be swapped unnoticed.
+      ArtifactError: two files have the same name, so the result could not hold both.
     """
     digests: dict[str, str] = {}
     for path in map(epath.Path, paths):
@@ -121,14 +121,14 @@ def digest_files(paths: Iterable[epath.PathLike]) -> dict[str, str]:
 
 
 def named_content(name: str, made_here: str) -> str | dict[str, str]:
-    """How something that is named by a hub name or by a local path enters a fingerprint.
+    """The fingerprint entry of a tokenizer or weights, given by a hub name or a local path.
 
     Args:
-      name: a name on the hub, or a path.
-      made_here: the one name that stands for something the program makes itself.
+      name: a hub name, a path, or `made_here`.
+      made_here: the reserved name for what the program makes itself, such as "train" or "random".
 
     Returns:
-      `digest_files` of the file, or of the folder's files; the name itself where neither exists.
+      `digest_files` of a local file or of a folder's files; otherwise the name itself.
     """
     path = epath.Path(name)
     if name == made_here:

@@ -1,4 +1,4 @@
-"""One run at a time builds an artifact: a lock file beside its folder."""
+"""A lock file beside each artifact's folder, so that only one run at a time builds it."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ SECONDS_BETWEEN_LOCK_TRIES = 1.0
 
 @contextlib.contextmanager
 def locked(stage: Stage, artifacts_dir: epath.Path) -> Iterator[None]:
-    """Holds the artifact against other runs on local disks; object stores have no such lock.
+    """Locks an artifact against other runs; on an object store, which has no locks, does nothing.
 
-    The operating system releases the lock when the process that holds it ends, so it is never
-    stale. All processes of this run try again together: none waits for long inside a collective.
+    The operating system releases the lock when its process ends, so no lock is ever stale. The
+    first process takes the lock. All processes retry together, so that none waits long inside a
+    collective.
     """
     path = artifacts_dir / stage.name / f".{stage.fingerprint}.lock"
-    lock, is_told = None, False
+    lock, is_announced = None, False
     if parallel.is_first_process() and not is_remote(artifacts_dir):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path)
     try:
         while not parallel.broadcast(lock is None or _try_lock(lock)):
-            if not is_told and parallel.is_first_process():
+            if not is_announced and parallel.is_first_process():
                 print(
                     f"{stage.name} {stage.fingerprint}: waiting for another run that builds it",
                     flush=True,
                 )
-            is_told = True
+            is_announced = True
             time.sleep(SECONDS_BETWEEN_LOCK_TRIES)
         yield
     finally:

@@ -1,7 +1,7 @@
-"""Manifests: the file that makes an artifact complete, written last.
+"""Manifests: an artifact is complete when its folder holds a manifest, which is written last.
 
-An artifact is complete when its folder holds a manifest. Beside an incomplete one lies a note of
-the attempts at it, from which the manifest gets its wall time.
+The folder of an incomplete artifact holds a record of the attempts to build it instead. The
+manifest takes its wall time and number of attempts from that record.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from conkd_jax.artifacts.stage import Stage
 from conkd_jax.files import is_remote, write_whole
 
 MANIFEST = "manifest.json"
-TRIES = "tries.json"  # beside an incomplete artifact; its content goes into the manifest
+TRIES = "tries.json"  # in the folder of an incomplete artifact
 
 
 def read_manifest(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any] | None:
-    """The stage's manifest; None where its artifact is not complete.
+    """Reads a stage's manifest; None if its artifact is not complete.
 
     Raises:
       ArtifactError: the manifest is truncated or belongs to another artifact.
@@ -54,22 +54,22 @@ def is_whole(stage: Stage, artifacts_dir: epath.PathLike) -> bool:
     """Whether a stage's artifact is complete.
 
     Raises:
-      ArtifactError: as `read_manifest`.
+      ArtifactError: the manifest is truncated or belongs to another artifact.
     """
     return read_manifest(stage, artifacts_dir) is not None
 
 
 def whole_manifest(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any]:
-    """The manifest of a stage whose artifact is needed.
+    """Reads the manifest of an artifact that has to be complete.
 
     Raises:
-      ArtifactError: the artifact is incomplete or gone; or as `read_manifest`.
+      ArtifactError: the artifact is missing or incomplete, or its manifest can't be used.
     """
     manifest = read_manifest(stage, artifacts_dir)
     if manifest is None:
         raise ArtifactError(
-            f"{stage.directory(artifacts_dir)} is not finished, or gone: expected the {stage.name} "
-            "of the run. Run conkd_jax.train again."
+            f"{stage.directory(artifacts_dir)}: expected the finished {stage.name} of the run, "
+            "found it missing or unfinished. Run conkd_jax.train again."
         )
     return manifest
 
@@ -82,13 +82,13 @@ def write_manifest(
     wall_seconds: float,
     tries: int,
 ) -> None:
-    """Makes the artifact complete.
+    """Writes the manifest, which makes the artifact complete.
 
     Args:
       stage: the stage that has run.
       artifacts_dir: the root of all artifacts.
-      metrics: what the stage returned; plain JSON, scalars of NumPy and jax too.
-      wall_seconds: how long it took, interrupted attempts included.
+      metrics: the result of the stage's `run`: plain JSON and scalars of NumPy or jax.
+      wall_seconds: duration, including interrupted attempts.
       tries: number of attempts.
     """
     manifest = {
@@ -110,13 +110,13 @@ def write_manifest(
         },
         "finished_at": now(),
     }
-    # NumPy and jax scalars count as the numbers they are.
+    # `default` is called for scalars of NumPy and jax only.
     text = json.dumps(manifest, indent=2, default=lambda value: value.item())
     write_whole(stage.directory(artifacts_dir) / MANIFEST, text)
 
 
 def git_hash() -> str:
-    """The checkout's commit, "+changes" where files differ from it, or "unknown"."""
+    """The checkout's commit, with "+changes" if tracked files differ from it; or "unknown"."""
     here = pathlib.Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -132,7 +132,7 @@ def git_hash() -> str:
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601."""
+    """The current time in UTC, in ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
@@ -140,12 +140,12 @@ def now() -> str:
 
 
 class Tries(NamedTuple):
-    """The attempts at an artifact that is not complete yet.
+    """The attempts to build an artifact that is not complete yet.
 
     Attributes:
-      number: how many have begun, the current one included.
-      seconds: how long those before the current one took.
-      began: when the current one began; a Unix time, as files have.
+      number: attempts so far, including the current one.
+      seconds: total duration of the earlier attempts.
+      began: start of the current attempt, as a Unix time.
     """
 
     number: int
@@ -154,13 +154,13 @@ class Tries(NamedTuple):
 
 
 def begin_try(directory: epath.Path) -> Tries:
-    """Creates the artifact's folder and notes in it that an attempt begins.
+    """Creates the artifact's folder and records the start of an attempt in it.
 
-    An attempt that was interrupted, perhaps killed, is taken to have lasted until its last write
-    into the folder, a checkpoint for example.
+    The end of an interrupted attempt is unknown, so its last write into the folder, for example of
+    a checkpoint, counts as its end.
 
     Raises:
-      ArtifactError: the note of earlier attempts is damaged.
+      ArtifactError: the record of earlier attempts is damaged.
     """
     directory.mkdir(parents=True, exist_ok=True)
     path, tries = directory / TRIES, Tries(1, 0.0, time.time())
@@ -169,8 +169,8 @@ def begin_try(directory: epath.Path) -> Tries:
             before = Tries(**json.loads(path.read_text()))
         except (ValueError, TypeError) as error:
             raise ArtifactError(
-                f"{path} is damaged ({error}); expected what conkd_jax wrote. Delete it: only the "
-                "seconds of earlier attempts are lost."
+                f"{path} is damaged ({error}); expected the file that conkd_jax wrote. Delete it: "
+                "only the duration of earlier attempts is lost."
             ) from error
         last_written = max(map(_written_at, directory.iterdir()))
         seconds = before.seconds + max(0.0, last_written - before.began)
@@ -180,7 +180,7 @@ def begin_try(directory: epath.Path) -> Tries:
 
 
 def _written_at(path: epath.Path) -> float:
-    """When a file was written, or a name inside a folder last changed; a Unix time."""
+    """When a file was written, or an entry of a folder last added or removed; a Unix time."""
     if is_remote(path):
         return path.stat().mtime
-    return os.path.getmtime(path)  # epath would ask for the owner's name, which not all users have
+    return os.path.getmtime(path)  # epath also looks up the owner's name, which may not exist

@@ -1,4 +1,4 @@
-"""A stage: one step of the pipeline, described by everything that its artifact depends on."""
+"""A stage: one step of the pipeline, defined by everything that its artifact depends on."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Settings = TypeVar("Settings")
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What a stage's `run` gets besides its settings and its folder.
+    """The arguments of a stage's `run` besides its settings and its folder.
 
     Attributes:
-      inputs: {input name: its folder}; all of them complete.
-      manifests: {input name: its manifest}.
-      is_resumed: whether the folder holds something from an earlier attempt.
+      inputs: {input name: artifact folder}; all inputs are complete.
+      manifests: {input name: manifest}.
+      is_resumed: whether the folder holds files of an earlier attempt.
     """
 
     inputs: Mapping[str, epath.Path]
@@ -36,17 +36,17 @@ class Context:
 
 @dataclasses.dataclass(frozen=True)
 class Stage(Generic[Settings]):
-    """One step of the pipeline, and all that its artifact depends on.
+    """One step of the pipeline, and everything that its artifact depends on.
 
     Attributes:
-      name: also the folder under the artifacts' root.
-      version: raised when the meaning of the output changes; a change of code alone retrains
+      name: the stage's name, which is also its folder under the artifacts' root.
+      version: increased when the meaning of the output changes; a change of code alone retrains
         nothing.
       settings: a frozen dataclass with the options that the stage reads and no others. Raw files
         enter as `digest_files` of their content.
       inputs: the stages whose artifacts this one reads.
-      run: fills the folder and returns metrics (plain JSON); called by every process. It is a
-        function of a module, not a closure, so `settings` and its folders are all that it sees.
+      run: fills the folder and returns metrics (plain JSON); called by every process. A
+        module-level function, not a closure, so that it sees only its arguments.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Stage(Generic[Settings]):
 
 
 def in_order(stage: Stage) -> list[Stage]:
-    """A stage and all it depends on, each once, inputs before what reads them."""
+    """A stage and everything it depends on, each once, inputs first."""
     order: dict[str, Stage] = {}
 
     def visit(each: Stage) -> None:

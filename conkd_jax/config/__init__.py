@@ -1,8 +1,8 @@
-"""The options of the program: what they are, their presets, and which values work together.
+"""The options of the program, their presets, and the rules that they have to meet.
 
-`options` defines every field with its default and its meaning, `presets` the sizes that a config
-file starts from, `rules` what is refused before anything compiles, and `help` lists the fields for
-`--help`.
+`options` defines every field with its default and its meaning, `presets` the settings that a config
+file starts from, and `rules` the checks that run before anything compiles. `help` formats the
+fields for `--help`.
 """
 
 from conkd_jax.config.options import (

@@ -1,7 +1,6 @@
-"""The fields of the config as people read them: name, default, and the comment in the source.
+"""Help for the fields of the config: name, default and meaning.
 
-Comments are written once, behind the fields of the dataclasses in `options.py`, and are
-read from there.
+The meanings are the comments after the fields in `options.py`, read from the source.
 """
 
 from __future__ import annotations
@@ -21,13 +20,14 @@ from conkd_jax.config.options import ARGUMENT_FIELDS, Config
 
 COLUMN = 34  # where comments begin
 INTRODUCTION = f"""\
-Fields of the config, each an option: --config.PART.FIELD=VALUE. The defaults
-are the paper's; a preset and a config file change some of them. Other fields
-follow from {" and ".join(ARGUMENT_FIELDS)}, so these stand after the colon of --config."""
+Fields of the config, set with --config.PART.FIELD=VALUE. The defaults are the
+paper's; presets and config files change some of them. The fields
+{" and ".join(ARGUMENT_FIELDS)} determine others, so they are given after the
+colon of --config."""
 
 
 class ConfigField(NamedTuple):
-    """A field of the config: its dotted name, its default, and what its comment says."""
+    """A field of the config: dotted name, default, and the comment in the source."""
 
     name: str
     default: Any
@@ -36,29 +36,29 @@ class ConfigField(NamedTuple):
 
 @functools.cache
 def config_fields() -> Mapping[str, ConfigField]:
-    """Every field by its dotted name, part by part; defaults are the paper's."""
+    """All fields by their dotted names, part by part, with the paper's defaults."""
     return {field.name: field for field in _fields(Config(), "")}
 
 
 def _fields(part: Any, prefix: str) -> Iterator[ConfigField]:
-    """The fields of a part of the config, then those of the parts in it."""
-    told: dict[str, str] = {}
+    """The fields of a part of the config, then those of its subparts."""
+    comments: dict[str, str] = {}
     for cls in type(part).__mro__[-2::-1]:  # a part may inherit fields
-        told |= field_comments(inspect.getsource(cls))
+        comments |= field_comments(inspect.getsource(cls))
     values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
     for name, value in values.items():
         if not dataclasses.is_dataclass(value):
-            yield ConfigField(prefix + name, value, told[name])
+            yield ConfigField(prefix + name, value, comments[name])
     for name, value in values.items():
         if dataclasses.is_dataclass(value):
             yield from _fields(value, f"{prefix}{name}.")
 
 
 def field_comments(source: str) -> dict[str, str]:
-    """The comment behind every field of a class, and in lines of comment right below it.
+    """The comment of every field of a class: after the field, and in comment lines right below it.
 
     Args:
-      source: of one class.
+      source: the source of one class.
 
     >>> field_comments('''
     ... class Part:
@@ -83,19 +83,19 @@ def field_comments(source: str) -> dict[str, str]:
     for statement in ast.iter_child_nodes(node):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             last = statement.end_lineno or statement.lineno
-            told = [at_line[n] for n in range(statement.lineno, last + 1) if n in at_line]
-            while told and last + 1 in stands_alone:
+            comment = [at_line[n] for n in range(statement.lineno, last + 1) if n in at_line]
+            while comment and last + 1 in stands_alone:
                 last += 1
-                told.append(at_line[last])
-            found[statement.target.id] = " ".join(told)
+                comment.append(at_line[last])
+            found[statement.target.id] = " ".join(comment)
     return found
 
 
 def config_help_text(width: int) -> str:
-    """All fields grouped by part, each with its default and its comment.
+    """The text about config fields in `--help`, grouped by part.
 
     Args:
-      width: columns of a line.
+      width: the maximal length of a line.
     """
     lines = [INTRODUCTION]
     for part, members in itertools.groupby(
@@ -112,9 +112,9 @@ def _field_lines(field: ConfigField, width: int) -> list[str]:
     if not field.comment:
         return [name]
     indent = " " * COLUMN
-    told = textwrap.wrap(
+    comment = textwrap.wrap(
         field.comment, width - COLUMN, break_long_words=False, break_on_hyphens=False
     )
     if len(name) + 2 > COLUMN:
-        return [name, *(indent + line for line in told)]
-    return [name.ljust(COLUMN) + told[0], *(indent + line for line in told[1:])]
+        return [name, *(indent + line for line in comment)]
+    return [name.ljust(COLUMN) + comment[0], *(indent + line for line in comment[1:])]

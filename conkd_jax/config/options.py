@@ -1,12 +1,10 @@
 """Every option of the program, defined once: its name, type, default and meaning.
 
-The dataclasses below hold the paper's setting. `Config` is what the program reads: frozen, and
-typed throughout. What a config file edits is its mutable twin, an `ml_collections.ConfigDict` of
-the same fields (`base`), because that is what `--config.part.field=value` can change; `frozen`
-turns the one into the other.
+The dataclasses below hold the paper's setting. The program reads a `Config`, which is frozen and
+typed. A config file edits a mutable `ml_collections.ConfigDict` of the same fields (`base`), since
+`--config.PART.FIELD=VALUE` needs one; `frozen` converts it to a `Config`.
 
-This module imports no file format, no model and no array library, so it can be imported and printed
-anywhere.
+This module imports no model and no array library, so that a config can be read anywhere.
 """
 
 from __future__ import annotations
@@ -21,14 +19,14 @@ from ml_collections import ConfigDict
 
 from conkd_jax.errors import UserError
 
-ARGUMENT_FIELDS = ("preset", "backbone")  # other defaults follow from them: see from_argument
+ARGUMENT_FIELDS = ("preset", "backbone")  # they determine other defaults, see from_argument
 PRESETS = ("paper", "mini", "demo")
 BACKBONES = ("dialogpt", "kgsf")
 SYSTEMS = ("dialogue_teacher", "student")
 
 
 class ConfigError(UserError, ValueError):
-    """An option, or a combination of options, that can't work. Raised before anything compiles."""
+    """An option, or a combination of options, that can't work."""
 
 
 # --- the parts -----------------------------------------------------------------------------------
@@ -56,8 +54,8 @@ class CorpusConfig:
 
     name: str = "redial"  # redial | movieworld (synthetic, generated)
     raw_dir: str = ""  # folder of the raw ReDial and graph files; empty = $CONKD_RAW_DIR
-    graph_rule: str = "kgsf"  # relations that are kept: kgsf (46 of them) | kbrd (35)
-    movieworld_seed: int = 0  # of the synthetic movies, people, tastes and dialogues
+    graph_rule: str = "kgsf"  # which relations are kept: kgsf (46) | kbrd (35)
+    movieworld_seed: int = 0  # seed of the synthetic movies, people, tastes and dialogues
     movieworld_num_movies: int = 120
     movieworld_num_dialogues: int = 500  # over all splits
 
@@ -72,9 +70,9 @@ class VocabularyConfig:
     min_word_count: int = 1  # kgsf: a word seen less often becomes <unk>
     item_vocabulary: str = "full"  # full (all movies) | train (those mentioned in the train split)
     max_row_tokens: int = 512  # dialogpt: a row is a dialogue, or a piece of a longer one
-    max_context_turns: int = 5  # kgsf: the last turns, which the encoder reads
-    max_context_tokens: int = 256  # kgsf: the last tokens of those turns
-    max_response_tokens: int = 30  # T at most; a longer response is cut at its end
+    max_context_turns: int = 5  # kgsf: number of last turns that the encoder reads
+    max_context_tokens: int = 256  # kgsf: number of last tokens of those turns
+    max_response_tokens: int = 30  # longest T; longer responses are cut off
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,21 +80,21 @@ class RecommenderConfig:
     """The recommendation teacher: KGSF's recommender and its training."""
 
     embed_dim: int = 128
-    num_bases: int = 8  # of the R-GCN's basis decomposition
+    num_bases: int = 8  # basis matrices of the R-GCN's basis decomposition
     norm: str = "mean"  # Z_{e,r} of eq. 2: mean (number of r-neighbours) | sum (1)
     gcn_relu: bool = False  # the ReLU of eq. 13; the public code has none
     score_over: str = "items"  # softmax of eq. 4 over: items | entities
-    max_context_entities: int = 50  # the last distinct ones of the whole history
-    max_context_concepts: int = 48
+    max_context_entities: int = 50  # the last distinct ones in the whole history
+    max_context_concepts: int = 48  # the same
     user_dropout: float = 0.4  # on the user vector p_u
     context_dropout: float = 0.3  # probability that a context entity or concept is dropped
     mim_epochs: int = 3  # first epochs, trained by mutual information maximisation (MIM) alone
     mim_weight: float = 0.025  # weight of the MIM loss afterwards
-    epochs: int = 20  # at most, those of MIM included
+    epochs: int = 20  # at most; includes those of MIM
     patience: int = 3  # epochs without a better dev cross-entropy, at least mim_epochs + 1; 0 = off
-    ema_decay: float = 0.98  # of the weights that are scored and kept; 0 = off
+    ema_decay: float = 0.98  # moving average of the weights, which is scored and kept; 0 = off
     batch_size: int = 512  # pairs (turn, movie)
-    use_inferred_order: bool = False  # train on train_inferred_order.jsonl too
+    use_inferred_order: bool = False  # also train on train_inferred_order.jsonl
     optimizer: OptimizerConfig = OptimizerConfig(
         3e-3, name="adam", schedule="constant", warmup_steps=0, b2=0.999, weight_decay=0.0
     )
@@ -104,15 +102,15 @@ class RecommenderConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RecTeacherConfig(RecommenderConfig):
-    """How the recommender labels the training responses."""
+    """The recommendation teacher, and how it labels the training responses."""
 
-    cross_fit_folds: int = 0  # K > 1: each of K parts of train is labelled by a recommender trained
-    # on the other parts
+    cross_fit_folds: int = 0  # K > 1: split train into K parts; each is labelled by a recommender
+    # trained on the others. 0 = off
 
 
 @dataclasses.dataclass(frozen=True)
 class LanguageModelTraining:
-    """How a language model is trained, whether teacher or student."""
+    """The training of a language model, teacher or student."""
 
     epochs: int = 20
     batch_rows: int = 8  # dialogpt: dialogues, about 43 responses (the paper's batch is 32);
@@ -124,10 +122,10 @@ class LanguageModelTraining:
 
 @dataclasses.dataclass(frozen=True)
 class DialogueTeacherConfig(LanguageModelTraining):
-    """The dialogue teacher; DialoGPT's shape, which its student shares."""
+    """The dialogue teacher, and the shape of DialoGPT in teacher and student."""
 
     weights: str = "microsoft/DialoGPT-small"  # hub name, local folder, or "random"
-    num_layers: int = 12  # the shape counts for random weights only; kgsf has its own part
+    num_layers: int = 12  # the shape is used with random weights only; for kgsf, see config.kgsf
     embed_dim: int = 768
     num_heads: int = 12
     num_positions: int = 1024
@@ -136,9 +134,9 @@ class DialogueTeacherConfig(LanguageModelTraining):
 
 @dataclasses.dataclass(frozen=True)
 class KGSFConfig:
-    """The shape of KGSF's dialogue model, teacher and student."""
+    """The shape of KGSF's dialogue model in teacher and student."""
 
-    num_layers: int = 2  # of the encoder, and of the decoder
+    num_layers: int = 2  # in encoder and decoder each
     embed_dim: int = 300
     num_heads: int = 2
     mlp_dim: int = 300
@@ -171,7 +169,7 @@ class TeacherOutputsConfig:
 
     format: str = "features"  # features (the teacher is head(features)) | dense (its logits)
     dtype: str = "bfloat16"  # of features or logits; λ and the log-normaliser are float32
-    num_shards: int = 8  # for any number of hosts
+    num_shards: int = 8  # independent of the number of hosts
     batch_rows: int = 16
 
 
@@ -180,10 +178,10 @@ class DistillConfig:
     """The gate and the gated distillation loss."""
 
     gate: str = "hard"  # hard (eq. 6) | soft (eq. 7) | constant | package.module:function
-    eta: float = 0.6  # threshold of the hard gate on the item mass; 0 = fitted to the dev split
+    eta: float = 0.6  # the hard gate's threshold on the item mass; 0 = fitted to the dev split
     # (best F1 on item steps)
     constant: float = 0.5  # λ of the constant gate
-    gamma: float = 0.4  # weight of distillation in eq. 10; the labels have 1 - γ
+    gamma: float = 0.4  # weight of distillation in eq. 10; the label has weight 1 - γ
     chunk_size: int = 256  # response tokens at a time in the fused head
 
 
@@ -191,8 +189,8 @@ class DistillConfig:
 class StudentConfig(LanguageModelTraining):
     """The student."""
 
-    init: str = "pretrained"  # pretrained (as the dialogue teacher began) | dialogue_teacher
-    turn_tags: bool = True  # every recommender turn opens with [REC] or [GEN]
+    init: str = "pretrained"  # pretrained (as the dialogue teacher starts) | dialogue_teacher
+    turn_tags: bool = True  # every recommender turn starts with [REC] or [GEN]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,7 +198,7 @@ class DecodingRules:
     """What a response may contain."""
 
     item_rule: str = "argmax"  # argmax | mass (best item whenever the item mass exceeds .5)
-    allow_mentioned_items: bool = True  # False: no item that was mentioned earlier in the dialogue
+    allow_mentioned_items: bool = True  # False: no item that the dialogue mentioned before
     allow_repeated_items: bool = True  # False: no item twice in a response
     max_tokens: int = 30
 
@@ -224,7 +222,7 @@ class EvaluationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SweepConfig:
-    """One run for each value of one field, then a table and a figure."""
+    """A sweep: one run for each value of a field, then a table and a figure."""
 
     field: str = ""  # a dotted field, for example "distill.eta"; empty = a single run
     over: tuple[Any, ...] = ()
@@ -245,12 +243,12 @@ class Config:
     preset: str = "paper"  # paper | mini | demo; set after the colon of --config
     backbone: str = "dialogpt"  # language model of dialogue teacher and student: dialogpt | kgsf;
     # set after the colon of --config
-    system: str = "student"  # what is scored: student (ConKD) | dialogue_teacher (fine-tuned alone)
-    paper_row: str = ""  # the row of the paper's tables that this one stands beside; empty = none
+    system: str = "student"  # what is scored: student (ConKD) | dialogue_teacher (no distillation)
+    paper_row: str = ""  # the row of the paper's tables to compare with; empty = none
     seed: int = 0  # of the student: initialisation, dropout, order of batches
-    teacher_seed: int = 0  # of teachers, turn classifier and store: shared by all student seeds
+    teacher_seed: int = 0  # of teachers and turn classifier; students of all seeds share them
     artifacts_dir: str = "artifacts"  # outputs of the stages, shared by all runs; may be gs://…
-    runs_dir: str = "runs"  # outputs of one invocation
+    runs_dir: str = "runs"  # results, one folder per run
     corpus: CorpusConfig = CorpusConfig()
     vocabulary: VocabularyConfig = VocabularyConfig()
     rec_teacher: RecTeacherConfig = RecTeacherConfig()
@@ -268,12 +266,12 @@ class Config:
     rng_impl: str = "unsafe_rbg"  # generator of the dropout keys; threefry2x32 is slower, portable
 
     def to_dict(self) -> dict[str, Any]:
-        """All options as plain JSON: what `config.json` of a run holds."""
+        """All options as plain JSON, as in a run's `config.json`."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
     def from_dict(cls, options: Mapping[str, Any]) -> Config:
-        """The config that `to_dict` wrote, perhaps before `paper_row` was an option.
+        """Reads the result of `to_dict`; `paper_row` may be missing, as in older runs.
 
         Raises:
           ConfigError: an option is missing, unknown, or of another type.
@@ -289,10 +287,10 @@ class Config:
         return frozen(config)
 
     def replace(self, fields: Mapping[str, Any]) -> Config:
-        """Returns a copy with other values, checked as on the command line.
+        """Returns a copy with other values, with types checked as on the command line.
 
         Args:
-          fields: values by the fields' dotted names, for example {"distill.gamma": 0.2}.
+          fields: values by dotted names, for example {"distill.gamma": 0.2}.
 
         Raises:
           ConfigError: there is no such field, or the value has another type.
@@ -312,7 +310,7 @@ class Config:
 
 
 def base() -> ConfigDict:
-    """The paper's setting, as a config file edits it; locked, so that a misspelt field fails."""
+    """The paper's setting as a mutable config; locked, so that a misspelt field fails."""
     return ConfigDict(dataclasses.asdict(Config())).lock()
 
 
@@ -320,7 +318,7 @@ def frozen(config: ConfigDict) -> Config:
     """The typed, immutable form of a config.
 
     Raises:
-      ConfigError: a field is missing, or there is one that no dataclass above names.
+      ConfigError: a field is missing or unknown.
     """
     return _typed(Config, config, "config")
 
@@ -328,7 +326,7 @@ def frozen(config: ConfigDict) -> Config:
 def _typed(kind: type[Any], values: Any, where: str) -> Any:
     hints = typing.get_type_hints(kind)
     if clash := sorted(hints.keys() ^ set(values.keys())):
-        raise ConfigError(f"{where}: fields {', '.join(clash)} are missing, or not known")
+        raise ConfigError(f"{where}: missing or unknown fields: {', '.join(clash)}")
     parts = {name: values[name] for name in hints}
     for name, hint in hints.items():
         if dataclasses.is_dataclass(hint):
@@ -337,7 +335,7 @@ def _typed(kind: type[Any], values: Any, where: str) -> Any:
 
 
 def field_names(config: ConfigDict | Any) -> set[str]:
-    """Dotted names of all fields of a config, or of a part of one."""
+    """The dotted names of all fields of a config or of a part of it."""
     if not isinstance(config, ConfigDict):
         config = ConfigDict(dataclasses.asdict(config))
     names = set()

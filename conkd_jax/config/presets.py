@@ -1,7 +1,8 @@
-"""What `--config=FILE.py:PRESET[,backbone=NAME]` means: presets and backbones.
+"""Presets and backbones: the settings behind `--config=FILE.py:PRESET[,backbone=NAME]`.
 
-A file in `configs/` is one row of a results table. It calls `from_argument` with the text after the
-colon, and changes the few fields that make its row. A preset changes sizes, never meanings.
+A file in `configs/` defines one row of a results table. It calls `from_argument` with the text
+after the colon and changes the few fields that define its row. Presets differ in data, model sizes
+and training lengths, not in the method.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from conkd_jax.config.options import BACKBONES, PRESETS, ConfigError, base
 
 
 def from_argument(argument: str | None = None, backbone: str = "dialogpt") -> ConfigDict:
-    """The configuration that `PRESET[,backbone=NAME]` names; an empty argument is the paper's.
+    """The config of `PRESET[,backbone=NAME]`; by default the paper's.
 
     Args:
       argument: the text after the colon of --config=FILE.py:…
-      backbone: the default backbone of the config file.
+      backbone: the config file's default backbone.
 
     Raises:
-      ConfigError: the preset or a key is not known.
+      ConfigError: the preset, the backbone or a key is unknown.
     """
     config = base()
     config.backbone = backbone
@@ -45,17 +46,17 @@ def from_argument(argument: str | None = None, backbone: str = "dialogpt") -> Co
 
 
 def _paper(c: ConfigDict) -> None:
-    """The dataclasses' defaults are this preset."""
+    """Changes nothing: the dataclasses' defaults are this preset's."""
 
 
 def _mini(c: ConfigDict) -> None:
-    """ReDial from local files, small models from scratch: one hour on two CPU cores."""
+    """ReDial from local files, small models from scratch: about an hour on two CPU cores."""
     c.vocabulary.tokenizer = "train"
     c.rec_teacher.epochs = 14
     for part in (c.dialogue_teacher, c.student):
         part.epochs = 8
         part.batch_rows = 16
-        part.num_buckets = 6  # on a CPU, compiling more shapes costs more time than it saves
+        part.num_buckets = 6  # on a CPU, compiling more shapes takes longer than it saves
         part.optimizer.learning_rate = 2e-3
     c.dialogue_teacher.update(
         {
@@ -74,7 +75,7 @@ def _mini(c: ConfigDict) -> None:
 
 
 def _demo(c: ConfigDict) -> None:
-    """MovieWorld and tiny models: the whole pipeline in five minutes, without any download."""
+    """MovieWorld and tiny models: the whole pipeline in about five minutes, without downloads."""
     _mini(c)
     c.corpus.name = "movieworld"
     c.vocabulary.bpe_size = 600
@@ -94,13 +95,13 @@ def _demo(c: ConfigDict) -> None:
 
 
 def _dialogpt(c: ConfigDict) -> None:
-    """The dataclasses' defaults are this backbone's."""
+    """Changes nothing: the dataclasses' defaults are this backbone's."""
 
 
 def _kgsf(c: ConfigDict) -> None:
     """The KGSF backbone in any preset: whole words, one row per response.
 
-    The settings that the paper used for this backbone are not available. Adam, learning rate 1e-3,
+    The paper's settings for this backbone are not available. Adam, the learning rate of 1e-3,
     clipping at .1 and batches of 32 are those of KGSF's public code; warm-up, schedule and epochs
     are ours, and η is fitted.
     """
@@ -117,13 +118,13 @@ def _kgsf(c: ConfigDict) -> None:
     if c.preset == "paper":
         return
     c.vocabulary.min_word_count = 2
-    c.vocabulary.max_context_tokens = 128  # 19 of 20 contexts are shorter
+    c.vocabulary.max_context_tokens = 128  # about 95 % of the contexts are shorter
     c.kgsf.update({"embed_dim": 128, "mlp_dim": 256})
     c.turn_classifier.update({"num_layers": 1, "epochs": 2})
     for part in (c.dialogue_teacher, c.student):
         part.batch_rows = 64
-        part.num_buckets = 2  # on a GPU each takes most of a minute to compile
-        part.epochs = 4  # word vectors and graphs shorten the training
+        part.num_buckets = 2  # on a GPU, each takes most of a minute to compile
+        part.epochs = 4  # fewer are needed, thanks to word vectors and graphs
         part.optimizer.learning_rate = 2e-3
     if c.preset == "demo":
         c.kgsf.update({"embed_dim": 32, "mlp_dim": 64})

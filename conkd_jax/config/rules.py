@@ -1,6 +1,6 @@
-"""Which settings can work: each field by itself, fields against each other, batches on devices.
+"""Checks of a config: single fields, combinations of fields, batches against devices.
 
-Everything that is wrong is reported together, in one `ConfigError`, before anything compiles.
+`validate_config` reports all problems together, in one `ConfigError`, before anything compiles.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from conkd_jax.distill.gates import GATES
 from conkd_jax.eval.tables.paper import ROW_NAMES
 
 Choices = Mapping[str, tuple[str, ...]]
-Ranges = Mapping[str, tuple[int | float, int | float | None]]  # lowest; highest, or None for none
+Ranges = Mapping[str, tuple[int | float, int | float | None]]  # lowest, highest (None: no limit)
 Broken = Iterator[tuple[str, str]]  # a field, and what was expected
 
 CHOICES: Choices = {
@@ -79,7 +79,7 @@ RANGES: Ranges = {
     "checkpoint_every": (0, None),
 }
 
-# What is trained, and what holds of each of them where it has such a field.
+# The parts of the config that describe a training, and the limits of the fields they share.
 TRAINED = ("rec_teacher", "dialogue_teacher", "turn_classifier", "student")
 TRAINED_CHOICES: Choices = {
     "weighting": ("sample", "token"),
@@ -112,10 +112,10 @@ KGSF_RANGES: Ranges = {
 
 
 def validate_config(config: Config) -> Config:
-    """Checks every field that can be wrong on its own or against another; returns the config.
+    """Checks single fields and combinations of fields; returns the config.
 
     Raises:
-      ConfigError: naming the field, what was expected and what came.
+      ConfigError: lists every invalid field with the expected and the actual value.
     """
     broken = [*_choices(config, CHOICES), *_ranges(config, RANGES), *_across_fields(config)]
     for part in TRAINED:
@@ -140,12 +140,10 @@ def validate_config(config: Config) -> Config:
 
 
 def runs_of_sweep(config: Config) -> dict[str, Config]:
-    """The single runs of a config, each checked, by the value they differ in ("eta=0.3").
-
-    Without a sweep that is the config itself, under "".
+    """The runs of a sweep, checked, by label ("eta=0.3"); without a sweep, {"": config}.
 
     Raises:
-      ConfigError: the swept field can't have one of the values.
+      ConfigError: one of the values is invalid for the swept field.
     """
     field = config.sweep.field
     if not field:
@@ -163,10 +161,10 @@ def runs_of_sweep(config: Config) -> dict[str, Config]:
 
 
 def validate_devices(config: Config, num_devices: int) -> None:
-    """Checks that every batch can be split over the devices that will be used.
+    """Checks that every batch can be split over the devices.
 
     Raises:
-      ConfigError: naming the batch, the devices and the nearest size that fits.
+      ConfigError: names the field, the devices and the next larger size that fits.
     """
     for name in TRAINED:
         part = getattr(config, name)
@@ -182,7 +180,7 @@ def validate_devices(config: Config, num_devices: int) -> None:
             )
 
 
-# --- what is broken --------------------------------------------------------------------------
+# --- checks ----------------------------------------------------------------------------------
 
 
 def _choices(config: Config, choices: Choices) -> Broken:
@@ -194,7 +192,7 @@ def _choices(config: Config, choices: Choices) -> Broken:
 def _ranges(config: Config, ranges: Ranges) -> Broken:
     for field, (low, high) in ranges.items():
         got = _get(config, field)
-        if high is None and not got >= low:  # `not >=` refuses nan too
+        if high is None and not got >= low:  # `not >=` also refuses nan
             yield field, f"{low} or more"
         elif high is not None and not low <= got <= high:
             yield field, f"a number from {low} to {high}"
@@ -205,17 +203,17 @@ def _across_fields(config: Config) -> Broken:
     if rec_teacher.cross_fit_folds != 0 and rec_teacher.cross_fit_folds < 2:
         yield "rec_teacher.cross_fit_folds", "0 (off), or 2 or more"
     if rec_teacher.mim_epochs >= rec_teacher.epochs:
-        within = f"less than rec_teacher.epochs ({rec_teacher.epochs}), which include them"
-        yield "rec_teacher.mim_epochs", within
+        limit = f"less than rec_teacher.epochs ({rec_teacher.epochs}), which include them"
+        yield "rec_teacher.mim_epochs", limit
     if config.paper_row not in ("", *ROW_NAMES):
         yield "paper_row", f'"" or a row of the paper ({", ".join(ROW_NAMES)})'
     if gate not in GATES and ":" not in gate:
         yield "distill.gate", f"{', '.join(GATES)}, or package.module:function"
     swept, over = config.sweep.field, config.sweep.over
     if swept and (swept not in field_names(config) or swept in ARGUMENT_FIELDS):
-        yield "sweep.field", f"the dotted name of a field, and not {' or '.join(ARGUMENT_FIELDS)}"
+        yield "sweep.field", f"the dotted name of a field other than {' or '.join(ARGUMENT_FIELDS)}"
     if swept and not 0 < len(over) == len(set(over)):
-        yield "sweep.over", "one or more values, each once"
+        yield "sweep.over", "one or more distinct values"
 
 
 def _dialogpt(config: Config) -> Broken:
@@ -235,8 +233,8 @@ def _dialogpt(config: Config) -> Broken:
             padded = f"vocabulary.max_row_tokens ({row}) rounded up to a multiple of"
             yield "dialogue_teacher.num_positions", f"at least {padded} {BUCKET_MULTIPLE}"
     elif words.tokenizer == "train":
-        own = f"the tokenizer that belongs to the pretrained weights {teacher.weights!r}"
-        yield "vocabulary.tokenizer", own
+        expected = f"the tokenizer that belongs to the pretrained weights {teacher.weights!r}"
+        yield "vocabulary.tokenizer", expected
 
 
 def _kgsf(config: Config) -> Broken:
@@ -257,7 +255,7 @@ def _transformer_shape(config: Config, part: str) -> Broken:
 
 
 def _of_part(config: Config, part: str, of_each: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of a table whose fields a part has, by their whole names."""
+    """The entries of a table for the fields that a part has, by their full dotted names."""
     has = field_names(getattr(config, part))
     return {f"{part}.{field}": entry for field, entry in of_each.items() if field in has}
 

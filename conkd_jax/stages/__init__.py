@@ -1,1 +1,1 @@
-"""The stages of a run: one file says one stage's inputs, its config part and what it leaves."""
+"""The stages of the pipeline, and the trained models that they save and reopen."""

@@ -1,4 +1,4 @@
-"""Stage `corpus`: raw files, or a seed, to dialogues and graphs. Calls `data_prep`."""
+"""Stage `corpus`: builds dialogues and graphs from raw files or a seed, with `data_prep`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VERSION = 1
 
 @dataclasses.dataclass(frozen=True)
 class MovieWorldSettings:
-    """A synthetic corpus."""
+    """Settings of a synthetic corpus."""
 
     name: str
     seed: int
@@ -30,7 +30,7 @@ class MovieWorldSettings:
     num_dialogues: int
 
     def build(self, directory: epath.Path) -> dict[str, Any]:
-        """Generates it; returns its report."""
+        """Generates the corpus; returns its report."""
         return build_movieworld(
             directory,
             seed=self.seed,
@@ -41,7 +41,7 @@ class MovieWorldSettings:
 
 @dataclasses.dataclass(frozen=True)
 class ReDialSettings:
-    """ReDial from raw files."""
+    """Settings of ReDial from raw files."""
 
     name: str
     raw_files: Mapping[str, Any]
@@ -51,7 +51,7 @@ class ReDialSettings:
     raw_dir: str = outside_fingerprint(because="the files enter by content, as raw_files")
 
     def build(self, directory: epath.Path) -> dict[str, Any]:
-        """Reads the raw files; returns the corpus' report."""
+        """Builds the corpus from the raw files; returns its report."""
         return build_redial(
             self.raw_dir or None,
             directory,
@@ -70,14 +70,14 @@ def stage(
 ) -> Stage:
     """The corpus of a config.
 
-    Training reads a corpus without the test split, so the official test file can be added to the
-    raw files at any time: only an evaluation on it reads a corpus that includes it.
+    Training uses a corpus without the test split, so adding the official test file later changes no
+    trained model. Only an evaluation on the test split reads a corpus that includes it.
 
     Args:
       config: the whole config.
-      stages: none is read.
-      use_inferred_order: with the split `inferred` (ReDial only).
-      use_test: with the split `test`.
+      stages: not used.
+      use_inferred_order: include the split `inferred` (ReDial only).
+      use_test: include the split `test` (ReDial; MovieWorld always has one).
 
     Raises:
       data_prep.sources.MissingDataError: the raw files are missing.
@@ -94,7 +94,7 @@ def stage(
     raw_dir = part.raw_dir or None
     if use_test and find_sources(raw_dir).test is None:
         raise MissingDataError(
-            f"The test split is asked for, but there is no test_data.jsonl in "
+            f"expected the test split, but there is no test_data.jsonl in "
             f"{raw_dir or 'CONKD_RAW_DIR'}. Put the official file beside the training file, or "
             "score another split: --config.evaluation.split=valid (--split=valid when scoring "
             "a run)."

@@ -1,7 +1,7 @@
 """Stage `dialogue_teacher`: a language model fine-tuned by NLL on recommender turns (eq. 5).
 
-Items are tokens of its vocabulary. It is a row of the results table in its own right, and the P_φ
-of every ConKD row.
+Items are tokens of its vocabulary. It is the P_φ of the paper, and also a row of the results table
+by itself.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ VERSION = 1
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """The untrained model and its training."""
+    """Settings of the untrained model and of its training."""
 
     training: LanguageModelTraining = merged()
     initial: ModelSettings = merged()
@@ -41,14 +41,14 @@ class TrainedModel:
 
 @dataclasses.dataclass(frozen=True)
 class DialogueTeacherSettings:
-    """A dialogue teacher.
+    """Settings of a dialogue teacher.
 
     Attributes:
-      model: of either backbone.
-      rows: what it is trained on.
+      model: the untrained model and its training.
+      rows: its rows.
       seed: config.teacher_seed.
       rng_impl: generator of the dropout keys.
-      student: the training that will follow, if any.
+      student: the student's training, if there will be one.
       execution: devices and checkpoints.
     """
 
@@ -57,20 +57,20 @@ class DialogueTeacherSettings:
     seed: int
     rng_impl: str
     student: LanguageModelTraining | None = outside_fingerprint(
-        because="its schedule is only checked, so that it fails before both teachers are trained"
+        because="its schedule is only checked here, so that an error shows before a long training"
     )
     execution: Execution = outside_fingerprint(because=EXECUTION_CHANGES_NO_RESULT)
 
 
 def model_sources(config: Config, stages: Mapping[str, Stage]) -> dict[str, Stage]:
-    """The stages that an untrained model is made from: KGSF's reads the recommender's graphs."""
+    """The stages that an untrained model is built from, by name."""
     wanted = ["corpus", "vocabulary"]
     wanted += ["rec_teacher"] if backbones.named(config.backbone).READS_RECOMMENDER else []
     return {name: stages[name] for name in wanted}
 
 
 def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
-    """The dialogue teacher of a config; its checkpoint of lowest dev NLL is kept."""
+    """The dialogue teacher of a config."""
     backbone = backbones.named(config.backbone)
     settings = DialogueTeacherSettings(
         model=TrainedModel(
@@ -89,7 +89,7 @@ def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
 def run(
     settings: DialogueTeacherSettings, directory: epath.Path, context: Context
 ) -> dict[str, Any]:
-    """Trains the teacher; returns the metrics of the step that was kept."""
+    """Trains the teacher and keeps the step with the lowest dev NLL; returns its metrics."""
     corpus = Corpus.open(context.inputs["corpus"])
     vocabulary = Vocabulary.load(context.inputs["vocabulary"])
     train, dev = (

@@ -1,10 +1,9 @@
-"""Stage `evaluation`: a trained system answers every response of a split, and is scored.
+"""Stage `evaluation`: generates the responses of a split with a trained system, and scores them.
 
-Decoding with the predicted prefix, teacher forcing with the gold one and with the predicted one,
-the recommender alone, and the dialogue teacher's gate on the same responses. Responses are decoded,
-written and scored some at a time; of each that is written only sums are kept. Leaves
-`predictions.jsonl`, from which every response-level number can be computed again, and the λ of
-every token.
+Includes decoding with the predicted prefix, teacher forcing with the gold and the predicted prefix,
+the recommender alone, and the dialogue teacher's gate on the same responses. Responses are
+decoded and written in chunks, and then read again one by one to be scored. Writes
+`predictions.jsonl`, from which all response-level metrics can be recomputed, and λ of every token.
 """
 
 from __future__ import annotations
@@ -52,17 +51,17 @@ PREDICTIONS, SCORES, TOKENS = "predictions.jsonl", "scores.json", "tokens.npz"
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSettings:
-    """An evaluation.
+    """Settings of an evaluation.
 
     Attributes:
       split: "dev", "valid" or "test".
       system: "student" or "dialogue_teacher".
       decode: what a response may contain.
-      max_responses: 0 = all.
-      bootstrap_resamples: of the intervals.
-      rows: of the scored model.
-      backbone: of both language models.
-      batch_size: responses that are decoded at once.
+      max_responses: number of responses to decode; 0 = all.
+      bootstrap_resamples: number of resamples for the intervals.
+      rows: the rows of the language models.
+      backbone: the backbone of the language models.
+      batch_size: number of responses that are decoded at once.
     """
 
     split: str
@@ -71,7 +70,7 @@ class EvaluationSettings:
     max_responses: int
     bootstrap_resamples: int
     rows: RowSettings
-    backbone: str = outside_fingerprint(because="the inputs and rows are its")
+    backbone: str = outside_fingerprint(because="inputs and rows already depend on it")
     batch_size: int = outside_fingerprint(because="it changes speed and memory only")
 
 
@@ -80,8 +79,8 @@ def stage(config: Config, stages: Mapping[str, Stage], *, split: str | None = No
 
     Args:
       config: the whole config.
-      stages: those that the system is made of, by name.
-      split: "dev", "valid" or "test"; None takes the config's.
+      stages: the stages that the system consists of, by name.
+      split: "dev", "valid" or "test"; None means the config's.
     """
     is_student = config.system == "student"
     wanted = ["corpus", "vocabulary", "rec_teacher", "dialogue_teacher"]
@@ -89,7 +88,7 @@ def stage(config: Config, stages: Mapping[str, Stage], *, split: str | None = No
     wanted += ["turn_classifier"] if is_student and config.student.turn_tags else []
     inputs = {name: stages[name] for name in wanted}
     split = split or config.evaluation.split
-    if split == "test":  # the stages before never read it, so it is in a corpus of its own
+    if split == "test":  # training never reads it, so it is part of another corpus
         inputs["scored_corpus"] = corpus.stage(config, stages, use_test=True)
     settings = EvaluationSettings(
         split=split,
@@ -105,7 +104,7 @@ def stage(config: Config, stages: Mapping[str, Stage], *, split: str | None = No
 
 
 def run(settings: EvaluationSettings, directory: epath.Path, context: Context) -> dict[str, Any]:
-    """Answers and scores every response of the split."""
+    """Decodes and scores the responses of the split; returns the names of the written files."""
     system = System(
         settings.backbone, settings.rows, context.inputs.keys(), context.inputs.__getitem__
     )
@@ -126,7 +125,7 @@ def run(settings: EvaluationSettings, directory: epath.Path, context: Context) -
         answers = counted(_answers(settings, opened), "evaluation", "responses")
         predictions = _predictions(opened, answers, scored, predicted_nll)
         count = write_predictions(directory / PREDICTIONS, predictions)
-        print(f"evaluation: {count:,} responses of {settings.split} answered", flush=True)
+        print(f"evaluation: {count:,} responses of {settings.split} decoded", flush=True)
         found = _scores(settings, system.corpus, directory / PREDICTIONS, scored, teacher)
         write_json(directory / SCORES, found)
     parallel.barrier("evaluation written")
@@ -134,12 +133,12 @@ def run(settings: EvaluationSettings, directory: epath.Path, context: Context) -
 
 
 SCORING_ROWS = 16  # rows that are scored at once
-RESPONSES_AT_A_TIME = 1024  # that are decoded before the first of them is written
+RESPONSES_AT_A_TIME = 1024  # responses that are decoded before they are written
 
 
 @dataclasses.dataclass(frozen=True)
 class _SystemOnSplit:
-    """A trained system and the split that it answers."""
+    """A trained system, and its inputs and predictions for a split before decoding."""
 
     system: System
     dialogues: dict[str, Dialogue]
@@ -149,7 +148,7 @@ class _SystemOnSplit:
 
 
 def _open(system: System, split: str) -> _SystemOnSplit:
-    """A split as a system reads it, with what its recommender and its turn classifier say."""
+    """Computes a system's rows, recommendations and predicted turn types for a split."""
     dialogues = system.corpus.dialogues(split)
     rows = system.rows_of(dialogues)
     recommender = system.recommender
@@ -164,7 +163,7 @@ def _open(system: System, split: str) -> _SystemOnSplit:
 
 
 def _top(recommender: recommenders.TrainedRecommender, vectors: np.ndarray) -> np.ndarray:
-    """The best candidates of every response, [N, min(50, M)], best first; ties by candidate."""
+    """The best candidates for every response, [N, min(50, M)], best first; ties by index."""
     parts = []
     for start in range(0, len(vectors), 512):
         scores = recommender.scores(vectors[start : start + 512])
@@ -173,9 +172,9 @@ def _top(recommender: recommenders.TrainedRecommender, vectors: np.ndarray) -> n
 
 
 def _nll_under_predicted_prefix(opened: _SystemOnSplit, scored: TokenScores) -> np.ndarray | None:
-    """NLL of every gold token where the predicted tag opens its response; past tags stay gold.
+    """NLL of every gold token given the predicted tag of its response; past tags stay gold.
 
-    Where the classifier is right that is the NLL already known; only the rest is scored again.
+    Only responses with a wrong prediction are scored again; for the others the NLL is the same.
     """
     if opened.predicted_is_rec is None:
         return None
@@ -192,13 +191,13 @@ def _nll_under_predicted_prefix(opened: _SystemOnSplit, scored: TokenScores) -> 
 def _answers(
     settings: EvaluationSettings, opened: _SystemOnSplit
 ) -> Iterator[tuple[int, DecodedResponse]]:
-    """Response ids and greedy responses to their histories, in the order of the split."""
+    """Decodes greedily; yields (response id, response) in the order of the split."""
     system, rows, rules = opened.system, opened.rows, settings.decode
     words, longest = system.vocabulary, settings.rows.longest_prompt(rules.max_tokens)
     wanted = spread_evenly(rows.num_responses, settings.max_responses or None)
     head = _sayable(system.model.head(), words)
     token_of = {item: words.num_words + i for i, item in enumerate(words.item_candidates.tolist())}
-    # A system without a turn classifier opens every response alike, whatever it holds.
+    # Without a turn classifier, `openings` ignores this.
     is_rec = rows.response_is_rec if opened.predicted_is_rec is None else opened.predicted_is_rec
     for start in range(0, len(wanted), RESPONSES_AT_A_TIME):
         some = wanted[start : start + RESPONSES_AT_A_TIME]
@@ -226,17 +225,17 @@ def _answers(
 
 
 def _sayable(head: Head, words: Vocabulary) -> Head:
-    """The head without the token for unknown words, which stands for none that could be said."""
+    """The head without the token for unknown words, which must not be generated."""
     if words.unk_id is None:
         return head
     return head._replace(bias=jnp.asarray(head.bias).at[words.unk_id].set(FORBIDDEN_LOGIT))
 
 
 def _mentioned(opened: _SystemOnSplit, response: int) -> list[int]:
-    """Candidates that the dialogue names before a response, each once, in order."""
+    """The distinct items that the dialogue mentions before a response, in order."""
     conversation, turn = opened.rows.response_keys[response]
     turns = opened.dialogues[conversation].turns[:turn]
-    return list(dict.fromkeys(item for said in turns for item in said.items))
+    return list(dict.fromkeys(item for past in turns for item in past.items))
 
 
 def _predictions(
@@ -245,7 +244,7 @@ def _predictions(
     scored: TokenScores,
     predicted_nll: np.ndarray | None,
 ) -> Iterator[Prediction]:
-    """One prediction a response, in the order of the split."""
+    """One prediction per response, in the order of the split."""
     system = opened.system
     movie_ids = system.corpus.items.movie_ids
     in_vocabulary = set(system.vocabulary.item_candidates.tolist())
@@ -305,7 +304,7 @@ def _scores(
     scored: TokenScores,
     teacher: TokenScores,
 ) -> dict:
-    """Metrics, intervals and counts of the predictions, and what teacher forcing adds."""
+    """Metrics, intervals and counts of the predictions, with the metrics of teacher forcing."""
     statistics = run_statistics(
         read_predictions(path),
         options_from_corpus(corpus, max_response_tokens=settings.rows.max_response_tokens),

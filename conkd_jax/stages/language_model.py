@@ -1,7 +1,6 @@
-"""A language model with its weights: how it is saved, reopened and scored.
+"""A language model with its weights, used for teacher and student: save, load and score.
 
-Teacher and student are the same kind of object. Which architecture it is, a GPT-2 or KGSF's, only
-`stages.backbones` decides; `language_model_training` trains it.
+`stages.backbones` chooses its architecture, GPT-2 or KGSF's; `language_model_training` trains it.
 """
 
 from __future__ import annotations
@@ -26,18 +25,18 @@ from conkd_jax.stages import backbones
 from conkd_jax.stages.backbones import ModelSettings
 
 SPEC_FILE, PARAMS, FROZEN = "model.json", "params", "frozen"
-SCORING_BUCKETS = 4  # lengths that rows are padded to for scoring
+SCORING_BUCKETS = 4  # number of lengths that rows are padded to for scoring
 
 
 @dataclasses.dataclass(frozen=True)
 class LanguageModel:
-    """A model, its weights and the vocabulary that its rows belong to.
+    """A model, its weights and its vocabulary.
 
     Attributes:
       model: the architecture.
-      params: what is trained.
-      vocabulary: whose tokens the rows are made of.
-      frozen: arrays that the model reads and no training changes, beside `params`.
+      params: the trained parameters.
+      vocabulary: the vocabulary of its rows.
+      frozen: further arrays that the model reads and training doesn't change.
     """
 
     model: Backbone
@@ -54,13 +53,13 @@ class LanguageModel:
         seed: int,
         rng_impl: str,
     ) -> LanguageModel:
-        """The model before any training on dialogues; arguments as `ModelSettings.initial` has."""
+        """The model before any training on dialogues; arguments as in `ModelSettings.initial`."""
         model, params, frozen = settings.initial(inputs, vocabulary, seed, rng_impl)
         return cls(model, params, vocabulary, frozen)
 
     @property
     def variables(self) -> dict:
-        """All arrays: what the model's functions take."""
+        """All arrays, as the model's functions take them."""
         return {**self.params, **self.frozen}
 
     @property
@@ -85,7 +84,7 @@ class LanguageModel:
 
 
 def save(language_model: LanguageModel, directory: epath.Path) -> None:
-    """Writes weights and sizes of a trained model as an artifact's content."""
+    """Writes the weights and the spec of a model into an artifact's folder."""
     spec = dataclasses.asdict(language_model.model.spec)
     checkpoint.save(directory / PARAMS, language_model.params)
     if language_model.frozen:
@@ -95,12 +94,12 @@ def save(language_model: LanguageModel, directory: epath.Path) -> None:
 
 
 def load(backbone: str, directory: epath.Path, vocabulary: Vocabulary) -> LanguageModel:
-    """Reads what `save` wrote.
+    """Reopens a model that `save` wrote.
 
     Args:
       backbone: the name of the model's backbone.
       directory: the artifact of a dialogue teacher or a student.
-      vocabulary: whose tokens the model reads and writes.
+      vocabulary: the model's vocabulary.
     """
     spec = json.loads((directory / SPEC_FILE).read_text())
     frozen = checkpoint.load(directory / FROZEN) if (directory / FROZEN).exists() else {}
@@ -115,7 +114,14 @@ def sequential(
     batch_rows: int,
     row_range: range | None = None,
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """Every row of a range once, in a fixed order, for scoring.
+    """Batches with every row of a range once, in a fixed order, for scoring.
+
+    Args:
+      rows: the rows of a split.
+      vocabulary: the vocabulary of the rows.
+      form: "teacher", or "student" with turn tags.
+      batch_rows: number of rows in a batch.
+      row_range: the rows to include; None means all.
 
     Yields:
       Response ids [G], in the order of the batch's targets, and one device's micro-batch.

@@ -1,8 +1,8 @@
-"""How a language model is trained: teacher and student differ in data, not in code.
+"""The training of a language model, teacher or student.
 
-A dialogue teacher is trained by NLL on rows without tags; a student is the same model, trained by
-the gated distillation loss on rows with tags. Both are one `Task` for the one loop: features at the
-response tokens, a head, and `fused_gated_kd_loss`, to which a dialogue teacher passes no teachers.
+A dialogue teacher is trained with the NLL on rows without tags. A student is the same model,
+trained with the gated distillation loss, usually on rows with tags. Both use the same `Task`:
+features at the response tokens, a head, and `fused_gated_kd_loss`, without teachers for the NLL.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from conkd_jax.eval.scoring import response_features
 from conkd_jax.stages.language_model import LanguageModel
 from conkd_jax.stages.training import Execution, make_loader, train
 
-STORE_CACHE_BYTES = 2 << 30  # a teacher store up to this size is read into memory once
+STORE_CACHE_BYTES = 2 << 30  # a teacher store up to this size is kept in memory
 
 
 def batch_plan(training: LanguageModelTraining, rows: Rows, seed: int) -> BatchPlan:
-    """Which rows each step reads, and the lengths that they are padded to."""
+    """The rows of each step, and the lengths that they are padded to."""
     lengths = rows.lengths
     buckets = quantile_buckets(lengths, training.num_buckets)
     return BatchPlan(lengths, training.batch_rows, buckets, seed)
 
 
 def check_schedule(name: str, training: LanguageModelTraining, rows: Rows) -> None:
-    """Checks a learning rate schedule against the number of steps of a training.
+    """Checks that a learning rate schedule suits the number of training steps.
 
     Args:
-      name: of the config part, for the message.
+      name: the name of the config part, for the message.
       training: epochs, batches and optimizer.
-      rows: of the training split.
+      rows: the rows of the training split.
 
     Raises:
-      ConfigError: the schedule can't work for so many steps; names the field.
+      ConfigError: the schedule doesn't suit the number of steps; names the field.
     """
     steps = training.epochs * batch_plan(training, rows, seed=0).steps_per_epoch
     try:
@@ -64,16 +64,16 @@ def training_batches(
     execution: Execution,
     store: TeacherStore | None = None,
 ) -> BatchLoader:
-    """Training batches of rows, a pure function of (seed, step, host).
+    """A loader of training batches; each is a pure function of (seed, step, host).
 
     Args:
       training: batch size, buckets and weighting.
-      rows: of the training split.
-      vocabulary: of the rows.
+      rows: the rows of the training split.
+      vocabulary: the vocabulary of the rows.
       form: "teacher", or "student" with turn tags.
-      seed: of the order.
+      seed: the seed of the order.
       execution: devices.
-      store: the teachers' outputs for the responses of the rows; None trains by NLL.
+      store: the teachers' outputs for the same responses; None for training with the NLL.
     """
     plan = batch_plan(training, rows, seed)
     assemble = LanguageModelBatches(
@@ -90,10 +90,11 @@ def training_batches(
 
 @dataclasses.dataclass(frozen=True)
 class Distillation:
-    """What a student's loss needs beyond labels.
+    """The inputs of a student's loss besides the labels.
 
     Attributes:
-      gate: maps the stored item mass [N], and the teacher's distribution if it asks, to λ [N].
+      gate: maps the stored item mass [N] and, if it takes `log_probs`, the dialogue teacher's
+        log-probabilities to λ [N].
       gamma: γ of eq. 10.
       teacher: builds the fused loss's dialogue teacher from (batch, constants).
       rec_logits: recommender logits [G, I] from (batch, constants).
@@ -122,21 +123,24 @@ def train_language_model(
     execution: Execution,
     distillation: Distillation | None = None,
 ) -> tuple[LanguageModel, loop.Result]:
-    """Trains `start` on `batches`: by the gated KD loss where `distillation` is given, else by NLL.
+    """Trains a language model with the gated distillation loss or, without `distillation`, the NLL.
 
     Args:
-      name: of the config part, for messages and logs.
+      name: the name of the config part, for messages and logs.
       start: the model before the first step.
-      batches: of the training split.
+      batches: batches of the training split.
       training: epochs and optimizer.
-      seed: of every step's random numbers.
+      seed: the seed of every step's random numbers.
       rng_impl: generator of the dropout keys.
       directory: the artifact's folder.
       dev: rows that are scored with teacher forcing after every epoch.
-      form: of the dev rows, "teacher" or "student".
+      form: the form of the dev rows, "teacher" or "student".
       keep: "best" (lowest dev NLL) or "last".
       execution: devices and checkpoints.
-      distillation: the gate and both teachers; None for NLL.
+      distillation: the gate and both teachers; None for the NLL.
+
+    Returns:
+      The trained model, and the result of the loop.
     """
     steps_per_epoch = batches.plan.steps_per_epoch
 
@@ -172,18 +176,18 @@ def train_language_model(
 def make_loss(
     start: LanguageModel, chunk_size: int, distillation: Distillation | None = None
 ) -> parallel.Loss:
-    """The loss of one device's micro-batch: features at the response tokens, head, gated KD."""
+    """The loss of one device's micro-batch: NLL, or gated distillation (eqs. 8-11)."""
     vocabulary, model = start.vocabulary, start.model
 
     def loss(params, batch, rng, constants):
-        given, metrics = {}, {}
+        teachers, metrics = {}, {}
         variables = {**params, **constants["frozen"]}
         if distillation is not None:
             teacher = distillation.teacher(batch, constants)
             gate = gate_values(
                 distillation.gate, batch["item_mass"], teacher, vocabulary.num_targets
             )  # [N]
-            given = {
+            teachers = {
                 "teacher": teacher,
                 "rec_logits": distillation.rec_logits(batch, constants),
                 "response_index": batch["response_index"],
@@ -200,7 +204,7 @@ def make_loss(
             num_tokens=batch["num_tokens"],
             num_words=vocabulary.num_words,
             chunk_size=chunk_size,
-            **given,
+            **teachers,
         )
         metrics["nll"] = (nll, batch["weights"].sum())
         metrics["tokens"] = (batch["num_tokens"], batch["num_tokens"])

@@ -1,8 +1,11 @@
-"""The graph of stages that a config asks for, from raw files to a scored system.
+"""The graph of stages of a config, from raw files to a scored system.
 
 corpus ─► vocabulary ─► dialogue_teacher ──┬─► teacher_outputs ─► student ─► evaluation
-   └────► rec_teacher (or one a fold) ─────┘
-   └────► turn_classifier ───────────────────────────────────────────────────┘
+   └────► rec_teacher (or one per fold) ───┘                                     ▲
+   └────► turn_classifier ───────────────────────────────────────────────────────┘
+
+Not drawn: corpus and vocabulary are inputs of all later stages (`rec_teacher` reads the corpus
+only), both teachers are inputs of `evaluation`, and KGSF's language models read `rec_teacher`.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ def build(config: Config, split: str | None = None) -> Mapping[str, Stage]:
 
     Args:
       config: a validated config.
-      split: what `evaluation` scores; None takes the config's.
+      split: the split that `evaluation` scores; None means the config's.
 
     Raises:
       data_prep.sources.MissingDataError: raw files are missing.
@@ -59,22 +62,22 @@ def _with_rec_corpus(config: Config, stages: dict[str, Stage]) -> dict[str, Stag
 
 
 def _labellers(config: Config, stages: dict[str, Stage]) -> dict[str, Stage]:
-    """The recommender that labels the training responses; or, cross-fitted, one for each fold."""
+    """The recommender that labels the training responses or, with cross-fitting, one per fold."""
     folds = config.rec_teacher.cross_fit_folds
     if not folds:
         return {f"{teacher_outputs.FOLD}0": stages["rec_teacher"]}
-    given = _with_rec_corpus(config, stages)
+    inputs = _with_rec_corpus(config, stages)
     return {
-        f"{teacher_outputs.FOLD}{fold}": rec_teacher.stage(config, given, fold=fold)
+        f"{teacher_outputs.FOLD}{fold}": rec_teacher.stage(config, inputs, fold=fold)
         for fold in range(folds)
     }
 
 
 def check_sources(config: Config, stages: Mapping[str, Stage]) -> None:
-    """Looks for the tokenizer and weights that the missing stages will read, before any runs.
+    """Checks the tokenizer and weights that missing stages will read, before any stage runs.
 
     Raises:
-      ConfigError: names the field; files are missing, or belong to another model.
+      ConfigError: files are missing or unusable; names the field.
     """
 
     def will_run(name: str) -> bool:
@@ -88,7 +91,7 @@ def check_sources(config: Config, stages: Mapping[str, Stage]) -> None:
 
 
 def untrained(stages: Mapping[str, Stage], artifacts_dir: str) -> list[str]:
-    """Names of the trained stages whose artifact is missing."""
+    """The names of training stages with a missing artifact."""
     trained = ("rec_teacher", "dialogue_teacher", "turn_classifier", "student")
     found = [name for name in trained if name in stages]
     return [name for name in found if not is_whole(stages[name], artifacts_dir)]

@@ -1,7 +1,7 @@
-"""Stage `rec_teacher`: samples, loss and schedule of the recommendation teacher.
+"""Stage `rec_teacher`: trains the recommendation teacher on pairs (turn, movie).
 
-Leaves the files that `trained_recommender.load` reads: parameters, the index of the nodes that they
-belong to, and `rec_teacher.json`.
+Writes the files that `stages.recommender.load` reads: parameters, the index of their nodes, and
+`rec_teacher.json`.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ CURVES = ("cross_entropy", "recall@1", "recall@10", "recall@50")  # on dev, afte
 
 @dataclasses.dataclass(frozen=True)
 class RecTeacherSettings:
-    """A recommendation teacher.
+    """Settings of a recommendation teacher.
 
     Attributes:
       model: the recommender and its training.
       seed: config.teacher_seed.
       rng_impl: generator of the dropout keys.
-      fold: (k, K): a teacher that never sees part k of K of the training split; None for the whole.
+      fold: (k, K) trains without part k of K parts of the training split; None trains on all of it.
       execution: devices and checkpoints.
     """
 
@@ -78,8 +78,8 @@ def stage(config: Config, stages: Mapping[str, Stage], *, fold: int | None = Non
 
     Args:
       config: the whole config.
-      stages: `corpus`, with the split `inferred` where the config trains on it.
-      fold: for cross-fitting, the part of train that this teacher never sees.
+      stages: `corpus`, including the split `inferred` if the config trains on it.
+      fold: for cross-fitting, the part of train that is left out.
     """
     settings = RecTeacherSettings(
         model=view(config.rec_teacher, RecommenderConfig),
@@ -94,15 +94,15 @@ def stage(config: Config, stages: Mapping[str, Stage], *, fold: int | None = Non
 def run(
     settings: RecTeacherSettings, directory: epath.Path, context: Context
 ) -> dict[str, int | float]:
-    """Trains a recommender and keeps the parameters of the lowest dev cross-entropy.
+    """Trains a recommender and keeps the parameters with the lowest dev cross-entropy.
 
-    In one run of the loop, the first `mim_epochs` train by MIM alone and the rest by
-    CE + mim_weight · MIM. Early stopping can't end the first part. The folder gets `params/`,
-    `index.npz`, `rec_teacher.json` and the files of the loop.
+    The first `mim_epochs` epochs use MIM alone, the others CE + mim_weight · MIM. Early stopping
+    can't end the first part. The folder gets `params/`, `index.npz`, `rec_teacher.json` and the
+    files of the loop.
 
     Returns:
-      Metrics of every scored split (see `recommender.score`), the number of training samples, and
-      the step that was kept.
+      Metrics of every scored split (see `recommender.score`), the number of training pairs, and the
+      step that was kept.
 
     Raises:
       CorpusError: there is nothing to train on.
@@ -135,10 +135,10 @@ def run(
 
 
 class RecommenderBatches:
-    """Assembles training samples into one device's arrays (the loader's `assemble`).
+    """Assembles training pairs into one device's arrays (the loader's `assemble`).
 
-    Arrays: `entities` [b, Le] and `concepts` [b, Lc] rows of the index, -1 for padding; `targets`
-    [b] candidate index; `weights` [b] 1 / samples of the global batch, 0 for padding.
+    Arrays: `entities` [b, Le] and `concepts` [b, Lc], rows of the index, -1 for padding; `targets`
+    [b], candidate indices; `weights` [b], 1 / pairs in the global batch, 0 for padding.
     """
 
     def __init__(self, contexts: Contexts, targets: RecommenderTargets):
@@ -148,7 +148,7 @@ class RecommenderBatches:
     def __call__(
         self, row_ids: Int[np.ndarray, " b"], bucket_length: int, step_rows: Int[np.ndarray, " B"]
     ) -> Batch:
-        """The arrays of some rows; -1 is padding."""
+        """The arrays for the given pairs; FILL stands for padding."""
         del bucket_length  # all contexts are padded to the same length
         rows = np.maximum(row_ids, 0)
         responses = self.targets.response[rows]
@@ -162,25 +162,25 @@ class RecommenderBatches:
 
 
 class MimFirst:
-    """A loader's batches with `mim_only` [D, A]: 1 in the steps that train by MIM alone."""
+    """A loader's batches, with an array `mim_only` [D, A]: 1 in steps that train with MIM alone."""
 
     def __init__(self, loader: BatchLoader, num_mim_steps: int):
         self.loader = loader
         self.num_mim_steps = num_mim_steps
 
     def iterate(self, start_step: int) -> Iterator[Batch]:
-        """Batches, starting with the one of `start_step`."""
+        """The batches from `start_step` on."""
         for step, batch in enumerate(self.loader.iterate(start_step), start_step):
             is_mim_only = np.float32(step < self.num_mim_steps)
             yield {**batch, "mim_only": np.full(batch["weights"].shape[:2], is_mim_only)}
 
     def row_ids(self, step: int) -> Int[np.ndarray, " B"]:
-        """Samples of a step's global batch, -1 for padding."""
+        """The pairs in a step's global batch; FILL stands for padding."""
         return self.loader.row_ids(step)
 
 
 def make_loss(module: Recommender, mim_weight: float) -> parallel.Loss:
-    """The loss of one device's micro-batch: Σ w [CE + mim_weight · MIM], or Σ w MIM at first."""
+    """The loss of one device's micro-batch: first Σ w MIM, then Σ w [CE + mim_weight · MIM]."""
 
     def loss(params, batch, rng, graphs):
         forward: Any = module.apply(
@@ -196,11 +196,11 @@ def make_loss(module: Recommender, mim_weight: float) -> parallel.Loss:
         cross_entropy = recommendation_loss(logits, graphs.item_scores[batch["targets"]])
         mim = mim_loss(mim_scores, members)
         combined = jnp.where(mim_only > 0, mim, cross_entropy + mim_weight * mim)
-        num_samples = jnp.sum(weights > 0).astype(jnp.float32)
+        num_pairs = jnp.sum(weights > 0).astype(jnp.float32)
         metrics = {
             "cross_entropy": (jnp.sum(weights * cross_entropy), weights.sum()),
             "mim": (jnp.sum(weights * mim), weights.sum()),
-            "tokens": (num_samples, num_samples),  # samples, for the rate
+            "tokens": (num_pairs, num_pairs),  # pairs, for the displayed rate
         }
         return jnp.sum(weights * combined), metrics
 
@@ -215,11 +215,16 @@ def fold_of(conversation_id: str, num_folds: int) -> int:
 def training_dialogues(
     model: RecommenderConfig, corpus: Corpus, fold: tuple[int, int] | None = None
 ) -> list[Dialogue]:
-    """Train, plus `inferred` where `use_inferred_order`, less the dialogues of a fold (k, K).
+    """The dialogues of train, and of `inferred` if the config uses it, without those of a fold.
+
+    Args:
+      model: the recommender and its training.
+      corpus: the corpus, with the split `inferred` if it is used.
+      fold: (k, K) leaves out fold k of K; None leaves out nothing.
 
     Raises:
-      ValueError: the fold is not one of at least 2.
-      CorpusError: nothing is left to train on.
+      ValueError: the fold does not exist, or there are fewer than 2.
+      CorpusError: no dialogue with a movie is left.
     """
     splits = ["train"] + (["inferred"] if model.use_inferred_order else [])
     dialogues = [dialogue for split in splits for dialogue in corpus.dialogues(split)]
@@ -230,8 +235,8 @@ def training_dialogues(
         dialogues = [d for d in dialogues if fold_of(d.conversation_id, num_folds) != number]
     if not len(build_recommender_targets(dialogues)):
         raise CorpusError(
-            f"no movie is recommended in {len(dialogues)} training dialogues of "
-            f"{corpus.directory}: the recommender has nothing to learn from"
+            f"{corpus.directory}: expected recommended movies to train on, found none in "
+            f"{len(dialogues)} training dialogues"
         )
     return dialogues
 
@@ -243,7 +248,7 @@ def make_task(
     index: NodeIndex,
     graphs: RecommenderGraphs,
 ) -> loop.Task:
-    """What the loop trains: the graphs are constants, dev cross-entropy selects."""
+    """The task of the loop: graphs are constants, and the dev cross-entropy selects the step."""
     model, spec = settings.model, RecommenderSpec.of(settings.model)
     module = build_module(
         spec, user_dropout=model.user_dropout, context_dropout=model.context_dropout
@@ -272,7 +277,7 @@ def make_task(
         evaluate=evaluate,
         evaluate_every=plan.steps_per_epoch,
         select=("dev_cross_entropy", "min"),
-        # The dev cross-entropy hardly moves during MIM: stopping there would end the training.
+        # MIM hardly changes the dev cross-entropy, so early stopping must wait until it is over.
         patience=max(model.patience, model.mim_epochs + 1) if model.patience else 0,
         ema_decay=model.ema_decay,
     )

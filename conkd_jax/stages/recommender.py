@@ -1,8 +1,7 @@
-"""A trained recommender: how it is built from parameters, scored, saved and reopened.
+"""A trained recommender: built from parameters, scored, saved and reopened.
 
-Its training is the stage `rec_teacher`. The teacher store, the evaluation and KGSF's dialogue model
-open a trained one through this module; they read user vectors of contexts, node vectors and one
-item head.
+The stage `rec_teacher` trains it. The teacher store, the evaluation and KGSF's dialogue model use
+its user vectors, its node vectors and its item head.
 """
 
 from __future__ import annotations
@@ -38,12 +37,12 @@ from conkd_jax.models.rgcn import build_relational_graph
 
 PARAMS, INDEX, REPORT = "params", "index.npz", "rec_teacher.json"
 RECALL_AT = (1, 10, 50)
-_ROWS_AT_A_TIME = 1024  # contexts, or samples, that are scored at once
+_ROWS_AT_A_TIME = 1024  # contexts, or targets, that are processed at once
 
 
 @dataclasses.dataclass(frozen=True)
 class RecommenderSpec:
-    """The config fields that shape a recommender and its contexts; enough to rebuild it."""
+    """The config fields that, with parameters and index, are enough to rebuild a recommender."""
 
     embed_dim: int
     num_bases: int
@@ -55,7 +54,7 @@ class RecommenderSpec:
 
     @classmethod
     def of(cls, config_part: RecommenderConfig) -> RecommenderSpec:
-        """The spec that a config asks for."""
+        """The spec of a config."""
         return view(config_part, cls)
 
     def contexts(self, dialogues: Sequence[Dialogue], corpus: Corpus) -> RecommenderContexts:
@@ -70,10 +69,10 @@ class RecommenderSpec:
 
 @dataclasses.dataclass(frozen=True)
 class TrainedRecommender:
-    """A trained recommender with its node vectors, which are computed once.
+    """A trained recommender with precomputed node vectors.
 
     Attributes:
-      spec: what it was built with.
+      spec: its shape.
       index: the entities and concepts that have vectors; others in a context are ignored.
       nodes: their vectors and attention energies.
       user_vectors_of: jitted map from a batch of `Contexts` to [B, D].
@@ -124,7 +123,7 @@ def build_module(
 
 
 def build_index(corpus: Corpus, spec: RecommenderSpec) -> NodeIndex:
-    """The nodes of the items and of everything that a context of any split mentions."""
+    """The index of the items and of all nodes in the contexts of any split."""
     contexts = [spec.contexts(corpus.dialogues(split), corpus) for split in corpus.splits]
     return NodeIndex.build(
         corpus.items.entity_ids,
@@ -136,7 +135,7 @@ def build_index(corpus: Corpus, spec: RecommenderSpec) -> NodeIndex:
 
 
 def build_graphs(corpus: Corpus, spec: RecommenderSpec, index: NodeIndex) -> RecommenderGraphs:
-    """Both graphs, pruned to the index, and which entities are scored."""
+    """Both graphs, pruned to the index, and the entities that are scored."""
     item_rows = index.entity_rows(corpus.items.entity_ids)
     if spec.score_over == "items":
         scored, item_scores = item_rows, np.arange(len(item_rows), dtype=np.int32)
@@ -162,14 +161,14 @@ def build_graphs(corpus: Corpus, spec: RecommenderSpec, index: NodeIndex) -> Rec
 
 
 def indexed(contexts: RecommenderContexts, index: NodeIndex) -> Contexts:
-    """Contexts as rows of the index: what the module reads."""
+    """Contexts as rows of the index, as the module reads them."""
     return Contexts(index.entity_rows(contexts.entities), index.concept_rows(contexts.concepts))
 
 
 def build_recommender(
     params: PyTree, spec: RecommenderSpec, index: NodeIndex, graphs: RecommenderGraphs
 ) -> TrainedRecommender:
-    """A recommender from parameters; computes node vectors and item head, once."""
+    """Builds a recommender from parameters; computes its node vectors and its item head."""
     module = build_module(spec)
     nodes, kernel, bias = _encode(module, params, graphs)
     user_vectors_of = functools.partial(_user_vectors, module, params, nodes)
@@ -195,9 +194,9 @@ def _user_vectors(module, params, nodes, contexts):
 def score(recommender: TrainedRecommender, corpus: Corpus, split: str) -> dict[str, int | float]:
     """Recall@1/10/50, MRR, NDCG@10 and cross-entropy over the movies that responses mention.
 
-    Over all mentions of a split; with prefix `linked_` over those whose movie is a DBpedia entity
-    (the number that KGSF reports); with prefix `novel_` over those not mentioned earlier in the
-    dialogue. Ties rank behind: a target ranks after all items of the same score.
+    Without a prefix, the metrics are over all mentions of a split. `linked_` restricts them to
+    movies that are DBpedia entities, as KGSF does; `novel_` to movies that were not mentioned
+    before in the dialogue. A target ranks after all other items with the same score.
     """
     dialogues = corpus.dialogues(split)
     targets = build_recommender_targets(dialogues)
@@ -236,7 +235,7 @@ def target_scores(
 def _target_scores(head, user_vectors, items):
     logits = head.logits(user_vectors)
     target = jnp.take_along_axis(logits, items[:, None], axis=1)
-    rank = jnp.sum(logits >= target, axis=1)  # itself included
+    rank = jnp.sum(logits >= target, axis=1)  # includes the target itself
     return rank, jax.nn.logsumexp(logits, axis=1) - target[:, 0]
 
 
@@ -250,7 +249,7 @@ def save(
     index: NodeIndex,
     metrics: Mapping[str, int | float],
 ) -> None:
-    """Writes what `load` reads; called by every process, small files are written by the first."""
+    """Writes the files that `load` reads; called by every process."""
     directory = epath.Path(directory)
     checkpoint.save(directory / PARAMS, params)
     if not parallel.is_first_process():
@@ -267,11 +266,11 @@ def load(directory: epath.PathLike, corpus: Corpus) -> TrainedRecommender:
 
     Args:
       directory: the artifact of the stage `rec_teacher`.
-      corpus: with the graphs that it was trained on.
+      corpus: a corpus with the graphs of the training.
 
     Raises:
       FileNotFoundError: the artifact is missing or incomplete.
-      ValueError: the corpus has other graphs than the recommender was trained on.
+      ValueError: the graphs of the corpus differ in size from those of the training.
     """
     directory = epath.Path(directory)
     params = checkpoint.load(directory / PARAMS)
@@ -287,8 +286,8 @@ def load(directory: epath.PathLike, corpus: Corpus) -> TrainedRecommender:
     got = (corpus.graph.num_entities, corpus.concept_graph.num_concepts)
     if expected != got:
         raise ValueError(
-            f"{directory}: a recommender of {expected[0]} entities and {expected[1]} concepts, but "
-            f"the corpus at {corpus.directory} has {got[0]} and {got[1]}. Open the corpus that it "
-            "was trained on, or train it again."
+            f"{directory}: expected a corpus with {expected[0]} entities and {expected[1]} "
+            f"concepts, but {corpus.directory} has {got[0]} and {got[1]}. Open the corpus that the "
+            "recommender was trained on, or train it again."
         )
     return build_recommender(params, spec, index, build_graphs(corpus, spec, index))

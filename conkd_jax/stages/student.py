@@ -1,6 +1,6 @@
-"""Stage `student`: the one model of the paper, distilled from both teachers (eqs. 6-11).
+"""Stage `student`: the unified model of the paper, distilled from both teachers (eqs. 6-11).
 
-Reads the teacher store, applies the gate, trains a fixed number of steps and keeps the last.
+Reads the teacher store, applies the gate, trains for a fixed number of steps and keeps the last.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ VERSION = 2
 
 @dataclasses.dataclass(frozen=True)
 class GateSettings:
-    """γ, and the gate with the parameters that it uses; None for what it doesn't use.
+    """Settings of the distillation; a field that the gate does not use is None.
 
     Attributes:
       gamma: γ of eq. 10.
       gate: a name of `distill.gates`, or "package.module:function"; None with γ = 0.
       eta: the hard gate's threshold, or "fitted".
       constant: λ of the constant gate.
-      gate_sha256: of the source text of a function outside the package: another text trains another
-        student.
+      gate_sha256: SHA-256 of the source text of a function outside the package, so that a change of
+        the function trains a new student.
     """
 
     gamma: float
@@ -58,21 +58,21 @@ class GateSettings:
 
     @classmethod
     def of(cls, config_part: DistillConfig) -> GateSettings:
-        """The fields that the gate of a config reads.
+        """The settings of a config, with the parameters that its gate uses.
 
         Raises:
-          ConfigError: there is no such gate, or it can't work with its parameters.
+          ConfigError: there is no such gate, or it fails with its parameters.
         """
         if config_part.gamma == 0:
             return cls(gamma=0.0)
         try:
-            asked = _parameters(config_part.gate)
+            parameters = _parameters(config_part.gate)
             source = inspect.getsource(find_gate(config_part.gate))
             settings = cls(
                 gamma=config_part.gamma,
                 gate=config_part.gate,
-                eta=(config_part.eta or FITTED) if "eta" in asked else None,
-                constant=config_part.constant if "value" in asked else None,
+                eta=(config_part.eta or FITTED) if "eta" in parameters else None,
+                constant=config_part.constant if "value" in parameters else None,
                 gate_sha256=sha256(source) if ":" in config_part.gate else None,
             )
             settings.gate_function(fitted_eta=0.5)
@@ -84,27 +84,27 @@ class GateSettings:
         """η as a number; None for a gate without one.
 
         Args:
-          fitted_eta: the one that the teacher store fitted to dev, if dev has item steps.
+          fitted_eta: the value that the teacher store fitted to dev; None if dev has no items.
 
         Raises:
-          ConfigError: it should be fitted, but could not be.
+          ConfigError: η should be fitted, but dev has no items.
         """
         if self.eta != FITTED:
             return None if self.eta is None else float(self.eta)
         if fitted_eta is None:
             raise ConfigError(
-                "config.distill.eta: expected a number above 0, got 0, which fits it to the item "
-                "steps of dev; but no response of dev has an item"
+                "config.distill.eta: expected a number above 0, got 0, which fits η to the items "
+                "in the dev split; but the dev split has none"
             )
         return fitted_eta
 
     def gate_function(self, fitted_eta: float | None) -> Any:
-        """The gate with its parameters: from item masses to λ."""
+        """The gate with its parameters, a function from item masses to λ."""
         if self.gate is None:
             raise ValueError("with γ = 0 there is no gate")
-        given = {"eta": self.eta_used(fitted_eta), "value": self.constant}
-        asked = _parameters(self.gate)
-        return make_gate(self.gate, **{name: v for name, v in given.items() if name in asked})
+        values = {"eta": self.eta_used(fitted_eta), "value": self.constant}
+        parameters = _parameters(self.gate)
+        return make_gate(self.gate, **{name: v for name, v in values.items() if name in parameters})
 
 
 FITTED = "fitted"
@@ -116,16 +116,16 @@ def _parameters(gate: str) -> set[str]:
 
 @dataclasses.dataclass(frozen=True)
 class StudentSettings:
-    """A student.
+    """Settings of a student.
 
     Attributes:
-      student: its start and its training.
-      distill: the gate.
+      student: its initialisation and its training.
+      distill: γ and the gate.
       initial: the untrained model.
-      rows: what it is trained on.
+      rows: its rows.
       seed: config.seed.
       rng_impl: generator of the dropout keys.
-      backbone: name of its architecture.
+      backbone: the name of its backbone.
       execution: devices and checkpoints.
     """
 
@@ -135,20 +135,20 @@ class StudentSettings:
     rows: RowSettings
     seed: int
     rng_impl: str
-    backbone: str = outside_fingerprint(because="initial and rows are its")
+    backbone: str = outside_fingerprint(because="initial and rows already depend on it")
     execution: Execution = outside_fingerprint(because=EXECUTION_CHANGES_NO_RESULT)
 
 
 def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
-    """The student of a config. With γ = 0 eq. 10 is the NLL alone, and no teacher store is read.
+    """The student of a config. With γ = 0, eq. 10 is the NLL, and no teacher store is read.
 
     Args:
       config: the whole config.
-      stages: what an untrained model is made from, `dialogue_teacher`, and `teacher_outputs` where
-        γ > 0.
+      stages: the stages that an untrained model is built from, `dialogue_teacher` and, if γ > 0,
+        `teacher_outputs`.
 
     Raises:
-      ConfigError: there is no such gate, or it can't work with its parameters.
+      ConfigError: there is no such gate, or it fails with its parameters.
     """
     backbone = backbones.named(config.backbone)
     settings = StudentSettings(
@@ -170,7 +170,7 @@ def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
 
 
 def run(settings: StudentSettings, directory: epath.Path, context: Context) -> dict[str, Any]:
-    """Trains the student; returns the metrics of its last step, and η."""
+    """Trains the student; returns the metrics of its last step and, if the gate has one, η."""
     part, seed = settings.student, student_seed(settings.seed)
     corpus = Corpus.open(context.inputs["corpus"])
     vocabulary = Vocabulary.load(context.inputs["vocabulary"])
@@ -178,14 +178,14 @@ def run(settings: StudentSettings, directory: epath.Path, context: Context) -> d
         settings.rows.rows_of(corpus, vocabulary, corpus.dialogues(split))
         for split in ("train", "dev")
     )
-    store = taught = eta = None
+    store = teachers = eta = None
     if "teacher_outputs" in context.inputs:
         made_from = context.manifests["teacher_outputs"]["inputs"]
         store = TeacherStore.open(
             context.inputs["teacher_outputs"],
             expect=teacher_outputs.provenance(made_from, vocabulary),
         )
-        taught = distillation(settings.distill, store)
+        teachers = distillation(settings.distill, store)
         eta = settings.distill.eta_used(store.stats["fitted_eta"])
     form = "student" if part.turn_tags else "teacher"
     if part.init == "dialogue_teacher":
@@ -210,7 +210,7 @@ def run(settings: StudentSettings, directory: epath.Path, context: Context) -> d
         form=form,
         keep="last",
         execution=settings.execution,
-        distillation=taught,
+        distillation=teachers,
     )
     language_model.save(trained, directory)
     return {**result.metrics, **({} if eta is None else {"eta": eta})}
@@ -219,15 +219,14 @@ def run(settings: StudentSettings, directory: epath.Path, context: Context) -> d
 def student_seed(seed: int) -> int:
     """The seed of a student's random stream, different from its dialogue teacher's.
 
-    The two are trained by the same code. With the bare number, a student of seed k would start with
-    the weights of a teacher of seed k, read the data in the same order and drop the same units: a
-    copy of the teacher, from which there is nothing to learn.
+    Both are trained by the same code. With the same seed, a student would start with the weights of
+    the teacher, read the data in the same order and drop the same units, and become its copy.
 
     >>> student_seed(0), student_seed(1)
     (336614359, 727063581)
     """
     child = np.random.SeedSequence(seed, spawn_key=(1,))
-    return int(child.generate_state(1)[0] >> 1)  # 31 bits: a key takes no more everywhere
+    return int(child.generate_state(1)[0] >> 1)  # 31 bits, which any key accepts
 
 
 def distillation(settings: GateSettings, store: TeacherStore) -> Distillation:
@@ -249,7 +248,7 @@ def distillation(settings: GateSettings, store: TeacherStore) -> Distillation:
         return TeacherFeatures(batch["teacher_features"], constants["dialogue_head"], normalizer)
 
     def rec_logits(batch, constants):
-        """Logits of P_ψ [G, I]: user vector onto the head of the fold that did not see it."""
+        """Logits of P_ψ [G, I], with the head of the fold that labels each response."""
         logits = jnp.einsum("gd,kdi->kgi", batch["user_vectors"], constants["rec_kernels"])
         logits = logits + constants["rec_biases"][:, None, :]
         fold = batch["rec_head_index"][None, :, None]

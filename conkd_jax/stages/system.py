@@ -1,8 +1,7 @@
-"""A trained system, ready to answer: its models, its rows, and the token that opens a response.
+"""A trained system: its corpus, its models, and the tokens that start its responses.
 
-Evaluation, the gate's analysis and timing all open a system here. A model is loaded when it is
-first used, so that a program that needs one of them does not wait for the rest. Nothing is trained
-or written.
+Used by the evaluation, the analysis of the gate and the timing. Each model is loaded on first use.
+Nothing is trained or written.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ PROMPT_BUCKETS = (32, 64, 128, 192, 256, 384)  # lengths that prompts are padded
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class System:
-    """What a config trained, opened from artifacts.
+    """The trained system of a config, opened from artifacts.
 
     Attributes:
-      backbone: the name of the language models' backbone.
-      rows: what their rows are.
-      names: the artifacts that the system has, as inputs of its evaluation: "corpus", "student", …
-      directory: returns the folder of one of them; may raise where it is gone.
+      backbone: the backbone of the language models.
+      rows: the settings of their rows.
+      names: the names of its artifacts, as in the inputs of `evaluation`: "corpus", "student", …
+      directory: returns the folder of an artifact; may raise if it is missing.
     """
 
     backbone: str
@@ -46,7 +45,7 @@ class System:
     def of_config(
         cls, config: Config, names: Collection[str], directory: Callable[[str], epath.Path]
     ) -> System:
-        """The system of a whole config; other arguments as the attributes."""
+        """The system of a config; the other arguments are the attributes of the same names."""
         rows = backbones.named(config.backbone).row_settings(config)
         return cls(config.backbone, rows, names, directory)
 
@@ -54,7 +53,7 @@ class System:
 
     @functools.cached_property
     def corpus(self) -> Corpus:
-        """The corpus that holds the scored split: the test split has one of its own."""
+        """The corpus with the scored split; the test split is in a separate one."""
         return Corpus.open(
             self.directory("scored_corpus" if "scored_corpus" in self.names else "corpus")
         )
@@ -65,19 +64,19 @@ class System:
         return Vocabulary.load(self.directory("vocabulary"))
 
     def rows_of(self, dialogues: Sequence[Dialogue]) -> Rows:
-        """The rows of dialogues, those of a split or made-up ones."""
+        """The rows of dialogues, of a split or written by hand."""
         return self.rows.rows_of(self.corpus, self.vocabulary, dialogues)
 
     # --- models --------------------------------------------------------------------------------
 
     @property
     def has_student(self) -> bool:
-        """Whether a student answers; else the fine-tuned dialogue teacher does."""
+        """Whether the responses are a student's, and not the dialogue teacher's."""
         return "student" in self.names
 
     @property
     def has_tags(self) -> bool:
-        """Whether a turn classifier chooses the [REC] or [GEN] that opens a response."""
+        """Whether responses start with [REC] or [GEN], chosen by a turn classifier."""
         return "turn_classifier" in self.names
 
     @property
@@ -87,27 +86,27 @@ class System:
 
     @functools.cached_property
     def dialogue_teacher(self) -> LanguageModel:
-        """The dialogue teacher; its item mass is λ."""
+        """The dialogue teacher, from which the gate takes the item mass."""
         return language_model.load(
             self.backbone, self.directory("dialogue_teacher"), self.vocabulary
         )
 
     @functools.cached_property
     def model(self) -> LanguageModel:
-        """The model that answers."""
+        """The model that generates the responses."""
         if not self.has_student:
             return self.dialogue_teacher
         return language_model.load(self.backbone, self.directory("student"), self.vocabulary)
 
     @functools.cached_property
     def recommender(self) -> recommenders.TrainedRecommender:
-        """The recommender, on the graphs of the corpus."""
+        """The recommender, with the graphs of the corpus."""
         return recommenders.load(self.directory("rec_teacher"), self.corpus)
 
-    # --- answering -----------------------------------------------------------------------------
+    # --- responses -----------------------------------------------------------------------------
 
     def predicted_is_rec(self, rows: Rows) -> np.ndarray | None:
-        """Whether the turn classifier expects each response to recommend ([N] bool).
+        """Whether each response is predicted to recommend, [N] bool.
 
         None for a system without a turn classifier.
         """
@@ -116,10 +115,10 @@ class System:
         return turn_classifier.predict(self.directory("turn_classifier"), rows)
 
     def openings(self, is_rec: np.ndarray) -> np.ndarray:
-        """The token that opens each response: its tag, or the separator in a system without tags.
+        """The token that starts each response, [N]: its tag or, without tags, the end token.
 
         Args:
-          is_rec: [N] whether each response is to recommend.
+          is_rec: [N] whether each response should recommend.
         """
         if not self.has_tags:
             return np.full(len(is_rec), self.vocabulary.end_id)
@@ -127,7 +126,7 @@ class System:
 
 
 def prompt_buckets(longest: int) -> list[int]:
-    """The lengths that prompts are padded to, rising; each is compiled once.
+    """The lengths that prompts are padded to, ascending; each is compiled once.
 
     Args:
       longest: tokens of the longest prompt.
@@ -139,11 +138,11 @@ def prompt_buckets(longest: int) -> list[int]:
 
 
 def spread_evenly(count: int, limit: int | None) -> np.ndarray:
-    """Indices of at most `limit` of `count` responses, spread evenly over the split.
+    """Indices of at most `limit` of `count` responses, spread evenly.
 
     Args:
-      count: responses of the split.
-      limit: None takes all of them.
+      count: number of responses.
+      limit: the most indices to return; None means all.
 
     >>> spread_evenly(10, 4).tolist(), spread_evenly(3, 4).tolist()
     ([0, 3, 6, 9], [0, 1, 2])

@@ -1,8 +1,8 @@
-"""Stage `teacher_outputs`: both teachers' outputs for every training response, written once.
+"""Stage `teacher_outputs`: stores both teachers' outputs for every training response.
 
-Each host writes its own shards. The gate is not applied here, so hard, soft and constant gates with
-any η and any γ read the same store. η is fitted to the item mass on the dev split, because the
-teacher was trained on the training responses and is over-confident on them.
+Each host writes its own shards. The gate is not applied here, so students with any gate, η and γ
+read the same store. η is fitted on the dev split, because the dialogue teacher was trained on the
+training responses and is overconfident on them.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from conkd_jax.stages.rec_teacher import fold_of
 
 VERSION = 1
 READ_AT_ONCE = 512  # records
-FOLD = "rec_teacher_"  # and a number: an input of this stage
+FOLD = "rec_teacher_"  # followed by a number: the name of an input of this stage
 
 
 @dataclasses.dataclass(frozen=True)
 class TeacherStoreSettings:
-    """A teacher store.
+    """Settings of a teacher store.
 
     Attributes:
       format: "features" or "dense".
-      dtype: of features or logits.
-      num_shards: for any number of hosts.
-      rows: of the dialogue teacher.
+      dtype: the type of features or logits.
+      num_shards: number of shards, independent of the number of hosts.
+      rows: the rows of the dialogue teacher.
       folds: number of recommenders that label the responses.
-      backbone: of the dialogue teacher.
-      batch_rows: rows at a time.
+      backbone: the backbone of the dialogue teacher.
+      batch_rows: rows that are processed at once.
     """
 
     format: str
@@ -60,7 +60,7 @@ class TeacherStoreSettings:
     num_shards: int
     rows: RowSettings
     folds: int
-    backbone: str = outside_fingerprint(because="the rows and the inputs are its")
+    backbone: str = outside_fingerprint(because="rows and inputs already depend on it")
     batch_rows: int = outside_fingerprint(because="it changes speed and memory only")
 
 
@@ -69,8 +69,8 @@ def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
 
     Args:
       config: the whole config.
-      stages: `corpus`, `vocabulary`, `dialogue_teacher`, and `rec_teacher_0` for the recommender;
-        or, cross-fitted, `rec_teacher_k` for each fold k of train, trained on the other folds.
+      stages: `corpus`, `vocabulary`, `dialogue_teacher` and `rec_teacher_0`, the recommender; with
+        cross-fitting, `rec_teacher_k` for each fold k, trained on the other folds.
     """
     folds = [name for name in stages if name.startswith(FOLD)]
     part = config.teacher_outputs
@@ -88,7 +88,7 @@ def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
 
 
 def run(settings: TeacherStoreSettings, directory: epath.Path, context: Context) -> dict[str, Any]:
-    """Writes this host's missing shards; returns λ, the fitted η and what rounding cost."""
+    """Writes this host's missing shards; returns λ, the fitted η and the errors of rounding."""
     corpus = Corpus.open(context.inputs["corpus"])
     vocabulary = Vocabulary.load(context.inputs["vocabulary"])
     teacher = language_model.load(settings.backbone, context.inputs["dialogue_teacher"], vocabulary)
@@ -107,8 +107,8 @@ def run(settings: TeacherStoreSettings, directory: epath.Path, context: Context)
     )
     for shard in writer.missing_shards(jax.process_index(), jax.process_count()):
         outputs, rounding = _shard_outputs(teacher, train, writer, shard, settings.batch_rows)
-        made = _records(train, outputs, labels, writer, shard)
-        writer.write_shard(shard, made, dataclasses.asdict(rounding))
+        records = _records(train, outputs, labels, writer, shard)
+        writer.write_shard(shard, records, dataclasses.asdict(rounding))
     parallel.barrier("teacher outputs written")
     held_out = teacher.score(dev, "teacher", settings.batch_rows)
     stats = {
@@ -128,7 +128,7 @@ def run(settings: TeacherStoreSettings, directory: epath.Path, context: Context)
 
 
 def provenance(input_fingerprints: Mapping[str, str], vocabulary: Vocabulary) -> dict[str, str]:
-    """What a store was made from; its reader compares this with what it expects."""
+    """The fingerprints of a store's inputs, which its reader checks."""
     return {**input_fingerprints, "vocabulary_sha256": vocabulary.fingerprint}
 
 
@@ -138,9 +138,9 @@ class _RecommenderLabels:
 
     Attributes:
       user_vectors: [N, d] p_u of eq. 3, from the recommender that labels the response.
-      head_index: [N] which recommender that is: 0, or the response's fold.
-      kernels: [K, d, I], of the recommenders' heads, for the items that have tokens.
-      biases: [K, I], of the same.
+      head_index: [N] index of that recommender: 0, or the response's fold.
+      kernels: [K, d, I] kernels of the recommenders' heads, for the items in the vocabulary.
+      biases: [K, I] biases of the same heads.
     """
 
     user_vectors: np.ndarray
@@ -187,7 +187,7 @@ def _heads(
 
 
 def _stored_gate_statistics(store: TeacherStore, num_words: int) -> dict:
-    """λ on item and word steps of the whole store, including shards of other hosts."""
+    """Statistics of λ over the whole store, including the shards of other hosts."""
     masses, targets = [], []
     for start in range(0, len(store), READ_AT_ONCE):
         for record in store.read(range(start, min(start + READ_AT_ONCE, len(store)))):
@@ -218,7 +218,7 @@ def _metrics(stats: dict) -> dict:
 
 @functools.partial(jax.jit, static_argnames=("model", "num_words", "num_targets", "dtype", "dense"))
 def _outputs_of_batch(params, batch, *, model, num_words, num_targets, dtype, dense):
-    """Rounded outputs of a batch, their statistics, and the statistics before rounding."""
+    """Rounded outputs of a batch, and their statistics after and before rounding."""
     features = response_features(model, params, batch)  # [N, F]
     head: Head = model.head(params, num_targets)
     if dense:
@@ -228,15 +228,15 @@ def _outputs_of_batch(params, batch, *, model, num_words, num_targets, dtype, de
         exact = logit_statistics(logits, batch["labels"], num_words)
     else:
         outputs = features.astype(dtype)
-        given = head, batch["labels"], num_words, batch["num_tokens"]
-        rounded = head_statistics(outputs.astype(jnp.float32), *given)
-        exact = head_statistics(features, *given)
+        arguments = head, batch["labels"], num_words, batch["num_tokens"]
+        rounded = head_statistics(outputs.astype(jnp.float32), *arguments)
+        exact = head_statistics(features, *arguments)
     return outputs, rounded, exact
 
 
 @dataclasses.dataclass
 class _Rounding:
-    """What storing in fewer bits costs, compared with the unrounded teacher."""
+    """The errors of rounding stored outputs, compared with the exact teacher."""
 
     max_mass_error: float = 0.0
     flips: int = 0

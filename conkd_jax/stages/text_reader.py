@@ -1,8 +1,7 @@
-"""λ along any text that is read in the place of a response.
+"""λ along any text, read as a response.
 
-A text is read by teacher forcing, exactly as an evaluation reads a gold response: at each token the
-models give their item mass, given the history and the tokens before it. Nothing is trained, decoded
-or written here.
+Texts are scored with teacher forcing, exactly like gold responses in an evaluation: the item mass
+at each token, given the history and the tokens before it. Nothing is trained, decoded or written.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ class TextError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class TextReader:
-    """Reads texts through the models of a trained system.
+    """Reads texts with the models of a trained system.
 
     Attributes:
-      system: its dialogue teacher's item mass is λ; a student's is shown beside it.
+      system: the dialogue teacher gives λ; a student's item mass is added for comparison.
     """
 
     system: System
@@ -40,15 +39,15 @@ class TextReader:
     def traces(self, history: Sequence[Turn], texts: Sequence[str]) -> list[GateTrace]:
         """The traces of texts, each read as a response to the same history.
 
-        For a student with tags, [REC] opens a text that holds an item, and [GEN] any other.
+        For a student with tags, a text with an item starts with [REC], any other with [GEN].
 
         Args:
           history: the turns before the response; the last one is the seeker's.
-          texts: responses; items are written "@123".
+          texts: the responses, with items written as "@123".
 
         Raises:
-          TextError: a text is empty, or names a movie that is not in the vocabulary.
-          ArtifactError: one of the models has been deleted.
+          TextError: a text is empty, or mentions a movie that is not in the vocabulary.
+          UserError: a model is missing; see `system.directory`.
         """
         system, vocabulary = self.system, self.system.vocabulary
         for text in texts:
@@ -58,7 +57,7 @@ class TextReader:
             for number, text in enumerate(texts)
         ]
         rows = system.rows_of(dialogues)
-        # A history has responses of its own; the text is the last one of its dialogue.
+        # The history can contain responses too; the text is the last one of its dialogue.
         last = np.cumsum([len(responses(dialogue)) for dialogue in dialogues]) - 1
         scored = system.dialogue_teacher.score(rows, "teacher", SCORING_ROWS)
         own = system.model.score(rows, system.form, SCORING_ROWS) if system.has_student else None
@@ -89,13 +88,13 @@ class TextReader:
 
 
 def opening_turn(text: str, corpus: Corpus) -> Turn:
-    """A seeker's turn of free text, linked to the movies and concepts of the corpus.
+    """A seeker's turn from free text, linked to the movies and concepts of the corpus.
 
-    Names of people and genres are not linked: the corpus keeps no labels of its graph.
+    Names of people and genres are not linked, since the corpus has no labels for its graph.
 
     Args:
-      text: movies are written "@123".
-      corpus: of the run.
+      text: the turn, with movies written as "@123".
+      corpus: the corpus of the run.
     """
     items, concepts = corpus.items, corpus.concept_graph
     linker = Linker(

@@ -1,4 +1,4 @@
-"""A trained system as the clock of `eval.latency` takes it: its decoder and what it is asked."""
+"""Prepares a trained system for the timing in `eval.latency`: its decoder and its questions."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from conkd_jax.stages.system import System, prompt_buckets, spread_evenly
 def timed_system(
     system: System, split: str, decode: DecodeConfig, num_responses: int
 ) -> TimedSystem:
-    """Loads the models that answer, and makes questions of histories spread over a split.
+    """Loads a system's models, and builds questions from histories spread over a split.
 
     Args:
-      system: of a run; nothing in it is trained or scored.
-      split: the split that the histories are of.
-      decode: how the run decodes; its constraints on items are left out.
-      num_responses: histories at most.
+      system: the system of a run.
+      split: the split of the histories.
+      decode: the run's decoding; its constraints on items are ignored.
+      num_responses: the most histories.
     """
     rows = system.rows_of(system.corpus.dialogues(split))
     wanted = spread_evenly(rows.num_responses, num_responses)
     model, longest = system.model, system.rows.longest_prompt(decode.max_tokens)
-    # The gold tag: which tag it is changes no time, and the classifier is timed by itself.
+    # Gold tags: they don't affect the time, and the classifier is timed separately.
     opening = system.openings(rows.response_is_rec[wanted])
     classify = context = None
     if system.has_tags:
@@ -51,7 +51,7 @@ def timed_system(
 
 
 def _classifier(system: System, rows: Rows, wanted: np.ndarray) -> tuple[Callable, Callable]:
-    """The turn classifier, compiled, and what it reads for some of the wanted responses."""
+    """The compiled turn classifier, and a function that returns its inputs for some responses."""
     model, params = turn_classifier.load(system.directory("turn_classifier"))
     histories = rows.histories(model.num_positions, "teacher")
     lengths = turn_classifier.scoring_lengths(model, histories)

@@ -1,7 +1,7 @@
-"""How every network of the pipeline is trained: one loader and one call of the loop.
+"""The parts of training that all networks share: the loader and the call of the loop.
 
-Recommender, dialogue teacher, turn classifier and student differ in their `Task` and in what their
-batches hold; devices, hosts, checkpoints and logs are the same for all and are set here.
+Recommender, dialogue teacher, turn classifier and student differ in their `Task` and in their
+batches. Devices, hosts, checkpoints and logs are the same for all and are set here.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from conkd_jax.data.batches.plan import BatchPlan
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """How a training runs, as opposed to what it computes: in no fingerprint.
+    """How a training runs, as opposed to what it computes; not part of fingerprints.
 
     Attributes:
-      num_devices: over all processes; 0 = all.
+      num_devices: number of devices over all processes; 0 = all.
       checkpoint_every: steps between checkpoints.
-      chunk_size: response tokens at a time in the fused head of a language model.
+      chunk_size: response tokens per chunk in the fused head of a language model.
     """
 
     num_devices: int
@@ -34,7 +34,7 @@ class Execution:
 
     @classmethod
     def of(cls, config: Config) -> Execution:
-        """The fields of a config that say how trainings run."""
+        """The execution settings of a config."""
         return cls(
             num_devices=config.parallel.num_devices,
             checkpoint_every=config.checkpoint_every,
@@ -48,7 +48,7 @@ EXECUTION_CHANGES_NO_RESULT = "the number of devices and the memory used change 
 def make_loader(
     plan: BatchPlan, assemble: Callable, optimizer: OptimizerConfig, execution: Execution
 ) -> BatchLoader:
-    """Training batches of a plan, split over this host's devices and the micro-batches."""
+    """A loader of a plan's batches, split over this host's devices and the micro-batches."""
     return BatchLoader(
         plan,
         assemble,
@@ -68,14 +68,14 @@ def train(
     directory: epath.Path,
     execution: Execution,
 ) -> loop.Result:
-    """Trains a task into an artifact's folder, from its newest checkpoint if there is one.
+    """Trains a task in an artifact's folder, starting from its newest checkpoint if there is one.
 
     Args:
       task: what is trained.
-      optimizer: part of the config.
-      seed: of the initial parameters and of every step's random numbers.
+      optimizer: the optimizer's config.
+      seed: the seed of the initial parameters and of every step's random numbers.
       rng_impl: generator of the dropout keys.
-      directory: of the artifact; gets checkpoints, `history.jsonl` and TensorBoard's files.
+      directory: the artifact's folder; gets checkpoints, `history.jsonl` and TensorBoard files.
       execution: devices and checkpoints.
 
     Raises:

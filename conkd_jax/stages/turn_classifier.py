@@ -1,6 +1,6 @@
 """Stage `turn_classifier`: predicts from the history whether the next turn recommends (eq. 12).
 
-At inference, the prediction is the [REC] or [GEN] that opens a student's response.
+At inference, a student's response starts with the predicted [REC] or [GEN].
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from conkd_jax.typing import Array, Bool, Float, Int, Params
 VERSION = 1
 SHAPE_FILE = "model.json"
 SCORING_BATCH = 256  # contexts at a time
-SCORING_BUCKETS = 4
+SCORING_BUCKETS = 4  # number of lengths that contexts are padded to for scoring
 
 
 @dataclasses.dataclass(frozen=True)
 class TurnClassifierSettings:
-    """A turn classifier.
+    """Settings of a turn classifier.
 
     Attributes:
       model: the classifier and its training.
-      rows: where the histories come from.
+      rows: the rows that provide the histories.
       seed: config.teacher_seed.
       rng_impl: generator of the dropout keys.
       execution: devices and checkpoints.
@@ -58,7 +58,7 @@ class TurnClassifierSettings:
 
 
 def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
-    """The turn classifier of a config; its checkpoint of lowest dev cross-entropy is kept."""
+    """The turn classifier of a config."""
     settings = TurnClassifierSettings(
         model=config.turn_classifier,
         rows=backbones.named(config.backbone).row_settings(config),
@@ -73,7 +73,7 @@ def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
 def run(
     settings: TurnClassifierSettings, directory: epath.Path, context: Context
 ) -> dict[str, int | float]:
-    """Trains the classifier; returns the metrics of the step that was kept."""
+    """Trains the classifier and keeps the step of lowest dev cross-entropy; returns its metrics."""
     corpus = Corpus.open(context.inputs["corpus"])
     vocabulary = Vocabulary.load(context.inputs["vocabulary"])
     train_rows, dev_rows = (
@@ -106,11 +106,11 @@ def run(
 
 
 def predict(directory: epath.Path, rows: Rows) -> np.ndarray:
-    """Whether each response will recommend ([N] bool), from the history before it.
+    """Predicts from the history whether each response recommends, [N] bool.
 
     Args:
-      directory: the artifact.
-      rows: whose histories are read.
+      directory: the artifact of the classifier.
+      rows: the rows that provide the histories.
     """
     model, params = load(directory)
     histories = rows.histories(model.num_positions, "teacher")
@@ -118,7 +118,7 @@ def predict(directory: epath.Path, rows: Rows) -> np.ndarray:
 
 
 def load(directory: epath.Path) -> tuple[TurnClassifier, Params]:
-    """The trained classifier of an artifact."""
+    """Loads the classifier of an artifact: (model, parameters)."""
     model = TurnClassifier(**json.loads((directory / SHAPE_FILE).read_text()))
     return model, checkpoint.load(directory / "params")
 
@@ -126,7 +126,7 @@ def load(directory: epath.Path) -> tuple[TurnClassifier, Params]:
 class ClassifierBatches:
     """Assembles contexts into one device's arrays (the loader's `assemble`).
 
-    Arrays: `ids` and `mask` [b, S], `labels` [b], `weights` [b] = 1 / contexts of the global batch.
+    Arrays: `ids` and `mask` [b, S]; `labels` [b]; `weights` [b], 1 / contexts in the global batch.
     """
 
     def __init__(self, histories: Sequence[np.ndarray], labels: np.ndarray):
@@ -134,7 +134,7 @@ class ClassifierBatches:
         self.labels = labels
 
     def __call__(self, row_ids: np.ndarray, bucket_length: int, step_rows: np.ndarray) -> Batch:
-        """The arrays of some rows; -1 is padding."""
+        """The arrays for the given contexts; FILL stands for padding."""
         rows = [self.histories[row] if row != FILL else () for row in row_ids]
         ids, mask = padded(rows, bucket_length)
         is_real = row_ids != FILL
@@ -147,7 +147,7 @@ class ClassifierBatches:
 
 
 def make_loss(model: TurnClassifier) -> parallel.Loss:
-    """Cross-entropy of one device's micro-batch: eq. 12, whose one-hot label is not printed."""
+    """Cross-entropy of one device's micro-batch: eq. 12, in which the paper omits the label."""
 
     def loss(params, batch, rng, constants):
         logits = jnp.asarray(
@@ -179,7 +179,7 @@ def score(model: TurnClassifier, params, histories: Sequence, labels: np.ndarray
 def make_task(
     model: TurnClassifier, settings: TurnClassifierSettings, train_rows: Rows, dev_rows: Rows
 ) -> loop.Task:
-    """What the loop trains; dev cross-entropy selects."""
+    """The task of the loop; the dev cross-entropy selects the step."""
     part = settings.model
     histories, labels = _examples(train_rows, part.max_context_tokens)
     dev_histories, dev_labels = _examples(dev_rows, part.max_context_tokens)
@@ -229,18 +229,18 @@ def log_probs(
 
 
 def scoring_lengths(model: TurnClassifier, histories: Sequence[np.ndarray]) -> tuple[int, ...]:
-    """The lengths that contexts are padded to, ascending; few, since each compiles once.
+    """The lengths that contexts are padded to, ascending; few, because each is compiled.
 
     Args:
-      model: its positions are the upper limit.
-      histories: cut to the model's positions.
+      model: the classifier; its number of positions is the upper limit.
+      histories: the contexts, cut to that limit.
     """
     lengths = [max(1, len(history)) for history in histories]
     return quantile_buckets(lengths, SCORING_BUCKETS, multiple=32, limit=model.num_positions)
 
 
 def padded(histories: Sequence, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids and mask [B, S]; of a longer history the last tokens are kept."""
+    """Padded token ids and mask, [B, S]; a longer history keeps its last tokens."""
     ids = np.zeros((len(histories), length), np.int32)
     mask = np.zeros((len(histories), length), bool)
     for row, history in enumerate(histories):

@@ -1,4 +1,4 @@
-"""Stage `vocabulary`: a backbone's words, one token per movie, and vectors to start from."""
+"""Stage `vocabulary`: a backbone's words, one token per movie, and initial word vectors."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ VERSION = 1
 
 @dataclasses.dataclass(frozen=True)
 class VocabularySettings:
-    """Words and items.
+    """Settings of a vocabulary.
 
     Attributes:
       tokenizer: "train", a hub name, or the hashes of the tokenizer's files.
       item_vocabulary: "full" or "train".
-      words: how the backbone makes its words.
+      words: the backbone's settings for its words.
     """
 
     tokenizer: str | dict[str, str]
@@ -46,20 +46,20 @@ def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
 
 
 def run(settings: VocabularySettings, directory: epath.Path, context: Context) -> dict[str, Any]:
-    """Makes the vocabulary on the first process; returns |V| and |I|."""
+    """Builds the vocabulary on the first process; returns |V| and |I|."""
     corpus = Corpus.open(context.inputs["corpus"])
     if parallel.is_first_process():
         turns = [turn for dialogue in corpus.dialogues("train") for turn in dialogue.turns]
         texts = [turn.text for turn in turns]
-        made = Vocabulary.for_corpus(
+        vocabulary = Vocabulary.for_corpus(
             settings.words.tokenizer(texts),
             corpus.items.movie_ids,
             corpus.items.titles,
             item_vocabulary=settings.item_vocabulary,
             mentioned=(item for turn in turns for item in turn.items),
         )
-        settings.words.write_word_vectors(texts, made, directory)
-        made.save(directory)
+        settings.words.write_word_vectors(texts, vocabulary, directory)
+        vocabulary.save(directory)
     parallel.barrier("vocabulary written")
     vocabulary = Vocabulary.load(directory)
     return {"num_words": vocabulary.num_words, "num_items": vocabulary.num_items}

@@ -263,7 +263,7 @@ def test_a_plan_says_what_would_run_and_why(tmp_path):
     first = Pipeline()
     rows = explain(first.student, tmp_path)
     assert [(row.name, row.state, row.why) for row in rows] == [
-        (name, "missing", "never made") for name in ("corpus", "teacher", "student")
+        (name, "missing", "never built") for name in ("corpus", "teacher", "student")
     ]
     assert not list(tmp_path.iterdir()), "a plan changes nothing"
     ensure(first.student, tmp_path)

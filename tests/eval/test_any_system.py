@@ -156,10 +156,10 @@ def test_a_run_of_ours_stays_what_it_is(tmp_path, call):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "name one of --workdir=RUN"),
-        ({"workdir": "a", "predictions": "b"}, "name one of --workdir=RUN"),
-        ({"workdir": "a", "out": "b"}, "--out goes with --predictions"),
-        ({"workdir": "a", "graph": "b"}, "--graph goes with --predictions"),
+        ({}, "expected one of --workdir=RUN"),
+        ({"workdir": "a", "predictions": "b"}, "expected one of --workdir=RUN"),
+        ({"workdir": "a", "out": "b"}, "--out needs --predictions"),
+        ({"workdir": "a", "graph": "b"}, "--graph needs --predictions"),
     ],
 )
 def test_options_that_do_not_go_together(call, options, message):

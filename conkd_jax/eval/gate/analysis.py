@@ -1,6 +1,6 @@
-"""The gate of a run on one split: counted, written into a folder, and shown on a terminal.
+"""The analysis of a run's gate on one split: computed, written into a folder, shown as tables.
 
-Takes what an evaluation kept of every gold token; loads no model and opens no run.
+Uses the arrays of an evaluation (`tokens.npz`); needs no model.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ DOCUMENT = "gate.json"
 
 
 class GateAnalysisError(UserError):
-    """A split on which the gate can't be judged."""
+    """A split on which the gate can't be analysed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class GateAnalysis:
-    """The gate of a run on one split.
+    """The analysis of a run's gate on one split.
 
     Attributes:
       title: the run and the split, for figures and tables.
       by_class: λ by kind of token.
-      student: the student's own item mass by kind of token; empty for a run without a student.
+      student: the student's item mass by kind of token; empty for a run without a student.
       curve: the hard gate as a detector of item steps.
       eta: the run's threshold; None for a gate without one.
     """
@@ -52,7 +52,7 @@ class GateAnalysis:
     eta: float | None
 
     def tables(self) -> tuple[Table, Table]:
-        """λ by kind of token, and the detector at a few thresholds, for a terminal."""
+        """Tables of λ by kind of token and of the detector at a few thresholds, for a terminal."""
         return (
             token_class_table(self.by_class, self.student, self.title),
             detector_table(self.curve, self.eta),
@@ -67,17 +67,17 @@ def analyse_gate(
     eta: float | None,
     has_student: bool,
 ) -> GateAnalysis:
-    """Counts what an evaluation kept.
+    """Analyses the gate on the gold tokens of a split.
 
     Args:
       tokens: the arrays of the evaluation's `tokens.npz`.
-      vocabulary: whose tokens they are.
+      vocabulary: the vocabulary of the tokens.
       title: the run and the split.
       eta: the run's threshold; None for a gate without one.
-      has_student: whether `item_mass` is a student's, and not the dialogue teacher's own.
+      has_student: whether `item_mass` is a student's; otherwise it is the dialogue teacher's.
 
     Raises:
-      GateAnalysisError: the split has no item step to detect.
+      GateAnalysisError: the split has no items.
     """
     mass = tokens["teacher_item_mass"]
     texts = [vocabulary.render([word]) for word in range(vocabulary.num_words)]
@@ -106,10 +106,10 @@ def write_gate_analysis(
     """Writes the numbers, two figures, and each group of traces as a figure and as JSON.
 
     Args:
-      folder: made where it is missing.
-      analysis: what `analyse_gate` gave.
-      identity: names of the run, which open the document.
-      traces: by file name, without its ending.
+      folder: the folder; created if it is missing.
+      analysis: the result of `analyse_gate`.
+      identity: the fields that identify the run, which come first in the document.
+      traces: groups of traces by file name, without extension.
     """
     folder.mkdir(parents=True, exist_ok=True)
     title, eta, curve = analysis.title, analysis.eta, analysis.curve

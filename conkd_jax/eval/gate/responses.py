@@ -1,4 +1,4 @@
-"""Responses of a split by the names that people give them."""
+"""Finds a response of a split by its name, CONVERSATION_ID:TURN."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ResponseKey = tuple[str, int]  # conversation_id and merged-turn index
 
 
 class NoSuchResponse(UserError):
-    """A response that the split does not have."""
+    """A response that is not in the split."""
 
 
 def response_keys(corpus: Corpus, split: str) -> list[ResponseKey]:
@@ -23,26 +23,26 @@ def response_keys(corpus: Corpus, split: str) -> list[ResponseKey]:
     ]
 
 
-def find_response(corpus: Corpus, split: str, asked: str) -> ResponseKey:
-    """The key of a response that is written CONVERSATION_ID:TURN.
+def find_response(corpus: Corpus, split: str, name: str) -> ResponseKey:
+    """The key of the response named CONVERSATION_ID:TURN.
 
     Raises:
-      NoSuchResponse: the split has none of that name.
+      NoSuchResponse: the split has no such response.
     """
-    conversation, _, turn = asked.rpartition(":")
+    conversation, _, turn = name.rpartition(":")
     keys = response_keys(corpus, split)
     if turn.isdecimal() and (conversation, int(turn)) in keys:
         return conversation, int(turn)
     turns = [str(turn) for other, turn in keys if other == conversation]
     hint = f"{conversation} has responses at turns {', '.join(turns)}"
     raise NoSuchResponse(
-        f"--response={asked}: expected CONVERSATION_ID:TURN of a response of {split}; "
+        f"--response={name}: expected CONVERSATION_ID:TURN of a response of {split}; "
         + (hint if turns else f"for example {keys[0][0]}:{keys[0][1]}")
     )
 
 
 def turns_before(corpus: Corpus, split: str, key: ResponseKey) -> Sequence[Turn]:
-    """What is said in a dialogue before a response."""
+    """The turns of a dialogue before a response."""
     conversation, turn = key
     dialogues = {dialogue.conversation_id: dialogue for dialogue in corpus.dialogues(split)}
     return dialogues[conversation].turns[:turn]

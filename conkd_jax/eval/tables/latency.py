@@ -1,7 +1,7 @@
-"""What a timing of several systems is reported as: a document for each, and a table of ratios.
+"""Reports the times of several systems: a document for each, and a table of ratios.
 
-Only ratios within one call can be compared, so the paper's times stand beside them as ratios too.
-Nothing is measured here: `conkd_jax.eval.latency` does that.
+Only times within one call are comparable, so the paper's times are shown as ratios too. The
+measurements are made in `conkd_jax.eval.latency`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ PER_TOKEN = "ms_per_token"
 
 
 class TimedRun(NamedTuple):
-    """One of the systems that a call timed.
+    """The times of one system.
 
     Attributes:
-      label: what tables call it.
+      label: its label in tables.
       values: its measures.
-      ratios: of its measures to those of the first system, where both have them.
-      paper: the paper's row of it, if there is one.
+      ratios: its measures divided by those of the first system, for the measures that both have.
+      paper: the paper's row to compare with, if there is one.
     """
 
     label: str
@@ -45,13 +45,13 @@ def timed_run(
     first: Mapping[str, np.ndarray],
     paper: PaperRow | None,
 ) -> TimedRun:
-    """Summarises what was measured of one system.
+    """Summarises the measures of one system.
 
     Args:
-      label: what tables call it.
-      measured: its `measures`.
-      first: those of the first system.
-      paper: the paper's row of it, if there is one.
+      label: its label in tables.
+      measured: its measures (`latency_measures`).
+      first: the measures of the first system.
+      paper: the paper's row to compare with, if there is one.
     """
 
     def spreads(values: Mapping[str, np.ndarray]) -> dict[str, Spread]:
@@ -61,12 +61,12 @@ def timed_run(
 
 
 def with_timings(document: Mapping[str, Any], run: TimedRun, first: TimedRun) -> dict[str, Any]:
-    """The document with the smallest and largest values over repeats, and the ratios.
+    """Adds the ratios, and the smallest and largest values over repeats, to a document.
 
     Args:
-      document: whose metrics are the medians.
-      run: what was timed.
-      first: the run that ratios are to.
+      document: the document; its metrics are the medians.
+      run: the times of the run.
+      first: the run that the ratios refer to.
     """
     return {
         **document,
@@ -76,7 +76,7 @@ def with_timings(document: Mapping[str, Any], run: TimedRun, first: TimedRun) ->
 
 
 def ratio_table(runs: Sequence[TimedRun]) -> rich.table.Table:
-    """Ratios to the first run, beside the paper's, for a terminal."""
+    """The table of ratios to the first run, beside the paper's, for a terminal."""
     first = runs[0]
     table = rich.table.Table(
         title=f"Ratio to {first.label}: median (smallest to largest of the repeats)",
@@ -94,7 +94,7 @@ def ratio_table(runs: Sequence[TimedRun]) -> rich.table.Table:
 
 
 def ratio_text(ratio: Spread | None) -> str:
-    """A ratio as it is printed.
+    """Formats a ratio.
 
     >>> ratio_text(Spread(1.0, 0.987, 1.016))
     '1.00 (0.99 to 1.02)'
@@ -105,23 +105,22 @@ def ratio_text(ratio: Spread | None) -> str:
 
 
 def paper_ratio(row: PaperRow | None, first: PaperRow | None) -> float | None:
-    """The ratio of milliseconds per token in the paper; None where it did not time both systems."""
+    """The paper's ratio of milliseconds per token; None unless it timed both systems."""
     if row is None or first is None or not {PER_TOKEN} <= row.metrics.keys() & first.metrics.keys():
         return None
     return row.metrics[PER_TOKEN] / first.metrics[PER_TOKEN]
 
 
 def beside_the_paper() -> Text:
-    """The paper's times, and why ours can't be compared with them."""
+    """A note with the paper's times, and why they can't be compared with ours."""
     times = ", ".join(
         f"{name} {row.metrics[PER_TOKEN]:.3f}"
         for name, row in SYSTEMS.items()
         if PER_TOKEN in row.metrics
     )
     return Text(
-        f"The paper's §4.6, ms per token: {times}. Those times are of another machine, another "
-        "program and DialoGPT-small; ours are of this machine and of the model size that was "
-        "trained, so only ratios can be compared. A student has the architecture of its dialogue "
-        "teacher: its ratio per token is 1 up to noise, and what it adds is the turn classifier, "
-        "once per response."
+        f"The paper's §4.6, ms per token: {times}. These times are from another machine, another "
+        "program and DialoGPT-small; ours are from this machine and the trained model size, so "
+        "only ratios can be compared. A student has the architecture of its dialogue teacher, so "
+        "its ratio per token is 1 up to noise. It adds the turn classifier, once per response."
     )

@@ -1,11 +1,11 @@
-"""What differs between the language models of `config.backbone`, and nothing else.
+"""The stages' view of a backbone: its words, its rows and its untrained model.
 
-A backbone is a module of this folder that offers the functions of `BackboneStages`. They turn a
-config into three small settings objects: how the words are made (`WordSettings`), what a row is
-(`RowSettings`) and how the untrained model is built (`ModelSettings`). Each object holds the fields
-that enter fingerprints and does its work from them, so no stage has to know which backbone it
-serves. Training, distillation, the teacher store, decoding and scoring are the same for all
-backbones and rely on the contract of `conkd_jax.models.backbone` only.
+A backbone is a module of this folder with the functions of `BackboneStages`. They turn a config
+into three small settings objects, for the words (`WordSettings`), the rows (`RowSettings`) and the
+untrained model (`ModelSettings`). Each object holds the fields that enter fingerprints and the
+methods that use them, so the stages don't depend on the backbone. Training, distillation, the
+teacher store, decoding and scoring are the same for all backbones; they rely only on the contract
+of `conkd_jax.models.backbone`.
 """
 
 from __future__ import annotations
@@ -27,91 +27,96 @@ from conkd_jax.typing import Params
 
 @runtime_checkable
 class WordSettings(Protocol):
-    """How the words of a vocabulary are made; a frozen dataclass."""
+    """Settings for the words of a vocabulary; a frozen dataclass."""
 
     def tokenizer(self, texts: Sequence[str]) -> Tokenizer:
-        """The words, trained on texts or published."""
+        """Returns the tokenizer, trained on texts or published."""
         ...
 
     def write_word_vectors(
         self, texts: Sequence[str], vocabulary: Vocabulary, directory: epath.Path
     ) -> None:
-        """Trains the vectors that the embedding starts from, if any; called by one process."""
+        """Trains and writes initial word vectors, if any; called by one process."""
         ...
 
 
 @runtime_checkable
 class RowSettings(Protocol):
-    """What a row of the language model is; a frozen dataclass."""
+    """Settings for the rows of a language model; a frozen dataclass."""
 
     max_response_tokens: int
 
     def rows_of(
         self, corpus: Corpus, vocabulary: Vocabulary, dialogues: Sequence[Dialogue]
     ) -> Rows:
-        """The rows of dialogues, from a split or written by hand: computed in seconds."""
+        """Computes the rows of dialogues, of a split or written by hand; takes seconds."""
         ...
 
     def longest_prompt(self, max_tokens: int) -> int:
-        """The length of the longest prompt whose response may have `max_tokens` tokens."""
+        """The length of the longest prompt before a response of `max_tokens` tokens."""
         ...
 
 
 @runtime_checkable
 class ModelSettings(Protocol):
-    """How the model is made before any training on dialogues; a frozen dataclass."""
+    """Settings for a model before any training on dialogues; a frozen dataclass."""
 
     def initial(
         self, inputs: Mapping[str, epath.Path], vocabulary: Vocabulary, seed: int, rng_impl: str
     ) -> tuple[Backbone, Params, Params]:
-        """The untrained model: (model, parameters, frozen arrays).
+        """Builds the untrained model: (model, parameters, frozen arrays).
 
         Args:
-          inputs: artifact folders by stage name: corpus, vocabulary and, where the backbone reads
-            it, rec_teacher.
-          vocabulary: of the artifact.
-          seed: of the random parts.
-          rng_impl: the generator that draws them.
+          inputs: artifact folders by stage name: corpus, vocabulary and, if the backbone reads it,
+            rec_teacher.
+          vocabulary: the content of the vocabulary's artifact.
+          seed: the seed of random parameters.
+          rng_impl: the random number generator.
 
         Raises:
-          ConfigError: the named weights can't be read.
+          ConfigError: the pretrained weights can't be read.
         """
         ...
 
 
 @runtime_checkable
 class BackboneStages(Protocol):
-    """The functions that a module of this folder offers the stages."""
+    """The functions of a module of this folder."""
 
-    READS_RECOMMENDER: bool  # whether the model is built on a trained recommender's node vectors
+    READS_RECOMMENDER: bool  # whether the model uses a trained recommender's node vectors
 
     def word_settings(self, config: Config) -> WordSettings:
-        """How a config's words are made."""
+        """The settings of a config's words."""
         ...
 
     def row_settings(self, config: Config) -> RowSettings:
-        """What a config's rows are."""
+        """The settings of a config's rows."""
         ...
 
     def model_settings(self, config: Config) -> ModelSettings:
-        """How a config's untrained model is made."""
+        """The settings of a config's untrained model."""
         ...
 
     def model_of(self, spec: Mapping[str, Any], vocabulary: Vocabulary) -> Backbone:
-        """The model of a saved spec: the fields of the initial model's `spec`."""
+        """Rebuilds a model from its saved `spec`."""
         ...
 
     def check_sources(self, config: Config, *, makes_words: bool, makes_model: bool) -> None:
-        """Looks for the files that the config names, before the first stage runs.
+        """Checks the files that a config names, before the first stage runs.
+
+        Args:
+          config: the whole config.
+          makes_words: whether the stage `vocabulary` will run.
+          makes_model: whether an untrained model will be built.
 
         Raises:
-          ConfigError: names the field; the files are missing, or of another kind.
+          ConfigError: files are missing or unusable; names the field.
         """
         ...
 
 
 def named(backbone: str) -> BackboneStages:
-    """The backbone of that name.
+    """Returns the backbone with a name.
 
     Raises:
       ConfigError: there is none.

@@ -1,7 +1,7 @@
 """DialoGPT: FlaxGPT2 over byte-level BPE, one row per dialogue.
 
-Weights and tokenizer come from the Hugging Face hub or a folder; or the weights are random and the
-BPE is trained on the corpus.
+Weights and tokenizer come from the Hugging Face hub or a folder. Alternatively, the weights are
+random and the BPE is trained on the corpus.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ READS_RECOMMENDER = False
 
 @dataclasses.dataclass(frozen=True)
 class BPESettings:
-    """A byte-level BPE, published or trained.
+    """Settings of a byte-level BPE, published or trained.
 
     Attributes:
-      bpe_size: |V| of one that is trained; None for a published one.
+      bpe_size: |V| of a trained BPE; None for a published one.
       source: "train", a hub name or a folder.
     """
 
@@ -39,7 +39,7 @@ class BPESettings:
     source: str = outside_fingerprint(because="its content enters, as the vocabulary's tokenizer")
 
     def tokenizer(self, texts: Sequence[str]) -> Tokenizer:
-        """The BPE, trained on texts or read from its source."""
+        """Trains the BPE on texts, or reads it from its source."""
         if self.bpe_size is not None:
             return train_bpe(texts, self.bpe_size)
         return load_bpe(self.source)
@@ -47,12 +47,12 @@ class BPESettings:
     def write_word_vectors(
         self, texts: Sequence[str], vocabulary: Vocabulary, directory: epath.Path
     ) -> None:
-        """Writes nothing: an embedding comes with published weights, or starts at random."""
+        """Writes nothing: the embedding is part of the published weights, or random."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DialogueRowSettings:
-    """Rows that hold whole dialogues."""
+    """Settings of rows that hold whole dialogues."""
 
     max_row_tokens: int
     max_response_tokens: int
@@ -60,7 +60,7 @@ class DialogueRowSettings:
     def rows_of(
         self, corpus: Corpus, vocabulary: Vocabulary, dialogues: Sequence[Dialogue]
     ) -> DialogueRows:
-        """Whole dialogues; nothing of the corpus is read."""
+        """The rows of dialogues; `corpus` is not used."""
         return build_dialogue_rows(
             dialogues,
             vocabulary,
@@ -69,18 +69,22 @@ class DialogueRowSettings:
         )
 
     def longest_prompt(self, max_tokens: int) -> int:
-        """A row, less the response to come."""
+        """The length of a row without the response."""
         return self.max_row_tokens - max_tokens
 
 
 @dataclasses.dataclass(frozen=True)
 class GPT2Settings:
-    """A GPT-2 with published or with random weights.
+    """Settings of a GPT-2 with published or random weights; shape as in `config.dialogue_teacher`.
 
     Attributes:
       weights: "random", a hub name, or the hashes of a folder's files.
-      num_layers, embed_dim, num_heads, num_positions, dropout: as in `config.dialogue_teacher`.
-      source: the hub name or the folder.
+      num_layers: number of layers; like the other sizes, used with random weights only.
+      embed_dim: width of embeddings and layers.
+      num_heads: attention heads per layer.
+      num_positions: learned positions.
+      dropout: dropout rate, also with published weights.
+      source: "random", the hub name or the folder.
     """
 
     weights: str | dict[str, str]
@@ -94,7 +98,7 @@ class GPT2Settings:
     def initial(
         self, inputs: Mapping[str, epath.Path], vocabulary: Vocabulary, seed: int, rng_impl: str
     ) -> tuple[gpt2.GPT2, Params, Params]:
-        """Published weights with new item rows, or random weights."""
+        """Builds the model from published weights and new item embeddings, or at random."""
         rng = jax.random.key(seed, impl=rng_impl)
         if self.source == "random":
             spec = gpt2.GPT2Spec(
@@ -119,20 +123,20 @@ class GPT2Settings:
 
 
 def word_settings(config: Config) -> BPESettings:
-    """A BPE that is trained, or the published one that the config names."""
+    """The settings of the config's BPE."""
     part = config.vocabulary
     size = part.bpe_size if part.tokenizer == "train" else None
     return BPESettings(bpe_size=size, source=part.tokenizer)
 
 
 def row_settings(config: Config) -> DialogueRowSettings:
-    """Limits of rows and responses."""
+    """The lengths of rows and responses."""
     part = config.vocabulary
     return DialogueRowSettings(part.max_row_tokens, part.max_response_tokens)
 
 
 def model_settings(config: Config) -> GPT2Settings:
-    """Which weights, and their shape, which is used where they are random."""
+    """The weights and, for random ones, their shape."""
     part = config.dialogue_teacher
     return GPT2Settings(
         weights=named_content(part.weights, made_here="random"),
@@ -146,12 +150,12 @@ def model_settings(config: Config) -> GPT2Settings:
 
 
 def model_of(spec: Mapping[str, Any], vocabulary: Vocabulary) -> gpt2.GPT2:
-    """The GPT-2 of a saved spec."""
+    """Rebuilds a GPT-2 from its saved spec."""
     return gpt2.GPT2(gpt2.GPT2Spec(**spec), vocabulary.num_rows)
 
 
 def check_sources(config: Config, *, makes_words: bool, makes_model: bool) -> None:
-    """Looks for tokenizer and weights, and compares rows with the weights' positions."""
+    """Checks that tokenizer and weights exist and that rows fit the weights' positions."""
     tokenizer, weights = config.vocabulary.tokenizer, config.dialogue_teacher.weights
     try:
         if makes_words and tokenizer != "train":

@@ -1,7 +1,7 @@
-"""KGSF: an encoder and a decoder over whole words and the recommender's graphs, one row a response.
+"""KGSF: encoder and decoder over whole words and the recommender's graphs, one row per response.
 
-The node vectors are those of the trained recommender. They are computed once, when the model is
-made, and stay with it as frozen arrays.
+The node vectors come from the trained recommender. They are computed once, when the model is built,
+and saved with it as frozen arrays.
 """
 
 from __future__ import annotations
@@ -34,13 +34,15 @@ WORD_VECTORS = "word_vectors.npy"
 
 @dataclasses.dataclass(frozen=True)
 class WholeWordSettings:
-    """A list of whole words and the vectors that the embedding starts from.
+    """Settings of a list of whole words and of their initial vectors.
 
     Attributes:
       backbone: "kgsf".
       word_vectors: "word2vec" or "random".
-      min_word_count: of a list that is made from the corpus; None for KGSF's own list.
-      embed_dim, seed: of word2vec; None without it.
+      min_word_count: for a list built from the corpus, the smallest count of a word that is kept;
+        None for KGSF's own list.
+      embed_dim: width of the word2vec vectors; None without word2vec.
+      seed: seed of word2vec; None without word2vec.
       source: "train", or the path of KGSF's list.
     """
 
@@ -52,7 +54,7 @@ class WholeWordSettings:
     source: str = outside_fingerprint(because="its content enters, as the vocabulary's tokenizer")
 
     def tokenizer(self, texts: Sequence[str]) -> Tokenizer:
-        """The words of the corpus, or those of KGSF's own list."""
+        """Builds the word list from texts, or reads KGSF's own."""
         if self.min_word_count is not None:
             return train_words(texts, self.min_word_count)
         return load_words(self.source)
@@ -60,7 +62,7 @@ class WholeWordSettings:
     def write_word_vectors(
         self, texts: Sequence[str], vocabulary: Vocabulary, directory: epath.Path
     ) -> None:
-        """Trains word2vec on the training turns."""
+        """Trains word2vec on the training turns and writes its vectors, if the config uses it."""
         if self.embed_dim is None or self.seed is None:
             return
         sentences = vocabulary.encode_batch(texts)
@@ -71,7 +73,7 @@ class WholeWordSettings:
 
 @dataclasses.dataclass(frozen=True)
 class ResponseRowSettings:
-    """Rows that hold one response each, with its context and the recommender's input."""
+    """Settings of rows that hold one response each, with its context and the recommender's input."""
 
     max_context_turns: int
     max_context_tokens: int
@@ -82,7 +84,7 @@ class ResponseRowSettings:
     def rows_of(
         self, corpus: Corpus, vocabulary: Vocabulary, dialogues: Sequence[Dialogue]
     ) -> ResponseRows:
-        """One row for each response, with what the recommender reads of its history."""
+        """One row per response, with the recommender's entities and concepts of its history."""
         contexts = build_recommender_contexts(
             dialogues,
             is_stop_word=corpus.concept_graph.is_stop_word,
@@ -99,18 +101,18 @@ class ResponseRowSettings:
         )
 
     def longest_prompt(self, max_tokens: int) -> int:
-        """A context: the response has positions of its own in the decoder."""
+        """The length of a context; the response is not part of it."""
         return self.max_context_tokens
 
 
 @dataclasses.dataclass(frozen=True)
 class KGSFSettings(KGSFConfig):
-    """The shape of the model; the vocabulary and the recommender are inputs of the stage."""
+    """Settings of a KGSF model: its shape."""
 
     def initial(
         self, inputs: Mapping[str, epath.Path], vocabulary: Vocabulary, seed: int, rng_impl: str
     ) -> tuple[kgsf.KGSF, Params, Params]:
-        """Word vectors, random weights, and the frozen node vectors of a trained recommender."""
+        """Builds the model with initial word vectors and the recommender's node vectors, frozen."""
         corpus = Corpus.open(inputs["corpus"])
         recommender = recommenders.load(inputs["rec_teacher"], corpus)
         frozen = {kgsf.GRAPH: _graph(recommender, corpus, vocabulary)}
@@ -132,7 +134,7 @@ class KGSFSettings(KGSFConfig):
 
 
 def word_settings(config: Config) -> WholeWordSettings:
-    """Which words are kept, and how their vectors are trained."""
+    """The settings of the config's word list and word vectors."""
     part, has_vectors = config.vocabulary, config.kgsf.word_vectors == "word2vec"
     return WholeWordSettings(
         backbone="kgsf",
@@ -145,7 +147,7 @@ def word_settings(config: Config) -> WholeWordSettings:
 
 
 def row_settings(config: Config) -> ResponseRowSettings:
-    """Limits of contexts and responses."""
+    """The lengths of contexts and responses."""
     words, recommender = config.vocabulary, config.rec_teacher
     return ResponseRowSettings(
         max_context_turns=words.max_context_turns,
@@ -157,17 +159,17 @@ def row_settings(config: Config) -> ResponseRowSettings:
 
 
 def model_settings(config: Config) -> KGSFSettings:
-    """The shape."""
+    """The shape of the model."""
     return view(config.kgsf, KGSFSettings)
 
 
 def model_of(spec: Mapping[str, Any], vocabulary: Vocabulary) -> kgsf.KGSF:
-    """The KGSF of a saved spec."""
+    """Rebuilds a KGSF model from its saved spec."""
     return kgsf.KGSF(kgsf.KGSFSpec(**spec), vocabulary.num_rows, vocabulary.num_targets)
 
 
 def check_sources(config: Config, *, makes_words: bool, makes_model: bool) -> None:
-    """Looks for the word list."""
+    """Checks that the word list can be read."""
     source = config.vocabulary.tokenizer
     try:
         if makes_words and source != "train":
@@ -179,9 +181,9 @@ def check_sources(config: Config, *, makes_words: bool, makes_model: bool) -> No
 def _graph(
     recommender: recommenders.TrainedRecommender, corpus: Corpus, vocabulary: Vocabulary
 ) -> dict[str, np.ndarray]:
-    """What `models.kgsf` reads of the recommender: node vectors, and the row of every graph id.
+    """The recommender's node vectors, the row of every graph id, and the copy mask.
 
-    Padding is -1 in a context. It is looked up last, so that as an index it finds its own entry.
+    Contexts are padded with -1. The row of that id comes last, where index -1 finds it.
     """
     nodes, index = recommender.nodes, recommender.index
     entities, concepts = np.arange(-1, index.num_entities), np.arange(-1, index.num_concepts)
@@ -201,8 +203,8 @@ def copy_mask(graph: ConceptGraph, vocabulary: Vocabulary) -> np.ndarray:
 
     Stop words, the end token and the token for unknown words are excluded.
 
-    KGSF's released masks hold 12,974 key words and 5,718 movies; the 4,447 that are in both add up
-    to 2 there. Here a target is in the mask or not.
+    KGSF's released masks cover 12,974 key words and 5,718 movies, and are summed, so the 4,447
+    entries in both count twice. Here every target counts at most once.
     """
     keys = {
         word
