@@ -89,7 +89,7 @@ def score_run(run: Run) -> None:
     if parallel.is_first_process():
         folder = run.home / run.split
         document = write_run_folder(
-            folder, run.config, run.name, run.stages, command=" ".join(sys.argv)
+            folder, run.config, run.name, run.stages, " ".join(sys.argv), run.overrides
         )
         command_line.show(
             summary_table(document, run.paper_row), f"Results of this evaluation: {folder}"

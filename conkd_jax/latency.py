@@ -114,7 +114,8 @@ def check_comparable(runs: Sequence[Run]) -> None:
 
 def label_of(run: Run) -> str:
     """The label of a run in tables, with its seed."""
-    return f"{run_label(run.name, run.config.backbone, _decoding(run))} seed {run.config.seed}"
+    label = run_label(run.name, run.config.backbone, _decoding(run), run.overrides)
+    return f"{label} seed {run.config.seed}"
 
 
 def document_of(run: Run, system: TimedSystem, timed: TimedRun) -> dict:
@@ -133,6 +134,7 @@ def document_of(run: Run, system: TimedSystem, timed: TimedRun) -> dict:
         command=" ".join(sys.argv),
         git=git_hash(),
         decoding=_decoding(run),
+        overrides=run.overrides,
     )
 
 

@@ -48,6 +48,7 @@ class Run:
       home: the folder that was opened.
       config: the config of the run, validated.
       name: the name of the config: its path under configs/, without ".py".
+      overrides: the fields in which the run differs from that file, by dotted name.
       split: the split that the properties below refer to.
       own_split: the split that was scored into `home` itself.
     """
@@ -55,6 +56,7 @@ class Run:
     home: epath.Path
     config: Config
     name: str
+    overrides: Mapping[str, Any]
     split: str
     own_split: str
 
@@ -79,6 +81,7 @@ class Run:
         try:
             record = json.loads(path.read_text())
             name, own_split = record["name"], record["split"]
+            overrides = dict(record.get("overrides", {}))  # earlier versions had none
             config = Config.from_dict(record["settings"])
             if "paper_row" not in record["settings"]:  # written by an earlier version
                 row = configured_paper_row(name, config.preset, config.backbone)
@@ -92,7 +95,7 @@ class Run:
             validate_config(config)
         except ConfigError as error:
             raise RunError(f"{path}: {error}") from error
-        return cls(home, config, name, split or own_split, own_split)
+        return cls(home, config, name, overrides, split or own_split, own_split)
 
     # --- names ---------------------------------------------------------------------------------
 
@@ -104,13 +107,13 @@ class Run:
     @property
     def run_name(self) -> str:
         """The default name of the run's folder under runs/, including the seed."""
-        return run_name(self.name, self.config.to_dict())
+        return run_name(self.name, self.config.to_dict(), self.overrides)
 
     @property
     def label(self) -> str:
         """The run's label in tables: config, backbone and decoding, without preset and seed."""
         decoding = decoding_label(self.config.to_dict()["decode"])
-        return run_label(self.name, self.config.backbone, decoding)
+        return run_label(self.name, self.config.backbone, decoding, self.overrides)
 
     @property
     def title(self) -> str:

@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -37,6 +37,23 @@ from conkd_jax.stages import evaluation
 from conkd_jax.stages.system import spread_evenly
 
 NO_NUMBER = ("artifacts_dir", "runs_dir", "paper_row")  # options that no number depends on
+SEEDS = ("seed", "teacher_seed")
+NOT_IN_NAME = {  # fields that a run's name shows elsewhere, or that no number depends on
+    *NO_NUMBER,
+    *SEEDS,
+    "checkpoint_every",
+    "corpus.raw_dir",
+    "decode.allow_mentioned_items",
+    "decode.allow_repeated_items",
+    "decode.batch_size",
+    "decode.item_rule",
+    "evaluation.num_samples",
+    "evaluation.split",
+    "parallel.num_devices",
+    "sweep.field",
+    "sweep.over",
+    "teacher_outputs.batch_rows",
+}
 NUM_TRACES = 4  # responses whose gate is drawn
 
 
@@ -50,21 +67,40 @@ def config_name(path: str) -> str:
     return path.rsplit("configs/", 1)[-1].lstrip("/")
 
 
-def default_folder(config: Config, name: str, workdir: str = "") -> epath.Path:
+def overrides_of(config: Config, own: Config) -> dict[str, Any]:
+    """The fields that are part of a run's name: those that differ from its config file's own.
+
+    Args:
+      config: the config of the run.
+      own: what its config file makes, before any override.
+    """
+    differences = config.differences(own)
+    return {field: value for field, value in differences.items() if field not in NOT_IN_NAME}
+
+
+def default_folder(
+    config: Config, name: str, workdir: str = "", overrides: Mapping[str, Any] | None = None
+) -> epath.Path:
     """The folder of a run: `workdir`, or by default a folder under runs/ named after the run.
 
     Args:
       config: the config of the run.
       name: the name of the config.
       workdir: the value of --workdir.
+      overrides: what `overrides_of` returns.
     """
     if workdir:
         return epath.Path(workdir)
-    return epath.Path(config.runs_dir) / run_name(name, config.to_dict())
+    return epath.Path(config.runs_dir) / run_name(name, config.to_dict(), overrides)
 
 
 def write_run_folder(
-    folder: epath.Path, config: Config, name: str, stages: Mapping[str, Stage], command: str
+    folder: epath.Path,
+    config: Config,
+    name: str,
+    stages: Mapping[str, Stage],
+    command: str,
+    overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes the folder of a run that has been scored.
 
@@ -77,6 +113,7 @@ def write_run_folder(
       name: the name of the config.
       stages: the stages of the config, by name.
       command: the command line, which is recorded.
+      overrides: what `overrides_of` returns.
 
     Returns:
       The content of `metrics.json`.
@@ -102,10 +139,12 @@ def write_run_folder(
         command=command,
         git=manifests["evaluation"]["git"],
         decoding=decoding_label(settings["decode"]),
+        overrides=overrides,
     )
     document["seconds"] = {key: m["wall_seconds"] for key, m in manifests.items()}
     write_json(folder / METRICS, document)
-    write_json(folder / CONFIG, {"name": name, "settings": settings, "split": split})
+    record = {"name": name, "settings": settings, "split": split, "overrides": overrides or {}}
+    write_json(folder / CONFIG, record)
     shutil.copyfile(directories["evaluation"] / PREDICTIONS, folder / PREDICTIONS)
     _write_samples(folder, config, name, directories)
     _draw_figures(folder / "figures", directories, manifests, document, paper_row_of(config))
@@ -124,6 +163,7 @@ def run_document(
     command: str,
     git: str,
     decoding: str,
+    overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The document of a run that was measured on this machine (see `eval.document`)."""
     return metrics_document(
@@ -142,13 +182,20 @@ def run_document(
         decoding=decoding,
         teacher_seed=config.teacher_seed,
         paper_row=config.paper_row,
+        overrides=overrides,
+        settings_sha256=config_sha256(config, without=SEEDS),
     )
 
 
-def config_sha256(config: Config) -> str:
-    """SHA-256 of a config without the options that no number depends on, such as folders."""
+def config_sha256(config: Config, without: Collection[str] = ()) -> str:
+    """SHA-256 of a config without the options that no number depends on, such as folders.
+
+    Args:
+      config: the config of a run.
+      without: further top-level options that are left out.
+    """
     settings = config.to_dict()
-    kept = {key: value for key, value in settings.items() if key not in NO_NUMBER}
+    kept = {key: value for key, value in settings.items() if key not in {*NO_NUMBER, *without}}
     kept["corpus"] = {key: v for key, v in settings["corpus"].items() if key != "raw_dir"}
     return sha256_of_json(kept)
 

@@ -20,13 +20,13 @@ from conkd_jax import command_line, parallel
 from conkd_jax.artifacts.build import PlanRow, ensure, explain
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.command_line import UsageError
-from conkd_jax.config import ARGUMENT_FIELDS, Config, ConfigError, frozen
+from conkd_jax.config import ARGUMENT_FIELDS, Config, ConfigError, frozen, load_config_file
 from conkd_jax.config.rules import runs_of_sweep, validate_config, validate_devices
 from conkd_jax.eval.tables.formats import table_for_terminal
 from conkd_jax.eval.tables.summary import summary_table
 from conkd_jax.eval.tables.sweeps import write_sweep
 from conkd_jax.run import paper_row_of
-from conkd_jax.run_folder import config_name, default_folder, write_run_folder
+from conkd_jax.run_folder import config_name, default_folder, overrides_of, write_run_folder
 from conkd_jax.stages import pipeline
 
 OPTIONS = flags.FlagValues()
@@ -40,7 +40,8 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir",
     "",
-    "The folder for the run's results. If not given: runs/<config>-<preset>-seed<seed>.",
+    "The folder for the run's results. If not given: "
+    "runs/<config>[+<changed fields>]-<preset>-seed<seed>.",
     flag_values=OPTIONS,
 )
 _PLAN = flags.DEFINE_bool(
@@ -50,7 +51,7 @@ _PLAN = flags.DEFINE_bool(
 
 def main(argv: list[str]) -> None:
     """Runs the stages of a config, then writes and prints the results."""
-    config, name = read_config()
+    config, name, own = read_config()
 
     # --- plan: one run, or one for each value of a sweep -------------------------------------
     runs = {label: (each, pipeline.build(each)) for label, each in runs_of_sweep(config).items()}
@@ -62,7 +63,7 @@ def main(argv: list[str]) -> None:
         return
 
     documents = {}
-    folder = default_folder(config, name, _WORKDIR.value)
+    folder = default_folder(config, name, _WORKDIR.value, overrides_of(config, own))
     for label, (each, stages) in runs.items():
         # --- build what is missing -----------------------------------------------------------
         pipeline.check_sources(each, stages)
@@ -71,7 +72,7 @@ def main(argv: list[str]) -> None:
         # --- write the run's folder ----------------------------------------------------------
         if parallel.is_first_process():
             documents[label] = write_run_folder(
-                folder / label, each, name, stages, command=" ".join(sys.argv)
+                folder / label, each, name, stages, " ".join(sys.argv), overrides_of(each, own)
             )
             command_line.show(label, summary_table(documents[label], paper_row_of(each)))
     if config.sweep.field and parallel.is_first_process():
@@ -79,8 +80,8 @@ def main(argv: list[str]) -> None:
     command_line.show(f"Results of this run: {folder}")
 
 
-def read_config() -> tuple[Config, str]:
-    """Returns the config of the command line, checked, and its name.
+def read_config() -> tuple[Config, str, Config]:
+    """Returns the config of the command line, checked, its name, and the config file's own.
 
     Raises:
       UserError: the file is missing, or its settings are invalid or don't fit the devices.
@@ -109,7 +110,7 @@ def read_config() -> tuple[Config, str]:
         except ValueError as error:
             raise ConfigError(f"config.{error}") from error
         validate_devices(each, num_devices)
-    return config, config_name(filename)
+    return config, config_name(filename), frozen(load_config_file(filename))
 
 
 def expect_differences(field: str, runs: Sequence[Mapping[str, Stage]]) -> None:

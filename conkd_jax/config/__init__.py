@@ -25,7 +25,7 @@ from conkd_jax.config.options import (
     field_names,
     frozen,
 )
-from conkd_jax.config.presets import from_argument
+from conkd_jax.config.presets import from_argument, load_config_file
 
 __all__ = [
     "ARGUMENT_FIELDS",
@@ -47,4 +47,5 @@ __all__ = [
     "field_names",
     "from_argument",
     "frozen",
+    "load_config_file",
 ]

@@ -286,6 +286,11 @@ class Config:
             raise ConfigError(str(error)) from error
         return frozen(config)
 
+    def differences(self, other: Config) -> dict[str, Any]:
+        """The fields that differ from another config, by dotted name, with this config's values."""
+        ours, theirs = _flat(self.to_dict()), _flat(other.to_dict())
+        return {name: value for name, value in ours.items() if value != theirs[name]}
+
     def replace(self, fields: Mapping[str, Any]) -> Config:
         """Returns a copy with other values, with types checked as on the command line.
 
@@ -343,3 +348,12 @@ def field_names(config: ConfigDict | Any) -> set[str]:
         inside = field_names(value) if isinstance(value, ConfigDict) else {""}
         names |= {f"{key}.{name}".rstrip(".") for name in inside}
     return names
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by dotted name."""
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        is_part = isinstance(value, Mapping)
+        found |= _flat(value, f"{prefix}{name}.") if is_part else {prefix + name: value}
+    return found

@@ -7,9 +7,13 @@ nothing.
 
 from __future__ import annotations
 
+import collections
 import math
+import re
 from collections.abc import Mapping
+from typing import Any
 
+from conkd_jax.config import Config, field_names
 from conkd_jax.errors import UserError
 from conkd_jax.eval.metrics.pairs import Number
 
@@ -52,6 +56,8 @@ def metrics_document(
     decoding: str = "",
     teacher_seed: int = 0,
     paper_row: str = "",
+    overrides: Mapping[str, Any] | None = None,
+    settings_sha256: str = "",
 ) -> dict:
     """Returns the document that `metrics.json` holds.
 
@@ -71,6 +77,8 @@ def metrics_document(
       decoding: what `decoding_label` returns.
       teacher_seed: the seed of teachers, turn classifier and teacher store.
       paper_row: the paper's row to stand beside the run, by its name in `eval.tables.paper`.
+      overrides: the fields in which the run differs from its config file, by dotted name.
+      settings_sha256: hash of the config without its seeds.
 
     Raises:
       ValueError: if a value is not a finite number, or `counts` lacks "responses".
@@ -92,7 +100,9 @@ def metrics_document(
         "teacher_seed": int(teacher_seed),
         "decoding": decoding,
         "paper_row": paper_row,
+        "overrides": dict(overrides or {}),
         "config_sha256": config_sha256,
+        "settings_sha256": settings_sha256,
         "n_responses": int(counts["responses"]),
         "counts": {name: int(value) for name, value in counts.items()},
         "metrics": {name: float(value) for name, value in metrics.items()},
@@ -147,44 +157,93 @@ def decoding_label(decode: Mapping) -> str:
     return "+".join(found)
 
 
-def run_label(config_name: str, backbone: str, decoding: str = "") -> str:
+def overrides_label(overrides: Mapping[str, Any]) -> str:
+    """Returns the fields in which a run differs from its config file, as part of its name.
+
+    A field goes by its last name, or by its whole name if another part has a field of that name.
+    Characters that a file name can't have everywhere become "_".
+
+    Args:
+      overrides: values by dotted field.
+
+    >>> overrides_label({"distill.gamma": 0.2, "student.epochs": 16})
+    'gamma=0.2+student.epochs=16'
+    >>> overrides_label({"vocabulary.tokenizer": "my/words.json"})
+    'tokenizer=my_words.json'
+    """
+    last_names = collections.Counter(name.rpartition(".")[2] for name in field_names(Config()))
+    found = []
+    for field, value in sorted(overrides.items()):
+        last = field.rpartition(".")[2]
+        text = f"{field if last_names[last] > 1 else last}={value}"
+        found.append(re.sub(r"[^\w.=-]", "_", text))
+    return "+".join(found)
+
+
+def run_label(
+    config_name: str, backbone: str, decoding: str = "", overrides: Mapping[str, Any] | None = None
+) -> str:
     """Returns what tables and the folders of committed results call a run.
 
-    That is its config, its backbone unless the config's own name begins with it, and how it was
-    decoded unless plainly.
+    That is its config, its backbone unless the config's own name begins with it, how it was decoded
+    unless plainly, and the fields in which it differs from its config file.
 
     Args:
       config_name: path of the config under configs/, without ".py".
       backbone: "dialogpt" or "kgsf"; "" for a system that this project did not train.
       decoding: what `decoding_label` returns.
+      overrides: values by dotted field.
 
     >>> run_label("dialogpt_hard", "dialogpt"), run_label("ablations/vanilla", "kgsf", "mass")
     ('dialogpt_hard', 'ablations/vanilla-kgsf+mass')
     >>> run_label("kbrd", "")
     'kbrd'
+    >>> run_label("dialogpt_hard", "dialogpt", overrides={"distill.gamma": 0.2})
+    'dialogpt_hard+gamma=0.2'
     """
     is_named = config_name.rpartition("/")[2].startswith(backbone)
     label = config_name if is_named else f"{config_name}-{backbone}"
-    return f"{label}+{decoding}" if decoding else label
+    return "+".join(filter(None, (label, decoding, overrides_label(overrides or {}))))
 
 
-def run_name(config_name: str, settings: Mapping) -> str:
+def run_name(
+    config_name: str, settings: Mapping, overrides: Mapping[str, Any] | None = None
+) -> str:
     """Returns the name of a run: its folder under runs/, and its name among several runs.
 
     Args:
       config_name: path of the config under configs/, without ".py".
       settings: the whole config, as plain values.
+      overrides: values by dotted field.
 
-    >>> decode = {"item_rule": "mass"}
-    >>> settings = {"backbone": "kgsf", "preset": "mini", "seed": 0, "decode": decode}
-    >>> run_name("ablations/vanilla", settings)
-    'ablations-vanilla-kgsf+mass-mini-seed0'
+    >>> settings = Config(backbone="kgsf", preset="mini").to_dict()
+    >>> run_name("ablations/vanilla", settings, {"distill.gamma": 0.2})
+    'ablations-vanilla-kgsf+gamma=0.2-mini-seed0'
+    >>> run_name("kgsf", settings | {"seed": 1, "teacher_seed": 2})
+    'kgsf-mini-seed1-teachers2'
     """
     decoding = decoding_label(settings["decode"])
-    label = run_label(config_name, settings["backbone"], decoding).replace("/", "-")
-    return f"{label}-{settings['preset']}-seed{settings['seed']}"
+    label = run_label(config_name, settings["backbone"], decoding, overrides).replace("/", "-")
+    return f"{label}-{settings['preset']}-{seeds_label(settings['seed'], settings['teacher_seed'])}"
+
+
+def seeds_label(seed: int, teacher_seed: int) -> str:
+    """Returns the seeds of a run as part of its name; teachers of seed 0 go without saying.
+
+    >>> seeds_label(3, 0), seeds_label(3, 3)
+    ('seed3', 'seed3-teachers3')
+    """
+    return f"seed{seed}" + (f"-teachers{teacher_seed}" if teacher_seed else "")
 
 
 def document_label(document: Document) -> str:
-    """Returns the `run_label` of a document; one without "decoding" was decoded plainly."""
-    return run_label(document["config"], document["backbone"], document.get("decoding", ""))
+    """Returns the `run_label` of a document.
+
+    Documents of older versions may lack "decoding" (they were decoded plainly) and "overrides".
+    """
+    return run_label(
+        document["config"],
+        document["backbone"],
+        document.get("decoding", ""),
+        document.get("overrides"),
+    )

@@ -8,11 +8,10 @@ did not train are matched with the paper's by name.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import re
-import sys
 from pathlib import Path
 
+from conkd_jax.config import load_config_file
 from conkd_jax.eval.document import EXTERNAL, SYNTHETIC, Document
 from conkd_jax.eval.tables.paper import PaperRow, matching_system, paper_row
 
@@ -55,15 +54,7 @@ def configured_paper_row(name: str, preset: str, backbone: str) -> str:
     is_plain = all(re.fullmatch(r"\w+", part) for part in name.split("/"))  # never "..", never "/"
     if not is_plain or not path.is_file():
         return ""
-    spec = importlib.util.spec_from_file_location(f"config_{name.replace('/', '_')}", path)
-    if spec is None or spec.loader is None:
-        return ""
-    module = importlib.util.module_from_spec(spec)
-    sys.path.append(str(CHECKOUT))  # config files import each other as `configs.…`
     try:
-        spec.loader.exec_module(module)
-        return module.get_config(f"{preset},backbone={backbone}").paper_row
+        return load_config_file(f"{path}:{preset},backbone={backbone}").paper_row
     except (ImportError, SyntaxError, AttributeError, KeyError, TypeError, ValueError):
         return ""
-    finally:
-        sys.path.remove(str(CHECKOUT))

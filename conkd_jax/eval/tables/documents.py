@@ -9,7 +9,13 @@ from pathlib import Path
 
 from etils import epath
 
-from conkd_jax.eval.document import Document, DocumentError, checked_document, document_label
+from conkd_jax.eval.document import (
+    Document,
+    DocumentError,
+    checked_document,
+    document_label,
+    seeds_label,
+)
 from conkd_jax.files import write_json
 
 # --- reading ---------------------------------------------------------------------------------
@@ -90,7 +96,8 @@ def keep_documents(documents: Iterable[Document], checkout: Path) -> list[str]:
       The files, relative to the root of the checkout.
 
     Raises:
-      DocumentError: a committed file is of another split, or two documents have one path.
+      DocumentError: a committed file is of another split or other teachers, or two documents have
+        one path.
     """
     kept: dict[str, Document] = {}
     for document in documents:
@@ -98,12 +105,14 @@ def keep_documents(documents: Iterable[Document], checkout: Path) -> list[str]:
         if path in kept:
             raise DocumentError(f"{path}: expected one run for each file, got two.")
         if (checkout / path).exists():
-            split = read_document(epath.Path(checkout / path))["split"]
-            if split != document["split"]:
-                raise DocumentError(
-                    f"{path} holds scores on {split}, the run has {document['split']}: expected "
-                    "the same split. Delete that file if this run is to replace it."
-                )
+            other = read_document(epath.Path(checkout / path))
+            for field in ("split", "teacher_seed"):
+                if other.get(field, 0) != document.get(field, 0):
+                    raise DocumentError(
+                        f"{path} has {field} {other.get(field, 0)}, the run has "
+                        f"{document.get(field, 0)}: expected the same. Delete that file if this "
+                        "run is to replace it."
+                    )
         kept[path] = document
     for path, document in kept.items():
         command = portable_command(document["command"])
@@ -131,7 +140,10 @@ def commit_path(document: Document) -> str:
             "its path under configs/, without '.py'."
         )
     kind = "latency/" if "ms_per_token" in document["metrics"] else ""
-    return f"docs/results/{kind}{document['preset']}/{label}/seed{document['seed']}.json"
+    seed, teacher_seed = document["seed"], document.get("teacher_seed", 0)
+    # A whole training has one seed for teachers and student, and needs no second number.
+    seeds = seeds_label(seed, 0 if teacher_seed == seed else teacher_seed)
+    return f"docs/results/{kind}{document['preset']}/{label}/{seeds}.json"
 
 
 def portable_command(command: str) -> str:

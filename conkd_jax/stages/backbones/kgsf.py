@@ -73,7 +73,7 @@ class WholeWordSettings:
 
 @dataclasses.dataclass(frozen=True)
 class ResponseRowSettings:
-    """Settings of rows that hold one response each, with its context and the recommender's input."""
+    """Settings of rows that hold one response each, its context and the recommender's input."""
 
     max_context_turns: int
     max_context_tokens: int

@@ -62,7 +62,7 @@ def test_kept_runs_name_no_folder_and_hold_their_place(tmp_path):
     kept = json.loads((tmp_path / commit_path(run)).read_text())
     assert kept == run | {"command": "python -m conkd_jax.train --workdir=DIR"}
     keep_documents([document(metrics={"ppl": 9.0})], tmp_path)  # the same split: a newer run
-    with pytest.raises(DocumentError, match=r"seed0.json holds scores on valid, the run has test"):
+    with pytest.raises(DocumentError, match=r"seed0.json has split valid, the run has test"):
         keep_documents([document(split="test")], tmp_path)
     with pytest.raises(DocumentError, match="one run for each file, got two"):
         keep_documents([document(seed=5), document(seed=5)], tmp_path)
