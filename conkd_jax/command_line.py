@@ -316,7 +316,7 @@ def _option_help(flag: flags.Flag) -> str:
     else:
         value = "" if flag.boolean else f"={flag.name.upper()}"
     text = re.sub(r"[;.]*\s*repeat this option to specify a list of values$", ".", text.strip())
-    if flag.default not in (None, "", False, []):
+    if flag.default or type(flag.default) is int:  # 0 is a default; False and "" are not shown
         text += f" Default: {flag.default}."
     indent = " " * 6
     return f"  --{flag.name}{value}\n" + textwrap.fill(

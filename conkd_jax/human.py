@@ -21,7 +21,7 @@ from conkd_jax.command_line import UsageError
 from conkd_jax.eval.human.collect import collect_scores
 from conkd_jax.eval.human.export import export_study
 from conkd_jax.eval.human.study import System
-from conkd_jax.eval.run_predictions import read_titles
+from conkd_jax.eval.system_files import read_titles
 from conkd_jax.files import sha256_of_file
 from conkd_jax.run import Answers
 

@@ -25,7 +25,7 @@ from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.errors import UserError
 from conkd_jax.eval.document import decoding_label, run_label, run_name
 from conkd_jax.eval.predictions import Prediction, PredictionError, read_predictions
-from conkd_jax.eval.run_predictions import corpus_titles, predictions_file, system_name
+from conkd_jax.eval.system_files import corpus_titles, predictions_file, system_name
 from conkd_jax.eval.tables.beside import configured_paper_row
 from conkd_jax.eval.tables.paper import PaperRow, paper_row
 from conkd_jax.stages import evaluation, pipeline
@@ -279,8 +279,11 @@ class Answers:
 
     @property
     def name(self) -> str:
-        """The name of the file, or of its folder if the file is called predictions.jsonl."""
-        return system_name(self.file)
+        """The name of the run's folder, or of a file that belongs to no run."""
+        folder = self.file.parent
+        if self.run is not None and folder.name == self.run.split:
+            folder = folder.resolve().parent  # RUN/test holds another split of RUN
+        return system_name(folder / self.file.name)
 
     @functools.cached_property
     def titles(self) -> dict[int, str]:

@@ -166,6 +166,13 @@ def test_help_shows_the_docstring_and_the_program_s_own_options(call, name):
         assert len(line) <= command_line.HELP_WIDTH or line.startswith("    "), line
 
 
+def test_help_shows_a_default_of_zero_and_none_of_a_switch(call):
+    _, human, _ = call(module("human"), "--help")
+    assert "the seed of contexts and orders. Default: 0." in human
+    _, train, _ = call(module("train"), "--help")
+    assert "and stop. Default" not in train
+
+
 def test_help_of_training_lists_every_field_with_comment_and_default(call):
     _, output, _ = call(module("train"), "--help")
     part, told = "", {}

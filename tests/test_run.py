@@ -10,7 +10,7 @@ from conkd_jax.artifacts import manifest as manifests
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.errors import UserError
 from conkd_jax.eval.predictions import PredictionError
-from conkd_jax.eval.run_predictions import corpus_titles
+from conkd_jax.eval.system_files import corpus_titles
 from conkd_jax.run import Answers, Run, RunError, open_answers
 from tests.eval.exported import write_items, write_run
 
@@ -129,6 +129,17 @@ def test_two_systems_need_two_names(tmp_path):
     assert list(open_answers([first, write_run(tmp_path / "b")])) == ["a", "b"]
     with pytest.raises(PredictionError, match="expected runs with different names, got a twice"):
         open_answers([first, second])
+
+
+def test_a_split_of_a_run_has_the_name_of_the_run(small_world, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name / "test").mkdir(parents=True)
+        record = json.loads((small_world.folder / "config.json").read_text())
+        (tmp_path / name / "test" / "config.json").write_text(
+            json.dumps(record | {"split": "test"})
+        )
+        (tmp_path / name / "test" / "predictions.jsonl").touch()
+    assert set(open_answers([tmp_path / "a" / "test", tmp_path / "b" / "test"])) == {"a", "b"}
 
 
 def test_titles_come_from_the_corpus_that_a_folder_links_to(tmp_path):

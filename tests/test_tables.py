@@ -63,7 +63,7 @@ def test_a_page_without_a_place_for_results_is_named(tmp_path, monkeypatch):
 
 def test_a_broken_run_gets_one_message(tmp_path):
     broken = write(tmp_path / "metrics.json", {"a": 1})
-    with pytest.raises(UserError, match="metrics.json: expected a metrics.json that this version"):
+    with pytest.raises(UserError, match="metrics.json: expected a metrics.json written by this"):
         called(broken, table="2")
 
 
@@ -104,7 +104,7 @@ def test_two_runs_are_compared(tmp_path, capsys):
     ("names", "message"),
     [
         (("one",), "expected two runs, got 1"),
-        (("one", "nowhere"), r"nowhere: expected a predictions.jsonl, or the folder"),
+        (("one", "nowhere"), r"nowhere: expected a predictions.jsonl, or a folder"),
         (("one", "one"), "expected runs with different names"),
         (("one", "other"), "one and other: paired test: expected two runs on the same responses"),
     ],

@@ -28,7 +28,7 @@ from conkd_jax.eval.metrics.options import KS, MetricOptions, options_from_corpu
 from conkd_jax.eval.metrics.run_metrics import run_statistics
 from conkd_jax.eval.metrics.statistics import RunStatistics
 from conkd_jax.eval.predictions import PredictionError, read_predictions
-from conkd_jax.eval.run_predictions import system_name
+from conkd_jax.eval.system_files import system_name
 from conkd_jax.eval.tables.beside import paper_row_beside
 from conkd_jax.eval.tables.documents import read_document
 from conkd_jax.eval.tables.figures import draw_over_k

@@ -132,8 +132,8 @@ def checked_document(value: object, name: str) -> Document:
             return value
         problem = f"missing or of another type: {', '.join(wrong) or 'a value of metrics'}"
     raise DocumentError(
-        f"{name}: expected a metrics.json that this version of conkd_jax.train or "
-        f"conkd_jax.evaluate left; {problem}. Score the run again with conkd_jax.evaluate."
+        f"{name}: expected a metrics.json written by this version of conkd_jax.train "
+        f"or conkd_jax.evaluate; {problem}. Score the run again with conkd_jax.evaluate."
     )
 
 

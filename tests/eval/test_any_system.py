@@ -203,7 +203,7 @@ def test_refilling_needs_a_folder_of_its_own_and_the_fields(tmp_path, call):
     path = tmp_path / "predictions.jsonl"
     write_lines(path, random_run(2), BARE)
     for out in ("", tmp_path):
-        with pytest.raises(UsageError, match="a folder of their own as --out"):
+        with pytest.raises(UsageError, match="expected --out with another folder"):
             call(predictions=path, out=out, refill="first")
     with pytest.raises(PredictionError, match="item_steps and recommender_top"):
         call(predictions=path, out=tmp_path / "scored", refill="in_order")

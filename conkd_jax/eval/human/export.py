@@ -91,7 +91,7 @@ def _summary(study: Study, out: epath.Path, untitled: set[str]) -> list[str]:
     ]
     if untitled:
         lines.append(
-            f"Note: {len(untitled):,} items have no title and are shown like {min(untitled)}; "
+            f"Note: items without a title: {len(untitled):,}, shown like {min(untitled)}; "
             "--titles=FILE gives them titles."
         )
     return lines

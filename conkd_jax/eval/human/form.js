@@ -33,7 +33,7 @@ function keep() {
 function showProgress() {
   const done = groups.length - openGroups().length;
   document.getElementById("progress").value = done;
-  document.getElementById("count").textContent = `${done} of ${groups.length} judged`;
+  document.getElementById("count").textContent = `${done} of ${groups.length} scored`;
 }
 
 function changed() {
@@ -60,7 +60,7 @@ function goTo(group) {
 function goToOpen() {
   const open = openGroups();
   if (open.length) goTo(open[0]);
-  else say("Everything is judged: save the CSV and send it back.");
+  else say("Everything is scored: save the CSV and send it back.");
 }
 
 function byKey(event) {
@@ -91,10 +91,10 @@ function save() {
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   isKept = true;
   const open = openGroups().length;
-  say(`Saved as ${link.download}` + (open ? `, with ${open} scores still open.` : ", complete."));
+  say(`Saved as ${link.download}` + (open ? `, with ${open} scores still missing.` : ", complete."));
 }
 
-// Puts the scores of a saved file into the form; scores that the file leaves open stay as they are.
+// Puts the scores of a saved file into the form; scores that the file lacks stay as they are.
 function load(text) {
   const [columns, ...rows] = text.split(/\r?\n/).map((line) => line.split(","));
   const loaded = new Set();

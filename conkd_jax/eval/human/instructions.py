@@ -13,22 +13,22 @@ RULES = (
     "Read the whole conversation first, then judge each response by itself: several may be good, "
     "several may be bad, and two may be the same.",
     "Judge what is written. Whether you would like the movie yourself does not count.",
-    "If you are not sure, choose the score that fits best. Leave no score open.",
+    "If you are not sure, choose the score that fits best. Do not leave any score blank.",
     "A movie shown as @ and a number is one without a known title.",
     "Do not discuss your scores with other annotators before all of you have finished.",
 )
 
 FORM_RULES = (
-    "Your answers are kept in this browser as you go: you may close the page and come back. A "
-    "private window forgets them.",
+    "Your answers are kept in this browser as you go: you may close the page and come back. Do "
+    "not use a private window, which would lose them.",
     "To continue in another browser, press “Save CSV” here and “Load CSV” there.",
     "With the keyboard: Tab moves from scale to scale; 0, 1 and 2 choose a score and move on.",
-    "When everything is judged, press “Save CSV” and send the file back.",
+    "When everything is scored, press “Save CSV” and send the file back.",
 )
 
 SPREADSHEET_RULES = (
-    "Fill the last three columns with 0, 1 or 2. Change nothing in the first two.",
-    "Save as CSV (UTF-8) and send the file back. Sorted rows and semicolons do no harm.",
+    "Fill in 0, 1 or 2 in the last three columns. Do not change the first two.",
+    "Save as CSV (UTF-8) and send the file back. Sorted rows and semicolons are fine.",
 )
 
 

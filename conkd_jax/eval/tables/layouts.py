@@ -106,12 +106,12 @@ LAYOUTS: Mapping[str, Layout] = {
             Column("ms per token", "ms_per_token", "lower"),
             Column("ms per prompt", "prefill_ms", "lower"),
             Column("ms per turn prefix", "classifier_ms", "lower"),
-            Column("answers/s", "responses_per_second", digits=1),
+            Column("responses/s", "responses_per_second", digits=1),
             Column("in batches", "batched_responses_per_second", digits=1),
         ),
         "One response at a time: a token after the first, reading the history with the first "
-        "token, the turn classifier; whole answers a second, alone and in full batches. Compare "
-        "within one machine and one call of the program.",
+        "token, the turn classifier; whole responses per second, alone and in full batches. "
+        "Compare within one machine and one call of the program.",
         SYSTEMS["RecInDial"],
         recipe="`python -m conkd_jax.latency RUN…` times runs, one response at a time; make the "
         "table of their folders RUN/latency",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 _AT_K = tuple(f"{name}@{k}" for name in ("rer", "prr", "f1") for k in (1, 10, 50))
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "items in responses": (*_AT_K, "rec_ratio", "mismatch"),
-    "… counted otherwise": (
+    "… counted differently": (
         "f1@10_novel",
         "f1@10_all",
         "f1@10_pairs",

@@ -7,7 +7,7 @@ import pytest
 
 from conkd_jax.eval.human.study import StudyError
 from conkd_jax.eval.predictions import PredictionError
-from conkd_jax.eval.run_predictions import TitleError
+from conkd_jax.eval.system_files import TitleError
 from conkd_jax.human import export_runs
 from conkd_jax.run import RunError
 from tests.eval.exported import csv_rows, key, sent, write_items, write_run
@@ -87,7 +87,7 @@ def test_items_without_a_title_are_told(tmp_path, runs):
     lines = export_runs(runs, tmp_path / "out", num_contexts=4)
     assert "@7" in responses(tmp_path / "out")
     assert lines[-1] == (
-        "Note: 1 items have no title and are shown like @7; --titles=FILE gives them titles."
+        "Note: items without a title: 1, shown like @7; --titles=FILE gives them titles."
     )
 
 
@@ -111,7 +111,7 @@ def test_a_study_is_not_overwritten(tmp_path, runs):
 
 def test_what_is_no_run_gets_one_message(tmp_path, runs):
     for missing in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(PredictionError, match="expected a predictions.jsonl, or the folder"):
+        with pytest.raises(PredictionError, match="expected a predictions.jsonl, or a folder"):
             export_runs([missing], tmp_path / "out")
     for content in ("{", "[]", '{"name": "dialogpt"}', '{"name": 3, "settings": {}}'):
         (runs[0] / "config.json").write_text(content)

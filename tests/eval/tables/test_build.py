@@ -132,7 +132,7 @@ def test_what_the_response_loses_is_derived():
                 "ms per token": ("9.123", "5.306"),
                 "ms per prompt": ("20.000", "–"),
                 "ms per turn prefix": ("–", "–"),
-                "answers/s": ("3.1", "–"),
+                "responses/s": ("3.1", "–"),
             },
         ),
     ],

@@ -1,4 +1,4 @@
-"""Where predictions and the titles of their items are: a folder or a file that a user names."""
+"""The files of a system that a user names: its predictions, and the titles of their items."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def predictions_file(run: epath.PathLike) -> epath.Path:
     file = path / PREDICTIONS if path.is_dir() else path
     if not file.exists():
         raise PredictionError(
-            f"{run}: expected a predictions.jsonl, or the folder that conkd_jax.train or "
-            "conkd_jax.evaluate left with one in it; found none."
+            f"{run}: expected a predictions.jsonl, or a folder written by conkd_jax.train "
+            "or conkd_jax.evaluate with one in it; found none."
         )
     return file
 

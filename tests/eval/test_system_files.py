@@ -3,7 +3,7 @@
 import pytest
 
 from conkd_jax.eval.predictions import PredictionError
-from conkd_jax.eval.run_predictions import (
+from conkd_jax.eval.system_files import (
     TitleError,
     predictions_file,
     read_titles,
@@ -17,7 +17,7 @@ def test_a_run_is_a_folder_or_a_file(tmp_path):
     file = run / "predictions.jsonl"
     assert str(predictions_file(run)) == str(predictions_file(file)) == str(file)
     for missing in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(PredictionError, match="expected a predictions.jsonl, or the folder"):
+        with pytest.raises(PredictionError, match="expected a predictions.jsonl, or a folder"):
             predictions_file(missing)
 
 
