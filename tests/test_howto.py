@@ -79,6 +79,14 @@ def test_another_text_of_the_gate_is_another_student(config, own_files):
     assert before.gate_sha256 != after.gate_sha256
 
 
+def test_a_helper_of_the_gate_counts_as_well(config, own_files):
+    before = student.GateSettings.of(config.distill)
+    path = own_files / "my_gates.py"
+    path.write_text(path.read_text() + "\n\nSCALE = 0.5\n")
+    sys.modules.pop("my_gates", None)
+    assert student.GateSettings.of(config.distill).gate_sha256 != before.gate_sha256
+
+
 def test_a_gate_that_fails_on_shapes_is_refused_before_any_stage(config, own_files):
     (own_files / "my_gates.py").write_text("def entropy_gate(mass):\n    return mass.sum()\n")
     sys.modules.pop("my_gates", None)

@@ -22,6 +22,8 @@ from conkd_jax.errors import UserError
 ARGUMENT_FIELDS = ("preset", "backbone")  # they determine other defaults, see from_argument
 PRESETS = ("paper", "mini", "demo")
 BACKBONES = ("dialogpt", "kgsf")
+# Fields that runs of earlier versions lack. Their defaults must mean what those versions did.
+ADDED_FIELDS = frozenset({"paper_row"})
 SYSTEMS = ("dialogue_teacher", "student")
 
 
@@ -271,13 +273,13 @@ class Config:
 
     @classmethod
     def from_dict(cls, options: Mapping[str, Any]) -> Config:
-        """Reads the result of `to_dict`; `paper_row` may be missing, as in older runs.
+        """Reads the result of `to_dict`; the fields in `ADDED_FIELDS` may be missing.
 
         Raises:
           ConfigError: an option is missing, unknown, or of another type.
         """
         config = base()
-        missing = field_names(config) - field_names(ConfigDict(options)) - {"paper_row"}
+        missing = field_names(config) - field_names(ConfigDict(options)) - ADDED_FIELDS
         if missing:
             raise ConfigError(f"it lacks {', '.join(sorted(missing))}")
         try:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import linecache
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,8 +48,8 @@ class GateSettings:
       gate: a name of `distill.gates`, or "package.module:function"; None with γ = 0.
       eta: the hard gate's threshold, or "fitted".
       constant: λ of the constant gate.
-      gate_sha256: SHA-256 of the source text of a function outside the package, so that a change of
-        the function trains a new student.
+      gate_sha256: for a gate outside the package, SHA-256 of the source of its module, so that a
+        change of the gate or of a helper trains a new student.
     """
 
     gamma: float
@@ -67,13 +69,12 @@ class GateSettings:
             return cls(gamma=0.0)
         try:
             parameters = _parameters(config_part.gate)
-            source = inspect.getsource(find_gate(config_part.gate))
             settings = cls(
                 gamma=config_part.gamma,
                 gate=config_part.gate,
                 eta=(config_part.eta or FITTED) if "eta" in parameters else None,
                 constant=config_part.constant if "value" in parameters else None,
-                gate_sha256=sha256(source) if ":" in config_part.gate else None,
+                gate_sha256=_module_sha256(config_part.gate) if ":" in config_part.gate else None,
             )
             settings.gate_function(fitted_eta=0.5)
         except ValueError as error:
@@ -108,6 +109,13 @@ class GateSettings:
 
 
 FITTED = "fitted"
+
+
+def _module_sha256(gate: str) -> str:
+    """SHA-256 of the source of a gate's module: its helpers and constants count as well."""
+    module = sys.modules[inspect.unwrap(find_gate(gate)).__module__]
+    linecache.checkcache(module.__file__)
+    return sha256(inspect.getsource(module))
 
 
 def _parameters(gate: str) -> set[str]:

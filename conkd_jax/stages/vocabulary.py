@@ -25,11 +25,14 @@ class VocabularySettings:
     """Settings of a vocabulary.
 
     Attributes:
+      backbone: the name of the backbone, which everything that is trained on the vocabulary
+        inherits; None for DialoGPT, whose first vocabularies had no name.
       tokenizer: "train", a hub name, or the hashes of the tokenizer's files.
       item_vocabulary: "full" or "train".
       words: the backbone's settings for its words.
     """
 
+    backbone: str | None
     tokenizer: str | dict[str, str]
     item_vocabulary: str
     words: WordSettings = merged()
@@ -38,6 +41,7 @@ class VocabularySettings:
 def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
     """The vocabulary of a config: V from its backbone's tokenizer, I from the movie list."""
     settings = VocabularySettings(
+        backbone=None if config.backbone == "dialogpt" else config.backbone,
         tokenizer=named_content(config.vocabulary.tokenizer, made_here="train"),
         item_vocabulary=config.vocabulary.item_vocabulary,
         words=backbones.named(config.backbone).word_settings(config),

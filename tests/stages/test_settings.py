@@ -1,7 +1,9 @@
 """A stage sees the options that its fingerprint is made of, and nothing else of the config."""
 
 import dataclasses
+import importlib
 import inspect
+import sys
 import typing
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from conkd_jax.artifacts.fingerprint import fingerprinted, is_outside_fingerprint
 from conkd_jax.artifacts.stage import Stage, in_order
 from conkd_jax.config import Config, field_names, frozen
-from conkd_jax.stages import pipeline
+from conkd_jax.stages import backbones, pipeline
 from tests.fixtures.small_world import get_config
 
 # Fields of settings that no output depends on; a new one needs its reason in its dataclass and a
@@ -169,3 +171,13 @@ def test_what_a_stage_can_see_decides_its_fingerprint(config):
         "teacher_outputs.batch_rows",
     }
     assert {"seed", "teacher_seed", "distill.gate", "distill.gamma", "rng_impl"} <= seen
+
+
+def test_another_backbone_has_artifacts_of_its_own(config, monkeypatch):
+    """Even if it is a copy of an existing one, field by field."""
+    module = importlib.import_module(f"conkd_jax.stages.backbones.{config.backbone}")
+    monkeypatch.setitem(sys.modules, "conkd_jax.stages.backbones.copy", module)
+    monkeypatch.setattr(backbones, "BACKBONES", (*backbones.BACKBONES, "copy"))
+    before, after = stages_of(config), stages_of(config.replace({"backbone": "copy"}))
+    same = {name for name in before if before[name].fingerprint == after[name].fingerprint}
+    assert same == {"corpus 0", "rec_teacher 0"}

@@ -37,7 +37,6 @@ class WholeWordSettings:
     """Settings of a list of whole words and of their initial vectors.
 
     Attributes:
-      backbone: "kgsf".
       word_vectors: "word2vec" or "random".
       min_word_count: for a list built from the corpus, the smallest count of a word that is kept;
         None for KGSF's own list.
@@ -46,7 +45,6 @@ class WholeWordSettings:
       source: "train", or the path of KGSF's list.
     """
 
-    backbone: str
     word_vectors: str
     min_word_count: int | None
     embed_dim: int | None
@@ -137,7 +135,6 @@ def word_settings(config: Config) -> WholeWordSettings:
     """The settings of the config's word list and word vectors."""
     part, has_vectors = config.vocabulary, config.kgsf.word_vectors == "word2vec"
     return WholeWordSettings(
-        backbone="kgsf",
         word_vectors=config.kgsf.word_vectors,
         min_word_count=part.min_word_count if part.tokenizer == "train" else None,
         embed_dim=config.kgsf.embed_dim if has_vectors else None,
