@@ -270,6 +270,21 @@ def test_the_typed_form_has_every_option_of_the_mutable_one():
     assert conkd.Config.from_dict(typed.to_dict()) == typed
 
 
+@pytest.mark.parametrize(
+    ("part", "field", "message"),
+    [
+        ("distill", "gamma", "config.distill.gamma: expected a value of type float, got None"),
+        ("student", "optimizer", "config.student.optimizer: expected fields .*, got None"),
+    ],
+)
+def test_none_is_no_value(part, field, message):
+    """The mutable form takes None for any type."""
+    config = conkd.base()
+    config[part][field] = None
+    with pytest.raises(conkd.ConfigError, match=message):
+        conkd.frozen(config)
+
+
 def test_an_option_of_the_typed_form_can_t_be_set():
     with pytest.raises(dataclasses.FrozenInstanceError):
         conkd.Config().distill.gamma = 0.2

@@ -34,6 +34,8 @@ def test_one_config_a_value():
         ("distill.gama", (0.1,), "config.sweep.field: expected the dotted name of a field"),
         ("distill.gamma", (), "config.sweep.over: expected one or more"),
         ("distill.gamma", (0.2, 0.2), "config.sweep.over: expected .* distinct values"),
+        ("distill.gamma", ([0.2], [0.4]), "config.sweep.over: expected .* a number or a text"),
+        ("distill.gamma", (None, 0.4), "config.sweep.over: expected .* a number or a text"),
         ("backbone", ("kgsf",), "config.sweep.field: .* other than preset or backbone"),
         ("distill.gamma", (0.1, 1.5), r"config.distill.gamma: expected a number from 0 to 1"),
         ("distill.gamma", ("much",), "'much' is not a value of distill.gamma"),

@@ -325,19 +325,24 @@ def frozen(config: ConfigDict) -> Config:
     """The typed, immutable form of a config.
 
     Raises:
-      ConfigError: a field is missing or unknown.
+      ConfigError: a field is missing, unknown, or None.
     """
     return _typed(Config, config, "config")
 
 
 def _typed(kind: type[Any], values: Any, where: str) -> Any:
     hints = typing.get_type_hints(kind)
+    if not isinstance(values, ConfigDict):
+        raise ConfigError(f"{where}: expected fields {', '.join(hints)}, got {values!r}")
     if clash := sorted(hints.keys() ^ set(values.keys())):
         raise ConfigError(f"{where}: missing or unknown fields: {', '.join(clash)}")
     parts = {name: values[name] for name in hints}
     for name, hint in hints.items():
         if dataclasses.is_dataclass(hint):
             parts[name] = _typed(typing.cast(type, hint), parts[name], f"{where}.{name}")
+        elif parts[name] is None:  # the one value that ConfigDict takes for any type
+            expected = getattr(hint, "__name__", hint)
+            raise ConfigError(f"{where}.{name}: expected a value of type {expected}, got None")
     return kind(**parts)
 
 

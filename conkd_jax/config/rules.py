@@ -212,8 +212,9 @@ def _across_fields(config: Config) -> Broken:
     swept, over = config.sweep.field, config.sweep.over
     if swept and (swept not in field_names(config) or swept in ARGUMENT_FIELDS):
         yield "sweep.field", f"the dotted name of a field other than {' or '.join(ARGUMENT_FIELDS)}"
-    if swept and not 0 < len(over) == len(set(over)):
-        yield "sweep.over", "one or more distinct values"
+    is_plain = all(isinstance(value, (bool, int, float, str)) for value in over)
+    if swept and not (is_plain and 0 < len(over) == len(set(over))):
+        yield "sweep.over", "one or more distinct values, each a number or a text"
 
 
 def _dialogpt(config: Config) -> Broken:

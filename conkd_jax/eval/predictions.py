@@ -171,8 +171,8 @@ def from_record(record: object, *, where: str = "prediction") -> Prediction:
     if "generated_tokens" not in record and isinstance(record.get("generated"), str):
         derived["generated_tokens"] = tokens(record["generated"])
     try:
-        prediction = msgspec.convert({**derived, **record}, Prediction)
-    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        prediction = _converted({**derived, **record})
+    except msgspec.ValidationError as error:
         raise PredictionError(f"{where}: {_explained(error, record)}") from None
     if problem := _disagreement(prediction):
         raise PredictionError(f"{where}: {problem}")
@@ -220,7 +220,7 @@ def read_predictions(path: epath.PathLike) -> Iterator[Prediction]:
                 record = json.loads(line.decode("utf-8"))
             except UnicodeDecodeError as error:
                 raise PredictionError(f"{where}: expected UTF-8 text, got {error}") from None
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:  # not JSON, or too long or deep to read
                 raise PredictionError(
                     f"{where}: expected one JSON object on the line, got {_shown(line)} ({error}). "
                     "If the file was cut short, write it again by another evaluation"
@@ -279,12 +279,31 @@ def _disagreement(p: Prediction) -> str | None:
     return None
 
 
+def _converted(record: Mapping) -> Prediction:
+    """The record as a prediction; one type of error whatever is wrong.
+
+    Raises:
+      msgspec.ValidationError: naming the place of a value of another type.
+    """
+    try:
+        return msgspec.convert(record, Prediction)
+    except UnicodeEncodeError:
+        # msgspec meets a lone surrogate where it expects no free text, and names no place. Without
+        # the surrogates it does.
+        text = json.dumps(record, ensure_ascii=False).encode("utf-8", "replace")
+        msgspec.convert(json.loads(text), Prediction)
+        raise
+
+
 def _explained(error: Exception, record: Mapping) -> str:
     """The message of msgspec with the value that was found.
 
     "Expected `int` >= 0 - at `$.turn`" becomes "field 'turn': expected `int` >= 0, got -1".
     """
-    message, _, path = str(error).partition(" - at `$")
+    # A name in the file may itself hold what msgspec writes before the path: the last one counts.
+    message, separator, path = str(error).rpartition(" - at `$")
+    if not separator:
+        message, path = path, ""
     path = path.rstrip("`").removeprefix(".")
     if found := re.fullmatch(r"Object (missing required|contains unknown) field `(.*)`", message):
         kind, name = found.groups()
@@ -297,7 +316,7 @@ def _explained(error: Exception, record: Mapping) -> str:
     for name, index in steps:
         value = value[int(index) if index else name]
     expected = _EXPECTED.get(steps[-1][0]) if steps else None
-    if isinstance(value, float) and not math.isfinite(value):
+    if message == "Number out of range" or (isinstance(value, float) and not math.isfinite(value)):
         expected = "a finite number"
     if expected is None:
         expected = message.partition(", got ")[0].removeprefix("Expected ")

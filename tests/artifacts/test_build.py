@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 import os
@@ -13,7 +14,15 @@ import pytest
 
 from conkd_jax.artifacts import lock
 from conkd_jax.artifacts.build import ensure, explain
-from conkd_jax.artifacts.fingerprint import ArtifactError, digest, digest_files, named_content
+from conkd_jax.artifacts.fingerprint import (
+    ArtifactError,
+    digest,
+    digest_files,
+    fingerprinted,
+    merged,
+    named_content,
+    outside_fingerprint,
+)
 from conkd_jax.artifacts.manifest import is_whole
 from conkd_jax.artifacts.stage import Stage
 
@@ -85,6 +94,28 @@ def test_only_plain_json_has_a_fingerprint(value):
     stage = Stage("teacher", 1, {"field": value}, {}, lambda *_: {})
     with pytest.raises(ArtifactError, match="teacher: only plain JSON"):
         _ = stage.fingerprint
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    rate: float
+    later: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    kept: Inner
+    beside: Inner = merged()
+    threads: int = outside_fingerprint(because="it changes speed only")
+    fold: tuple[int, int] | None = None
+
+
+def test_settings_enter_without_none_and_without_what_stays_outside():
+    settings = Outer(Inner(0.1), Inner(0.2), fold=None, threads=4)
+    assert fingerprinted(settings) == {"kept": {"rate": 0.1}, "rate": 0.2}
+    settings = Outer(Inner(0.1, later=0), Inner(0.2), fold=(0, 2), threads=4)
+    wanted = {"kept": {"rate": 0.1, "later": 0}, "rate": 0.2, "fold": [0, 2]}
+    assert fingerprinted(settings) == wanted
 
 
 def test_raw_files_enter_by_content(tmp_path):

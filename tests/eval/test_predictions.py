@@ -170,6 +170,14 @@ def test_reading_and_writing_stream(tmp_path):
         ),
         ("lambda", 1, "field 'lambda': expected only the fields conversation_id"),
         ("\ud83d", 1, r"field '\\ud83d': expected only the fields conversation_id"),
+        ("turn", "\ud83d", r"field 'turn': expected `int`, got '\\ud83d'"),
+        ("context", ["\ud83d"], r"field 'context\[0\]': expected `object`, got '\\ud83d'"),
+        ("token_nll", [10**400] * 3, r"field 'token_nll\[0\]': expected a finite number"),
+        (
+            "context",
+            [{"role": "seeker", "text": "", "a` - at `$.b": 1}],
+            r"'context\[0\].a` - at `\$.b': expected no",
+        ),
     ],
 )
 def test_a_bad_field_is_named_with_file_and_line(tmp_path, field, value, message):
@@ -239,6 +247,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         (b"[1, 2]", r"expected a JSON object, got \[1, 2\]"),
         (b'{"conversation_id": "20', "cut short"),
         (b'{"conversation_id": "\xff"}', "expected UTF-8 text"),
+        (b'{"turn": ' + b"9" * 5000 + b"}", "expected one JSON object on the line"),
+        (b"[" * 100_000, "expected one JSON object on the line"),
     ],
 )
 def test_a_line_that_is_no_object_is_named(tmp_path, line, message):

@@ -7,11 +7,14 @@ import jax
 import numpy as np
 import optax
 import pytest
+from etils import epath
 
 from conkd_jax import checkpoint, parallel
 from conkd_jax.artifacts import build as artifacts
+from conkd_jax.artifacts.stage import Context
 from conkd_jax.config import ConfigError, frozen
 from conkd_jax.config.rules import validate_config
+from conkd_jax.data.batches.plan import BatchPlan
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
@@ -178,17 +181,35 @@ def test_one_device_is_eight(config, opened):
         np.testing.assert_allclose(one, eight, rtol=1e-4, atol=1e-5 * largest)
 
 
-def test_a_student_does_not_repeat_its_teacher(small_world, config, opened):
+def test_a_student_does_not_repeat_its_teacher(small_world, config, opened, tmp_path, monkeypatch):
     """With the same seed, model and rows, a student still draws its own batches and weights."""
+    _, vocabulary, directories = opened
+    untaught = pipeline.build(
+        small_world.config(KGSF, distill__gamma=0.0, student__turn_tags=False)
+    )["student"]
+    inputs = {name: directories[name] for name in untaught.inputs}
+    given = {}
+
+    def before_the_first_step(name, start, batches, training, **named):
+        given.update(named, start=start, batches=batches)
+        raise InterruptedError
+
+    monkeypatch.setattr(student, "train_language_model", before_the_first_step)
+    with pytest.raises(InterruptedError):
+        untaught.run(untaught.settings, epath.Path(tmp_path), Context(inputs, {}, is_resumed=False))
+
     assert config.seed == config.teacher_seed
-    fields = {"distill__gamma": 0.0, "student__turn_tags": False, "student__epochs": 1}
-    untaught = pipeline.build(small_world.config(KGSF, **fields))["student"]
-    artifacts.ensure(untaught, config.artifacts_dir)
-    losses = []
-    for folder in (untaught.directory(config.artifacts_dir), opened[2]["dialogue_teacher"]):
-        first = json.loads((folder / "history.jsonl").read_text().splitlines()[0])
-        losses.append(first["loss"])
-    assert losses[0] != pytest.approx(losses[1], rel=1e-3)
+    assert given["seed"] == student.student_seed(config.seed) != config.teacher_seed
+    teacher = language_model.LanguageModel.untrained(
+        untaught.settings.initial, inputs, vocabulary, config.teacher_seed, config.rng_impl
+    )
+    plan, lengths = given["batches"].plan, given["batches"].plan.lengths
+    order = BatchPlan(lengths, plan.batch_size, plan.bucket_lengths, config.teacher_seed)
+    assert any((plan.step(i).rows != order.step(i).rows).any() for i in range(4))
+    pairs = zip(
+        jax.tree.leaves(given["start"].params), jax.tree.leaves(teacher.params), strict=True
+    )
+    assert any((np.asarray(one) != np.asarray(other)).any() for one, other in pairs)
 
 
 @pytest.mark.slow  # other words make other shapes: it compiles a whole pipeline

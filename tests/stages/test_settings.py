@@ -10,7 +10,7 @@ import pytest
 
 from conkd_jax.artifacts.fingerprint import fingerprinted, is_outside_fingerprint
 from conkd_jax.artifacts.stage import Stage, in_order
-from conkd_jax.config import Config, field_names, frozen
+from conkd_jax.config import Config, field_names, from_argument, frozen
 from conkd_jax.stages import backbones, pipeline
 from tests.fixtures.small_world import get_config
 
@@ -132,6 +132,38 @@ def test_stages_have_one_signature():
         parameters = inspect.signature(module.stage).parameters.values()
         assert [p.name for p in parameters][:2] == ["config", "stages"], module.__name__
         assert all(p.kind is p.KEYWORD_ONLY for p in list(parameters)[2:]), module.__name__
+
+
+# Of the demo: they address artifacts on users' disks, so only a stage's new VERSION, or another
+# default of an option, may change them.
+FINGERPRINTS = {
+    "dialogpt": {
+        "corpus": "3121ba7290673780",
+        "vocabulary": "e4b05c2756675bc4",
+        "rec_teacher": "76847a5bc45f9450",
+        "dialogue_teacher": "bbb647e56ca44268",
+        "teacher_outputs": "eb7119748f519f35",
+        "student": "c67ac5e34045cea4",
+        "turn_classifier": "3fc4ab43df89848e",
+        "evaluation": "152ccc04f9ce78a2",
+    },
+    "kgsf": {
+        "corpus": "3121ba7290673780",
+        "vocabulary": "f312a378015f2b13",
+        "rec_teacher": "76847a5bc45f9450",
+        "dialogue_teacher": "0f97695bcd738ce2",
+        "teacher_outputs": "00c07b047865ba44",
+        "student": "fb5efdd7a3d18792",
+        "turn_classifier": "32a4b8a50649a62a",
+        "evaluation": "4a2e7bfadff79b4c",
+    },
+}
+
+
+@pytest.mark.parametrize("backbone", ["dialogpt", "kgsf"])
+def test_fingerprints_of_the_demo_are_pinned(backbone):
+    stages = pipeline.build(frozen(from_argument("demo", backbone)))
+    assert {name: stage.fingerprint for name, stage in stages.items()} == FINGERPRINTS[backbone]
 
 
 def test_only_declared_fields_stay_outside_the_fingerprint(config):
