@@ -142,7 +142,7 @@ def test_a_run_without_a_student_has_the_teacher_alone(call, small_world, tmp_pa
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["--example=titanic"], ["'Titanic (1997)'", "as ReDial has", "--text="]),
+        (["--example=titanic"], ["'Titanic (1997)'", "ReDial", "--text="]),
         (["--response=mw:1"], ["--response=mw:1", "CONVERSATION_ID:TURN", "for example"]),
         (["--response=nothing"], ["--response=nothing", "for example"]),
         (["--text=Try @5."], ["got @5", "For example @"]),
