@@ -68,6 +68,16 @@ def test_a_run_that_overrides_a_field_has_a_folder_of_its_own():
     assert folder_of(vocabulary__tokenizer="/a b/c") == "dialogpt_hard+tokenizer=_a_b_c-demo-seed0"
 
 
+@pytest.mark.parametrize("letter", ["w", "ж"])
+def test_many_or_long_overrides_fit_a_file_name(tmp_path, letter):
+    long = f"/{letter * 200}"
+    names = [folder_of(vocabulary__tokenizer=long + end, student__epochs=3) for end in "ab"]
+    assert len(set(names)) == 2
+    for name in names:
+        assert name.startswith("dialogpt_hard+student.epochs=3+tokenizer=_" + letter)
+        (tmp_path / name).mkdir()
+
+
 def test_what_changes_no_number_is_in_no_name():
     where = {"artifacts_dir": "x", "corpus__raw_dir": "x", "checkpoint_every": 7}
     how = {"parallel__num_devices": 2, "decode__batch_size": 3, "teacher_outputs__batch_rows": 2}

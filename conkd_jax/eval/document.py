@@ -8,6 +8,7 @@ nothing.
 from __future__ import annotations
 
 import collections
+import hashlib
 import math
 import re
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from conkd_jax.eval.metrics.pairs import Number
 Document = Mapping  # what `metrics_document` returns
 Interval = tuple[float, float]
 EXTERNAL = "external"  # the preset of a system that this project did not train; it has no backbone
+LONGEST_LABEL = 120  # bytes of overrides in a name; file systems allow 255 for the whole name
 SYNTHETIC = "demo"  # the preset whose corpus is generated: no row of a paper stands beside it
 
 _FIELDS: Mapping[str, type | tuple[type, ...]] = {
@@ -161,7 +163,8 @@ def overrides_label(overrides: Mapping[str, Any]) -> str:
     """Returns the fields in which a run differs from its config file, as part of its name.
 
     A field goes by its last name, or by its whole name if another part has a field of that name.
-    Characters that a file name can't have everywhere become "_".
+    Characters that a file name can't have everywhere become "_". A label too long for a file name
+    is cut and ends in a hash of all fields and values.
 
     Args:
       overrides: values by dotted field.
@@ -177,7 +180,12 @@ def overrides_label(overrides: Mapping[str, Any]) -> str:
         last = field.rpartition(".")[2]
         text = f"{field if last_names[last] > 1 else last}={value}"
         found.append(re.sub(r"[^\w.=-]", "_", text))
-    return "+".join(found)
+    label = "+".join(found)
+    if len(label.encode()) <= LONGEST_LABEL:
+        return label
+    digest = hashlib.sha256(repr(sorted(overrides.items())).encode()).hexdigest()[:8]
+    start = label.encode()[: LONGEST_LABEL - len(digest) - 1].decode(errors="ignore")
+    return f"{start}-{digest}"
 
 
 def run_label(
