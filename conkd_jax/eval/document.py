@@ -8,7 +8,6 @@ nothing.
 from __future__ import annotations
 
 import collections
-import hashlib
 import math
 import re
 from collections.abc import Mapping
@@ -17,12 +16,13 @@ from typing import Any
 from conkd_jax.config import Config, field_names
 from conkd_jax.errors import UserError
 from conkd_jax.eval.metrics.pairs import Number
+from conkd_jax.files import sha256
 
 Document = Mapping  # what `metrics_document` returns
 Interval = tuple[float, float]
 EXTERNAL = "external"  # the preset of a system that this project did not train; it has no backbone
-LONGEST_LABEL = 120  # bytes of overrides in a name; file systems allow 255 for the whole name
 SYNTHETIC = "demo"  # the preset whose corpus is generated: no row of a paper stands beside it
+LONGEST_LABEL = 120  # bytes of overrides in a run's name; a file name can have 255
 
 _FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "config": str,
@@ -163,8 +163,8 @@ def overrides_label(overrides: Mapping[str, Any]) -> str:
     """Returns the fields in which a run differs from its config file, as part of its name.
 
     A field goes by its last name, or by its whole name if another part has a field of that name.
-    Characters that a file name can't have everywhere become "_". A label too long for a file name
-    is cut and ends in a hash of all fields and values.
+    Characters that a file name can't have everywhere become "_". A label longer than
+    `LONGEST_LABEL` bytes is cut, and ends in a hash of the whole label instead.
 
     Args:
       overrides: values by dotted field.
@@ -183,9 +183,8 @@ def overrides_label(overrides: Mapping[str, Any]) -> str:
     label = "+".join(found)
     if len(label.encode()) <= LONGEST_LABEL:
         return label
-    digest = hashlib.sha256(repr(sorted(overrides.items())).encode()).hexdigest()[:8]
-    start = label.encode()[: LONGEST_LABEL - len(digest) - 1].decode(errors="ignore")
-    return f"{start}-{digest}"
+    end = f"-{sha256(label)[:8]}"
+    return label.encode()[: LONGEST_LABEL - len(end)].decode(errors="ignore") + end
 
 
 def run_label(
