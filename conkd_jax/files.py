@@ -7,6 +7,7 @@ not depend on what a file means.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import hashlib
@@ -108,6 +109,36 @@ def write_json(path: epath.PathLike, value: Any, *, indent: int | None = 1) -> N
     write_whole(path, text + "\n")
 
 
+def unwritable(folder: epath.PathLike) -> str:
+    """Says why nothing can be written into a folder; "" if it can.
+
+    The folder need not exist. Nothing is left behind: a temporary file is made and deleted in it,
+    or in the nearest folder above that exists.
+
+    >>> unwritable("/dev/null/runs")
+    '/dev/null is a file'
+    """
+    path = epath.Path("/")
+    try:
+        path = epath.Path(folder)
+        if is_remote(folder):
+            path.exists()
+            return ""
+        path = epath.Path(os.path.abspath(path))
+        while not os.path.lexists(path) and path != path.parent:
+            path = path.parent
+        if not path.is_dir():
+            return f"{path} is a file"
+        tempfile.TemporaryFile(dir=path).close()
+    except ImportError as error:  # epath imports the client of an object store on first use
+        return f"a package is missing: {error}"
+    except KeyError as error:
+        return f"no object store has addresses like {error.args[0]!r}"
+    except OSError as error:
+        return f"{path}: {error.strerror or error}"
+    return ""
+
+
 # --- reading -----------------------------------------------------------------------------------
 
 
@@ -135,26 +166,62 @@ def read_json(path: epath.PathLike, error: type[Exception], remedy: str) -> dict
     return content
 
 
-def read_csv(text: str, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
-    """Reads the non-empty rows of a CSV text, each with the number of its last line.
+def read_csv(
+    text: str, delimiter: str = ",", *, may_be_shorter: bool = False
+) -> Iterator[tuple[int, list[str]]]:
+    """Reads the non-empty rows of a CSV text, each with the number of its first line.
+
+    Every row must have as many cells as the first one, in which cells are added where a comma in a
+    text or a decimal comma is not quoted. Empty cells at the end, as spreadsheets add them, are not
+    counted.
 
     Args:
       text: the content of the file; a byte order mark at its start is skipped.
       delimiter: the character between cells.
+      may_be_shorter: whether a row may have fewer cells than the first one; it is then filled up
+        with empty cells.
 
     Yields:
       (line number, from 1; cells).
 
     Raises:
-      csv.Error: a cell breaks the rules of CSV; the message names the line.
+      csv.Error: a row has too many or too few cells, a quotation mark is not closed, or a cell
+        breaks the rules of CSV in another way; the message names the line.
     """
-    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), delimiter=delimiter)
+    # Without `strict`, an unclosed quotation mark makes one cell of all rows up to the next mark.
+    lines = io.StringIO(text.removeprefix("\ufeff"), newline="")
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    width, first = 0, 1
     try:
         for row in reader:
-            if any(row):
-                yield reader.line_num, row
+            cells = _without_empty_end(row)
+            if cells:
+                width = width or len(cells)
+                _check_width(len(cells), len(row), width, may_be_shorter)
+                yield first, (cells + [""] * width)[:width]
+            first = reader.line_num + 1
     except csv.Error as error:
-        raise csv.Error(f"line {reader.line_num}: {error}") from error
+        place = f"line {first}"
+        if reader.line_num > first:
+            place = f'lines {first} to {reader.line_num} (is a quotation mark " not closed?)'
+        raise csv.Error(f"{place}: {error}") from error
+
+
+def _without_empty_end(row: list[str]) -> list[str]:
+    end = len(row)
+    while end and not row[end - 1].strip():
+        end -= 1
+    return row[:end]
+
+
+def _check_width(num_filled: int, num_cells: int, width: int, may_be_shorter: bool) -> None:
+    if num_filled > width:
+        raise csv.Error(
+            f"expected {width} cells as in the first row, got {num_filled}; a cell that contains "
+            "the separator has to be in quotation marks"
+        )
+    if num_cells < width and not may_be_shorter:
+        raise csv.Error(f"expected {width} cells as in the first row, got {num_cells}")
 
 
 # --- hashes ------------------------------------------------------------------------------------
@@ -208,8 +275,13 @@ def by_hash(key: str, num_parts: int) -> int:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % num_parts
 
 
-def named_lines(lines: Iterable[bytes], name: str) -> Iterator[tuple[str, bytes]]:
-    """Yields the non-blank lines, each with its location, such as "train_data.jsonl:12"."""
+def numbered_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yields the non-blank lines of a file, each with its number, from 1.
+
+    A byte order mark at the start of the file is left out.
+    """
     for number, line in enumerate(lines, start=1):
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
         if line.strip():
-            yield f"{name}:{number}", line
+            yield number, line

@@ -12,9 +12,14 @@ from typing import Any
 from etils import epath
 
 from conkd_jax.data.corpus import ConceptGraph, ItemTable, KnowledgeGraph, write_corpus
+from conkd_jax.errors import UserError
 from data_prep.linking import Label, Linker, link_dialogue
 from data_prep.raw_dialogues import RawDialogue
-from data_prep.report import corpus_counts, graph_counts
+from data_prep.report import content_warnings, corpus_counts, graph_counts
+
+
+class EmptyCorpusError(UserError, ValueError):
+    """Dialogues without anything to train on or to score."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +34,7 @@ class CorpusParts:
       labels: the graph node of every label that links free text.
       entity_names: a readable name of every graph node.
       source_counts: counts of the raw graph files, for the report.
+      warnings: what is wrong with the raw files, a sentence each.
     """
 
     raw_splits: Mapping[str, Sequence[RawDialogue]]
@@ -38,6 +44,7 @@ class CorpusParts:
     labels: Mapping[Label, int]
     entity_names: Sequence[str]
     source_counts: Mapping[str, int]
+    warnings: Sequence[str] = ()
 
 
 def assemble_corpus(
@@ -54,6 +61,9 @@ def assemble_corpus(
 
     Returns:
       The data report, the same as `Corpus.report`.
+
+    Raises:
+      EmptyCorpusError: a split has no response, or there is no dialogue to train on.
     """
     linker = Linker.for_corpus(parts.items, parts.concept_graph, parts.labels)
     splits = {
@@ -63,6 +73,8 @@ def assemble_corpus(
     report = complete_report(corpus_counts(parts.raw_splits, splits, parts.items))
     graphs = graph_counts(parts.graph, parts.items, parts.concept_graph)
     report["graph"] = graphs | dict(parts.source_counts)
+    _expect_responses(report["splits"])
+    report["warnings"] = [*parts.warnings, *content_warnings(report)]
     if out_dir is not None:
         write_corpus(
             out_dir,
@@ -74,3 +86,19 @@ def assemble_corpus(
             entity_names=parts.entity_names,
         )
     return report
+
+
+def _expect_responses(splits: Mapping[str, Mapping[str, Any]]) -> None:
+    if not splits["train"]["dialogues"]:
+        raise EmptyCorpusError(
+            "expected dialogues to train on, but every dialogue of the training file belongs to "
+            "validation or test. Put further dialogues into train_data.jsonl."
+        )
+    for name, counts in splits.items():
+        if counts["dialogues"] and not counts["response_samples"]:
+            raise EmptyCorpusError(
+                f"expected responses in the split {name}, but none of its {counts['dialogues']:,} "
+                "dialogues has a turn of the recommender after one of the seeker. Check that each "
+                "senderWorkerId is the dialogue's initiatorWorkerId (the seeker) or "
+                "respondentWorkerId (the recommender)."
+            )

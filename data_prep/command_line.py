@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
+from conkd_jax import terminal
 from conkd_jax.errors import UserError
+from data_prep.report import split_summary
+
+# The type of an option that is a path: `--raw_dir=~/data` reaches the program with its "~".
+PATH = os.path.expanduser
 
 
 class CommandLineError(UserError):
@@ -30,7 +36,7 @@ class CorpusParser(argparse.ArgumentParser):
 
     def __init__(self, program: str, **options: Any) -> None:
         super().__init__(prog=f"python -m {program}", **options)
-        self.add_argument("--out_dir", help="the folder that the corpus is written to")
+        self.add_argument("--out_dir", type=PATH, help="the folder that the corpus is written to")
         self.add_argument(
             "--report",
             action="store_true",
@@ -58,6 +64,7 @@ def run_builder(
       The exit code: 0, or 2 after a user's mistake.
     """
     started = time.monotonic()
+    terminal.make_output_lenient()
     try:
         options = parser.parse_args(argv)
         if not options.report and not options.out_dir:
@@ -66,9 +73,15 @@ def run_builder(
     except (UserError, OSError) as error:  # OSError: a full disk, a folder without permission
         print(f"error: {error}", file=sys.stderr)
         return 2
+    for warning in report.get("warnings", ()):
+        print(f"warning: {warning}", file=sys.stderr)
     if options.report:
         print(json.dumps(report, indent=2, ensure_ascii=False))
     if options.out_dir:
         took = time.monotonic() - started
         print(f"Wrote the corpus to {options.out_dir} in {took:.0f} s.", file=sys.stderr)
+        print(split_summary(report.get("splits", {})), file=sys.stderr)
+    if (error := terminal.output_error()) is not None:
+        print(f"error: the report could not be printed to its end: {error}", file=sys.stderr)
+        return 2
     return 0

@@ -63,7 +63,7 @@ class DownloadError(UserError, OSError):
 def default_cache() -> Path:
     """Returns the folder of downloads: `CONKD_CACHE_DIR`, or else `~/.cache/conkd_jax`."""
     folder = os.environ.get(CACHE_VARIABLE)
-    return Path(folder) if folder else Path.home() / ".cache" / "conkd_jax"
+    return Path(folder).expanduser() if folder else Path.home() / ".cache" / "conkd_jax"
 
 
 def fetch_file(file: Download, cache: Path | None = None, *, accept_sha256: str = "") -> Path:

@@ -6,10 +6,9 @@ Reads KGSF's files, ReDial's movie list and ConceptNet; independent of dialogues
 from __future__ import annotations
 
 import collections
-import csv
 import dataclasses
 import gzip
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,9 @@ from etils import epath
 from jaxtyping import Int32, Int64
 
 from conkd_jax.data.corpus import ConceptGraph, KnowledgeGraph
+from conkd_jax.data.titles import titles_from_csv
 from conkd_jax.errors import UserError
-from conkd_jax.files import read_csv
+from conkd_jax.files import numbered_lines
 from data_prep.pickles import load_plain
 
 # The code of KBRD and KGSF gives every node a self loop of this relation, and skips the few DBpedia
@@ -30,9 +30,9 @@ _SPARE_NODES = 6
 _MIN_COUNT = 1000
 # How often the code counts each edge before it compares with 1,000: KGSF runs its loop twice.
 _COUNTED = {"kgsf": 2, "kbrd": 1}
-GRAPH_RULES = tuple(_COUNTED)
+GRAPH_RULES = (*_COUNTED, "all")
 # The first columns of ReDial's movie list; the number of mentions after them is not used.
-_MOVIE_COLUMNS = ["movieId", "movieName"]
+_MOVIE_COLUMNS = ("movieId", "movieName")
 
 _Triple = tuple[int, int, int]
 
@@ -136,63 +136,91 @@ def knowledge_graph(
     rule: str,
     relation_names: Mapping[int, str] | None = None,
 ) -> KnowledgeGraph:
-    """Applies KBRD's or KGSF's rule to DBpedia triples.
+    """Selects the relations of a graph by KGSF's or KBRD's rule, or keeps all.
 
     Every triple between two different nodes gives an edge and its reverse, both of the same
-    relation; every node gets a self loop. Relations that are counted 1,000 times or fewer are
-    dropped. KGSF's code counts each edge twice, so a relation needs only 501 edges there.
+    relation; every node gets a self loop. The published rules were made for one graph of 165,696
+    triples: relations that are counted 1,000 times or fewer are dropped, self loops included.
+    KGSF's code counts each edge twice, so a relation needs only 501 edges there. A smaller graph
+    needs the rule "all", which drops no relation.
 
     Args:
       triples: (head, relation, tail).
       num_entities: the number of nodes.
-      rule: "kgsf" or "kbrd".
+      rule: "kgsf", "kbrd" or "all".
       relation_names: the names of relations, as far as they are known.
 
     Returns:
-      The graph; relations are renumbered from 0 in ascending order of their old numbers.
+      The graph; relations are renumbered from 0 in ascending order of their old numbers. Self loops
+      have a number of their own: `SELF_LOOP` by the published rules, which drop the triples with
+      that number, and the last one by "all".
 
     Raises:
-      GraphError: the rule is unknown, or a node is not below `num_entities`.
+      GraphError: the rule is unknown, or a node or relation has a number that can't be.
     """
-    if rule not in _COUNTED:
-        raise GraphError(f"expected graph_rule to be one of {', '.join(_COUNTED)}; got {rule!r}")
-    table = np.array([t for t in triples if t[0] != t[2] and t[1] != SELF_LOOP], np.int64).reshape(
-        -1, 3
+    if rule not in GRAPH_RULES:
+        raise GraphError(f"expected graph_rule to be one of {', '.join(GRAPH_RULES)}; got {rule!r}")
+    table = np.array([t for t in triples if t[0] != t[2]], np.int64).reshape(-1, 3)
+    names = collections.defaultdict(str, relation_names or {})
+    if rule == "all":
+        self_loop = int(table[:, 1].max(initial=-1)) + 1
+        names[self_loop] = "self_loop"
+    else:
+        self_loop = SELF_LOOP
+        table = table[table[:, 1] != SELF_LOOP]
+        names[self_loop] = names[self_loop] or "self_loop"
+    _check_numbers(table, num_entities)
+    edges = _with_reverse_and_loops(table, num_entities, self_loop)
+    kept, counts = np.unique(edges[:, 1], return_counts=True)
+    if rule != "all":
+        kept = kept[counts * _COUNTED[rule] > _MIN_COUNT]
+    edges = edges[np.isin(edges[:, 1], kept)]
+    edges[:, 1] = np.searchsorted(kept, edges[:, 1])
+    unique: Int32[np.ndarray, "E 3"] = np.unique(edges, axis=0).astype(np.int32)
+    return KnowledgeGraph(
+        num_entities=num_entities,
+        num_relations=len(kept),
+        relation_names=[names[int(r)] or f"relation_{r}" for r in kept],
+        edges=unique,
+        rule=rule,
     )
-    if table.size and (table[:, [0, 2]].max() >= num_entities or table.min() < 0):
-        raise GraphError(
-            f"the triples name node {table[:, [0, 2]].max()}, beyond the {num_entities} nodes of "
-            "the entity dictionary: the two files don't belong together, fetch KGSF's files again"
-        )
-    edges = _with_reverse_and_loops(table, num_entities)
-    relations, counts = np.unique(edges[:, 1], return_counts=True)
-    kept = relations[counts * _COUNTED[rule] > _MIN_COUNT]
-    return _graph(edges, kept, num_entities, rule, relation_names)
 
 
-def whole_graph(
-    triples: Iterable[_Triple], num_entities: int, relation_names: Mapping[int, str]
-) -> KnowledgeGraph:
-    """Builds a graph with every relation, for corpora that are too small for the published rules.
+def graph_warnings(graph: KnowledgeGraph, triples: Iterable[_Triple]) -> list[str]:
+    """Says in a sentence what is wrong if a graph has lost most of its triples.
 
     Args:
-      triples: (head, relation, tail), relations below `SELF_LOOP`.
-      num_entities: the number of nodes.
-      relation_names: the name of every relation.
-
-    Returns:
-      The graph, with reverse edges and self loops; its rule is "all".
+      graph: the graph.
+      triples: (head, relation, tail), from which it was selected.
     """
-    table = np.array(list(triples), np.int64).reshape(-1, 3)
-    edges = _with_reverse_and_loops(table, num_entities)
-    return _graph(edges, np.unique(edges[:, 1]), num_entities, "all", relation_names)
+    joining = {triple for triple in triples if triple[0] != triple[2]}
+    if not joining:
+        return [
+            "the knowledge graph has self loops only: no triple joins two nodes. Check subkg.pkl; "
+            "the recommender learns nothing from such a graph."
+        ]
+    num_edges = int(np.sum(graph.edges[:, 0] != graph.edges[:, 2]))
+    if graph.rule == "all" or num_edges >= len(joining):  # a triple is an edge and its reverse
+        return []
+    relations = {relation for _, relation, _ in joining}
+    return [
+        f"graph_rule={graph.rule} keeps {num_edges // 2:,} of {len(joining):,} triples and "
+        f"{graph.num_relations:,} of {len(relations) + 1:,} relations (with self loops): it drops "
+        f"relations with {_MIN_COUNT // _COUNTED[graph.rule]:,} edges or fewer. To keep every "
+        "relation of a small graph, use --graph_rule=all (--config.corpus.graph_rule=all)."
+    ]
 
 
-def read_concept_edges(lines: Iterable[bytes]) -> list[tuple[str, str]]:
-    """Reads ConceptNet edges in KGSF's form: relation, word and word, separated by tabs.
+def read_concept_edges(lines: Iterable[bytes], filename: str) -> list[tuple[str, str]]:
+    """Reads ConceptNet edges: relation, word and word, separated by tabs.
+
+    A word may be plain ("dog"), followed by its part of speech ("dog/n", as in KGSF's
+    conceptnet_edges2nd.txt), or a URI ("/c/en/dog/n", as ConceptNet writes it). Edges of words in
+    other languages are skipped, and further columns are ignored.
 
     Args:
       lines: the lines of the file.
+      filename: its name, for messages.
 
     Returns:
       (word, word), lower-cased, in file order.
@@ -201,16 +229,19 @@ def read_concept_edges(lines: Iterable[bytes]) -> list[tuple[str, str]]:
       GraphError: a line has fewer than three columns.
     """
     pairs = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in numbered_lines(lines):
         columns = line.decode("utf-8", errors="replace").rstrip("\r\n").split("\t")
-        if columns == [""]:
-            continue
         if len(columns) < 3:
             raise GraphError(
-                f"ConceptNet edges, line {number}: expected relation, word and word, separated by "
-                f"tabs; got {len(columns)} column(s)."
+                f"{filename}, line {number}: expected relation, word and word, separated by tabs; "
+                f"got {len(columns)} column(s). Use a ConceptNet file as KGSF publishes it, or "
+                "ConceptNet's own dump (conceptnet-assertions-5.7.0.csv.gz)."
             )
-        pairs.append((columns[1].casefold(), columns[2].casefold()))
+        # In a line of the dump, the URI of the edge and that of the relation come first.
+        start = 2 if columns[1].startswith("/r/") else 1
+        ends = [_word(column) for column in columns[start : start + 2]]
+        if all(ends):
+            pairs.append((ends[0], ends[1]))
     return pairs
 
 
@@ -282,35 +313,13 @@ def read_movies(content: bytes, filename: str) -> dict[int, str]:
       filename: its name, for messages.
 
     Returns:
-      The title of every movie id.
+      The title of every movie id, without URL escapes: the official list has "Why Him%3F (2016)".
 
     Raises:
-      GraphError: the header has other columns, or a row lacks a movie id or a name.
+      GraphError: the header has other columns, a row can't be read, or an id is listed twice.
     """
-    rows = read_csv(content.decode("utf-8", errors="replace"))
-    try:
-        return _titles(rows, filename)
-    except csv.Error as error:
-        raise GraphError(f"{filename}: {error}. Fetch the official movie list again.") from error
-
-
-def _titles(rows: Iterator[tuple[int, list[str]]], filename: str) -> dict[int, str]:
-    header = [name.strip() for name in next(rows, (1, []))[1]]
-    if header[:2] != _MOVIE_COLUMNS:
-        raise GraphError(
-            f"{filename}:1: expected the columns {', '.join(_MOVIE_COLUMNS)}, …; found "
-            f"{', '.join(header[:5]) or 'none'}. Use movies_with_mentions.csv of the official "
-            "ReDial archive."
-        )
-    movies: dict[int, str] = {}
-    for number, row in rows:
-        if len(row) < 2 or not row[0].strip().isdecimal():
-            raise GraphError(
-                f"{filename}:{number}: expected movieId, movieName, nbMentions; got {row!r}. Fetch "
-                "the official movie list again."
-            )
-        movies[int(row[0])] = " ".join(row[1].split())
-    return movies
+    remedy = "Use movies_with_mentions.csv of the official ReDial archive, or correct the line"
+    return titles_from_csv(content, filename, GraphError, remedy, columns=_MOVIE_COLUMNS)
 
 
 def _english(uri: bytes) -> str:
@@ -319,33 +328,32 @@ def _english(uri: bytes) -> str:
     return parts[3].casefold() if len(parts) > 3 and parts[1:3] == ["c", "en"] else ""
 
 
+def _word(column: str) -> str:
+    """Returns the word of a plain word, a word/pos or a URI; "" for URIs of other languages."""
+    if column.startswith(("/", "http:", "https:")):
+        return _english(column.encode())
+    return column.split("/")[0].strip().casefold()
+
+
+def _check_numbers(triples: Int64[np.ndarray, "T 3"], num_entities: int) -> None:
+    nodes = triples[:, [0, 2]]
+    if nodes.max(initial=-1) >= num_entities:
+        raise GraphError(
+            f"the triples name node {nodes.max()}, beyond the {num_entities} nodes of the entity "
+            "dictionary: the two files don't belong together, fetch KGSF's files again"
+        )
+    if triples.min(initial=0) < 0:
+        raise GraphError(
+            f"expected triples of numbers from 0, got {triples.min()}: fetch KGSF's files again"
+        )
+
+
 def _with_reverse_and_loops(
-    triples: Int64[np.ndarray, "T 3"], num_entities: int
+    triples: Int64[np.ndarray, "T 3"], num_entities: int, self_loop: int
 ) -> Int64[np.ndarray, "E 3"]:
     nodes = np.arange(num_entities)
-    loops = np.stack([nodes, np.full_like(nodes, SELF_LOOP), nodes], axis=1)
+    loops = np.stack([nodes, np.full_like(nodes, self_loop), nodes], axis=1)
     return np.concatenate([triples, triples[:, [2, 1, 0]], loops])
-
-
-def _graph(
-    edges: np.ndarray,
-    kept: np.ndarray,
-    num_entities: int,
-    rule: str,
-    relation_names: Mapping[int, str] | None,
-) -> KnowledgeGraph:
-    edges = edges[np.isin(edges[:, 1], kept)]
-    edges[:, 1] = np.searchsorted(kept, edges[:, 1])
-    names = collections.defaultdict(str, relation_names or {})
-    names[SELF_LOOP] = names[SELF_LOOP] or "self_loop"
-    unique: Int32[np.ndarray, "E 3"] = np.unique(edges, axis=0).astype(np.int32)
-    return KnowledgeGraph(
-        num_entities=num_entities,
-        num_relations=len(kept),
-        relation_names=[names[int(r)] or f"relation_{r}" for r in kept],
-        edges=unique,
-        rule=rule,
-    )
 
 
 def _mapping(path: epath.PathLike, key: Any, value: Any) -> dict[Any, Any]:
@@ -355,4 +363,8 @@ def _mapping(path: epath.PathLike, key: Any, value: Any) -> dict[Any, Any]:
     for k, v in loaded.items():
         if not isinstance(k, key) or not isinstance(v, value):
             raise GraphError(f"{path}: expected {key} → {value}, got {k!r} → {v!r}.")
+        if isinstance(v, int) and v < 0:
+            raise GraphError(f"{path}: expected numbers of nodes from 0, got {k!r} → {v!r}.")
+    if not loaded:
+        raise GraphError(f"{path}: expected a dictionary of nodes, got an empty one.")
     return loaded

@@ -1,8 +1,8 @@
 """Reads ReDial's JSONL, one dialogue per line, in whatever state the line is.
 
-Everything that can't be used is counted and described: no line stops the program, and none is
-dropped silently. This module implements ReDial's official schema and is independent of graphs,
-items and splits.
+Everything that can't be used is counted and described: no single line stops the program, and none
+is dropped silently. A file of which most can't be used is refused. This module implements ReDial's
+official schema and is independent of graphs, items and splits.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from conkd_jax.data.mentions import mention_id
-from conkd_jax.files import named_lines
+from conkd_jax.data.titles import readable_title
+from conkd_jax.errors import UserError
+from conkd_jax.files import numbered_lines
 
 # A dialogue with more messages is counted as over-long; ReDial's longest has far fewer.
 LONG_DIALOGUE_MESSAGES = 200
 # How many problems a report describes; all of them are counted.
 _MAX_EXAMPLES = 20
-
+# The problems for which a whole line is left out.
+_UNUSABLE = ("malformed_lines", "empty_dialogues", "duplicate_ids")
+_ID_FIELDS = ("initiatorWorkerId", "respondentWorkerId")
 
 PROBLEM_KINDS = (
     "malformed_lines",
@@ -38,6 +42,10 @@ PROBLEM_KINDS = (
 )
 
 
+class RawDialogueError(UserError, ValueError):
+    """A file of dialogues that can't be used as a whole."""
+
+
 @dataclasses.dataclass(frozen=True)
 class RawDialogue:
     """A dialogue as it is in its file, with cleaned text.
@@ -45,7 +53,7 @@ class RawDialogue:
     Attributes:
       conversation_id: the official id.
       messages: (is by the recommender, text) in file order, blank messages included.
-      titles: the titles of the dialogue's movies, by movie id.
+      titles: the titles of the dialogue's movies, by movie id, without URL escapes ("Him%3F").
     """
 
     conversation_id: str
@@ -55,16 +63,34 @@ class RawDialogue:
 
 @dataclasses.dataclass
 class Problems:
-    """The problems of a raw file: counts of all, descriptions of the first few."""
+    """The problems of a raw file.
+
+    Attributes:
+      counts: the number of problems of each kind.
+      examples: descriptions of the first few.
+      first: the description of the first problem of each kind.
+    """
 
     counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     examples: list[str] = dataclasses.field(default_factory=list)
+    first: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def add(self, kind: str, detail: str = "", number: int = 1) -> None:
         """Counts `number` problems of a kind; `detail` describes one and its place."""
         self.counts[kind] += number
+        self.first.setdefault(kind, f"{kind}: {detail}")
         if detail and len(self.examples) < _MAX_EXAMPLES:
             self.examples.append(f"{kind}: {detail}")
+
+    @property
+    def unusable_lines(self) -> int:
+        """The number of lines that are left out."""
+        return sum(self.counts[kind] for kind in _UNUSABLE)
+
+    @property
+    def first_unusable_line(self) -> str:
+        """Place and description of one of these lines; "" if there is none."""
+        return next((self.first[kind] for kind in _UNUSABLE if kind in self.first), "")
 
     def as_json(self) -> dict[str, Any]:
         """Returns the counts of every known kind, zeros included, and the examples."""
@@ -85,14 +111,15 @@ def read_jsonl(lines: Iterable[bytes], filename: str, problems: Problems) -> Ite
       Each usable dialogue once, in file order.
     """
     seen: set[str] = set()
-    for where, line in named_lines(lines, filename):
+    for number, line in numbered_lines(lines):
+        where = f"{filename}, line {number}"
         try:
             text = line.decode("utf-8")
         except UnicodeDecodeError as error:
             problems.add("invalid_utf8_lines", f"{where}: {error.reason} at byte {error.start}")
             text = line.decode("utf-8", errors="replace")
         try:
-            dialogue = _parse(json.loads(text.removeprefix("\ufeff")), where, problems)
+            dialogue = _parse(json.loads(text), where, problems)
         except (ValueError, RecursionError) as error:
             problems.add("malformed_lines", f"{where}: {error}")
             continue
@@ -106,6 +133,31 @@ def read_jsonl(lines: Iterable[bytes], filename: str, problems: Problems) -> Ite
         if len(dialogue.messages) > LONG_DIALOGUE_MESSAGES:
             problems.add("over_long_dialogues", f"{where}: {len(dialogue.messages)} messages")
         yield dialogue
+
+
+def expect_usable(num_dialogues: int, problems: Problems, filename: str) -> None:
+    """Refuses a file of which no line, or less than every second one, is a dialogue.
+
+    Args:
+      num_dialogues: how many dialogues `read_jsonl` found.
+      problems: what it counted.
+      filename: the file's name, for the message.
+
+    Raises:
+      RawDialogueError: the file is empty, or is of another format.
+    """
+    if not num_dialogues and not problems.unusable_lines:
+        raise RawDialogueError(
+            f"{filename}: expected one dialogue on each line, got an empty file. Get the file from "
+            "its official source again."
+        )
+    if num_dialogues < max(problems.unusable_lines, 1):
+        raise RawDialogueError(
+            f"{filename}: expected a dialogue, a JSON object of ReDial's schema, on each line; "
+            f"usable lines: {num_dialogues:,}, others: {problems.unusable_lines:,}, for example "
+            f"{problems.first_unusable_line}. Use the official file, or write one dialogue a line: "
+            "`jq -c .` does so for objects over several lines, `jq -c '.[]'` for an array."
+        )
 
 
 def merge_turns(messages: Iterable[tuple[bool, str]]) -> list[tuple[bool, list[str]]]:
@@ -163,7 +215,7 @@ def _clean_character(character: str, problems: Problems) -> str:
 def _parse(value: Any, where: str, problems: Problems) -> RawDialogue:
     if not isinstance(value, dict):
         raise ValueError(f"expected a JSON object, got {type(value).__name__}")
-    for key in ("conversationId", "messages", "initiatorWorkerId", "respondentWorkerId"):
+    for key in ("conversationId", "messages", *_ID_FIELDS):
         if key not in value:
             raise ValueError(f"expected the field {key!r}, found none")
     conversation_id, messages = value["conversationId"], value["messages"]
@@ -171,14 +223,14 @@ def _parse(value: Any, where: str, problems: Problems) -> RawDialogue:
         raise ValueError(f"expected a conversationId, got {type(conversation_id).__name__}")
     if not isinstance(messages, list):
         raise ValueError(f"expected a list of messages, got {type(messages).__name__}")
-    workers = (value["initiatorWorkerId"], value["respondentWorkerId"])
+    workers = [_worker(value[key], key) for key in _ID_FIELDS]
     parsed = []
     for index, message in enumerate(messages):
         if not isinstance(message, dict) or not isinstance(message.get("text"), str):
             raise ValueError(f"message {index}: expected an object with a text")
         if "senderWorkerId" not in message:
             raise ValueError(f"message {index}: expected a senderWorkerId")
-        sender = message["senderWorkerId"]
+        sender = _worker(message["senderWorkerId"], f"message {index}: senderWorkerId")
         if sender not in workers:
             problems.add("unknown_senders", f"{where}: message {index}, read as the seeker's")
         text = clean_text(message["text"], problems)
@@ -190,6 +242,13 @@ def _parse(value: Any, where: str, problems: Problems) -> RawDialogue:
     )
 
 
+def _worker(value: Any, field: str) -> int:
+    # "1" and 1, or 1.0 and null, would make every message the seeker's or the recommender's.
+    if type(value) is not int:
+        raise ValueError(f"{field}: expected an integer, got {json.dumps(value)[:40]}")
+    return value
+
+
 def _titles(value: dict[str, Any], problems: Problems) -> dict[int, str]:
     mentions = value.get("movieMentions")
     if not isinstance(mentions, dict):  # ReDial writes an empty list where there are none
@@ -198,5 +257,5 @@ def _titles(value: dict[str, Any], problems: Problems) -> dict[int, str]:
     for key, title in mentions.items():
         movie = mention_id(key) if key.isdecimal() else None
         if movie is not None and isinstance(title, str):
-            titles[movie] = clean_text(title, Problems())
+            titles[movie] = readable_title(clean_text(title, Problems()))
     return titles

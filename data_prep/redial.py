@@ -20,13 +20,14 @@ from conkd_jax.data.corpus import ConceptGraph, ItemTable, KnowledgeGraph
 from conkd_jax.data.mentions import tokens
 from conkd_jax.files import read_json
 from data_prep.assembly import CorpusParts, assemble_corpus
-from data_prep.command_line import CorpusParser, run_builder
+from data_prep.command_line import PATH, CorpusParser, run_builder
 from data_prep.download import CACHE_VARIABLE, fetch_everything
 from data_prep.graphs import (
     GRAPH_RULES,
     Entities,
     GraphError,
     concept_graph,
+    graph_warnings,
     knowledge_graph,
     read_concept_dump,
     read_concept_edges,
@@ -36,7 +37,13 @@ from data_prep.graphs import (
     read_triples,
 )
 from data_prep.linking import Label, misleading_labels, uri_labels
-from data_prep.raw_dialogues import PROBLEM_KINDS, Problems, RawDialogue, read_jsonl
+from data_prep.raw_dialogues import (
+    PROBLEM_KINDS,
+    Problems,
+    RawDialogue,
+    expect_usable,
+    read_jsonl,
+)
 from data_prep.sources import RAW_DIR_VARIABLE, RawFile, Sources, find_sources
 from data_prep.split_ids import VALID_IDS_SHA256, split_train, valid_ids
 from data_prep.stop_words import ENGLISH
@@ -89,7 +96,8 @@ def build_redial(
     Args:
       raw_dir: folder or archive with the raw files; None uses `CONKD_RAW_DIR`, then the cache.
       out_dir: the folder of the corpus; None writes nothing and only reports.
-      graph_rule: which relations the knowledge graph keeps, "kgsf" or "kbrd".
+      graph_rule: which relations the knowledge graph keeps: "kgsf" or "kbrd", made for KGSF's
+        graph, or "all", for a small one.
       use_inferred_order: adds the split "inferred", dialogues with an inferred turn order.
       use_test: adds the split "test" if its file is there. Training never reads it, so a corpus for
         training is built without it: adding the file later then changes nothing.
@@ -129,6 +137,7 @@ def build_redial(
             "concept_edges": num_concept_edges,
             "labels": len(labels),
         },
+        warnings=[*_file_warnings(raw), *graph_warnings(graph, triples)],
     )
     return assemble_corpus(parts, out_dir, functools.partial(_report, raw))
 
@@ -140,7 +149,8 @@ def _read_dialogues(files: Sources) -> _Read:
         if file is None:
             return {}
         problems[file.name] = Problems()
-        found = read_jsonl(file.lines(), str(file), problems[file.name])
+        found = list(read_jsonl(file.lines(), str(file), problems[file.name]))
+        expect_usable(len(found), problems[file.name], str(file))
         return {dialogue.conversation_id: dialogue for dialogue in found}
 
     train, valid, test = read(files.train), read(files.valid), read(files.test)
@@ -210,7 +220,7 @@ def _stop_words(files: Sources) -> frozenset[str]:
 
 def _concepts(files: Sources, raw: _Read, stop_words: Iterable[str]) -> tuple[int, ConceptGraph]:
     if files.concept_edges is not None:
-        pairs = read_concept_edges(files.concept_edges.lines())
+        pairs = read_concept_edges(files.concept_edges.lines(), str(files.concept_edges))
     elif files.concept_dump is not None:
         pairs = read_concept_dump(files.concept_dump.path, _vocabulary(files, raw))
     else:
@@ -233,20 +243,41 @@ def _vocabulary(files: Sources, raw: _Read) -> set[str]:
     return words
 
 
+def _file_warnings(raw: _Read) -> list[str]:
+    """Says, a sentence each, what is left out of the raw dialogues or missing from them."""
+    warnings = [
+        f"{problems.unusable_lines:,} lines of {name} were left out, for example "
+        f"{problems.first_unusable_line}."
+        for name, problems in raw.problems.items()
+        if problems.unusable_lines
+    ]
+    listed, found = len(valid_ids()), _num_valid_found(raw)
+    if found < listed:
+        warnings.append(
+            f"{found:,} of the {listed:,} published validation dialogues were found (in "
+            f"{raw.valid_source}): numbers on valid can't be compared with those of others."
+        )
+    return warnings
+
+
+def _num_valid_found(raw: _Read) -> int:
+    listed = set(valid_ids())
+    return sum(d.conversation_id in listed for d in raw.splits.get("valid", ()))
+
+
 def _report(raw: _Read, counts: dict[str, Any]) -> dict[str, Any]:
     """Adds to the counts of the dialogues where they are from and what was wrong in the files."""
     files_read = {name: problems.as_json() for name, problems in raw.problems.items()}
     totals = {kind: sum(found[kind] for found in files_read.values()) for kind in PROBLEM_KINDS}
     for kind in ("unknown_movie_ids", "responses_over_30_tokens"):
         totals[kind] = sum(split[kind] for split in counts["splits"].values())
-    listed = set(valid_ids())
     return {
         "splits": counts["splits"],
         "dev": counts["dev"] | {"rule": "5 % of train by SHA-256 of the conversation id"},
         "valid_ids": {
             "sha256": VALID_IDS_SHA256,
-            "listed": len(listed),
-            "found": sum(d.conversation_id in listed for d in raw.splits.get("valid", ())),
+            "listed": len(valid_ids()),
+            "found": _num_valid_found(raw),
             "read_from": raw.valid_source,
             "held_out_of_train": raw.held_out_of_train,
         },
@@ -281,13 +312,16 @@ def _parser() -> CorpusParser:
         ),
     )
     parser.add_argument(
-        "--raw_dir", help=f"the raw files; default ${RAW_DIR_VARIABLE}, then the download cache"
+        "--raw_dir",
+        type=PATH,
+        help=f"the raw files; default ${RAW_DIR_VARIABLE}, then the download cache",
     )
     parser.add_argument(
         "--graph_rule",
         choices=GRAPH_RULES,
         default=DEFAULT_GRAPH_RULE,
-        help="relations kept: kgsf 46, kbrd 35 on the published graph (default: %(default)s)",
+        help="relations kept: kgsf 46 and kbrd 35 on the published graph, all in a graph of your "
+        "own (default: %(default)s)",
     )
     parser.add_argument(
         "--use_inferred_order",
@@ -299,6 +333,7 @@ def _parser() -> CorpusParser:
     )
     parser.add_argument(
         "--cache_dir",
+        type=PATH,
         help=f"where downloads are kept; default ${CACHE_VARIABLE}, then ~/.cache/conkd_jax",
     )
     parser.add_argument(

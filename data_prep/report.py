@@ -49,6 +49,47 @@ def corpus_counts(
     }
 
 
+def split_summary(splits: Mapping[str, Mapping[str, Any]]) -> str:
+    """Says in one line how many dialogues and responses each split of a report has."""
+    return "; ".join(
+        f"{name} {counts['dialogues']:,} dialogues with {counts['response_samples']:,} responses"
+        for name, counts in splits.items()
+    )
+
+
+def content_warnings(report: Mapping[str, Any]) -> list[str]:
+    """Says, a sentence each, which parts of a corpus its dialogues make no use of.
+
+    Args:
+      report: a data report with `splits`, `linking` and `graph`.
+    """
+    splits, graph = report["splits"].values(), report["graph"]
+    warnings = []
+    known = sum(counts["item_mentions"] for counts in splits)
+    unknown = sum(counts["unknown_movie_ids"] for counts in splits)
+    if known <= unknown:
+        warnings.append(
+            f"the responses mention movies of the list {known:,} times, and the dialogues mention "
+            f"ids that are not in it {unknown:,} times. Check that the movie list belongs to them."
+        )
+    if not graph["items_linked"]:
+        warnings.append(
+            f"none of the {graph['items']:,} movies is linked to the knowledge graph. Check that "
+            "id2entity.pkl and entity2entityId.pkl belong to the movie list."
+        )
+    if not graph["concept_edges_kept"]:
+        warnings.append(
+            f"the concept graph has no edge: none of {graph['concept_edges']:,} ConceptNet edges "
+            "that were read joins two words that are no stop words. Check the file of edges."
+        )
+    elif not any(counts["concept_mentions"] for counts in report["linking"].values()):
+        warnings.append(
+            f"none of the {graph['concepts']:,} words of the concept graph occurs in the "
+            "dialogues. Check that the ConceptNet edges are in the dialogues' language."
+        )
+    return warnings
+
+
 def split_counts(
     dialogues: Sequence[Dialogue], num_utterances: int, items: ItemTable
 ) -> dict[str, Any]:

@@ -145,7 +145,7 @@ def find_sources(
       MissingDataError: the folder or a required file is missing.
     """
     root = raw_dir or os.environ.get(RAW_DIR_VARIABLE) or default_cache()
-    root = epath.Path(root)
+    root = epath.Path(root).expanduser()
     if not root.exists():
         raise _missing(raw_dir, root, "the path does not exist")
     found: dict[str, RawFile] = {}

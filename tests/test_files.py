@@ -105,25 +105,47 @@ def test_json_comes_back(tmp_path: Path) -> None:
     assert files.read_json(tmp_path / "a.json", UserError, "") == {"λ": [1, None]}
 
 
-def test_lines_are_named_by_their_place() -> None:
-    assert list(files.named_lines([b"a\n", b" \n", b"b"], "f.jsonl")) == [
-        ("f.jsonl:1", b"a\n"),
-        ("f.jsonl:3", b"b"),
-    ]
+def test_lines_have_numbers_and_no_mark_of_their_encoding() -> None:
+    lines = [b"\xef\xbb\xbfa\n", b" \n", b"b", b"\n"]
+    assert list(files.numbered_lines(lines)) == [(1, b"a\n"), (3, b"b")]
+    assert list(files.numbered_lines([b"\xef\xbb\xbf\n"])) == []
 
 
-def test_rows_carry_their_line_numbers() -> None:
-    text = '\ufeffa,b\n\n1,"two\nlines"\n3,4\n'
+def test_rows_have_the_numbers_of_their_first_lines() -> None:
+    text = '\ufeffa,b\n\n1,"two\nlines"\n3,4\n , \n'
     assert list(files.read_csv(text)) == [
         (1, ["a", "b"]),
-        (4, ["1", "two\nlines"]),
+        (3, ["1", "two\nlines"]),
         (5, ["3", "4"]),
     ]
 
 
-def test_a_broken_row_is_named() -> None:
-    with pytest.raises(csv.Error, match="line 2"):
-        list(files.read_csv("a\n" + "x" * 200_000 + "\n"))
+def test_cells_that_a_spreadsheet_adds_do_not_count() -> None:
+    assert list(files.read_csv("a,b,,\n1,2,,\n3,,\n")) == [
+        (1, ["a", "b"]),
+        (2, ["1", "2"]),
+        (3, ["3", ""]),
+    ]
+
+
+def test_short_rows_are_filled_up_where_they_may_be() -> None:
+    assert list(files.read_csv("a,b\n1\n", may_be_shorter=True))[1] == (2, ["1", ""])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("x" * 200_000, "line 2: field larger"),
+        ("1,2,0", "line 2: expected 2 cells as in the first row, got 3"),
+        ("1", "line 2: expected 2 cells as in the first row, got 1"),
+        ('1,"b\n3,4\n5,6', r'lines 2 to 4 \(is a quotation mark " not closed\?\)'),
+        ('1,"b\n3,"d, e"\n5,6', r'lines 2 to 3 \(is a quotation mark " not closed\?\)'),
+    ],
+)
+@pytest.mark.parametrize("header", ["a,b", "a,b,,"])
+def test_a_broken_row_is_named(header: str, rows: str, message: str) -> None:
+    with pytest.raises(csv.Error, match=message):
+        list(files.read_csv(f"{header}\n{rows}\n"))
 
 
 def test_hash_of_a_file_is_the_hash_of_its_content(tmp_path: Path) -> None:

@@ -40,6 +40,14 @@ EXPECTED_CONFIG = {
 }
 
 
+# A head of its own under these names must be the word embedding, which the GPT-2 here uses instead.
+_HEADS = (("lm_head", "kernel"), ("lm_head", "decoder", "kernel"))
+
+
+class WeightsError(ValueError):
+    """Weights that can be read, but are not those of a GPT-2 as it is computed here."""
+
+
 @dataclasses.dataclass(frozen=True)
 class PublishedWeights:
     """Config and arrays of a published model.
@@ -88,15 +96,19 @@ def find_weights(name: str) -> tuple[dict[str, Any], epath.Path]:
     return _find(name, functools.partial(_hub_file, name, local_files_only=False))
 
 
-def check_shapes(published: PublishedWeights, expected: Mapping[tuple[str, ...], Any]) -> None:
-    """Checks that published arrays have the expected shapes.
+def check_params(published: PublishedWeights, expected: Mapping[tuple[str, ...], Any]) -> None:
+    """Checks that published arrays are all of a model's, in the expected shapes, and no others.
+
+    An array that the model does not read would make it compute something else than the published
+    model: a layer beyond `n_layer`, an adapter, or a head that is not the word embedding.
 
     Args:
       published: what was read.
       expected: by path, an array or `jax.ShapeDtypeStruct` of the expected shape.
 
     Raises:
-      ValueError: arrays are missing or have another shape; the message lists the first of them.
+      ValueError: arrays are missing, foreign, or have another shape; the message lists the first of
+        them.
     """
     wrong = []
     for path, leaf in expected.items():
@@ -104,29 +116,48 @@ def check_shapes(published: PublishedWeights, expected: Mapping[tuple[str, ...],
         got = "missing" if array is None else tuple(array.shape)
         if got != leaf.shape:
             wrong.append(f"{'.'.join(path)}: expected {leaf.shape}, got {got}")
+    foreign = sorted(published.params.keys() - expected.keys())
+    wrong += [
+        f"{'.'.join(path)}: expected no such array, got {np.shape(published.params[path])}"
+        for path in foreign
+        if path not in _HEADS
+    ]
     if wrong:
         rest = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise ValueError(
+        raise WeightsError(
             f"{published.file} does not match the config.json beside it: "
-            f"{'; '.join(wrong[:5])}{rest}. Take both files from the same model"
+            f"{'; '.join(wrong[:5])}{rest}. Take both files from the same plain GPT-2"
         )
+    words = published.params["wte", "embedding"]
+    for path in foreign:
+        if not np.array_equal(np.asarray(published.params[path]).T, words):
+            raise WeightsError(
+                f"{published.file}: expected {'.'.join(path)} to be the word embedding wte, got "
+                "other values. The GPT-2 here ties them; choose a checkpoint with tied embeddings"
+            )
 
 
 def from_pytorch_names(tensors: Mapping[str, np.ndarray]) -> dict:
     """Renames PyTorch's tensors to Flax's paths; kernels turn from [in, out] to [out, in]."""
     renamed = {}
     for name, tensor in tensors.items():
+        if _is_buffer(name):
+            continue
         *path, leaf = name.removeprefix("transformer.").split(".")
-        if leaf == "masked_bias" or (path[-1:] == ["attn"] and leaf == "bias"):
-            continue  # buffers of the causal mask
-        if leaf == "weight" and path[-1] in ("wte", "wpe"):
+        parent = path[-1] if path else ""
+        if leaf == "weight" and parent in ("wte", "wpe"):
             leaf = "embedding"
-        elif leaf == "weight" and path[-1].startswith("ln_"):
+        elif leaf == "weight" and parent.startswith("ln_"):
             leaf = "scale"
-        elif leaf == "weight":
+        elif leaf == "weight" and tensor.ndim == 2:
             leaf, tensor = "kernel", tensor.T
         renamed[(*path, leaf)] = tensor
     return renamed
+
+
+def _is_buffer(name: str) -> bool:
+    """Whether a tensor of PyTorch's is a buffer of the causal mask, which old versions saved."""
+    return name.endswith((".attn.bias", ".attn.masked_bias"))
 
 
 def _hub_file(name: str, file: str, *, local_files_only: bool) -> epath.Path:
@@ -177,7 +208,7 @@ def _find(name: str, file_of: Callable[[str], epath.Path]) -> tuple[dict[str, An
 
 def _read_config(path: epath.Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_bytes())  # of bytes, JSON may begin with a BOM
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}). Download it again") from error
     missing = [field for field in ("n_layer", "n_embd", "n_head") if field not in config]
@@ -200,6 +231,8 @@ def _parse(path: epath.Path, parse: Callable[[bytes], dict]) -> dict:
     data = path.read_bytes()
     try:
         return parse(data)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
     except ImportError as error:
         raise ValueError(
             f"{path} can be read with PyTorch only, which can't be imported ({error}). Install "
@@ -216,16 +249,21 @@ def _parse_msgpack(data: bytes) -> dict:
     tree = msgpack_restore(data)
     if not isinstance(tree, dict):
         raise ValueError(f"expected a dict of arrays, got {type(tree).__name__}")
-    return flatten_dict(tree.get("transformer", tree))
+    return flatten_dict({**tree.pop("transformer", {}), **tree})
 
 
 def _parse_safetensors(data: bytes) -> dict:
     dtypes = {"F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
-    tensors = {
-        name: np.frombuffer(view["data"], dtypes[view["dtype"]]).reshape(view["shape"])
-        for name, view in safetensors.deserialize(data)
-        if view["dtype"] in dtypes  # buffers of the causal mask in old checkpoints are integers
-    }
+    tensors = {}
+    for name, view in safetensors.deserialize(data):
+        if _is_buffer(name):
+            continue
+        if view["dtype"] not in dtypes:
+            raise WeightsError(
+                f"{name}: expected numbers of type {', '.join(dtypes)}, got {view['dtype']}. "
+                "Choose a checkpoint that is not quantised"
+            )
+        tensors[name] = np.frombuffer(view["data"], dtypes[view["dtype"]]).reshape(view["shape"])
     return from_pytorch_names(tensors)
 
 
@@ -244,6 +282,7 @@ FORMATS = {
 UNREADABLE = (
     ValueError,
     AttributeError,  # the file's content is not a dict of arrays
+    TypeError,
     EOFError,
     pickle.UnpicklingError,
     safetensors.SafetensorError,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,11 +14,15 @@ from conkd_jax.artifacts.fingerprint import outside_fingerprint
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config
 from conkd_jax.data.corpus import Corpus, CorpusError
+from data_prep.graphs import read_movies
 from data_prep.movieworld.build import build_movieworld
+from data_prep.pickles import load_plain
+from data_prep.raw_dialogues import Problems, expect_usable, read_jsonl
 from data_prep.redial import build_redial, redial_fingerprint
 from data_prep.sources import MissingDataError, find_sources
 
-VERSION = 1
+VERSION = 2
+LINES_LOOKED_AT = 20  # of each file of dialogues, before a corpus is built
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,14 +117,72 @@ def stage(
     return Stage("corpus", VERSION, settings, {}, run)
 
 
+def check_raw_files(settings: MovieWorldSettings | ReDialSettings) -> None:
+    """Looks into the raw files that a corpus will be built from: the first lines, whole pickles.
+
+    Building the corpus checks every line; this takes seconds.
+
+    Raises:
+      UserError: a file is missing or damaged.
+    """
+    if isinstance(settings, MovieWorldSettings):
+        return
+    files = find_sources(
+        settings.raw_dir or None,
+        use_inferred_order=settings.use_inferred_order,
+        use_test=settings.use_test,
+    )
+    for file in (files.train, files.valid, files.test, files.inferred):
+        if file is not None:
+            problems = Problems()
+            lines = itertools.islice(file.lines(), LINES_LOOKED_AT)
+            if not any(True for _ in read_jsonl(lines, str(file), problems)):
+                expect_usable(0, problems, str(file))
+    for file in (files.triples, files.entity_ids, files.movie_entities):
+        load_plain(file.path)
+    if files.movies is not None:
+        read_movies(files.movies.read_bytes(), str(files.movies))
+
+
 def run(
     settings: MovieWorldSettings | ReDialSettings, directory: epath.Path, context: Context
 ) -> dict[str, Any]:
-    """Builds the corpus on the first process; returns the sizes of its splits and graph."""
+    """Builds the corpus on the first process; returns the sizes of its splits and graph.
+
+    Raises:
+      CorpusError: the raw files can't be read, or the recommender could learn nothing.
+    """
     try:
         report = settings.build(directory) if parallel.is_first_process() else {}
     except ValueError as error:  # from the readers of raw files, with file and line
         raise CorpusError(f"The corpus can't be built: {error}") from error
     parallel.barrier("corpus written")
     report = report or Corpus.open(directory).report
+    if parallel.is_first_process():
+        for warning in report["warnings"]:
+            print(f"corpus: warning: {warning}", flush=True)
+    expect_trainable(report)
     return {"splits": report["splits"], "graph": report["graph"]}
+
+
+def expect_trainable(report: Mapping[str, Any]) -> None:
+    """Refuses a corpus from which the recommender would have nothing to learn.
+
+    Args:
+      report: the corpus' data report, whose warnings say why something is missing.
+
+    Raises:
+      CorpusError: no response mentions a movie, the knowledge graph has no relation, or no concept
+        is mentioned in training.
+    """
+    if not report["splits"]["train"]["item_mentions"]:
+        lacks = "no training response mentions a movie of the list"
+    elif not report["graph"]["relations"]:
+        lacks = "the knowledge graph has no relation"
+    elif not report["linking"]["train"]["concept_mentions"]:
+        lacks = "no training dialogue mentions a concept of the concept graph"
+    else:
+        return
+    raise CorpusError(
+        f"The recommender can't be trained: {lacks}. {' '.join(report['warnings'])}".rstrip()
+    )

@@ -47,6 +47,22 @@ def test_a_mistake_is_one_line(argv, error, message, capsys):
     assert captured.err.startswith(f"error: {message}") and captured.err.count("\n") == 1
 
 
+def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = []
+    assert run_builder(parser(), lambda o: found.append(o.out_dir) or {}, ["--out_dir=~/c"]) == 0
+    assert found == [str(tmp_path / "c")]
+
+
+def test_warnings_and_what_came_out_are_told(tmp_path, capsys):
+    splits = {"train": {"dialogues": 1200, "response_samples": 3400}}
+    report = {"warnings": ["some lines were left out."], "splits": splits}
+    assert run_builder(parser(), lambda options: report, [f"--out_dir={tmp_path}"]) == 0
+    errors = capsys.readouterr().err.splitlines()
+    assert errors[0] == "warning: some lines were left out."
+    assert errors[-1] == "train 1,200 dialogues with 3,400 responses"
+
+
 def test_a_defect_keeps_its_traceback():
     with pytest.raises(ValueError, match="a defect"):
         run_builder(parser(), build_by(ValueError("a defect")), ["--report"])

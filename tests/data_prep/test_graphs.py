@@ -35,6 +35,22 @@ def test_five_hundred_is_too_few_and_five_hundred_and_one_enough():
     assert kept.relation_names == ["five", "self_loop"]
 
 
+def test_a_small_graph_keeps_every_relation_by_the_rule_all():
+    triples = [(0, 3, 1), (1, 5, 2), (2, 5, 2)]
+    graph = graphs.knowledge_graph(triples, 4, "all", {5: "five"})
+    assert graph.relation_names == ["relation_3", "five", "self_loop"] and graph.rule == "all"
+    loops = [[node, 2, node] for node in range(4)]
+    assert graph.edges.tolist() == sorted([[0, 0, 1], [1, 0, 0], [1, 1, 2], [2, 1, 1], *loops])
+    assert graphs.graph_warnings(graph, triples) == []
+
+
+def test_a_relation_with_the_number_of_self_loops_is_a_relation_by_the_rule_all():
+    triples = chain(graphs.SELF_LOOP, 2) + chain(7, 1)
+    graph = graphs.knowledge_graph(triples, 4, "all")
+    assert graph.relation_names == ["relation_7", f"relation_{graphs.SELF_LOOP}", "self_loop"]
+    assert [0, 1, 1] in graph.edges.tolist() and [0, 2, 0] in graph.edges.tolist()
+
+
 def test_self_triples_and_the_loop_relation_of_the_file_are_skipped():
     triples = [(4, 3, 4)] * 600 + [(1, graphs.SELF_LOOP, 2)] * 600 + chain(3, 260) + chain(3, 260)
     graph = graphs.knowledge_graph(triples, 501, "kgsf")
@@ -46,10 +62,34 @@ def test_self_triples_and_the_loop_relation_of_the_file_are_skipped():
     ).any()
 
 
+def test_a_small_graph_keeps_every_relation():
+    triples = [*chain(graphs.SELF_LOOP, 3), (0, 7, 4), (2, 8, 2)]
+    graph = graphs.knowledge_graph(triples, 6, "all", {7: "seven"})
+    assert graph.relation_names == ["seven", f"relation_{graphs.SELF_LOOP}", "self_loop"]
+    by_relation = [graph.edges[graph.edges[:, 1] == r][:, [0, 2]].tolist() for r in range(3)]
+    assert by_relation[0] == [[0, 4], [4, 0]]
+    assert by_relation[1] == [[0, 1], [1, 0], [1, 2], [2, 1], [2, 3], [3, 2]]
+    assert by_relation[2] == [[node, node] for node in range(6)]
+    assert graphs.graph_warnings(graph, triples) == []
+
+
+def test_a_rule_that_drops_most_of_a_graph_is_named_with_counts():
+    triples = chain(7, 250) + chain(9, 251, start=250)
+    kept = graphs.knowledge_graph(triples, 502, "kgsf")
+    assert graphs.graph_warnings(kept, triples) == []
+    (warning,) = graphs.graph_warnings(graphs.knowledge_graph(triples, 502, "kbrd"), triples)
+    assert "keeps 0 of 501 triples and 0 of 3 relations" in warning
+    assert "1,000 edges or fewer" in warning and "--graph_rule=all" in warning
+    loops = [(1, 7, 1)]
+    for found in (loops, []):
+        (warning,) = graphs.graph_warnings(graphs.knowledge_graph(found, 600, "kgsf"), found)
+        assert "no triple joins two nodes" in warning
+
+
 def test_edges_are_symmetric_unique_and_sorted():
     rng = np.random.default_rng(0)
     triples = [tuple(int(x) for x in t) for t in zip(*rng.integers(0, 40, (3, 3000)), strict=True)]
-    edges = graphs.whole_graph(triples, 40, {}).edges
+    edges = graphs.knowledge_graph(triples, 40, "all").edges
     as_set = {tuple(e) for e in edges.tolist()}
     assert len(as_set) == len(edges)
     assert {(t, r, h) for h, r, t in as_set} == as_set
@@ -57,10 +97,15 @@ def test_edges_are_symmetric_unique_and_sorted():
 
 
 def test_bad_rules_and_nodes_are_refused():
-    with pytest.raises(ValueError, match="kgsf, kbrd; got 'all'"):
-        graphs.knowledge_graph([], 3, "all")
+    with pytest.raises(ValueError, match="kgsf, kbrd, all; got 'mine'"):
+        graphs.knowledge_graph([], 3, "mine")
+    with pytest.raises(ValueError, match="numbers from 0, got -1"):
+        graphs.knowledge_graph([(0, -1, 2)], 3, "all")
     with pytest.raises(ValueError, match="node 9, beyond the 3 nodes"):
         graphs.knowledge_graph([(0, 1, 9)], 3, "kgsf")
+    for triple in ((0, -1, 2), (-1, 1, 2)):
+        with pytest.raises(ValueError, match="expected triples of numbers from 0, got -1"):
+            graphs.knowledge_graph([triple], 3, "all")
 
 
 def test_movies_without_a_uri_are_nodes(tmp_path):
@@ -75,7 +120,7 @@ def test_movies_without_a_uri_are_nodes(tmp_path):
     assert entities.ids[URIS[12]] == 2 and 14 not in entities.ids
 
 
-@pytest.mark.parametrize("value", [[1], {1: "x"}, {"a": "b"}, {(1,): 2}])
+@pytest.mark.parametrize("value", [[1], {1: "x"}, {"a": "b"}, {(1,): 2}, {"a": -1}, {}])
 def test_a_dictionary_of_something_else_is_refused(tmp_path, value):
     write_graphs(tmp_path)
     (tmp_path / "entity2entityId.pkl").write_bytes(pickle.dumps(value))
@@ -108,16 +153,31 @@ def test_concepts_come_from_the_edges_own_words():
         b"IsA\tthe\tdog\n",
         b"IsA\tox\tox\n",
     ]
-    pairs = graphs.read_concept_edges(lines)
+    pairs = graphs.read_concept_edges(lines, "edges.txt")
     graph = graphs.concept_graph(pairs, {"the", "absent"})
     assert graph.words == ["animal", "dog", "ox", "the"]
     assert graph.edges.tolist() == [[0, 1]]
     assert graph.is_stop_word.tolist() == [False, False, False, True]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "IsA\tDog\tanimal",
+        "\ufeffIsA\tdog/n\tanimal/n/wn/animal\t1.0",
+        "/r/IsA\t/c/en/dog/n\t/c/en/Animal",
+        "/a/[x]\t/r/IsA\t/c/en/dog/n/wn\t/c/en/animal\t{}\r",
+    ],
+)
+def test_every_form_of_a_concept_edge_is_read(line):
+    foreign = "/r/IsA\t/c/de/hund\t/c/en/dog\n/r/ExternalURL\t/c/en/dog\thttp://a.org/c/en/dog\n"
+    lines = f"{line}\n{foreign}".encode().splitlines(keepends=True)
+    assert graphs.read_concept_edges(lines, "edges.txt") == [("dog", "animal")]
+
+
 def test_a_broken_concept_line_is_named():
-    with pytest.raises(graphs.GraphError, match="line 2: expected relation, word and word"):
-        graphs.read_concept_edges([b"IsA\ta\tb\n", b"IsA a b\n"])
+    with pytest.raises(graphs.GraphError, match="edges.txt, line 2: expected relation, word"):
+        graphs.read_concept_edges([b"IsA\ta\tb\n", b"IsA a b\n"], "edges.txt")
 
 
 def test_the_official_dump_gives_english_edges_within_the_vocabulary(tmp_path):
@@ -140,17 +200,6 @@ def test_the_official_dump_gives_english_edges_within_the_vocabulary(tmp_path):
             graphs.read_concept_dump(path, {"dog"})
 
 
-def test_the_movie_list_is_read_as_published():
-    content = 'movieId,movieName,nbMentions\n5,"We, the Women  (1953)",1\n6,Mowgli (2019),2\n'
-    for mark in (b"", b"\xef\xbb\xbf"):
-        assert graphs.read_movies(mark + content.encode(), "m.csv") == {
-            5: "We, the Women (1953)",
-            6: "Mowgli (2019)",
-        }
-    with pytest.raises(graphs.GraphError, match=r"m\.csv:3: expected movieId"):
-        graphs.read_movies(b"movieId,movieName\n5,a\nx,b\n", "m.csv")
-
-
 @pytest.mark.parametrize(
     "header, found",
     [
@@ -162,6 +211,8 @@ def test_the_movie_list_is_read_as_published():
     ],
 )
 def test_a_movie_list_of_other_columns_is_refused(header, found):
-    message = rf"m\.csv:1: expected the columns movieId, movieName, …; found {re.escape(found)}\."
+    message = (
+        rf"m\.csv, line 1: expected the columns movieId, movieName, …; found {re.escape(found)}\."
+    )
     with pytest.raises(graphs.GraphError, match=message):
         graphs.read_movies(header + b"6,Mowgli (2019),2\n" * bool(header), "m.csv")

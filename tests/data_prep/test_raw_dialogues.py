@@ -2,12 +2,15 @@
 
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.raw_dialogues import (
     Problems,
+    RawDialogueError,
     clean_text,
+    expect_usable,
     merge_turns,
     read_jsonl,
 )
@@ -34,10 +37,61 @@ def test_malformed_lines_name_file_and_line():
     found, problems = read(*lines, {k: v for k, v in good.items() if k != "messages"})
     assert len(found) == 1
     assert problems.counts["malformed_lines"] == 6
-    assert problems.examples[0].startswith("malformed_lines: f.jsonl:2: ")
-    assert "f.jsonl:3: expected a JSON object, got list" in problems.examples[1]
-    assert any("f.jsonl:6: message 0: expected" in text for text in problems.examples)
-    assert any("f.jsonl:8: expected the field 'messages'" in text for text in problems.examples)
+    assert problems.examples[0].startswith("malformed_lines: f.jsonl, line 2: ")
+    assert "f.jsonl, line 3: expected a JSON object, got list" in problems.examples[1]
+    assert any("f.jsonl, line 6: message 0: expected" in text for text in problems.examples)
+    assert any(
+        "f.jsonl, line 8: expected the field 'messages'" in text for text in problems.examples
+    )
+
+
+@pytest.mark.parametrize("worker", ["0", 0.0, None, True, [0]])
+@pytest.mark.parametrize("field", ["initiatorWorkerId", "respondentWorkerId", "senderWorkerId"])
+def test_a_worker_id_that_is_no_integer_is_refused(field, worker):
+    raw = dialogue("1", (0, "hi"), (1, "yo"))
+    part = raw["messages"][1] if field == "senderWorkerId" else raw
+    part[field] = worker
+    found, problems = read(raw)
+    assert found == [] and problems.counts == {"malformed_lines": 1}
+    where = "message 1: senderWorkerId" if field == "senderWorkerId" else field
+    got = json.dumps(worker)
+    assert f"line 1: {where}: expected an integer, got {got}" in problems.first_unusable_line
+
+
+@pytest.mark.parametrize("form", ["pretty-printed", "array"])
+def test_a_file_of_another_form_is_refused_by_line(form):
+    raws = [dialogue(str(i), (0, "hi"), (1, "yo")) for i in range(3)]
+    indent = 2 if form == "pretty-printed" else None
+    text = json.dumps(raws, indent=indent)
+    found, problems = read(*text.encode().splitlines(keepends=True))
+    with pytest.raises(RawDialogueError, match="f.jsonl: expected a dialogue, a JSON object") as e:
+        expect_usable(len(found), problems, "f.jsonl")
+    assert "f.jsonl, line 1: " in str(e.value) and "jq -c" in str(e.value)
+
+
+@pytest.mark.parametrize("lines", [[], [b"\xef\xbb\xbf\n", b" \n"]])
+def test_an_empty_file_is_refused(lines):
+    found, problems = read(*lines)
+    with pytest.raises(RawDialogueError, match="f.jsonl: .* got an empty file. Get the file"):
+        expect_usable(len(found), problems, "f.jsonl")
+
+
+def test_half_of_the_lines_must_be_dialogues():
+    good = [dialogue(str(i), (0, "hi")) for i in range(3)]
+    for bad, is_refused in ((3, False), (4, True)):
+        found, problems = read(*good, *[b"{"] * bad)
+        try:
+            expect_usable(len(found), problems, "f.jsonl")
+        except RawDialogueError:
+            assert is_refused
+        else:
+            assert not is_refused
+
+
+def test_a_byte_order_mark_and_a_blank_last_line_are_no_problems():
+    line = json.dumps(dialogue("1", (0, "hi"))).encode()
+    found, problems = read(b"\xef\xbb\xbf" + line + b"\r\n", b"\r\n")
+    assert len(found) == 1 and not problems.counts
 
 
 def test_empty_dialogues_are_counted_and_left_out():
@@ -81,7 +135,7 @@ def test_invalid_utf8_is_replaced_and_counted():
     (found,), problems = read(line)
     assert found.messages == ((False, "caf\ufffd"),)
     assert problems.counts["invalid_utf8_lines"] == 1
-    assert "f.jsonl:1" in problems.examples[0]
+    assert "f.jsonl, line 1" in problems.examples[0]
 
 
 def test_a_report_lists_few_examples_and_counts_all():
@@ -100,6 +154,8 @@ def test_titles_are_read_from_mentions():
     raw = dialogue("1", (0, "@5"))
     (found,), _ = read({**raw, "movieMentions": {"5": "A  B", "x": "C", "6": None, "9" * 19: "D"}})
     assert found.titles == {5: "A B"}
+    (found,), _ = read({**raw, "movieMentions": {"5": "Why Him%3F (2016)"}})
+    assert found.titles == {5: "Why Him? (2016)"}
     (found,), _ = read({**raw, "movieMentions": []})
     assert found.titles == {}
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +11,9 @@ import sys
 import pytest
 
 from conkd_jax.data.corpus import Corpus, CorpusError
+from conkd_jax.errors import UserError
 from data_prep import redial, split_ids
+from data_prep.download import default_cache
 from tests.data_prep.raw_files import dialogue, simple, write_jsonl, write_raw
 
 DEV_ID, TRAIN_ID, VALID_ID = "14", "15", "6712"
@@ -48,7 +52,7 @@ def test_splits_and_counts(raw, tmp_path):
     assert report["problems"]["unknown_movie_ids"] == 1
     assert report["problems"]["responses_over_30_tokens"] == 1
     (problems,) = (f for n, f in report["problems"]["files"].items() if n == "train_data.jsonl")
-    assert "train_data.jsonl:5" in problems["examples"][0]
+    assert "train_data.jsonl, line 5" in problems["examples"][0]
     assert report["splits"]["train"]["unknown_movie_examples"] == ["16: @99"]
 
 
@@ -86,13 +90,13 @@ def test_a_dialogue_is_linked(raw, tmp_path):
 
 
 def test_without_a_valid_file_the_list_decides(tmp_path):
-    train = [simple(VALID_ID), simple(TRAIN_ID), simple("19261")]
+    train = [simple(VALID_ID), simple(TRAIN_ID), simple("19261"), simple("17")]
     raw = write_raw(tmp_path / "raw", train, test=[simple("t"), simple(TRAIN_ID)])
     redial.build_redial(raw, tmp_path / "corpus")
     corpus = Corpus.open(tmp_path / "corpus")
     assert [d.conversation_id for d in corpus.dialogues("valid")] == [VALID_ID, "19261"]
     assert [d.conversation_id for d in corpus.dialogues("test")] == ["t", TRAIN_ID]
-    assert corpus.dialogues("train") == []
+    assert [d.conversation_id for d in corpus.dialogues("train")] == ["17"]
     found = corpus.report["valid_ids"]
     assert (found["found"], found["read_from"]) == (2, "train_data.jsonl")
     assert found["held_out_of_train"] == 3
@@ -163,6 +167,90 @@ def test_bad_requests_end_in_words(raw, tmp_path, capsys):
     assert "os.system" in capsys.readouterr().err
     with pytest.raises(ValueError, match="got 'mine'"):
         redial.build_redial(raw, None, graph_rule="mine")
+
+
+def reassigned(raw, change):
+    """A dialogue whose two worker ids, but not those of its messages, are changed."""
+    ids = ("initiatorWorkerId", "respondentWorkerId")
+    return raw | {key: change(raw[key]) for key in ids}
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "expected one dialogue on each line, got an empty file"),
+        (b"\xef\xbb\xbf\n\n", "expected one dialogue on each line, got an empty file"),
+        (json.dumps(simple("1"), indent=1).encode(), "usable lines: 0, others: .*jsonl, line 1: "),
+        (json.dumps([simple("1")]).encode(), "usable lines: 0, others: 1, .*got list.*jq"),
+        (
+            [reassigned(simple("1"), str)],
+            'jsonl, line 1: initiatorWorkerId: expected an integer, got "0"',
+        ),
+        ([reassigned(simple("1"), float)], "expected an integer, got 0.0"),
+        ([reassigned(simple("1"), lambda _: None)], "expected an integer, got null"),
+        ([simple("1")] * 3, "usable lines: 1, others: 2, .*duplicate_ids: .*jsonl, line 2: 1"),
+        (
+            [reassigned(simple("1"), lambda i: i + 7)],
+            "responses in the split train.*senderWorkerId",
+        ),
+    ],
+)
+def test_dialogues_of_another_form_are_refused(raw, tmp_path, content, message, capsys):
+    path = raw / "redial" / "train_data.jsonl"
+    write_jsonl(path, content) if isinstance(content, list) else path.write_bytes(content)
+    assert redial.main([f"--raw_dir={raw}", f"--out_dir={tmp_path / 'corpus'}"]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_a_corpus_needs_something_to_train_on(tmp_path):
+    raw = write_raw(tmp_path / "raw", [simple("v1")], valid=[simple("v1")])
+    with pytest.raises(UserError, match="every dialogue of the training file belongs to"):
+        redial.build_redial(raw, None)
+
+
+def test_a_mark_and_a_blank_line_change_nothing(raw):
+    path = raw / "redial" / "train_data.jsonl"
+    before = redial.build_redial(raw, None)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes() + b"\n\n")
+    assert redial.build_redial(raw, None) == before
+
+
+def test_the_summary_counts_responses_and_says_what_is_missing(raw, tmp_path, capsys):
+    concepts = raw / "kg" / "conceptnet_one_hop_edges.txt"
+    concepts.rename(raw / "kg" / "conceptnet_edges2nd.txt").write_text("IsA\tqwx/n\tzzz/n\n")
+    out = tmp_path / "corpus"
+    assert redial.main([f"--raw_dir={raw}", f"--out_dir={out}"]) == 0
+    said = capsys.readouterr().err
+    assert "train 4 dialogues with 5 responses; valid 1 dialogues with 1 responses" in said
+    for warning in (
+        "2 lines of train_data.jsonl were left out, for example malformed_lines: ",
+        "0 of the 901 published validation dialogues were found (in valid_data.jsonl)",
+        "graph_rule=kgsf keeps 0 of 3 triples and 0 of 2 relations",
+        "none of the 2 words of the concept graph occurs",
+    ):
+        assert f"warning: {warning}" in said
+    assert len(Corpus.open(out).report["warnings"]) == 4
+    concepts = raw / "kg" / "conceptnet_edges2nd.txt"
+    concepts.write_text("/r/IsA\t/c/de/hund\t/c/de/tier\n")
+    ids = dict.fromkeys(range(20))
+    (raw / "kg" / "id2entity.pkl").write_bytes(pickle.dumps(ids))
+    rows = "".join(f"{movie},Movie,1\n" for movie in range(3))
+    (raw / "redial" / "movies_with_mentions.csv").write_text(f"movieId,movieName,n\n{rows}")
+    said = " ".join(redial.build_redial(raw, None, graph_rule="all")["warnings"])
+    for warning in ("ConceptNet edges", "none of the 3 movies is linked", "movies of the list 0 "):
+        assert warning in said
+    assert "graph_rule" not in said
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(raw, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert redial.main(["--raw_dir=~/raw", "--out_dir=~/corpus", "--graph_rule=all"]) == 0
+    assert Corpus.open(tmp_path / "corpus").graph.rule == "all"
+    monkeypatch.setenv("CONKD_RAW_DIR", "~/raw")
+    monkeypatch.setenv("CONKD_CACHE_DIR", "~/cache")
+    assert redial.redial_fingerprint() == redial.redial_fingerprint(raw)
+    assert default_cache() == tmp_path / "cache"
 
 
 # --- the published files -----------------------------------------------------------------------

@@ -107,6 +107,18 @@ def test_the_dump_stands_in_for_the_concept_edges(raw):
     assert sources.find_sources(raw).concept_dump is not None
 
 
+def test_kgsf_s_own_name_of_the_concept_edges_is_known(raw):
+    (raw / "kg" / "conceptnet_one_hop_edges.txt").rename(raw / "kg" / "conceptnet_edges2nd.txt")
+    assert sources.find_sources(raw).concept_edges.name == "conceptnet_edges2nd.txt"
+
+
+def test_a_tilde_is_the_home_folder(raw, monkeypatch):
+    monkeypatch.setenv("HOME", str(raw.parent))
+    monkeypatch.setenv(sources.RAW_DIR_VARIABLE, f"~/{raw.name}")
+    for folder in (f"~/{raw.name}", None):
+        assert str(sources.find_sources(folder).train.path).startswith(str(raw))
+
+
 def test_a_damaged_archive_is_named(raw):
     packed = archive(raw, raw / "redial_dataset.zip")
     packed.write_bytes(packed.read_bytes()[:200])

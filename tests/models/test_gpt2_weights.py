@@ -11,8 +11,10 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
+from flax.traverse_util import unflatten_dict
 from transformers.models.gpt2 import modeling_flax_gpt2
 
+from conkd_jax.models import gpt2_weights
 from conkd_jax.models.gpt2 import GPT2, GPT2Spec, load_pretrained
 
 CONFIG = {"vocab_size": 41, "n_layer": 2, "n_embd": 16, "n_head": 2, "n_positions": 24}
@@ -200,12 +202,123 @@ def test_config_of_another_model_is_refused(folder, change, message):
         load_pretrained(folder)
 
 
+# An array that the model would not read makes it another model.
+
+
+def save_changed(peer, folder, change, config=None):
+    state = dict(peer.state_dict())
+    state["lm_head.weight"] = state["lm_head.weight"].clone()
+    change(state)
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **(config or {})}))
+    safetensors.torch.save_file(state, folder / "model.safetensors")
+
+
+def test_a_head_that_is_the_embedding_is_read(peer, tmp_path):
+    save_changed(peer, tmp_path, lambda state: None)
+    assert_is_peer(tmp_path, peer)
+
+
+def test_an_untied_head_is_refused(peer, tmp_path):
+    save_changed(peer, tmp_path, lambda state: state["lm_head.weight"].mul_(2))
+    with pytest.raises(ValueError, match="safetensors: expected lm_head.kernel to be the word emb"):
+        load_pretrained(tmp_path)
+    _, params = load_pretrained(saved_as_flax(peer, tmp_path, scale=1.0))
+    assert params["wte"]["embedding"].shape == (41, 16)
+    with pytest.raises(
+        ValueError, match="msgpack: expected lm_head.kernel to be the word embeddin"
+    ):
+        load_pretrained(saved_as_flax(peer, tmp_path, scale=2.0))
+
+
+def saved_as_flax(peer, folder, scale):
+    """The folder, with a head of `scale` times the word embedding in Flax's file."""
+    tensors = {name: tensor.numpy() for name, tensor in peer.state_dict().items()}
+    tree = unflatten_dict(gpt2_weights.from_pytorch_names(tensors))
+    tree["lm_head"] = {"kernel": scale * tree["wte"]["embedding"].T}
+    (folder / "flax_model.msgpack").write_bytes(flax.serialization.to_bytes(tree))
+    return folder
+
+
+def test_a_layer_beyond_those_of_the_config_is_refused(peer, tmp_path):
+    save_changed(peer, tmp_path, lambda state: None, {"n_layer": 1})
+    with pytest.raises(ValueError, match=r"h.1.attn.*: expected no such array, got .* and 7 more"):
+        load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["score.weight", "transformer.h.0.attn.gate.bias", "h.0.adapter"])
+def test_an_unknown_array_is_refused(peer, tmp_path, name):
+    save_changed(peer, tmp_path, lambda state: state.update({name: torch.ones(3)}))
+    with pytest.raises(ValueError, match=r"expected no such array, got \(3,\)\. Take both files"):
+        load_pretrained(tmp_path)
+
+
+def test_quantised_numbers_are_refused(peer, tmp_path):
+    def change(state):
+        state["transformer.ln_f.bias"] = state["transformer.ln_f.bias"].to(torch.int8)
+
+    save_changed(peer, tmp_path, change)
+    with pytest.raises(
+        ValueError, match="ln_f.bias: expected numbers of type F32, F16, BF16, got I8"
+    ):
+        load_pretrained(tmp_path)
+
+
 def test_weights_without_an_embedding_are_refused(peer, tmp_path):
     state = dict(peer.transformer.state_dict())
     del state["wte.weight"]
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     safetensors.torch.save_file(state, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="wte.embedding: expected .* got missing"):
+        load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("lm_head.weight", "expected lm_head.kernel to be the word embedding wte"),
+        ("lm_head.decoder.weight", "expected lm_head.decoder.kernel to be the word embedding"),
+        ("transformer.h.2.ln_1.weight", r"h.2.ln_1.scale: expected no such array, got \(41, 16\)"),
+        ("transformer.h.0.attn.lora.weight", "h.0.attn.lora.kernel: expected no such array"),
+        ("score.weight", "score.kernel: expected no such array"),
+        ("bias", "bias: expected no such array"),
+    ],
+)
+def test_arrays_that_the_model_does_not_read_are_refused(peer, tmp_path, safe, name, message):
+    state = {**peer.state_dict(), name: torch.ones((41, 16))}
+    if name != "lm_head.weight":
+        del state["lm_head.weight"]
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    if safe:
+        safetensors.torch.save_file(state, tmp_path / "model.safetensors")
+    else:
+        torch.save(state, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=message):
+        load_pretrained(tmp_path)
+
+
+def test_a_head_beside_flax_weights_must_be_the_embedding(tmp_path):
+    params = GPT2(SPEC, 41).init(jax.random.key(0))
+    (tmp_path / "config.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(CONFIG).encode())
+    words = np.asarray(params["wte"]["embedding"])
+    for head in (words.T, words.T + 1):
+        tree = {"transformer": params, "lm_head": {"kernel": head}}
+        (tmp_path / "flax_model.msgpack").write_bytes(flax.serialization.to_bytes(tree))
+        if not np.array_equal(head.T, words):
+            with pytest.raises(
+                ValueError, match="expected lm_head.kernel to be the word embedding"
+            ):
+                load_pretrained(tmp_path)
+        else:
+            jax.tree.map(np.testing.assert_array_equal, load_pretrained(tmp_path)[1], params)
+
+
+def test_quantised_weights_are_refused(peer, tmp_path):
+    state = dict(peer.transformer.state_dict())
+    state["h.0.mlp.c_fc.weight"] = state["h.0.mlp.c_fc.weight"].to(torch.int8)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    safetensors.torch.save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="h.0.mlp.c_fc.weight: expected numbers of type.*got I8"):
         load_pretrained(tmp_path)
 
 

@@ -46,7 +46,7 @@ def test_dialogues_are_varied_and_well_formed(corpus):
         assert all(a != b for a, b in zip(roles, roles[1:], strict=False))
         assert responses(dialogue)
     with_item = [bool(d.turns[i].items) for d in train for i in responses(d)]
-    assert 0.4 < np.mean(with_item) < 0.6
+    assert 0.6 < np.mean(with_item) < 0.9
     said = {item for d in train for turn in d.turns for item in turn.items}
     assert len(said) == 120
 
