@@ -88,7 +88,7 @@ class KnowledgeGraph:
       relation_names: one name per relation.
       edges: (source, relation, destination), unique and sorted; a reverse edge has the id of its
         relation, and self loops are edges of a relation of their own.
-      rule: the rule that selected the relations: "kgsf" or "kbrd", or "all" for MovieWorld.
+      rule: the rule that selected the relations: "kgsf", "kbrd" or "all".
     """
 
     num_entities: int

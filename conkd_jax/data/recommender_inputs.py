@@ -61,11 +61,14 @@ class RecommenderTargets:
 
 @dataclass(frozen=True)
 class NodeIndex:
-    """The graph nodes that a recommender keeps vectors of: those that are scored or mentioned.
+    """The graph nodes that a recommender has vectors of, in the order of the vectors.
+
+    Training keeps the nodes that it scores or reads (`build`); a trained recommender has vectors of
+    every node (`extended`).
 
     Attributes:
       entities: [O] entity ids, those of the items first.
-      concepts: [C] concept ids, ascending.
+      concepts: [C] concept ids.
       num_entities: number of entities in the whole knowledge graph.
       num_concepts: number of concepts in the whole concept graph.
     """
@@ -89,7 +92,7 @@ class NodeIndex:
 
         Args:
           item_entities: the entity of each item; items may share one.
-          contexts: the contexts of all splits.
+          contexts: the contexts of the training.
           num_entities: number of entities in the whole knowledge graph.
           num_concepts: number of concepts in the whole concept graph.
           all_entities: keeps every entity, mentioned or not.
@@ -101,6 +104,17 @@ class NodeIndex:
             _mentioned(contexts, "concepts"),
             num_entities,
             num_concepts,
+        )
+
+    def extended(
+        self, entities: Int[np.ndarray, " o"], concepts: Int[np.ndarray, " c"]
+    ) -> NodeIndex:
+        """Returns the index with further entities and concepts at its end."""
+        return NodeIndex(
+            np.concatenate([self.entities, entities]),
+            np.concatenate([self.concepts, concepts]),
+            self.num_entities,
+            self.num_concepts,
         )
 
     def entity_rows(self, ids: Int[np.ndarray, "*N"]) -> Int[np.ndarray, "*N"]:

@@ -35,8 +35,8 @@ from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from conkd_jax.data.mentions import MENTION
-from conkd_jax.data.tokenizers.bpe import END_TOKEN, VocabularyError, encodable, merge_text
+from conkd_jax.data.mentions import MENTION, encodable, mention_id
+from conkd_jax.data.tokenizers.bpe import END_TOKEN, VocabularyError, merge_text
 from conkd_jax.data.tokenizers.words import UNK_TOKEN, load_tokenizer
 from conkd_jax.files import read_json, sha256, write_whole
 
@@ -99,9 +99,9 @@ class Vocabulary:
         if isinstance(tokenizer.model, WordLevel):
             self.unk_id = tokenizer.token_to_id(UNK_TOKEN)
 
-        self._token_of = {str(m): self.num_words + j for j, m in enumerate(self.movie_ids.tolist())}
+        self._token_of = {m: self.num_words + j for j, m in enumerate(self.movie_ids.tolist())}
         self._title_of = {
-            str(m): title
+            m: title
             for m, title in zip(
                 self.candidate_movie_ids.tolist(), self.candidate_titles, strict=True
             )
@@ -266,12 +266,12 @@ class Vocabulary:
         for match in MENTION.finditer(text):
             words += text[end : match.start()]
             end = match.end()
-            # Ids are looked up as text, so "@0123" is not movie 123 and no number is too long.
-            token = self._token_of.get(match.group(1))
+            movie = mention_id(match[1])
+            token = None if movie is None else self._token_of.get(movie)
             if token is None:
                 # The run of words goes on through the title, so that a BPE sees whole sentences. A
                 # title that would touch what comes before it gets a space.
-                title = self._title_of.get(match.group(1))
+                title = None if movie is None else self._title_of.get(movie)
                 touches = (words or pieces) and not words.endswith(" ")
                 words += match.group(0) if title is None else " " * bool(touches) + title
                 continue

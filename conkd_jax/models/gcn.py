@@ -31,7 +31,11 @@ class NormalizedGraph:
 
 
 def build_normalized_graph(
-    edges: Int[np.ndarray, "E 2"], *, num_nodes: int, outputs: Int[np.ndarray, " O"] | None = None
+    edges: Int[np.ndarray, "E 2"],
+    *,
+    num_nodes: int,
+    outputs: Int[np.ndarray, " O"] | None = None,
+    senders: Int[np.ndarray, " n"] | None = None,
 ) -> NormalizedGraph:
     """Adds self loops and both directions, normalises, and prunes to the in-edges of the outputs.
 
@@ -44,6 +48,8 @@ def build_normalized_graph(
       num_nodes: number of nodes of the whole graph.
       outputs: distinct ids of the nodes to compute vectors for, in the order of the result; None
         for all nodes.
+      senders: distinct ids of the nodes that send messages, which become the local nodes; None for
+        all. Degrees count the edges from other nodes nevertheless.
 
     Returns:
       The pruned graph as NumPy arrays: a pytree, to be passed to jitted code as an argument.
@@ -60,6 +66,8 @@ def build_normalized_graph(
     # Counted before pruning: a pruned edge still belongs to the degree of its source.
     inverse_root_degree = np.bincount(edges[:, 1], minlength=num_nodes) ** -0.5
     kept = keep_in_edges(edges, outputs, num_nodes)
+    if senders is not None:
+        kept, _ = kept.only_from(np.asarray(senders, np.int64), num_nodes)
     weights = inverse_root_degree[kept.edges[:, 0]] * inverse_root_degree[kept.edges[:, 1]]
     graph = kept.graphs_tuple(weights.astype(np.float32))
     return NormalizedGraph(graph=graph, num_outputs=len(outputs))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jraph
 import numpy as np
 
-from conkd_jax.typing import Int
+from conkd_jax.typing import Bool, Int
 
 
 class InEdges(NamedTuple):
@@ -34,6 +34,26 @@ class InEdges(NamedTuple):
     edges: Int[np.ndarray, "E columns"]
     senders: Int[np.ndarray, " E"]
     receivers: Int[np.ndarray, " E"]
+
+    def only_from(
+        self, nodes: Int[np.ndarray, " n"], num_nodes: int
+    ) -> tuple[InEdges, Bool[np.ndarray, " E"]]:
+        """Drops the edges from nodes other than the given ones.
+
+        Args:
+          nodes: distinct ids, which become the local index of the senders. Receivers stay positions
+            among the outputs.
+          num_nodes: number of nodes of the whole graph.
+
+        Returns:
+          The edges that are left, and which of the edges they are.
+        """
+        local = np.full(num_nodes, -1)
+        local[nodes] = np.arange(len(nodes))
+        senders = local[self.edges[:, 0]]
+        left = senders >= 0
+        edges = InEdges(nodes, self.edges[left], senders[left], self.receivers[left])
+        return edges, left
 
     def graphs_tuple(self, edge_features: Any) -> jraph.GraphsTuple:
         """The pruned graph in jraph's form, with these features of its edges."""

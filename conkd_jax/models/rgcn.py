@@ -56,6 +56,7 @@ def build_relational_graph(
     num_nodes: int,
     num_relations: int,
     outputs: Int[np.ndarray, " O"] | None = None,
+    senders: Int[np.ndarray, " n"] | None = None,
     norm: str = "mean",
 ) -> RelationalGraph:
     """Prunes a graph to the in-edges of its output nodes and prepares it for `RGCN`.
@@ -66,6 +67,8 @@ def build_relational_graph(
       num_relations: number of its relations.
       outputs: distinct ids of the nodes to compute vectors for, in the order of the result; None
         for all nodes.
+      senders: distinct ids of the nodes that send messages, which become the local nodes; None for
+        all. Normalisers count the edges from other nodes nevertheless.
       norm: "mean" divides by the number of the destination's r-neighbours, Z_{e,r} = |E_e^r|; "sum"
         does not divide.
 
@@ -89,6 +92,9 @@ def build_relational_graph(
         kept.receivers * num_relations + relations, return_inverse=True, return_counts=True
     )
     normalizer = group_size[group] if norm == "mean" else np.ones(len(kept.edges))
+    if senders is not None:
+        kept, left = kept.only_from(np.asarray(senders, np.int64), num_nodes)
+        relations, normalizer = relations[left], normalizer[left]
     # One number per (source, relation). `unique` sorts by it, hence by source, so that the layer
     # gathers basis rows in ascending order.
     pairs, pair = np.unique(kept.senders * num_relations + relations, return_inverse=True)

@@ -44,12 +44,13 @@ from conkd_jax.stages.recommender import (
     build_module,
     build_recommender,
     indexed,
+    other_nodes,
     save,
     score,
 )
 from conkd_jax.stages.training import EXECUTION_CHANGES_NO_RESULT, Execution, make_loader, train
 
-VERSION = 1
+VERSION = 2
 SCORED_SPLITS = ("dev", "valid")
 CURVES = ("cross_entropy", "recall@1", "recall@10", "recall@50")  # on dev, after every epoch
 
@@ -110,9 +111,10 @@ def run(
     corpus = Corpus.open(context.inputs["corpus"])
     spec = RecommenderSpec.of(settings.model)
     dialogues = training_dialogues(settings.model, corpus, settings.fold)
-    index = build_index(corpus, spec)
+    index = build_index(corpus, spec, dialogues)
     graphs = build_graphs(corpus, spec, index)
-    task = make_task(settings, corpus, dialogues, index, graphs)
+    others = other_nodes(corpus, spec, index, graphs)
+    task = make_task(settings, corpus, dialogues, index, graphs, others)
     result = train(
         task,
         settings.model.optimizer,
@@ -121,7 +123,7 @@ def run(
         directory=directory,
         execution=settings.execution,
     )
-    recommender = build_recommender(result.params, spec, index, graphs)
+    recommender = build_recommender(result.params, spec, index, graphs, others)
     metrics: dict[str, int | float] = {
         "num_samples": len(build_recommender_targets(dialogues)),
         "best_step": result.step,
@@ -241,12 +243,24 @@ def training_dialogues(
     return dialogues
 
 
+def batch_plan(model: RecommenderConfig, num_pairs: int, seed: int = 0) -> BatchPlan:
+    """The training pairs of each step; all have one length."""
+    return BatchPlan(np.ones(num_pairs), model.batch_size, (1,), seed)
+
+
+def num_steps(model: RecommenderConfig, dialogues: Sequence[Dialogue]) -> int:
+    """The number of training steps on these dialogues."""
+    num_pairs = len(build_recommender_targets(dialogues))
+    return model.epochs * batch_plan(model, num_pairs).steps_per_epoch
+
+
 def make_task(
     settings: RecTeacherSettings,
     corpus: Corpus,
     dialogues: Sequence[Dialogue],
     index: NodeIndex,
     graphs: RecommenderGraphs,
+    others: tuple[NodeIndex, RecommenderGraphs],
 ) -> loop.Task:
     """The task of the loop: graphs are constants, and the dev cross-entropy selects the step."""
     model, spec = settings.model, RecommenderSpec.of(settings.model)
@@ -256,7 +270,7 @@ def make_task(
     batches = RecommenderBatches(
         indexed(spec.contexts(dialogues, corpus), index), build_recommender_targets(dialogues)
     )
-    plan = BatchPlan(np.ones(len(batches.targets)), model.batch_size, (1,), settings.seed)
+    plan = batch_plan(model, len(batches.targets), settings.seed)
     loader = make_loader(plan, batches, model.optimizer, settings.execution)
 
     def init(rng: jax.Array) -> PyTree:
@@ -264,7 +278,7 @@ def make_task(
         return jax.jit(module.init)(rng, graphs, example)["params"]
 
     def evaluate(params: PyTree) -> Mapping[str, float]:
-        scored = score(build_recommender(params, spec, index, graphs), corpus, "dev")
+        scored = score(build_recommender(params, spec, index, graphs, others), corpus, "dev")
         return {f"dev_{name}": scored[name] for name in CURVES}
 
     return loop.Task(

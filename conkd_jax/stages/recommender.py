@@ -73,7 +73,7 @@ class TrainedRecommender:
 
     Attributes:
       spec: its shape.
-      index: the entities and concepts that have vectors; others in a context are ignored.
+      index: all entities and concepts of the graphs, those of the training first.
       nodes: their vectors and attention energies.
       user_vectors_of: jitted map from a batch of `Contexts` to [B, D].
       head: kernel [D, M] and bias [M] onto the candidates, in the corpus' order of items.
@@ -122,16 +122,54 @@ def build_module(
     )
 
 
-def build_index(corpus: Corpus, spec: RecommenderSpec) -> NodeIndex:
-    """The index of the items and of all nodes in the contexts of any split."""
-    contexts = [spec.contexts(corpus.dialogues(split), corpus) for split in corpus.splits]
+def build_index(corpus: Corpus, spec: RecommenderSpec, dialogues: Sequence[Dialogue]) -> NodeIndex:
+    """The index of the items and of all nodes in the contexts of the training dialogues."""
     return NodeIndex.build(
         corpus.items.entity_ids,
-        contexts,
+        [spec.contexts(dialogues, corpus)],
         num_entities=corpus.graph.num_entities,
         num_concepts=corpus.concept_graph.num_concepts,
         all_entities=spec.score_over == "entities",
     )
+
+
+def other_nodes(
+    corpus: Corpus, spec: RecommenderSpec, index: NodeIndex, graphs: RecommenderGraphs
+) -> tuple[NodeIndex, RecommenderGraphs]:
+    """The nodes that training never read, and the messages that they receive from those it did.
+
+    Args:
+      corpus: the corpus of the training, or one with the same graphs and further splits.
+      spec: the recommender's shape.
+      index: the index of the training.
+      graphs: its graphs.
+
+    Returns:
+      The ids of the other nodes, and graphs with them as outputs whose local nodes are the trained
+      ones. Only the outputs of the graphs are used, no scores.
+    """
+    entities = np.setdiff1d(np.arange(index.num_entities), index.entities)
+    concepts = np.setdiff1d(np.arange(index.num_concepts), index.concepts)
+    others = RecommenderGraphs(
+        entities=build_relational_graph(
+            corpus.graph.edges,
+            num_nodes=index.num_entities,
+            num_relations=corpus.graph.num_relations,
+            outputs=entities,
+            senders=np.asarray(graphs.entities.graph.nodes),
+            norm=spec.norm,
+        ),
+        concepts=build_normalized_graph(
+            corpus.concept_graph.edges,
+            num_nodes=index.num_concepts,
+            outputs=concepts,
+            senders=np.asarray(graphs.concepts.graph.nodes),
+        ),
+        scored_nodes=np.zeros(0, np.int32),
+        item_scores=np.zeros(0, np.int32),
+        node_scores=np.zeros(0, np.int32),
+    )
+    return NodeIndex(entities, concepts, index.num_entities, index.num_concepts), others
 
 
 def build_graphs(corpus: Corpus, spec: RecommenderSpec, index: NodeIndex) -> RecommenderGraphs:
@@ -166,19 +204,44 @@ def indexed(contexts: RecommenderContexts, index: NodeIndex) -> Contexts:
 
 
 def build_recommender(
-    params: PyTree, spec: RecommenderSpec, index: NodeIndex, graphs: RecommenderGraphs
+    params: PyTree,
+    spec: RecommenderSpec,
+    index: NodeIndex,
+    graphs: RecommenderGraphs,
+    others: tuple[NodeIndex, RecommenderGraphs],
 ) -> TrainedRecommender:
-    """Builds a recommender from parameters; computes its node vectors and its item head."""
+    """Builds a recommender from parameters; computes its node vectors and its item head.
+
+    A dialogue may mention nodes that no training dialogue did, such as an actor of a known movie.
+    The graph networks give them vectors as well. Parameters of such a node's own were never
+    trained and count as zero, the mean of their initial values.
+
+    Args:
+      params: the trained parameters.
+      spec: the recommender's shape.
+      index: the index of the training.
+      graphs: its graphs.
+      others: what `other_nodes` returns.
+    """
     module = build_module(spec)
-    nodes, kernel, bias = _encode(module, params, graphs)
+    other_index, other_graphs = others
+    nodes, kernel, bias = _encode(module, params, graphs, other_graphs)
     user_vectors_of = functools.partial(_user_vectors, module, params, nodes)
-    return TrainedRecommender(spec, index, nodes, user_vectors_of, Head(kernel, bias))
+    whole = index.extended(other_index.entities, other_index.concepts)
+    return TrainedRecommender(spec, whole, nodes, user_vectors_of, Head(kernel, bias))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _encode(module, params, graphs):
-    nodes = module.apply({"params": params}, graphs, method="node_vectors")
-    kernel, bias = module.apply({"params": params}, nodes, graphs, method="item_head")
+def _encode(module, params, graphs, other_graphs):
+    trained = module.apply({"params": params}, graphs, method="node_vectors")
+    kernel, bias = module.apply({"params": params}, trained, graphs, method="item_head")
+    rgcn = params["rgcn"]
+    num_others = other_graphs.entities.num_outputs
+    root = jnp.zeros((num_others, rgcn["root"].shape[1]), rgcn["root"].dtype)
+    others = module.apply(
+        {"params": {**params, "rgcn": {**rgcn, "root": root}}}, other_graphs, method="node_vectors"
+    )
+    nodes = jax.tree.map(lambda *parts: jnp.concatenate(parts), trained, others)
     return nodes, kernel, bias
 
 
@@ -196,7 +259,7 @@ def score(recommender: TrainedRecommender, corpus: Corpus, split: str) -> dict[s
 
     Without a prefix, the metrics are over all mentions of a split. `linked_` restricts them to
     movies that are DBpedia entities, as KGSF does; `novel_` to movies that were not mentioned
-    before in the dialogue. A target ranks after all other items with the same score.
+    before in the dialogue. Items with the same score rank in the order of the candidates.
     """
     dialogues = corpus.dialogues(split)
     targets = build_recommender_targets(dialogues)
@@ -223,7 +286,7 @@ def score(recommender: TrainedRecommender, corpus: Corpus, split: str) -> dict[s
 def target_scores(
     head: Head, user_vectors: Float[np.ndarray, "N D"], items: Int[np.ndarray, " N"]
 ) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
-    """(rank from 1, negative log-likelihood) of one target item per user vector."""
+    """(rank from 1, negative log-likelihood) of one target item per user vector; ties by index."""
     ranks, nll = np.zeros(len(items), np.int64), np.zeros(len(items), np.float64)
     for start in range(0, len(items), _ROWS_AT_A_TIME):
         part = slice(start, start + _ROWS_AT_A_TIME)
@@ -235,7 +298,7 @@ def target_scores(
 def _target_scores(head, user_vectors, items):
     logits = head.logits(user_vectors)
     target = jnp.take_along_axis(logits, items[:, None], axis=1)
-    rank = jnp.sum(logits >= target, axis=1)  # includes the target itself
+    rank = ranking.rank_by_score(logits, target[:, 0], items)
     return rank, jax.nn.logsumexp(logits, axis=1) - target[:, 0]
 
 
@@ -290,4 +353,6 @@ def load(directory: epath.PathLike, corpus: Corpus) -> TrainedRecommender:
             f"concepts, but {corpus.directory} has {got[0]} and {got[1]}. Open the corpus that the "
             "recommender was trained on, or train it again."
         )
-    return build_recommender(params, spec, index, build_graphs(corpus, spec, index))
+    graphs = build_graphs(corpus, spec, index)
+    others = other_nodes(corpus, spec, index, graphs)
+    return build_recommender(params, spec, index, graphs, others)

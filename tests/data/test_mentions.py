@@ -12,7 +12,10 @@ from conkd_jax.data.mentions import MENTION, mention_id, replace_mentions, token
         ("@12@34 x@5", ["@12", "@34", "x", "@5"]),
         ("a @ b", ["a", "@", "b"]),
         ("naïve 映画 don't", ["naïve", "映画", "don", "'", "t"]),
-        ("@١٢", ["@", "١٢"]),  # an id is written in ASCII digits
+        ("@١٢ @12٣", ["@١٢", "@12", "٣"]),  # an id is written in ASCII digits
+        ("हिन्दी फ़िल्म", ["हिन्दी", "फ़िल्म"]),  # vowel signs are part of a word
+        ("cafe\u0301 \u2764\ufe0f", ["cafe\u0301", "\u2764", "\ufe0f"]),
+        ("\ud83d!", ["\ufffd", "!"]),  # half of a surrogate pair
         ("", []),
     ],
 )

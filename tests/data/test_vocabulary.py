@@ -51,6 +51,13 @@ def test_the_layout_of_the_ids():
         assert part.encode("@123") == [part.num_words + 1]
 
 
+def test_zeros_before_an_id_have_no_meaning():
+    """Linker, gold items and vocabulary agree on what is an item."""
+    for vocabulary in (FULL, PART, WORDS, WORDS_PART):
+        assert vocabulary.encode("@00123") == vocabulary.encode("@123")
+        assert vocabulary.encode("see @012 ?") == vocabulary.encode("see @12 ?")
+
+
 def test_is_item():
     ids = np.array([[0, 289], [290, 293], [294, 296]])
     assert FULL.is_item(ids).tolist() == [[False, False], [True, True], [False, False]]

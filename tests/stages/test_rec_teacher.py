@@ -33,6 +33,7 @@ from conkd_jax.stages.recommender import (
     build_recommender,
     indexed,
     load,
+    other_nodes,
     score,
     target_scores,
 )
@@ -143,7 +144,7 @@ def trained(corpus, tmp_path_factory):
 def parts_of(part, corpus):
     """Returns (module, parameters, graphs, index) before training, without dropout."""
     spec = RecommenderSpec.of(part)
-    index = build_index(corpus, spec)
+    index = build_index(corpus, spec, corpus.dialogues("train"))
     graphs = build_graphs(corpus, spec, index)
     module = build_module(spec)
     example = indexed(spec.contexts(corpus.dialogues("dev"), corpus), index)
@@ -197,7 +198,7 @@ def test_user_vectors_do_not_depend_on_the_batch(trained, corpus):
     np.testing.assert_allclose(alone, every[6:8], rtol=1e-6, atol=1e-6)
 
 
-def test_unseen_nodes_are_ignored(trained, corpus):
+def test_nodes_that_no_training_dialogue_names_are_read(trained, corpus):
     teacher = load(trained[0], corpus)
     known = Turn("seeker", "x", entities=(2,), concepts=(0,))
     # Entity 25 is a genre and concept 4 a word that no dialogue names.
@@ -208,7 +209,53 @@ def test_unseen_nodes_are_ignored(trained, corpus):
         )
         for turn in (known, more)
     ]
-    np.testing.assert_array_equal(*vectors)
+    assert not np.allclose(*vectors, atol=1e-3)
+
+
+def test_nodes_that_training_never_read_have_the_vectors_of_the_whole_graph(corpus):
+    """As if every node had parameters, and those that training never touched were zero."""
+    part = config_part()
+    spec = RecommenderSpec.of(part)
+    index = build_index(corpus, spec, corpus.dialogues("train")[:2])
+    graphs = build_graphs(corpus, spec, index)
+    others = other_nodes(corpus, spec, index, graphs)
+    assert len(others[0].entities) and len(others[0].concepts)
+    contexts = Contexts(np.zeros((1, 2), np.int32), np.zeros((1, 2), np.int32))
+    params = jax.jit(build_module(spec).init)(jax.random.key(0), graphs, contexts)["params"]
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), params)
+    teacher = build_recommender(params, spec, index, graphs, others)
+    assert sorted(teacher.index.entities.tolist()) == list(range(NUM_ENTITIES))
+    assert sorted(teacher.index.concepts) == list(range(corpus.concept_graph.num_concepts))
+
+    everything = teacher.index
+    whole = build_graphs(corpus, spec, everything)
+
+    def scattered(values, ids, all_ids):
+        rows = np.zeros((len(all_ids), *values.shape[1:]), np.float32)
+        place = {node: row for row, node in enumerate(np.asarray(all_ids).tolist())}
+        rows[[place[node] for node in np.asarray(ids).tolist()]] = values
+        return rows
+
+    entity_nodes, concept_nodes = whole.entities.graph.nodes, whole.concepts.graph.nodes
+    rgcn, concepts = params["rgcn"], params["concept_encoder"]
+    embedding = scattered(concepts["embedding"], graphs.concepts.graph.nodes, concept_nodes)
+    filled = {
+        **params,
+        "rgcn": {
+            **rgcn,
+            "basis": scattered(rgcn["basis"], graphs.entities.graph.nodes, entity_nodes),
+            "root": scattered(rgcn["root"], index.entities, everything.entities),
+        },
+        "concept_encoder": {**concepts, "embedding": embedding},
+    }
+    expected = jax.jit(
+        lambda p: build_module(spec).apply({"params": p}, whole, method="node_vectors")
+    )(filled)
+    for actual, wanted in zip(
+        jax.tree.leaves(teacher.nodes), jax.tree.leaves(expected), strict=True
+    ):
+        np.testing.assert_allclose(actual, wanted, rtol=2e-4, atol=1e-5)
 
 
 def test_scoring_over_entities_ranks_items_only(corpus):
@@ -218,7 +265,9 @@ def test_scoring_over_entities_ranks_items_only(corpus):
     assert params["head"]["bias"].shape == (NUM_ENTITIES,)
     bias = np.random.default_rng(0).normal(size=NUM_ENTITIES).astype(np.float32)
     params["head"]["bias"] = bias
-    teacher = build_recommender(params, RecommenderSpec.of(part), index, graphs)
+    spec = RecommenderSpec.of(part)
+    others = other_nodes(corpus, spec, index, graphs)
+    teacher = build_recommender(params, spec, index, graphs, others)
     assert teacher.head.kernel.shape == (8, NUM_MOVIES)
     np.testing.assert_array_equal(teacher.head.bias, bias[index.entity_rows(MOVIE_ENTITIES)])
     members = np.arange(NUM_ENTITIES)
@@ -286,13 +335,13 @@ def test_mim_steps_come_first_and_resume_in_place(corpus):
 def test_early_stopping_waits_for_mim_to_end(corpus):
     part = config_part(patience=1, mim_epochs=5)
     spec = RecommenderSpec.of(part)
-    index = build_index(corpus, spec)
+    index = build_index(corpus, spec, corpus.dialogues("train"))
     graphs = build_graphs(corpus, spec, index)
-    dialogues = corpus.dialogues("train")
-    task = rec_teacher.make_task(settings_of(part), corpus, dialogues, index, graphs)
+    dialogues, others = corpus.dialogues("train"), other_nodes(corpus, spec, index, graphs)
+    task = rec_teacher.make_task(settings_of(part), corpus, dialogues, index, graphs, others)
     assert task.patience == 6
     part = config_part(patience=0, mim_epochs=5)
-    task = rec_teacher.make_task(settings_of(part), corpus, dialogues, index, graphs)
+    task = rec_teacher.make_task(settings_of(part), corpus, dialogues, index, graphs, others)
     assert task.patience == 0
 
 
@@ -336,9 +385,11 @@ def test_bad_input_is_named(corpus, trained, tmp_path):
         load(trained[0], Corpus.open(tmp_path / "other"))
 
 
-def test_ties_rank_behind():
+def test_ties_rank_as_in_the_list_of_best_items():
     """An untrained head that gives all items one score must not look perfect."""
     head = Head(jnp.zeros((2, 4)), jnp.array([0.0, 1.0, 0.0, 0.0]))
     ranks, nll = target_scores(head, np.zeros((2, 2), np.float32), np.array([1, 2]))
-    np.testing.assert_array_equal(ranks, [1, 4])
+    np.testing.assert_array_equal(ranks, [1, 3])
+    best = np.argsort(-np.array([0.0, 1.0, 0.0, 0.0]), kind="stable").tolist()  # recommender_top
+    assert [best.index(item) + 1 for item in (1, 2)] == ranks.tolist()
     np.testing.assert_allclose(nll, np.log(3 + np.e) - np.array([1.0, 0.0]), rtol=1e-5)

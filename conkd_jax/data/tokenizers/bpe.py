@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from etils import epath
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from conkd_jax.data.mentions import MENTION
+from conkd_jax.data.mentions import MENTION, encodable
 from conkd_jax.errors import UserError
 from conkd_jax.files import read_json
 
@@ -150,12 +150,3 @@ def without_mentions(texts: Iterable[str]) -> Iterator[str]:
 def merge_text(merge: str | Sequence[str]) -> str:
     """Returns a merge as "a b"; releases of the tokenizers library write either form."""
     return merge if isinstance(merge, str) else " ".join(merge)
-
-
-def encodable(text: str) -> str:
-    """Returns the text with lone surrogates replaced: JSON may hold them, UTF-8 can't."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text

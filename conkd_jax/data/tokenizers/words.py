@@ -17,22 +17,18 @@ from collections.abc import Iterable
 from typing import Any
 
 from etils import epath
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, trainers
 
-from conkd_jax.data.mentions import MENTION
+from conkd_jax.data.mentions import MENTION, TOKEN, TOKEN_SPLIT, tokens
 from conkd_jax.data.tokenizers.bpe import (
     END_TOKEN,
     VocabularyError,
-    encodable,
     load_bpe,
     without_mentions,
 )
 from conkd_jax.files import read_json
 
 UNK_TOKEN = "<unk>"
-# `mentions.TOKEN` in the regex dialect of the tokenizers library. Saved tokenizers hold this very
-# string and are compared with it, so it must not change.
-_PIECES = r"@\d+|\w+|[^\w\s]"
 _FIRST_INDEX = 4  # KGSF's list begins here: 0 to 3 are its padding, start, end and unknown rows
 _TURN_SEPARATOR = "_split_"  # KGSF puts it between turns; it never occurs in a text
 _REMEDY = "fetch or build it again"
@@ -99,13 +95,10 @@ def load_words(path: epath.PathLike) -> Tokenizer:
             f"{_FIRST_INDEX} to {_FIRST_INDEX + len(table) - 1}, each once; the file is damaged or "
             "another list. Fetch word2index_redial.json again, or set the tokenizer to 'train'."
         )
-    cut = _pre_tokenizer().pre_tokenize_str
     words = [
         word
         for word in sorted(table, key=table.__getitem__)
-        if word != _TURN_SEPARATOR
-        and not MENTION.fullmatch(word)
-        and [piece for piece, _ in cut(encodable(word))] == [word]
+        if word != _TURN_SEPARATOR and not MENTION.fullmatch(word) and tokens(word) == [word]
     ]
     return _word_level({word: i for i, word in enumerate([END_TOKEN, UNK_TOKEN, *words])})
 
@@ -131,14 +124,8 @@ def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
 def _word_level(vocab: dict[str, int]) -> Tokenizer:
     """Builds the pipeline of whole words over a table, with nothing added."""
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=UNK_TOKEN))
-    tokenizer.pre_tokenizer = _pre_tokenizer()
+    tokenizer.pre_tokenizer = TOKEN_SPLIT
     return tokenizer
-
-
-def _pre_tokenizer() -> pre_tokenizers.Split:
-    """Keeps what the regex matches and drops what lies between."""
-    # `Split` takes its pattern for the separator; `invert` makes the matches the pieces instead.
-    return pre_tokenizers.Split(Regex(_PIECES), behavior="removed", invert=True)
 
 
 def _from_tokenizer_json(content: dict[str, Any], path: epath.Path) -> Tokenizer:
@@ -155,7 +142,7 @@ def _from_tokenizer_json(content: dict[str, Any], path: epath.Path) -> Tokenizer
     tokenizer = _word_level(vocab)
     if json.loads(tokenizer.to_str())["pre_tokenizer"] != content.get("pre_tokenizer"):
         raise VocabularyError(
-            f"{path}: expected a tokenizer that cuts text by the regex {_PIECES}, got "
+            f"{path}: expected a tokenizer that cuts text by the regex {TOKEN}, got "
             f"{content.get('pre_tokenizer')}: make it with train_words or load_words."
         )
     return tokenizer
