@@ -9,33 +9,32 @@
 
 A run is a metrics.json, a folder written by conkd_jax.train or conkd_jax.evaluate, or a folder that
 contains several of them at any depth. Tables 7 and 9 (which are the same) and `--compare` read
-predictions.jsonl, given as a run's folder or as a file. `--figure` draws the table. `--keep` copies
-a run's metrics.json into docs/results/ of this checkout; `--pages` rewrites the tables of README.md
-and docs/results.md from the runs that are kept there.
+predictions.jsonl, given as a run's folder or as a file. `--json` writes a comparison into a file.
+`--figure` draws the table. `--keep` copies a run's metrics.json into docs/results/ of this
+checkout; `--pages` rewrites the tables of README.md and docs/results.md from the runs that are kept
+there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
+from etils import epath
 
 from conkd_jax import command_line
 from conkd_jax.command_line import UsageError
 from conkd_jax.eval.predictions import read_predictions
-from conkd_jax.eval.tables.build import build_table
+from conkd_jax.eval.tables.build import build_table, build_tables
+from conkd_jax.eval.tables.comparison_file import comparison_document, write_comparison
 from conkd_jax.eval.tables.documents import keep_documents, read_documents
 from conkd_jax.eval.tables.figures import draw_table
-from conkd_jax.eval.tables.formats import (
-    table_as_latex,
-    table_as_markdown,
-    table_for_terminal,
-    wide_console,
-)
+from conkd_jax.eval.tables.formats import table_as_latex, table_as_markdown
 from conkd_jax.eval.tables.layouts import LAYOUTS
 from conkd_jax.eval.tables.pages import KEPT_RESULTS, PAGES, write_pages
-from conkd_jax.eval.tables.paired import compare_runs
+from conkd_jax.eval.tables.paired import comparison_table, draw_both, paired_test
 from conkd_jax.eval.tables.samples import (
     samples_as_latex,
     samples_as_markdown,
@@ -44,6 +43,7 @@ from conkd_jax.eval.tables.samples import (
 )
 from conkd_jax.eval.tables.table import ResultTable, TableError
 from conkd_jax.run import open_answers
+from conkd_jax.run_document import machine
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 FORMATS = ("terminal", "markdown", "latex")
@@ -60,11 +60,23 @@ _TABLE = flags.DEFINE_string(
 _COMPARE = flags.DEFINE_bool(
     "compare", False, "Compare two runs with a paired test.", flag_values=OPTIONS
 )
+_JSON = flags.DEFINE_string(
+    "json",
+    "",
+    "With --compare: also write the comparison, unrounded, into this JSON file, to be committed.",
+    flag_values=OPTIONS,
+)
 _FORMAT = flags.DEFINE_enum(
     "format", "terminal", FORMATS, "The format of the table.", flag_values=OPTIONS
 )
 _FIGURE = flags.DEFINE_string(
     "figure", "", "Also draw the table or the comparison into this PNG file.", flag_values=OPTIONS
+)
+_INTERVALS = flags.DEFINE_bool(
+    "intervals",
+    None,
+    "Show 95 % intervals in rows of one run; by default in every table but --table=short.",
+    flag_values=OPTIONS,
 )
 _KEEP = flags.DEFINE_bool(
     "keep",
@@ -87,17 +99,20 @@ def main(argv: list[str]) -> None:
     if _PAGES.value:
         write_pages(CHECKOUT)
     elif _KEEP.value:
-        print(*keep_documents(read_documents(runs), CHECKOUT), sep="\n")
+        command_line.show(*keep_documents(read_documents(runs), CHECKOUT))
     elif _COMPARE.value:
-        files = {name: answers.file for name, answers in open_answers(runs).items()}
-        show_table(compare_runs(files, _FIGURE.value), _FORMAT.value)
+        show_comparison({name: answers.file for name, answers in open_answers(runs).items()})
     elif _TABLE.value in SAMPLE_TABLES:
         show_samples(runs, _FORMAT.value)
     else:
-        table = build_table(_TABLE.value, read_documents(runs))
-        show_table(table, _FORMAT.value)
+        documents = read_documents(runs)
+        tables = build_tables(_TABLE.value, documents, intervals=_INTERVALS.value)
+        for number, table in enumerate(tables):
+            if number:
+                command_line.show("")  # ends a table of Markdown
+            show_table(table, _FORMAT.value)
         if _FIGURE.value:
-            draw_table(table, _FIGURE.value)
+            draw_table(build_table(_TABLE.value, documents), _FIGURE.value)
 
 
 def _check_options(runs: Sequence[str]) -> None:
@@ -107,18 +122,33 @@ def _check_options(runs: Sequence[str]) -> None:
         raise UsageError(f"--pages takes no runs; it reads {KEPT_RESULTS}.")
     if not _PAGES.value and not runs:
         raise UsageError("expected runs: metrics.json files, folders of runs, or folders of them.")
+    if _JSON.value and not _COMPARE.value:
+        raise UsageError(
+            "--json needs --compare: it is the file that the comparison is written to."
+        )
     if _FIGURE.value and not (_COMPARE.value or _TABLE.value in LAYOUTS):
         raise UsageError("--figure needs a --table of numbers or --compare.")
+
+
+def show_comparison(files: Mapping[str, epath.Path]) -> None:
+    """Compares two runs, writes the file and the figure that are asked for, and prints a table."""
+    test = paired_test(files)
+    if _JSON.value:
+        document = comparison_document(test, files, command=" ".join(sys.argv), machine=machine())
+        write_comparison(_JSON.value, document)
+    if _FIGURE.value:
+        draw_both(files, _FIGURE.value)
+    table = comparison_table(test.names, test.comparisons, num_dialogues=test.num_dialogues)
+    show_table(table, _FORMAT.value)
 
 
 def show_table(table: ResultTable, form: str) -> None:
     """Prints a table in one of `FORMATS`."""
     if form == "terminal":
-        shown = table_for_terminal(table)
-        wide_console(shown).print(shown)
+        command_line.show(table)
     else:
         written = {"markdown": table_as_markdown, "latex": table_as_latex}[form]
-        print(written(table), end="")
+        command_line.show(written(table).rstrip("\n"))
 
 
 def show_samples(runs: Sequence[str], form: str) -> None:
@@ -137,7 +167,7 @@ def show_samples(runs: Sequence[str], form: str) -> None:
         )
     else:
         written = {"markdown": samples_as_markdown, "latex": samples_as_latex}[form]
-        print(written(chosen, titles), end="")
+        command_line.show(written(chosen, titles).rstrip("\n"))
 
 
 def run() -> None:

@@ -1,5 +1,6 @@
 """The program: its options, what it prints, draws and writes."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,14 +9,14 @@ from conkd_jax import tables as program
 from conkd_jax.errors import UserError
 from conkd_jax.eval.predictions import ContextTurn, write_predictions
 from conkd_jax.eval.tables.pages import PAGES, PLACEHOLDER, results_pages
-from conkd_jax.files import write_json
+from conkd_jax.files import sha256_of_file, write_json
 from tests.eval import scored
 from tests.eval.predicted import A, B, prediction
 from tests.fixtures.programs import call_main
 
 
-def document(seed=0, **changes) -> dict:
-    return scored.document(seed=seed, machine="a laptop", **changes)
+def document(config="dialogpt_hard", seed=0, **changes) -> dict:
+    return scored.document(config, seed=seed, machine="a laptop", **changes)
 
 
 def write(path: Path, content: dict | None = None) -> Path:
@@ -93,11 +94,44 @@ def test_two_runs_are_compared(tmp_path, capsys):
     called(bad, good / "predictions.jsonl", compare=True, figure=str(tmp_path / "k.png"))
     out = capsys.readouterr().out
     lines = {line.split()[0]: line.split() for line in out.splitlines() if line.split()}
-    assert lines["rer@1"][1:4] == ["0.000", "0.500", "+0.500"]
+    assert lines["rer@1"][1:4] == ["0.000", "0.500", "*+0.500"]
     assert float(lines["rer@1"][-1]) < 0.01
     assert lines["rec_ratio"][-1] == "1.000"
     assert "Paired over 20 dialogues" in out
     assert (tmp_path / "k.png").stat().st_size > 1000
+
+
+def test_a_comparison_is_written_with_what_it_compares(tmp_path):
+    runs = {"good": write_run(tmp_path / "good"), "bad": write_run(tmp_path / "bad", top=(B, A))}
+    write(runs["bad"] / "metrics.json", document("dialogpt", metrics={"tf_hit@50": 0.1}))
+    changes = {"metrics": {"tf_hit@50": 0.3}, "overrides": {"distill.gamma": 0.2}}
+    write(runs["good"] / "metrics.json", document(**changes))
+    file = tmp_path / "docs" / "bad_good.json"
+    called(runs["bad"], runs["good"], compare=True, json=str(file))
+    found = json.loads(file.read_text())
+    assert [found[side]["name"] for side in ("first", "second")] == ["bad", "good"]
+    assert found["second"]["label"] == "dialogpt_hard+gamma=0.2"
+    for side, name in (("first", "bad"), ("second", "good")):
+        predictions = runs[name] / "predictions.jsonl"
+        assert found[side]["predictions_sha256"] == sha256_of_file(predictions)
+        assert found[side]["config_sha256"] and found[side]["seed"] == 0
+    assert (found["split"], found["n_dialogues"], found["n_responses"]) == ("valid", 20, 20)
+    assert (found["num_resamples"], found["resampling_seed"]) == (1000, 0)
+    assert {"f1@1", "f1@1_novel", "rer@1", "rec_ratio"} <= found["metrics"].keys()
+    rer = found["metrics"]["rer@1"]
+    assert (rer["first"], rer["second"], rer["difference"]) == (0, 0.5, 0.5)
+    assert rer["interval"][0] > 0 and rer["p"] < 0.01
+    hits = found["without_test"]["tf_hit@50"]
+    assert hits == {"first": 0.1, "second": 0.3, "difference": pytest.approx(0.2)}
+    assert found["command"] and found["machine"]
+
+
+def test_files_of_other_systems_can_be_compared_into_a_file(tmp_path):
+    runs = [write_run(tmp_path / name) for name in ("a", "b")]
+    called(*runs, compare=True, json=str(tmp_path / "ab.json"))
+    found = json.loads((tmp_path / "ab.json").read_text())
+    assert found["first"].keys() == {"name", "predictions_sha256"}
+    assert (found["split"], found["without_test"]) == ("", {})
 
 
 @pytest.mark.parametrize(
@@ -160,6 +194,13 @@ def test_every_format_is_printed_whole(tmp_path, capsys, form, start):
     assert "10.00" in out and "12.41" in out and "a laptop" in out
 
 
+def test_an_empty_line_ends_a_table_before_the_next(tmp_path, capsys):
+    both = scored.document(metrics={"f1@10": 0.1, "f1@10_novel": 0.1})
+    called(write(tmp_path / "metrics.json", both), table="2", format="markdown")
+    before, after = capsys.readouterr().out.split("**Table 2. ")
+    assert before.endswith("\n\n") and before.startswith("**Table 2 without") and after
+
+
 def test_a_wide_table_is_not_squeezed(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     called(write(tmp_path / "metrics.json"), table="gate")
@@ -176,6 +217,7 @@ def test_a_wide_table_is_not_squeezed(tmp_path, capsys, monkeypatch):
         (["a"], {"pages": True}, "takes no runs"),
         (["a"], {"table": "2", "compare": True}, "expected one of --table"),
         (["a"], {"table": "7", "figure": "f.png"}, "--figure needs a --table of numbers"),
+        (["a"], {"table": "2", "json": "f.json"}, "--json needs --compare"),
         (["a"], {"keep": True, "figure": "f.png"}, "--figure needs"),
     ],
 )

@@ -136,6 +136,20 @@ def greedy_decode(
     return decoded
 
 
+def with_item_offset(head: Head, num_words: int, offset: float) -> Head:
+    """The head with a constant added to the logit of every item token.
+
+    Items keep their order among each other; above 0 they win against words more often. The offset
+    is part of the bias, so decoding with another one compiles nothing again.
+
+    >>> head = Head(kernel=jnp.zeros((2, 3)), bias=jnp.zeros(3))
+    >>> with_item_offset(head, num_words=2, offset=1.5).bias.tolist()
+    [0.0, 0.0, 1.5]
+    """
+    bias = jnp.asarray(head.bias)
+    return head._replace(bias=bias.at[num_words:].add(jnp.asarray(offset, bias.dtype)))
+
+
 @dataclasses.dataclass
 class _EmittedItems:
     """The item steps of all responses, collected so that their rankings are computed together."""

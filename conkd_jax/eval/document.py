@@ -22,6 +22,7 @@ Document = Mapping  # what `metrics_document` returns
 Interval = tuple[float, float]
 EXTERNAL = "external"  # the preset of a system that this project did not train; it has no backbone
 SYNTHETIC = "demo"  # the preset whose corpus is generated: no row of a paper stands beside it
+RATE_MATCHED = "rate-matched"  # how responses were decoded whose offset was chosen on dev
 LONGEST_LABEL = 120  # bytes of overrides in a run's name; a file name can have 255
 
 _FIELDS: Mapping[str, type | tuple[type, ...]] = {
@@ -152,10 +153,13 @@ def decoding_label(decode: Mapping) -> str:
     ''
     >>> decoding_label({"item_rule": "mass", "allow_repeated_items": False})
     'mass+once'
+    >>> decoding_label({"item_rule": "argmax", "item_offset": 1.5})
+    'offset=1.5'
     """
     found = [] if decode["item_rule"] == "argmax" else [decode["item_rule"]]
     found += [] if decode.get("allow_mentioned_items", True) else ["novel"]
     found += [] if decode.get("allow_repeated_items", True) else ["once"]
+    found += [f"offset={decode['item_offset']:g}"] if decode.get("item_offset") else []
     return "+".join(found)
 
 

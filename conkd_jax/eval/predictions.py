@@ -14,16 +14,18 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 import msgspec
 from etils import epath
 from msgspec import Meta
 
+from conkd_jax.data.corpus import SPLITS
 from conkd_jax.data.mentions import tokens
 from conkd_jax.errors import UserError
-from conkd_jax.files import whole_file
+from conkd_jax.eval.prediction_checks import disagreement, shown
+from conkd_jax.files import numbered_lines, whole_file
 
 TOP_ITEMS = 50  # length of `top` and `recommender_top`, where the catalogue has as many items
 REQUIRED = (
@@ -40,6 +42,7 @@ Count = Annotated[int, Meta(ge=0)]
 ItemId = Annotated[int, Meta(ge=0)]
 Ranking = Annotated[tuple[ItemId, ...], Meta(max_length=TOP_ITEMS)]  # distinct, best first
 Role = Annotated[str, Meta(pattern=r"\A(?:seeker|recommender)\Z")]
+Split = Annotated[str, Meta(pattern=rf"\A(?:{'|'.join(SPLITS)})\Z")]
 TurnType = Annotated[str, Meta(pattern=r"\A(?:rec|gen)\Z")]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Finite = Annotated[
@@ -48,6 +51,7 @@ Finite = Annotated[
 
 _EXPECTED = {  # instead of a pattern, in messages
     "role": "'seeker' or 'recommender'",
+    "split": f"one of {', '.join(SPLITS)}",
     "turn_type": "'rec' or 'gen'",
     "predicted_turn_type": "'rec' or 'gen' or null",
 }
@@ -91,7 +95,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
       turn_type: "rec" where the whole gold turn holds an item of the vocabulary, else "gen".
       predicted_turn_type: the turn classifier's answer; None for a system without a turn prefix.
       context: the whole history.
-      mentioned_items: items mentioned in the history.
+      mentioned_items: items mentioned in the history, the most recent last.
       reference: the gold response, not truncated.
       reference_items: its items that are in the item vocabulary, in order, repeats kept.
       reference_items_out_of_vocabulary: its other items, likewise.
@@ -107,6 +111,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
       token_nll_predprefix: `token_nll` under the predicted prefix.
       token_item_mass: the probability of all items together at that gold token,
         Σ_{y'∈I} P(y'|y_<t, x), under the gold prefix.
+      split: the split that the response is of, the same on every line.
     """
 
     conversation_id: str
@@ -127,6 +132,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     token_is_item: tuple[bool, ...] | None = None
     token_nll_predprefix: tuple[Finite, ...] | None = None
     token_item_mass: tuple[Probability, ...] | None = None
+    split: Split | None = None
 
     @property
     def key(self) -> tuple[str, int]:
@@ -157,7 +163,7 @@ def from_record(record: object, *, where: str = "prediction") -> Prediction:
         disagrees with another field.
     """
     if not isinstance(record, Mapping):
-        raise PredictionError(f"{where}: expected a JSON object, got {_shown(record)}")
+        raise PredictionError(f"{where}: expected a JSON object, got {shown(record)}")
     for name, value in record.items():
         if name not in FIELDS:
             raise PredictionError(
@@ -174,13 +180,20 @@ def from_record(record: object, *, where: str = "prediction") -> Prediction:
         prediction = _converted({**derived, **record})
     except msgspec.ValidationError as error:
         raise PredictionError(f"{where}: {_explained(error, record)}") from None
-    if problem := _disagreement(prediction):
+    if problem := disagreement(prediction):
         raise PredictionError(f"{where}: {problem}")
     return prediction
 
 
-def write_predictions(path: epath.PathLike, predictions: Iterable[Prediction]) -> int:
+def write_predictions(
+    path: epath.PathLike, predictions: Iterable[Prediction], *, without: Collection[str] = ()
+) -> int:
     """Writes predictions one at a time; the file gets its name only once it is complete.
+
+    Args:
+      path: the file.
+      predictions: what to write.
+      without: optional fields to leave out.
 
     Returns:
       How many were written.
@@ -192,7 +205,7 @@ def write_predictions(path: epath.PathLike, predictions: Iterable[Prediction]) -
     lines = _LinesSoFar()
     with whole_file(path) as file:
         for prediction in predictions:
-            record = to_record(prediction)
+            record = {k: v for k, v in to_record(prediction).items() if k not in without}
             where = f"{path} (writing response {prediction.key})"
             lines.add(record, from_record(record, where=where).key, where)
             file.write(json.dumps(record) + "\n")
@@ -213,7 +226,7 @@ def read_predictions(path: epath.PathLike) -> Iterator[Prediction]:
             "the format"
         )
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in numbered_lines(file):
             where = f"{path}, line {number}"
             try:
                 # Not msgspec's own decoder: texts may hold lone surrogates, which it refuses.
@@ -222,7 +235,7 @@ def read_predictions(path: epath.PathLike) -> Iterator[Prediction]:
                 raise PredictionError(f"{where}: expected UTF-8 text, got {error}") from None
             except (ValueError, RecursionError) as error:  # not JSON, or too long or deep to read
                 raise PredictionError(
-                    f"{where}: expected one JSON object on the line, got {_shown(line)} ({error}). "
+                    f"{where}: expected one JSON object on the line, got {shown(line)} ({error}). "
                     "If the file was cut short, write it again by another evaluation"
                 ) from None
             prediction = from_record(record, where=where)
@@ -231,12 +244,16 @@ def read_predictions(path: epath.PathLike) -> Iterator[Prediction]:
 
 
 class _LinesSoFar:
-    """Checks between lines: each response once, and the same fields on every line."""
+    """Checks between lines: each response once, and the same fields on every line.
+
+    "predicted_turn_type" is null on every line or on none, and "split" is the same on all.
+    """
 
     def __init__(self) -> None:
         self.count = 0
         self._turns: dict[str, set[int]] = {}
         self._fields: frozenset[str] = frozenset()
+        self._first: Mapping[str, Any] = {}
 
     def add(self, record: Mapping, key: tuple[str, int], where: str) -> None:
         turns = self._turns.setdefault(key[0], set())
@@ -246,37 +263,25 @@ class _LinesSoFar:
                 f"got {key} again"
             )
         turns.add(key[1])
-        self._fields = self._fields if self.count else frozenset(record)
+        if not self.count:
+            self._fields = frozenset(record)
+            self._first = {name: record.get(name) for name in ("split", _NULLABLE)}
         if different := sorted(self._fields ^ set(record)):
             raise PredictionError(
                 f"{where}: field {different[0]!r}: expected it on every line or on none, got a "
                 f"line {'with' if different[0] in record else 'without'} it"
             )
+        if record.get("split") != self._first["split"]:
+            expected = f"{self._first['split']!r}, as on the first line"
+            raise PredictionError(
+                f"{where}: field 'split': expected {expected}, got {record['split']!r}"
+            )
+        if (record.get(_NULLABLE) is None) != (self._first[_NULLABLE] is None):
+            raise PredictionError(
+                f"{where}: field {_NULLABLE!r}: expected null on every line or on none, got "
+                f"{record[_NULLABLE]!r}, unlike the first line"
+            )
         self.count += 1
-
-
-def _disagreement(p: Prediction) -> str | None:
-    """What is wrong between fields that msgspec checks one by one, or None."""
-    rankings = {f"item_steps[{i}].top": step.top for i, step in enumerate(p.item_steps or ())}
-    rankings["recommender_top"] = p.recommender_top or ()
-    for field, items in rankings.items():
-        if len(set(items)) != len(items):
-            return f"field {field!r}: expected different items, best first, got {_shown(items)}"
-    if p.item_steps is not None:
-        emitted = tuple(step.item for step in p.item_steps)
-        if emitted != p.generated_items:
-            expected = f"the items {_shown(p.generated_items)} of 'generated_items'"
-            return f"field 'item_steps': expected {expected}, got {_shown(emitted)}"
-    for field in ("token_is_item", "token_nll_predprefix", "token_item_mass"):
-        values = getattr(p, field)
-        if values is None:
-            continue
-        if p.token_nll is None:
-            return f"field {field!r}: expected 'token_nll' beside it, got no such field"
-        if len(values) != len(p.token_nll):
-            expected = f"one value for each of the {len(p.token_nll)} of 'token_nll'"
-            return f"field {field!r}: expected {expected}, got {len(values)}"
-    return None
 
 
 def _converted(record: Mapping) -> Prediction:
@@ -320,9 +325,4 @@ def _explained(error: Exception, record: Mapping) -> str:
         expected = "a finite number"
     if expected is None:
         expected = message.partition(", got ")[0].removeprefix("Expected ")
-    return f"field {path!r}: expected {expected}, got {_shown(value)}"
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return f"field {path!r}: expected {expected}, got {shown(value)}"

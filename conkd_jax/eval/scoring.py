@@ -19,6 +19,7 @@ import numpy as np
 from conkd_jax.distill.gates import item_mass
 from conkd_jax.distill.head import Head
 from conkd_jax.distill.losses import nll
+from conkd_jax.eval.metrics.ranking import rank_by_score
 from conkd_jax.models.backbone import Backbone
 from conkd_jax.typing import Array, Float, Int
 
@@ -34,7 +35,7 @@ class TokenScores:
       nll: [N] negative log-likelihood of the gold token, nats.
       item_mass: [N] probability of any item, Σ_{y'∈I} P(y'|y_<t, x) (eq. 7).
       is_item: [N] whether the gold token is an item.
-      item_rank: [N] rank of the gold item among all items, from 1; 0 at a word.
+      item_rank: [N] rank of the gold item among all items, from 1, ties by index; 0 at a word.
     """
 
     response_index: np.ndarray
@@ -64,9 +65,12 @@ class TokenScores:
 def logit_statistics(
     logits: Float[Array, "N Y"], labels: Int[Array, " N"], num_words: int
 ) -> dict[str, Array]:
-    """NLL, item mass, log-normaliser and the gold item's rank among items, for N tokens."""
+    """NLL, item mass, log-normaliser and the gold item's rank among items, for N tokens.
+
+    Items with the same logit rank by index.
+    """
     gold = jnp.take_along_axis(logits, labels[:, None], axis=-1)
-    rank = 1 + jnp.sum(logits[:, num_words:] > gold, axis=-1, dtype=jnp.int32)
+    rank = rank_by_score(logits[:, num_words:], gold[:, 0], labels - num_words).astype(jnp.int32)
     return {
         "nll": nll(logits, labels),
         "item_mass": item_mass(logits, num_words),

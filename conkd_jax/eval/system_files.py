@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import re
 
 from etils import epath
 
-from conkd_jax.data.corpus import Corpus
+from conkd_jax.data.corpus import Corpus, CorpusError
+from conkd_jax.data.titles import titles_from_csv
 from conkd_jax.errors import UserError
 from conkd_jax.eval.predictions import PredictionError
-from conkd_jax.files import read_csv
 
 PREDICTIONS = "predictions.jsonl"
+ARTIFACTS = "artifacts.txt"  # in the folder artifacts/ of a run: its artifacts, one on each line
 
 
 class TitleError(UserError, ValueError):
@@ -51,13 +51,54 @@ def system_name(file: epath.PathLike) -> str:
     return re.sub(r"[^\w.-]", "_", name) or "system"
 
 
+def open_corpus(folder: epath.PathLike, split: str = "") -> Corpus:
+    """Opens a corpus, or that of a run.
+
+    A run that was scored on a split which it was not trained with has two corpora; the one that
+    holds the split is opened.
+
+    Args:
+      folder: a corpus, or a folder written by `conkd_jax.train` or `conkd_jax.evaluate`.
+      split: the split that the corpus should hold.
+
+    Raises:
+      CorpusError: the folder is neither, or the corpus is damaged.
+    """
+    run = epath.Path(folder)
+    homes = [home for home in (run, run / split) if (home / "artifacts" / ARTIFACTS).exists()]
+    if (run / "corpus.json").exists() or not homes:
+        return Corpus.open(run)
+    found = [Corpus.open(path) for home in homes for path in _corpora_of_run(home)]
+    if not found:
+        raise CorpusError(
+            f"{run}: expected the corpus of the run, found none that {ARTIFACTS} lists. Give the "
+            "folder of a corpus"
+        )
+    return next((corpus for corpus in found if split in corpus.splits), found[0])
+
+
+def _corpora_of_run(run: epath.Path) -> list[epath.Path]:
+    """The corpora of a run's folder: the one with the scored split last."""
+    lines = (run / "artifacts" / ARTIFACTS).read_text().splitlines()
+    listed = dict(line.split(" ", 1) for line in lines if " " in line)
+    paths = []
+    for name in ("corpus", "scored_corpus"):
+        if name in listed:  # a link, or on a disk without links the path beside it
+            link = run / "artifacts" / name
+            paths.append(link if link.exists() else epath.Path(listed[name]))
+    return [path for path in paths if path.exists()]
+
+
 def corpus_titles(corpus: epath.PathLike) -> dict[int, str]:
     """Returns the titles of a corpus' items by movie id.
+
+    Args:
+      corpus: a corpus, or a run.
 
     Raises:
       CorpusError: the corpus is damaged.
     """
-    items = Corpus.open(corpus).items
+    items = open_corpus(corpus).items
     return dict(zip(items.movie_ids.tolist(), items.titles, strict=True))
 
 
@@ -66,10 +107,10 @@ def read_titles(path: epath.PathLike) -> dict[int, str]:
 
     Args:
       path: a CSV file with movie ids and titles in its first two columns and perhaps a header, or
-        the folder of a corpus.
+        the folder of a corpus or of a run.
 
     Raises:
-      TitleError: there is neither, or a row has no movie id and title.
+      TitleError: there is neither, or a row has no movie id and title or repeats an id.
       CorpusError: the corpus is damaged.
     """
     path = epath.Path(path)
@@ -80,17 +121,5 @@ def read_titles(path: epath.PathLike) -> dict[int, str]:
             f"{path}: expected a CSV file of movie ids and titles, or the folder of a corpus; "
             "found neither."
         )
-    titles: dict[int, str] = {}
-    rows = read_csv(path.read_bytes().decode(errors="replace"))
-    try:
-        for place, (line, row) in enumerate(rows):
-            if len(row) > 1 and row[0].strip().isdecimal():
-                titles[int(row[0])] = row[1].strip()
-            elif place > 0:
-                raise TitleError(
-                    f"{path}, line {line}: expected movie id and title, got {row[:2]}. ReDial's "
-                    "movies_with_mentions.csv is such a file."
-                )
-    except csv.Error as error:
-        raise TitleError(f"{path}, {error}: expected a CSV file of movie ids and titles") from error
-    return titles
+    remedy = "Correct the line; ReDial's movies_with_mentions.csv is such a file"
+    return titles_from_csv(path.read_bytes(), str(path), TitleError, remedy)

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 from etils import epath
 
-from conkd_jax import parallel
+from conkd_jax import parallel, terminal
 from conkd_jax.artifacts.fingerprint import outside_fingerprint, view
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config, DecodingRules
@@ -25,19 +26,25 @@ from conkd_jax.data.mentions import tokens
 from conkd_jax.data.rows.contract import Rows
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
-from conkd_jax.eval.decoding import FORBIDDEN_LOGIT, DecodedResponse, greedy_decode
+from conkd_jax.eval.decoding import (
+    FORBIDDEN_LOGIT,
+    DecodedResponse,
+    greedy_decode,
+    with_item_offset,
+)
 from conkd_jax.eval.metrics.bootstrap import bootstrap_intervals
 from conkd_jax.eval.metrics.options import options_from_corpus
 from conkd_jax.eval.metrics.run_metrics import run_statistics
+from conkd_jax.eval.prediction_checks import spell_apart
 from conkd_jax.eval.predictions import (
     TOP_ITEMS,
-    ContextTurn,
     ItemStep,
     Prediction,
     read_predictions,
     write_predictions,
 )
 from conkd_jax.eval.scoring import TokenScores
+from conkd_jax.eval.template import empty_response, mentioned_before
 from conkd_jax.files import write_json
 from conkd_jax.progress import counted
 from conkd_jax.stages import backbones, corpus
@@ -45,7 +52,7 @@ from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.backbones import RowSettings
 from conkd_jax.stages.system import System, prompt_buckets, spread_evenly
 
-VERSION = 3
+VERSION = 4
 PREDICTIONS, SCORES, TOKENS = "predictions.jsonl", "scores.json", "tokens.npz"
 
 
@@ -59,6 +66,7 @@ class EvaluationSettings:
       decode: what a response may contain.
       max_responses: number of responses to decode; 0 = all.
       bootstrap_resamples: number of resamples for the intervals.
+      item_offset: what is added to the logits of items; None for nothing.
       rows: the rows of the language models.
       backbone: the backbone of the language models.
       batch_size: number of responses that are decoded at once.
@@ -69,6 +77,7 @@ class EvaluationSettings:
     decode: DecodingRules
     max_responses: int
     bootstrap_resamples: int
+    item_offset: float | None  # not 0.0: an evaluation without one has its old fingerprint
     rows: RowSettings
     backbone: str = outside_fingerprint(because="inputs and rows already depend on it")
     batch_size: int = outside_fingerprint(because="it changes speed and memory only")
@@ -96,6 +105,7 @@ def stage(config: Config, stages: Mapping[str, Stage], *, split: str | None = No
         decode=view(config.decode, DecodingRules),
         max_responses=config.evaluation.max_responses,
         bootstrap_resamples=config.evaluation.bootstrap_resamples,
+        item_offset=config.decode.item_offset or None,
         rows=backbones.named(config.backbone).row_settings(config),
         backbone=config.backbone,
         batch_size=config.decode.batch_size,
@@ -108,7 +118,7 @@ def run(settings: EvaluationSettings, directory: epath.Path, context: Context) -
     system = System(
         settings.backbone, settings.rows, context.inputs.keys(), context.inputs.__getitem__
     )
-    opened = _open(system, settings.split)
+    opened = open_system(system, settings.split)
     scored = system.model.score(opened.rows, system.form, SCORING_ROWS)
     predicted_nll = _nll_under_predicted_prefix(opened, scored)
     teacher = system.dialogue_teacher.score(opened.rows, "teacher", SCORING_ROWS)
@@ -122,12 +132,12 @@ def run(settings: EvaluationSettings, directory: epath.Path, context: Context) -
             teacher_item_mass=teacher.item_mass,
             targets=opened.rows.targets,
         )
-        answers = counted(_answers(settings, opened), "evaluation", "responses")
-        predictions = _predictions(opened, answers, scored, predicted_nll)
+        decoded = counted(answers(settings, opened), "evaluation", "responses")
+        predictions = _predictions(opened, decoded, scored, predicted_nll)
         count = write_predictions(directory / PREDICTIONS, predictions)
-        print(f"evaluation: {count:,} responses of {settings.split} decoded", flush=True)
         found = _scores(settings, system.corpus, directory / PREDICTIONS, scored, teacher)
         write_json(directory / SCORES, found)
+        terminal.say(f"evaluation: {count:,} responses of {settings.split} decoded and scored")
     parallel.barrier("evaluation written")
     return {"predictions": PREDICTIONS, "scores": SCORES}
 
@@ -137,7 +147,7 @@ RESPONSES_AT_A_TIME = 1024  # responses that are decoded before they are written
 
 
 @dataclasses.dataclass(frozen=True)
-class _SystemOnSplit:
+class SystemOnSplit:
     """A trained system, and its inputs and predictions for a split before decoding."""
 
     system: System
@@ -145,20 +155,27 @@ class _SystemOnSplit:
     rows: Rows
     recommender_top: np.ndarray  # [N, 50] candidate indices
     predicted_is_rec: np.ndarray | None  # [N]
+    split: str
+
+    def dialogue_and_turn(self, response: int) -> tuple[Dialogue, int]:
+        """The dialogue of a response, and the turn that the response is."""
+        conversation, turn = self.rows.response_keys[response]
+        return self.dialogues[conversation], int(turn)
 
 
-def _open(system: System, split: str) -> _SystemOnSplit:
+def open_system(system: System, split: str) -> SystemOnSplit:
     """Computes a system's rows, recommendations and predicted turn types for a split."""
     dialogues = system.corpus.dialogues(split)
     rows = system.rows_of(dialogues)
     recommender = system.recommender
     vectors = recommender.user_vectors(recommender.spec.contexts(dialogues, system.corpus))
-    return _SystemOnSplit(
+    return SystemOnSplit(
         system=system,
         dialogues={dialogue.conversation_id: dialogue for dialogue in dialogues},
         rows=rows,
         recommender_top=_top(recommender, vectors),
         predicted_is_rec=system.predicted_is_rec(rows),
+        split=split,
     )
 
 
@@ -171,7 +188,7 @@ def _top(recommender: recommenders.TrainedRecommender, vectors: np.ndarray) -> n
     return np.concatenate(parts)
 
 
-def _nll_under_predicted_prefix(opened: _SystemOnSplit, scored: TokenScores) -> np.ndarray | None:
+def _nll_under_predicted_prefix(opened: SystemOnSplit, scored: TokenScores) -> np.ndarray | None:
     """NLL of every gold token given the predicted tag of its response; past tags stay gold.
 
     Only responses with a wrong prediction are scored again; for the others the NLL is the same.
@@ -188,14 +205,16 @@ def _nll_under_predicted_prefix(opened: _SystemOnSplit, scored: TokenScores) -> 
     return nll
 
 
-def _answers(
-    settings: EvaluationSettings, opened: _SystemOnSplit
+def answers(
+    settings: EvaluationSettings, opened: SystemOnSplit
 ) -> Iterator[tuple[int, DecodedResponse]]:
     """Decodes greedily; yields (response id, response) in the order of the split."""
     system, rows, rules = opened.system, opened.rows, settings.decode
     words, longest = system.vocabulary, settings.rows.longest_prompt(rules.max_tokens)
     wanted = spread_evenly(rows.num_responses, settings.max_responses or None)
     head = _sayable(system.model.head(), words)
+    if settings.item_offset:
+        head = with_item_offset(head, words.num_words, settings.item_offset)
     token_of = {item: words.num_words + i for i, item in enumerate(words.item_candidates.tolist())}
     # Without a turn classifier, `openings` ignores this.
     is_rec = rows.response_is_rec if opened.predicted_is_rec is None else opened.predicted_is_rec
@@ -216,8 +235,8 @@ def _answers(
             forbidden_items=None
             if rules.allow_mentioned_items
             else [
-                [token_of[item] for item in _mentioned(opened, response) if item in token_of]
-                for response in some.tolist()
+                [token_of[item] for item in mentioned_before(dialogue, turn) if item in token_of]
+                for dialogue, turn in map(opened.dialogue_and_turn, some.tolist())
             ],
             allow_repeats=rules.allow_repeated_items,
         )
@@ -231,49 +250,32 @@ def _sayable(head: Head, words: Vocabulary) -> Head:
     return head._replace(bias=jnp.asarray(head.bias).at[words.unk_id].set(FORBIDDEN_LOGIT))
 
 
-def _mentioned(opened: _SystemOnSplit, response: int) -> list[int]:
-    """The distinct items that the dialogue mentions before a response, in order."""
-    conversation, turn = opened.rows.response_keys[response]
-    turns = opened.dialogues[conversation].turns[:turn]
-    return list(dict.fromkeys(item for past in turns for item in past.items))
-
-
 def _predictions(
-    opened: _SystemOnSplit,
+    opened: SystemOnSplit,
     answers: Iterator[tuple[int, DecodedResponse]],
     scored: TokenScores,
     predicted_nll: np.ndarray | None,
 ) -> Iterator[Prediction]:
     """One prediction per response, in the order of the split."""
     system = opened.system
-    movie_ids = system.corpus.items.movie_ids
+    movie_ids = system.corpus.items.movie_ids.tolist()
     in_vocabulary = set(system.vocabulary.item_candidates.tolist())
     offsets = np.searchsorted(scored.response_index, np.arange(opened.rows.num_responses + 1))
     for response, decoded in answers:
-        conversation, turn = opened.rows.response_keys[response]
-        turns = opened.dialogues[conversation].turns
-        gold = turns[turn]
-        known = [item for item in gold.items if item in in_vocabulary]
-        unknown = [int(movie_ids[item]) for item in gold.items if item not in in_vocabulary]
+        dialogue, turn = opened.dialogue_and_turn(response)
         span = slice(offsets[response], offsets[response + 1])
         ids = [token for token in decoded.tokens if token != system.vocabulary.end_id]
-        text = system.vocabulary.decode(ids)
+        items = tuple(_movie(system, step.item) for step in decoded.item_steps)
+        text = spell_apart(system.vocabulary.decode(ids), items)
         predicted = None
         if opened.predicted_is_rec is not None:
             predicted = "rec" if opened.predicted_is_rec[response] else "gen"
-        yield Prediction(
-            conversation_id=conversation,
-            turn=int(turn),
-            turn_type="rec" if opened.rows.response_is_rec[response] else "gen",
+        yield msgspec.structs.replace(
+            empty_response(dialogue, turn, movie_ids, split=opened.split, vocabulary=in_vocabulary),
             predicted_turn_type=predicted,
-            context=tuple(ContextTurn(t.role, t.text) for t in turns[:turn]),
-            mentioned_items=tuple(int(movie_ids[item]) for item in _mentioned(opened, response)),
-            reference=gold.text,
-            reference_items=tuple(int(movie_ids[item]) for item in known),
-            reference_items_out_of_vocabulary=(*unknown, *gold.unknown_items),
             generated=text,
             generated_tokens=tuple(tokens(text)),
-            generated_items=tuple(_movie(system, step.item) for step in decoded.item_steps),
+            generated_items=items,
             item_steps=tuple(
                 ItemStep(
                     step.step,
@@ -282,7 +284,7 @@ def _predictions(
                 )
                 for step in decoded.item_steps
             ),
-            recommender_top=tuple(int(movie_ids[i]) for i in opened.recommender_top[response]),
+            recommender_top=tuple(movie_ids[i] for i in opened.recommender_top[response]),
             token_nll=tuple(scored.nll[span].tolist()),
             token_is_item=tuple(scored.is_item[span].tolist()),
             token_nll_predprefix=None

@@ -22,6 +22,8 @@ def answers(system: str, num_responses: int = 12, per_dialogue: int = 2) -> dict
             dialogue=f"d{n // per_dialogue}",
             turn=1 + 2 * (n % per_dialogue),
             context=(ContextTurn("seeker", f"question {n}\n{NASTY}"),),
+            tops=[(7,)],
+            mentioned_items=(7,),
             generated=f"{mark} answer {n} {NASTY}",
         )
         for n in range(num_responses)

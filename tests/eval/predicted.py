@@ -49,12 +49,13 @@ def random_run(num_dialogues, seed=0, hit_rate=0.3, per_dialogue=5) -> Iterator[
             is_rec = rng.random() < 0.5
             gold = (top[int(rng.integers(50))],) if rng.random() < hit_rate else (1,)
             tokens = rng.choice(["you", "see", "a", "movie", "I", "like"], 8).tolist()
+            tops = [top] if rng.random() < 0.5 else []
             yield prediction(
                 turn,
                 gold if is_rec else (),
-                [top] if rng.random() < 0.5 else [],
+                tops,
                 dialogue=str(dialogue),
-                generated_tokens=tuple(tokens),
+                generated=" ".join([*tokens, *(f"@{top[0]}" for _ in tops)]),
                 recommender_top=tuple(top),
                 token_nll=tuple(rng.exponential(3, 9).tolist()),
                 token_is_item=(False,) * 8 + (is_rec,),

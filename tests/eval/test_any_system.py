@@ -71,6 +71,19 @@ def test_six_fields_give_a_table_a_document_and_figures(tmp_path, call):
     assert figures == {"items_in_responses.png"}
 
 
+def test_results_are_written_before_they_are_printed(tmp_path, call, monkeypatch):
+    path, out = tmp_path / "full.jsonl", tmp_path / "scores"
+    write_predictions(path, [prediction()])
+
+    def fails(*_):
+        raise RuntimeError
+
+    monkeypatch.setattr("conkd_jax.command_line.show", fails)
+    with pytest.raises(RuntimeError):
+        call(predictions=path, split="valid", out=out)
+    assert (out / "metrics.json").exists() and (out / "figures").exists()
+
+
 def test_a_full_file_lacks_nothing_but_a_graph(tmp_path, call):
     path = tmp_path / "full.jsonl"
     full = (
@@ -88,7 +101,7 @@ def test_a_full_file_lacks_nothing_but_a_graph(tmp_path, call):
         for p in random_run(8)
     )
     write_predictions(path, full)
-    out = call(predictions=path, out=tmp_path / "scored")
+    out = call(predictions=path, out=tmp_path / "scored", split="test")
     assert "Left out: 2-hop relevance, coverage, Gini, popularity bias" in out
     document = json.loads((tmp_path / "scored" / "metrics.json").read_text())
     assert document["metrics"]["ppl"] == document["metrics"]["ppl_predprefix"]
@@ -115,7 +128,7 @@ def test_a_graph_adds_two_hops_and_the_catalogue(tmp_path, call):
     path = tmp_path / "p.jsonl"
     run = [prediction(1, (C,), [(B, A, C)], mentioned_items=(A,), recommender_top=(C, B, A))]
     write_predictions(path, run)
-    call(predictions=path, graph=tmp_path / "corpus", out=tmp_path / "scored")
+    call(predictions=path, graph=tmp_path / "corpus", out=tmp_path / "scored", split="valid")
     metrics = json.loads((tmp_path / "scored" / "metrics.json").read_text())["metrics"]
     assert (metrics["rer@1"], metrics["rer@1_2hop"]) == (0, 1)
     assert metrics["rer@50"] == 1  # the lists hold the whole catalogue
@@ -150,7 +163,7 @@ def test_a_run_of_ours_stays_what_it_is(tmp_path, call):
     assert again["metrics"]["rec_ratio"] > 0
     # … but not if the file is another's
     write_json(tmp_path / "metrics.json", own | {"n_responses": 7})
-    assert "kgsf_hard" not in call(predictions=path)
+    assert "kgsf_hard" not in call(predictions=path, split="test")
 
 
 @pytest.mark.parametrize(
@@ -170,7 +183,7 @@ def test_options_that_do_not_go_together(call, options, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"p.jsonl: predictions: expected at least one response, got none"),
+        ("", r"p.jsonl: expected at least one response, got none"),
         ("{}\n", "line 1: field 'conversation_id': expected a value"),
         ("[]\n", "line 1: expected a JSON object"),
     ],
@@ -186,8 +199,8 @@ def test_refilled_responses_are_scored_and_written(tmp_path, call):
     path = tmp_path / "spoken.jsonl"
     backwards = (replace(p, recommender_top=p.recommender_top[::-1]) for p in random_run(8))
     write_predictions(path, backwards)
-    call(predictions=path, out=tmp_path / "spoken")
-    call(predictions=path, out=tmp_path / "refilled", refill="first")
+    call(predictions=path, out=tmp_path / "spoken", split="test")
+    call(predictions=path, out=tmp_path / "refilled", refill="first", split="test")
     spoken, refilled = (
         json.loads((tmp_path / name / "metrics.json").read_text())["metrics"]
         for name in ("spoken", "refilled")
@@ -204,15 +217,40 @@ def test_refilling_needs_a_folder_of_its_own_and_the_fields(tmp_path, call):
     write_lines(path, random_run(2), BARE)
     for out in ("", tmp_path):
         with pytest.raises(UsageError, match="expected --out with another folder"):
-            call(predictions=path, out=out, refill="first")
+            call(predictions=path, out=out, refill="first", split="test")
     with pytest.raises(PredictionError, match="item_steps and recommender_top"):
-        call(predictions=path, out=tmp_path / "scored", refill="in_order")
+        call(predictions=path, out=tmp_path / "scored", refill="in_order", split="test")
     assert not (tmp_path / "scored" / "predictions.jsonl").exists()
 
 
-def test_a_system_of_the_paper_stands_beside_its_row(tmp_path, call):
+def test_a_system_of_the_paper_stands_beside_the_row_that_is_asked_for(tmp_path, call):
     path = tmp_path / "kbrd.jsonl"
     write_predictions(path, random_run(4))
-    assert "KBRD: the paper's" in call(predictions=path, out=tmp_path / "scored")
+    assert "KBRD" not in call(predictions=path, out=tmp_path / "named", split="test")  # by its name
+    out = call(predictions=path, out=tmp_path / "scored", split="test", paper_row="KBRD")
+    assert "KBRD: the paper's" in out
     document = json.loads((tmp_path / "scored" / "metrics.json").read_text())
     assert document["paper_row"] == "KBRD"
+    with pytest.raises(UsageError, match="expected one of ReDial, KBRD, .*; got 'kbrd'"):
+        call(predictions=path, split="test", paper_row="kbrd")
+
+
+def test_the_split_is_never_assumed(tmp_path, call):
+    path = tmp_path / "p.jsonl"
+    write_predictions(path, random_run(2))
+    with pytest.raises(PredictionError, match="expected to know which split .* Give --split="):
+        call(predictions=path)
+    assert "on dev" in call(predictions=path, split="dev")
+    write_predictions(path, (replace(p, split="test") for p in random_run(2)))
+    assert "on test" in call(predictions=path)
+    with pytest.raises(PredictionError, match="got dev by --split, test by its field 'split'"):
+        call(predictions=path, split="dev")
+
+
+def test_a_response_that_is_empty_everywhere_is_no_response(tmp_path, call):
+    path = tmp_path / "p.jsonl"
+    write_predictions(path, [prediction(generated="")])
+    with pytest.raises(PredictionError, match="'generated' is empty on all 1 lines"):
+        call(predictions=path, split="test")
+    write_predictions(path, [prediction(generated=""), prediction(3)])
+    assert "Note: 1 of 2 responses are empty" in call(predictions=path, split="test")

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conkd_jax.data.mentions import tokens
+from conkd_jax.eval.prediction_checks import mentioned_ids, spell_apart
 from conkd_jax.eval.predictions import (
     REQUIRED,
     ContextTurn,
@@ -51,7 +52,7 @@ def example(turn=3, **changes) -> Prediction:
             ContextTurn("recommender", "@5 \u2028 \ud83d"),
         ),
         "mentioned_items": (5,),
-        "reference": "Have you seen @7?",
+        "reference": "Have you seen @7 or @99?",
         "reference_items": (7,),
         "reference_items_out_of_vocabulary": (99,),
         "generated": "Try @7",
@@ -66,7 +67,7 @@ def example(turn=3, **changes) -> Prediction:
 
 
 def test_what_is_written_is_read_back_exactly(tmp_path):
-    run = [example(1), example(3, predicted_turn_type=None, recommender_top=()), example(5)]
+    run = [example(1), example(3, recommender_top=()), example(5)]
     path = tmp_path / "predictions.jsonl"
     assert write_predictions(path, iter(run)) == 3
     assert list(read_predictions(path)) == run
@@ -75,15 +76,27 @@ def test_what_is_written_is_read_back_exactly(tmp_path):
     assert tuple(json.loads(lines[0])) == FIELDS
 
 
+def test_a_byte_order_mark_and_blank_lines_are_no_predictions(tmp_path):
+    path = tmp_path / "predictions.jsonl"
+    write_predictions(path, [example(1), example(3)])
+    first, second = path.read_bytes().splitlines()
+    path.write_bytes(b"\xef\xbb\xbf" + first + b"\r\n\n" + second + b"\n\n")
+    assert list(read_predictions(path)) == [example(1), example(3)]
+
+
 @settings(deadline=None)
 @given(st.text(), st.text(), st.lists(st.floats(0, 50), max_size=4))
 def test_any_text_and_number_survives(text, other, token_nll):
+    generated = spell_apart(other, ())
     one = example(
         context=(ContextTurn("seeker", text),),
-        generated=other,
-        generated_tokens=tuple(tokens(other)),
+        mentioned_items=tuple(dict.fromkeys(mentioned_ids(text))),
+        generated=generated,
+        generated_tokens=tuple(tokens(generated)),
+        generated_items=(),
+        item_steps=(),
         token_nll=tuple(token_nll),
-        token_is_item=(True,) * len(token_nll),
+        token_is_item=(False,) * len(token_nll),
     )
     assert from_record(json.loads(json.dumps(to_record(one)))) == one
 
@@ -243,7 +256,6 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b"", "expected one JSON object on the line"),
         (b"[1, 2]", r"expected a JSON object, got \[1, 2\]"),
         (b'{"conversation_id": "20', "cut short"),
         (b'{"conversation_id": "\xff"}', "expected UTF-8 text"),
@@ -257,6 +269,17 @@ def test_a_line_that_is_no_object_is_named(tmp_path, line, message):
     with pytest.raises(PredictionError, match=message) as caught:
         list(read_predictions(path))
     assert "line 2" in str(caught.value)
+
+
+def test_blank_lines_and_a_byte_order_mark_are_no_damage(tmp_path):
+    path = tmp_path / "p.jsonl"
+    write_predictions(path, [example(1), example(3)])
+    first, second = path.read_bytes().splitlines()
+    path.write_bytes(b"\xef\xbb\xbf" + first + b"\r\n\r\n" + second + b"\r\n\r\n \n")
+    assert list(read_predictions(path)) == [example(1), example(3)]
+    path.write_bytes(b"\n" + first + b"\n\n" + second[:-5])
+    with pytest.raises(PredictionError, match="line 4: .*cut short"):
+        list(read_predictions(path))
 
 
 def test_a_file_cut_anywhere_in_its_last_line_is_refused(tmp_path):

@@ -151,10 +151,11 @@ def test_chunks_of_the_head_change_nothing(monkeypatch):
     assert (found["nll"][8:] == 0).all()  # whole chunks of padding are never computed
 
 
-def test_equal_items_share_the_better_rank():
+def test_equal_items_rank_by_index():
     logits = jnp.array([[0.0, 5.0, 1.0, 2.0, 2.0]])  # two words, three items
     statistics = logit_statistics(logits, jnp.array([4]), 2)
-    assert statistics["item_rank"].tolist() == [1]
+    assert statistics["item_rank"].tolist() == [2]
+    assert logit_statistics(logits, jnp.array([3]), 2)["item_rank"].tolist() == [1]
     assert logit_statistics(logits, jnp.array([2]), 2)["item_rank"].tolist() == [3]
     assert logit_statistics(logits, jnp.array([1]), 2)["item_rank"].tolist() == [0]
 

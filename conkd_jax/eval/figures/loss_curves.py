@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 
 from etils import epath
@@ -21,8 +23,13 @@ def draw_loss_curves(
     title: str = "",
     best_step: int | None = None,
     names: Sequence[str] | None = None,
+    new_loss_after: int = 0,
 ) -> None:
     """Draws each metric of a training in a panel of its own, with its last value beside the curve.
+
+    A training metric is a mean over the steps since the previous line. Lines of a few steps only,
+    next to an evaluation, would be kinks; they are averaged with the line that follows, by their
+    numbers of steps.
 
     Args:
       history: lines of `history.jsonl`: a "step" and any metrics, not all in every line.
@@ -30,6 +37,8 @@ def draw_loss_curves(
       title: of the whole figure.
       best_step: the step whose parameters were kept; marked where given.
       names: which metrics, in order; None for all of them, "loss" first.
+      new_loss_after: the step after which the training had another loss; the curves of training
+        metrics are interrupted there. 0 for none.
 
     Raises:
       ValueError: the history holds none of them.
@@ -46,7 +55,20 @@ def draw_loss_curves(
             is_dev = name.startswith(("dev", "valid"))
             color = VERMILION if is_dev else BLUE
             marker = "o" if len(steps) <= 25 else None
-            ax.plot(steps, values, color=color, linewidth=1.8, marker=marker, markersize=3.5)
+            if not is_dev:
+                steps, values = _without_short_windows(steps, values, new_loss_after)
+            num_before = 0 if is_dev else sum(step <= new_loss_after for step in steps)
+            for part in filter(
+                lambda part: steps[part], (slice(num_before), slice(num_before, None))
+            ):
+                ax.plot(
+                    steps[part],
+                    values[part],
+                    color=color,
+                    linewidth=1.8,
+                    marker=marker,
+                    markersize=3.5,
+                )
             ax.set_title(drawable(name))
             _note_last(ax, steps, values, color)
             if best_step is not None:
@@ -67,7 +89,8 @@ def _series(
 ) -> dict[str, tuple[list, list]]:
     """(steps, values) of each metric, where the metric is finite."""
     found: dict[str, tuple[list, list]] = {}
-    for line in history:
+    by_step = {line["step"]: line for line in history}  # of a step that was done twice, the last
+    for _, line in sorted(by_step.items()):
         for name, value in line.items():
             if name != "step" and math.isfinite(value):
                 steps, values = found.setdefault(name, ([], []))
@@ -76,6 +99,31 @@ def _series(
     if names is None:
         names = sorted(found, key=lambda name: (name != "loss", name != "dev_loss"))
     return {name: found[name] for name in names if name in found}
+
+
+def _without_short_windows(steps: list, values: list, boundary: int) -> tuple[list, list]:
+    """Averages windows of less than half the usual length with the next one.
+
+    The last window is averaged with the one before, and none across a boundary.
+
+    Args:
+      steps: the last step of each window.
+      values: the mean over each window.
+      boundary: a step that ends a window for good; 0 for none.
+    """
+    lengths = [end - start for start, end in itertools.pairwise([0, *steps])]
+    least = statistics.median(lengths) / 2
+    merged: list[tuple[int, float, float]] = []  # last step, mean, number of steps
+    for place, (step, value, length) in enumerate(zip(steps, values, lengths, strict=True)):
+        is_short_end = length < least and place == len(steps) - 1
+        if merged and (merged[-1][2] < least or is_short_end):
+            before, mean, number = merged[-1]
+            if not before <= boundary < step:
+                total = number + length
+                merged[-1] = (step, (mean * number + value * length) / total, total)
+                continue
+        merged.append((step, value, length))
+    return [step for step, _, _ in merged], [mean for _, mean, _ in merged]
 
 
 def _note_last(ax: Axes, steps: list, values: list, color: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 from matplotlib.font_manager import FontProperties, findfont
@@ -43,6 +44,18 @@ def short_number(value: float) -> str:
     if abs(value) >= 10:
         return f"{value:.2f}"
     return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.3f}"
+
+
+def eta_text(eta: float) -> str:
+    """A threshold with three digits after the point, or three significant ones if it is tiny.
+
+    >>> eta_text(0.6), eta_text(0.17849), eta_text(0.000412)
+    ('.600', '.178', '.000412')
+    """
+    if 0 < eta < 0.01:
+        digits = 2 - math.floor(math.log10(eta))
+        return f"{eta:.{digits}f}".replace("0.", ".", 1)
+    return short_number(eta)
 
 
 def shortened(text: str, limit: int = 22) -> str:

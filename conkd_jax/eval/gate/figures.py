@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 
 from conkd_jax.eval.figures.drawing import figure_file
 from conkd_jax.eval.figures.palette import BLUE, GREEN, GREY, INK, PURPLE, VERMILION
-from conkd_jax.eval.figures.style import MARGIN, drawable, short_number, shortened
+from conkd_jax.eval.figures.style import MARGIN, drawable, eta_text, short_number, shortened
 from conkd_jax.eval.gate.detector import DetectorCurve
 from conkd_jax.eval.gate.token_classes import CLASSES, ITEM, MassSummary
 from conkd_jax.eval.gate.traces import GateTrace
@@ -120,10 +120,10 @@ def draw_detector_curves(
         for name, (x, values, color) in series.items():
             # entry k holds up to and including thresholds[k]
             ax.step(x, np.append(values[0], values), where="pre", color=color, label=name)
-        marks = [(best.eta, f"best η = {best.eta:.3g}, F1 {short_number(best.f1)}", ":")]
+        marks = [(best.eta, f"best η = {eta_text(best.eta)}, F1 {short_number(best.f1)}", ":")]
         if eta is not None:
             found = curve.at(eta)
-            marks.append((eta, f"η = {eta:.3g}, F1 {short_number(found.f1)}", "--"))
+            marks.append((eta, f"η = {eta_text(eta)}, F1 {short_number(found.f1)}", "--"))
         for place, label, line in marks:
             ax.axvline(place, color=INK, linestyle=line, linewidth=1.2, label=label)
         ax.axhline(curve.base_rate, color=PURPLE, linewidth=1, label="share of item steps")
@@ -187,7 +187,7 @@ def draw_token_class_boxes(
             ax.text(1.15, place, f"mean {summary.mean:.2g}", va="center", fontsize=9)
         if eta is not None:
             ax.axvline(eta, color=INK, linestyle="--", linewidth=1.2)
-            ax.set_title(f"η = {eta:.3g}", loc="right", fontsize=9)
+            ax.set_title(f"η = {eta_text(eta)}", loc="right", fontsize=9)
         ax.set_xlabel("λ; box: quartiles, whiskers: 5 % to 95 %, ◇ mean")
 
 
@@ -234,13 +234,13 @@ def _draw_trace(ax: Axes, trace: GateTrace, longest: int, eta: float | None) -> 
         ax.set_title(f"◇ {name}", loc="right", fontsize=8, color=GREEN, pad=8)
     if eta is not None:
         ax.axhline(eta, color=INK, linestyle="--", linewidth=1)
-        ax.text(longest - 0.35, eta, f"η = {eta:.3g}", va="center", fontsize=9, clip_on=False)
+        ax.text(longest - 0.35, eta, f"η = {eta_text(eta)}", va="center", fontsize=9, clip_on=False)
 
 
 def _label_line(ax: Axes, eta: float) -> None:
     is_right = eta > 0.8
     ax.annotate(
-        f"η = {eta:.3g}",
+        f"η = {eta_text(eta)}",
         (eta, 0.93),
         xycoords=("data", "axes fraction"),
         xytext=(-5 if is_right else 5, 0),

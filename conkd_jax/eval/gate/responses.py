@@ -14,6 +14,15 @@ class NoSuchResponse(UserError):
     """A response that is not in the split."""
 
 
+def response_name(key: ResponseKey) -> str:
+    """The name of a response, as `--response` takes it.
+
+    >>> response_name(("2041", 5))
+    '2041:5'
+    """
+    return f"{key[0]}:{key[1]}"
+
+
 def response_keys(corpus: Corpus, split: str) -> list[ResponseKey]:
     """The keys of all responses of a split, in order."""
     return [
@@ -37,7 +46,7 @@ def find_response(corpus: Corpus, split: str, name: str) -> ResponseKey:
     hint = f"{conversation} has responses at turns {', '.join(turns)}"
     raise NoSuchResponse(
         f"--response={name}: expected CONVERSATION_ID:TURN of a response of {split}; "
-        + (hint if turns else f"for example {keys[0][0]}:{keys[0][1]}")
+        + (hint if turns else f"for example {response_name(keys[0])}")
     )
 
 

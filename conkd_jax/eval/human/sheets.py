@@ -199,21 +199,21 @@ def _rows(path: epath.Path) -> Iterator[tuple[int, dict[str, str]]]:
     is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
     text = content.decode("utf-16" if is_utf16 else "utf-8", errors="replace")
     for delimiter in _DELIMITERS:
-        rows = read_csv(text, delimiter)
+        rows = read_csv(text, delimiter, may_be_shorter=True)
         try:
             _, header = next(rows, (0, []))
-            names = [name.strip().lower() for name in header]
-            if any(names.count(column) != 1 for column in COLUMNS):
-                continue
+        except csv.Error:  # of another delimiter
+            continue
+        names = [name.strip().lower() for name in header]
+        if any(names.count(column) != 1 for column in COLUMNS):
+            continue
+        try:
             for line, row in rows:
-                cells = [cell.strip() for cell in row]
-                if any(cells):
-                    cells += [""] * (len(names) - len(cells))
-                    yield line, dict(zip(names, cells, strict=False))
+                yield line, dict(zip(names, (cell.strip() for cell in row), strict=True))
         except csv.Error as error:
             raise StudyError(
-                f"{path}, {error}: expected a row of a CSV file. Save the sheet as CSV (UTF-8) "
-                "again."
+                f"{path}, {error}. Write scores as 0, 1 or 2, without decimals; give a column of "
+                "remarks a title in the first row; save the sheet as CSV (UTF-8) again."
             ) from error
         return
     first = (text.splitlines() or [""])[0]
@@ -239,9 +239,12 @@ def _rows_missing(annotator: int, entries: Sequence[Entry], found: dict[str, _Fi
 def _problem_list(problems: Sequence[Sequence[str]]) -> str:
     """Returns one message of all problems, by file, so that one bad file does not hide others."""
     total = sum(len(of_file) for of_file in problems)
-    lines = [] if total == 1 else [f"the sheets have {total:,} problems:"]
+    told: list[str] = []
     for of_file in problems:
-        lines += of_file[:MAX_PROBLEMS]
+        told += of_file[:MAX_PROBLEMS]
         if len(of_file) > MAX_PROBLEMS:
-            lines.append(f"and {len(of_file) - MAX_PROBLEMS:,} more in this file")
-    return "\n  ".join(lines)
+            told.append(f"and {len(of_file) - MAX_PROBLEMS:,} more in this file.")
+    if total == 1:
+        return told[0]
+    numbered = (f"({number}) {problem}" for number, problem in enumerate(told, start=1))
+    return f"the sheets have {total:,} problems: {' '.join(numbered)}"

@@ -94,7 +94,7 @@ def compare_runs(
       A comparison for each metric that both runs define in every resample.
 
     Raises:
-      ValueError: the runs did not answer the same responses.
+      ValueError: the runs did not answer the same responses, or they name other gold items.
 
     Source: Efron and Tibshirani, 1993; Noreen, 1989 (approximate randomisation).
     """
@@ -152,6 +152,11 @@ class _DialoguePairs:
 
 def _require_same_responses(first: RunStatistics, second: RunStatistics) -> None:
     if first.turns == second.turns:
+        if first.gold != second.gold:
+            raise ValueError(
+                "paired test: expected the same items in the references of both runs, got "
+                "different ones. They are those of other versions of the data"
+            )
         return
     keys = [
         {(dialogue, turn) for dialogue, turns in run.turns.items() for turn in turns}

@@ -204,13 +204,23 @@ def novel_response(
 def mismatch(items: Sequence[Item], recommender_top: Sequence[Item]) -> Pair:
     """Share of generated item slots whose item is not the recommender's first for the turn.
 
-    (0, 0) where there is no recommender.
+    Where the recommender names nothing for the turn, every slot is a mismatch.
 
-    >>> mismatch("AB", "AC")
-    (1.0, 2.0)
+    >>> mismatch("AB", "AC"), mismatch("AB", "")
+    ((1.0, 2.0), (2.0, 2.0))
 
     Source: the paper's Table 1, "Mismatch", which it does not define; this reading is ours.
     """
-    if not recommender_top:
-        return 0.0, 0.0
-    return float(sum(item != recommender_top[0] for item in items)), float(len(items))
+    first = set(recommender_top[:1])
+    return float(sum(item not in first for item in items)), float(len(items))
+
+
+def repeated_items(items: Sequence[Item], mentioned: Collection[Item]) -> Pair:
+    """Share of the items that the dialogue has already mentioned.
+
+    >>> repeated_items("ABA", mentioned="A")
+    (2, 3)
+
+    Source: He et al., CIKM 2023, who count them among the gold items.
+    """
+    return sum(item in mentioned for item in items), len(items)

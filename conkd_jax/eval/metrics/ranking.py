@@ -1,18 +1,40 @@
 """Recall@k, MRR and NDCG of the recommender, from the ranks of its targets.
 
-Ranks count from 1; a target that is not in the list has rank inf. Each mention of an item is a
-target of its own, repeats included, as in KBRD, KGSF and CRSLab.
+Ranks count from 1; a target that is not in the list has rank inf. Items with equal scores rank by
+index (`rank_by_score`), in every list and every rank. Each mention of an item is a target of its
+own, repeats included, as in KBRD, KGSF and CRSLab.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
 from conkd_jax.eval.metrics.pairs import Number
+
+
+def rank_by_score(scores: Any, target_scores: Any, targets: Any) -> Any:
+    """Rank of a target among all scores of its row, from 1; equal scores rank by index.
+
+    So it is the place of the target in a stable sort, best first, which is how every list of best
+    items is made. It works on NumPy and JAX arrays alike.
+
+    Args:
+      scores: [N, M].
+      target_scores: [N], the score of each row's target.
+      targets: [N], its index.
+
+    >>> scores = np.array([[0.0, 2.0, 1.0, 2.0, 1.0]])
+    >>> [int(rank_by_score(scores, scores[:, i], np.array([i]))[0]) for i in range(5)]
+    [5, 1, 3, 2, 4]
+    """
+    is_first = np.arange(scores.shape[-1]) < targets[:, None]
+    is_better = (scores > target_scores[:, None]) | ((scores == target_scores[:, None]) & is_first)
+    return 1 + is_better.sum(axis=-1)
 
 
 def target_ranks(

@@ -44,8 +44,7 @@ def slot_rankings(
 def refill(prediction: Prediction, rule: str = "first") -> Prediction:
     """The same response with the recommender's items in its slots.
 
-    Its words are unchanged, and with them whether and where it recommends. So is a whole response
-    for whose turn the recommender gave no items.
+    Its words are unchanged, and with them whether and where it recommends.
 
     >>> spoken = Prediction(
     ...     conversation_id="1", turn=1, turn_type="rec", reference="@9", reference_items=(9,),
@@ -59,8 +58,8 @@ def refill(prediction: Prediction, rule: str = "first") -> Prediction:
     Source: the paper's Appendix D.
 
     Raises:
-      ValueError: the rule is neither of `RULES`, or the prediction has no `item_steps` or no
-        `recommender_top`.
+      ValueError: the rule is neither of `RULES`, the prediction has no `item_steps` or no
+        `recommender_top`, or the recommender has no item for the slots of the response.
     """
     steps, top = prediction.item_steps, prediction.recommender_top
     if steps is None or top is None:
@@ -69,21 +68,15 @@ def refill(prediction: Prediction, rule: str = "first") -> Prediction:
             "say where the items are and what the recommender would put there"
         )
     filled = slot_rankings(top, len(steps), rule)
-    if not top or not steps:
+    if not steps:
         return prediction
-    olds, news = iter(prediction.generated_items), iter([ranking[0] for ranking in filled])
-    old = next(olds, None)
-
-    def written(movie: int) -> str | None:
-        nonlocal old
-        # A response can also spell "@7" in word tokens. Slots come in order, so such a mention is
-        # one that differs from the next emitted item.
-        if movie != old:
-            return None
-        old = next(olds, None)
-        return f"@{next(news)}"
-
-    text = replace_mentions(prediction.generated, written)
+    if not top:
+        raise ValueError(
+            f"response {prediction.key}: expected at least one item in recommender_top for its "
+            f"{len(steps)} item slots, got none"
+        )
+    news = iter([ranking[0] for ranking in filled])
+    text = replace_mentions(prediction.generated, lambda _: f"@{next(news)}")
     return msgspec.structs.replace(
         prediction,
         generated=text,

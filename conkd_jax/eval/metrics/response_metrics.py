@@ -17,6 +17,7 @@ from conkd_jax.eval.metrics.items_in_responses import ItemResponse
 from conkd_jax.eval.metrics.options import MetricOptions
 from conkd_jax.eval.metrics.pairs import Number, Pair
 from conkd_jax.eval.metrics.perplexity import nll_pairs, per_word_pairs, words_renormalised
+from conkd_jax.eval.metrics.trivial import trivial_pairs
 from conkd_jax.eval.metrics.two_hop import two_hop_response
 from conkd_jax.eval.metrics.words import NGRAMS, bleu
 from conkd_jax.eval.predictions import Prediction
@@ -36,6 +37,7 @@ def response_pairs(p: Prediction, options: MetricOptions) -> dict[str, Pair]:
         | _word_pairs(p)
         | _nll_pairs(p, options.max_response_tokens)
         | _turn_type_pairs(p)
+        | trivial_pairs(p, options)
     )
     for first, last in DEPTHS:  # the same pairs, with nothing to count outside the range
         for k in options.ks:
@@ -90,16 +92,21 @@ def _item_pairs(p: Prediction, options: MetricOptions) -> dict[str, Pair]:
     pairs["item_slots_per_response"] = items_in_responses.item_slots_per_response(
         response, is_empty=not p.generated.strip()
     )
+    if p.mentioned_items is not None:
+        mentioned = set(p.mentioned_items)
+        pairs["repeated_items"] = items_in_responses.repeated_items(items, mentioned)
+        pairs["repeated_gold_items"] = items_in_responses.repeated_items(gold, mentioned)
     if p.recommender_top is not None:
         pairs["mismatch"] = items_in_responses.mismatch(items, p.recommender_top)
     return pairs
 
 
 def _recommender_pairs(p: Prediction, options: MetricOptions) -> dict[str, Pair]:
+    """Recall, MRR and NDCG over every gold item; all are missed where the recommender is silent."""
     if p.recommender_top is None:
         return {}
     unsayable = p.reference_items_out_of_vocabulary or ()
-    targets = (*p.reference_items, *unsayable) if p.recommender_top else ()
+    targets = (*p.reference_items, *unsayable)
     ranks = ranking.target_ranks(targets, p.recommender_top)
     pairs: dict[str, Pair] = {}
     for k in options.ks:
@@ -140,8 +147,18 @@ def _nll_pairs(p: Prediction, max_response_tokens: int) -> dict[str, Pair]:
         predicted = np.array(p.token_nll_predprefix, dtype=np.float64)
         pairs["ppl_predprefix"] = (float(predicted.sum()), predicted.size)
     per_word = per_word_pairs(nll, len(tokens(p.reference)), len(p.reference))
-    is_whole = 0 < nll.size < max_response_tokens  # a truncated reference is scored in part
+    is_whole = is_scored_whole(p, max_response_tokens)
     return pairs | (per_word if is_whole else dict.fromkeys(per_word, (0, 0)))
+
+
+def is_scored_whole(p: Prediction, max_response_tokens: int) -> bool:
+    """Whether the whole reference was scored, and not only its first tokens.
+
+    It has at least one token for each piece between spaces and one for its end, and fewer than a
+    reference is cut to.
+    """
+    scored = len(p.token_nll or ())
+    return len(p.reference.split()) < scored < max_response_tokens
 
 
 def _mass_pairs(nll: np.ndarray, is_item: np.ndarray, mass: np.ndarray) -> dict[str, Pair]:

@@ -11,6 +11,9 @@ Names, for k in 1, 10, 50 and n in 1…4:
   `…_novel` leaves out what was mentioned before, `…_2hop` counts 2-hop neighbours (Table 4),
   `…_refilled` and `…_refilled_in_order` put the recommender's items in the slots (Appendix D);
   `rer@k_original` (Table 8); `rer@k_turns_1-2` by merged-turn index
+* `…_popularity`, `…_repeat`, `…_chance`: trivial systems at the same item steps, and `recall@k_…`
+  of them (`trivial`)
+* `repeated_items`, `repeated_gold_items`: the share of them that were mentioned before
 * `rec_ratio`, `items_per_response` (NTRD's item ratio), `item_slots_per_response` (UniCRS'),
   `mismatch`
 * `recall@k`, `mrr@k`, `ndcg@k` of the recommender over all gold items, `recall@k_linked` over those
@@ -30,28 +33,19 @@ of sums over responses (`response_metrics`).
 from __future__ import annotations
 
 import collections
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 
 from conkd_jax.eval.metrics import catalogue
+from conkd_jax.eval.metrics.answered import Answered
 from conkd_jax.eval.metrics.options import MetricOptions
 from conkd_jax.eval.metrics.response_metrics import response_pairs
 from conkd_jax.eval.metrics.statistics import RunStatistics
 from conkd_jax.eval.metrics.words import NGRAMS, DistinctNgrams
+from conkd_jax.eval.prediction_checks import mentioned_ids
 from conkd_jax.eval.predictions import Prediction
-
-METRICS_OF_FIELDS: Mapping[str, str] = {  # what is not measured where a field is absent
-    "item_steps": "ReR, PrR and F1 beyond @1",
-    "mentioned_items": "novel-only and 2-hop ReR, PrR and F1",
-    "reference_items_out_of_vocabulary": "ReR and F1 over all gold items",
-    "recommender_top": "recall, MRR, NDCG and mismatch",
-    "token_nll": "perplexities",
-    "token_is_item": "perplexity of words and of items",
-    "token_nll_predprefix": "perplexity under the predicted prefix",
-    "token_item_mass": "perplexity over words alone, the system's own λ",
-}
+from conkd_jax.files import sha256_of_json
 
 
 def run_statistics(
@@ -65,8 +59,9 @@ def run_statistics(
 
     Returns:
       Statistics of the metrics that the predictions define. A metric that needs an absent field is
-      left out, and so is one at a cut-off k beyond the shortest list of items that a response
-      gives, unless that list is the whole catalogue.
+      left out, and so are perplexities if a response has no likelihoods, and a cut-off k beyond
+      the shortest list of items that a response gives, unless that list is the whole catalogue
+      (`answered`).
 
     Raises:
       ValueError: there is no prediction, a response comes twice, or a field is present in some
@@ -77,6 +72,7 @@ def run_statistics(
     names: tuple[str, ...] = ()
     dialogues: dict[str, np.ndarray] = {}  # [metrics, 2] each
     turns: dict[str, set[int]] = {}
+    gold = 0
     for prediction in predictions:
         pairs = response_pairs(prediction, options)
         names = names or tuple(pairs)
@@ -99,11 +95,14 @@ def run_statistics(
         else:
             dialogues[prediction.conversation_id] = added
         whole_run.add(prediction)
+        gold ^= _gold_digest(prediction)
     if not names:
         raise ValueError("predictions: expected at least one response, got none")
     order = sorted(dialogues)
+    if outside := whole_run.answered.num_outside:
+        whole_run.totals["generated_items_outside_catalogue"] = outside
     added = np.stack([dialogues[name] for name in order])  # [D, metrics, 2]
-    kept = [i for i, name in enumerate(names) if not whole_run.is_beyond(name)]
+    kept = [i for i, name in enumerate(names) if not whole_run.answered.leaves_out(name)]
     return RunStatistics(
         turns={name: frozenset(turns[name]) for name in order},
         names=tuple(names[i] for i in kept),
@@ -111,37 +110,34 @@ def run_statistics(
         counts=added[:, kept, 1],
         whole_run_metrics=whole_run.metrics(),
         totals=dict(whole_run.totals) | {"dialogues": len(order)},
-        left_out=whole_run.left_out(),
+        left_out=whole_run.answered.left_out(),
+        notes=whole_run.answered.notes(),
+        gold=f"{gold:016x}",
     )
 
 
-class _WholeRun:
-    """What is counted over all responses together: distinct n-grams, items and totals.
+def _gold_digest(p: Prediction) -> int:
+    """64 bits of a response and the items of its reference, whatever their order."""
+    return int(sha256_of_json([*p.key, sorted(mentioned_ids(p.reference))])[:16], 16)
 
-    Also the length of the shortest lists of items, beyond which no cut-off is measured.
-    """
+
+class _WholeRun:
+    """What is counted over all responses together: distinct n-grams, items and totals."""
 
     def __init__(self, options: MetricOptions):
         self.options = options
-        self.absent: tuple[str, ...] = ()
-        self.reach = {"item_steps": math.inf, "recommender_top": math.inf}
+        self.answered = Answered(options)
         self.distinct = [DistinctNgrams(n) for n in NGRAMS]
         self.generated: collections.Counter[int] = collections.Counter()
         self.gold: collections.Counter[int] = collections.Counter()
         self.totals: collections.Counter[str] = collections.Counter()
 
     def add(self, p: Prediction) -> None:
-        if not self.totals:
-            self.absent = tuple(name for name in METRICS_OF_FIELDS if getattr(p, name) is None)
-        steps, top = p.item_steps or (), p.recommender_top
-        lengths = [len(step.top) for step in steps]
-        self.reach["item_steps"] = min(self.reach["item_steps"], *lengths, math.inf)
-        if top:
-            self.reach["recommender_top"] = min(self.reach["recommender_top"], len(top))
+        self.answered.add(p)
         for counter in self.distinct:
             counter.add(p.generated_tokens)
-        self.generated.update(p.generated_items)
-        self.gold.update(p.reference_items)
+        self.generated.update(self._in_catalogue(p.generated_items))
+        self.gold.update(self._in_catalogue(p.reference_items))
         self.totals.update(
             {
                 "responses": 1,
@@ -158,25 +154,9 @@ class _WholeRun:
             }
         )
 
-    def is_beyond(self, name: str) -> bool:
-        """Whether a metric's cut-off exceeds the length of the lists it is counted in."""
-        stem, _, rest = name.partition("@")
-        if not rest:
-            return False
-        of_steps = stem in ("rer", "prr", "f1") and "_refilled" not in rest
-        reach = self.reach["item_steps" if of_steps else "recommender_top"]
-        num_items = self.options.num_items
-        return int(rest.split("_")[0]) > reach and (num_items is None or reach < num_items)
-
-    def left_out(self) -> tuple[str, ...]:
-        """What is not measured, and why: a short note each."""
-        notes = [f"{METRICS_OF_FIELDS[name]} (no field {name})" for name in self.absent]
-        for field, stem in (("item_steps", "rer"), ("recommender_top", "recall")):
-            beyond = [k for k in self.options.ks if self.is_beyond(f"{stem}@{k}")]
-            if beyond:
-                cut_offs = " and ".join(f"@{k}" for k in beyond)
-                notes.append(f"{cut_offs} of {field}, which lists {self.reach[field]} items")
-        return tuple(notes)
+    def _in_catalogue(self, items: Iterable[int]) -> list[int]:
+        catalogue = self.options.catalogue
+        return [item for item in items if catalogue is None or item in catalogue]
 
     def metrics(self) -> dict[str, float]:
         values: dict[str, float] = {"distinct_items": float(len(self.generated))}

@@ -27,6 +27,9 @@ class RunStatistics:
       whole_run_metrics: metrics of all responses together that are not ratios of sums.
       totals: number of responses, dialogues, gold items and so on.
       left_out: a short note on each group of metrics that the predictions do not allow.
+      notes: what a reader must know of the metrics that they do allow, such as what was missing and
+        counts as missed.
+      gold: a digest of the gold items by response; "" where there are none to compare.
     """
 
     turns: Mapping[str, frozenset[int]]
@@ -36,6 +39,8 @@ class RunStatistics:
     whole_run_metrics: Mapping[str, float]
     totals: Mapping[str, int]
     left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    gold: str = ""
 
     @classmethod
     def of_responses(

@@ -41,12 +41,23 @@ def two_hop_response(
 
     Source: the paper's Table 4, which doesn't define the denominators; these are our reading.
     """
-    relevant = set(gold).union(*(neighbours.get(item, ()) for item in mentioned))
+    relevant = two_hop_items(gold, mentioned, neighbours)
     best = (
         next((float(rank) for rank, item in enumerate(top, 1) if item in relevant), math.inf)
         for top in tops
     )
     return ItemResponse(tuple((rank,) * len(gold) for rank in best), len(gold))
+
+
+def two_hop_items(
+    gold: Sequence[Item], mentioned: Collection[Item], neighbours: Mapping[Any, Collection[Item]]
+) -> set[Item]:
+    """G_r ∪ N_2(mentioned items): what counts as relevant; arguments as of `two_hop_response`.
+
+    >>> sorted(two_hop_items("A", "M", {"M": {"X", "Y"}}))
+    ['A', 'X', 'Y']
+    """
+    return set(gold).union(*(neighbours.get(item, ()) for item in mentioned))
 
 
 class TwoHopItems(Mapping[int, frozenset[int]]):

@@ -1,8 +1,8 @@
 """Which row of the paper stands beside a metrics.json.
 
 A run writes the `paper_row` of its config into its document. Documents of older versions lack that
-field: for them the config file of the same name in this checkout is read. Systems that this project
-did not train are matched with the paper's by name.
+field: for them the config file of the same name in this checkout is read. A system
+that this project did not train has the row that --paper_row named when it was scored.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from conkd_jax.config import load_config_file
 from conkd_jax.eval.document import EXTERNAL, SYNTHETIC, Document
-from conkd_jax.eval.tables.paper import PaperRow, matching_system, paper_row
+from conkd_jax.eval.tables.paper import PaperRow, paper_row
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 
@@ -32,8 +32,8 @@ def paper_row_name(document: Document) -> str:
     """Returns the name of the paper's row that a document is about; "" where the paper has none."""
     if "paper_row" in document:
         return document["paper_row"]
-    if document["preset"] == EXTERNAL:
-        return matching_system(document["config"])
+    if document["preset"] == EXTERNAL:  # the name of a file is not the system's
+        return ""
     return configured_paper_row(document["config"], document["preset"], document["backbone"])
 
 

@@ -7,13 +7,15 @@ and `figures` do) and measures nothing; the only numbers that were typed in are 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 
 from conkd_jax.eval.document import EXTERNAL, SYNTHETIC, Document, document_label
+from conkd_jax.eval.metrics.trivial import CHANCE, POPULARITY, REPEAT
 from conkd_jax.eval.tables.beside import paper_row_name
 from conkd_jax.eval.tables.caption import runs_caption
-from conkd_jax.eval.tables.layouts import LAYOUTS
+from conkd_jax.eval.tables.layouts import LAYOUTS, TOGETHER, WITHOUT_INTERVALS
 from conkd_jax.eval.tables.paper import (
     ABLATIONS,
     SYSTEMS,
@@ -33,18 +35,56 @@ from conkd_jax.eval.tables.table import (
     number_cell,
 )
 
+TRIVIAL_LABELS = {
+    POPULARITY: "popularity",
+    REPEAT: "just mentioned, then popularity",
+    CHANCE: "chance",
+}
 Values = Mapping[str, tuple[float, float | None]]  # (mean, sd) of each metric
 
 
-def build_table(name: str, documents: Sequence[Document]) -> ResultTable:
+def build_tables(
+    name: str, documents: Sequence[Document], *, intervals: bool | None = None
+) -> list[ResultTable]:
+    """Returns a table with those that are printed above and below it; the last has the caption.
+
+    Args:
+      name: as of `build_table`.
+      documents: as of `build_table`.
+      intervals: as of `build_table`; None means all tables but those of `WITHOUT_INTERVALS`.
+
+    Raises:
+      TableError: as `build_table`, for the named table.
+    """
+    if intervals is None:
+        intervals = name not in WITHOUT_INTERVALS
+    tables = [
+        build_table(other, documents, intervals=intervals)
+        for other in TOGETHER.get(name, (name,))
+        if other == name or has_numbers(other, documents)
+    ]
+    return [*(dataclasses.replace(table, caption="") for table in tables[:-1]), tables[-1]]
+
+
+def has_numbers(name: str, documents: Sequence[Document]) -> bool:
+    """Whether some document has what a table is about."""
+    wanted = _required(LAYOUTS[name])
+    return any(metric in document["metrics"] for document in documents for metric in wanted)
+
+
+def build_table(
+    name: str, documents: Sequence[Document], *, intervals: bool = False
+) -> ResultTable:
     """Returns a table of runs, each of our rows above the paper's row for its system.
 
     Runs that differ in their seed alone are one row, mean ± sample standard deviation. Best and
-    second best are marked among our rows, by the numbers as they are printed.
+    second best are marked among our rows, by the numbers as they are printed. A table with
+    recall of the recommender ends with that of trivial systems.
 
     Args:
       name: a key of `LAYOUTS`.
       documents: contents of `metrics.json`, one or more.
+      intervals: whether rows of a single run show their 95 % intervals over dialogues.
 
     Raises:
       TableError: there is no such table or no document, a seed of a config comes twice, none of the
@@ -61,14 +101,40 @@ def build_table(name: str, documents: Sequence[Document]) -> ResultTable:
     values = {label: _values(of_label) for label, of_label in runs.items()}
     _expect_numbers(layout, values)
     marks = [_marks(column, values) for column in layout.columns]
-    has_paper = all(document["preset"] != SYNTHETIC for document in documents)
+    ends = {
+        label: of[0].get("intervals", {}) if intervals and len(of) == 1 else {}
+        for label, of in runs.items()
+    }
+    is_real = all(document["preset"] != SYNTHETIC for document in documents)
+    has_paper = layout.has_paper and is_real
     groups = []
-    for row, labels in _beside_the_paper(runs, layout.is_ladder, has_paper):
-        group = [_our_row(label, values[label], layout.columns, marks) for label in labels]
-        groups.append((*group, *_paper_rows(row, layout.columns)))
+    for row, labels in _beside_the_paper(runs, layout.is_ladder, is_real):
+        ours = [
+            _our_row(label, values[label], ends[label], layout.columns, marks) for label in labels
+        ]
+        groups.append((*ours, *(_paper_rows(row, layout.columns) if has_paper else ())))
+    groups.append(trivial_rows(layout.columns, documents))
     if layout.reference is not None and has_paper:
         groups.append(_paper_rows(layout.reference, layout.columns))
-    return ResultTable(layout, tuple(groups), runs_caption(runs, has_paper=has_paper))
+    caption = runs_caption(runs, has_paper=has_paper, has_intervals=any(ends.values()))
+    return ResultTable(layout, tuple(filter(None, groups)), caption)
+
+
+def trivial_rows(columns: Sequence[Column], documents: Sequence[Document]) -> tuple[Row, ...]:
+    """Returns the recall of trivial systems, which is the same beside every run of a split.
+
+    Args:
+      columns: those of the recommender's recall are filled.
+      documents: the first that has the numbers gives them.
+    """
+    rows = []
+    for rule, label in TRIVIAL_LABELS.items():
+        names = [f"{c.metric}_{rule}" if c.metric.startswith("recall@") else "" for c in columns]
+        found = [d["metrics"] for d in documents if any(name in d["metrics"] for name in names)]
+        if found:
+            cells = zip(columns, map(found[0].get, names), strict=True)
+            rows.append(Row(label, tuple(number_cell(*cell) for cell in cells), is_paper=True))
+    return tuple(rows)
 
 
 def _expect_one_setting(documents: Sequence[Document]) -> None:
@@ -88,8 +154,12 @@ def _expect_one_setting(documents: Sequence[Document]) -> None:
             )
 
 
+def _required(layout: Layout) -> Sequence[str]:
+    return layout.required or [column.metric for column in layout.columns]
+
+
 def _expect_numbers(layout: Layout, values: Mapping[str, Values]) -> None:
-    wanted = [column.metric for column in layout.columns]
+    wanted = _required(layout)
     if not any(metric in metrics for metrics in values.values() for metric in wanted):
         recipe = f"; {layout.recipe}" if layout.recipe else ""
         raise TableError(
@@ -99,7 +169,7 @@ def _expect_numbers(layout: Layout, values: Mapping[str, Values]) -> None:
 
 def _values(runs: Sequence[Document]) -> Values:
     """Returns (mean, sd) of each metric of one row; the sd of a single run is None."""
-    runs = [{**run, "metrics": _with_drops(run["metrics"])} for run in runs]
+    runs = [{**run, "metrics": _with_kept(run["metrics"])} for run in runs]
     if len(runs) == 1:
         return {name: (value, None) for name, value in runs[0]["metrics"].items()}
     try:
@@ -108,18 +178,18 @@ def _values(runs: Sequence[Document]) -> Values:
         raise TableError(f"{document_label(runs[0])}: {error}") from error
 
 
-def _with_drops(metrics: Mapping[str, float]) -> Mapping[str, float]:
-    """Adds what responses lose of the recommender's recall, 1 - ReR@k / R@k.
+def _with_kept(metrics: Mapping[str, float]) -> Mapping[str, float]:
+    """Adds the share of the recommender's recall that reaches the responses, ReR@k / R@k.
 
-    >>> round(_with_drops({"recall@1": 0.034, "rer@1": 0.008})["drop@1"], 4)
-    0.7647
+    >>> round(_with_kept({"recall@1": 0.034, "rer@1": 0.008})["kept@1"], 4)
+    0.2353
     """
-    drops = {
-        f"drop@{k}": 1 - metrics[f"rer@{k}"] / metrics[f"recall@{k}"]
+    kept = {
+        f"kept@{k}": metrics[f"rer@{k}"] / metrics[f"recall@{k}"]
         for k in (1, 10, 50)
         if f"rer@{k}" in metrics and metrics.get(f"recall@{k}")
     }
-    return {**metrics, **drops}
+    return {**metrics, **kept}
 
 
 def _marks(column: Column, values: Mapping[str, Values]) -> dict[str, Mark]:
@@ -182,10 +252,19 @@ def _beside_the_paper(
 
 
 def _our_row(
-    label: str, values: Values, columns: Sequence[Column], marks: Sequence[Mapping[str, Mark]]
+    label: str,
+    values: Values,
+    intervals: Mapping[str, Sequence[float]],
+    columns: Sequence[Column],
+    marks: Sequence[Mapping[str, Mark]],
 ) -> Row:
     cells = [
-        number_cell(column, *values.get(column.metric, (None, None)), mark=of_column.get(label))
+        number_cell(
+            column,
+            *values.get(column.metric, (None, None)),
+            mark=of_column.get(label),
+            interval=intervals.get(column.metric, ()),
+        )
         for column, of_column in zip(columns, marks, strict=True)
     ]
     return Row(label, tuple(cells))

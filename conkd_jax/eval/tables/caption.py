@@ -7,22 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from conkd_jax.eval.document import EXTERNAL, Document, document_label
+from conkd_jax.eval.document import EXTERNAL, RATE_MATCHED, Document, document_label
 
 DECODINGS: Mapping[str, str] = {  # explains the parts of a label after its "+"
     "mass": "+mass: an item is generated wherever all items together have more than half of the "
     "probability; not the paper's rule.",
     "novel": "+novel: items that were mentioned earlier in the dialogue are excluded.",
     "once": "+once: an item appears at most once in a response.",
+    "offset": "+offset: a constant is added to the logits of items.",
+    RATE_MATCHED: f"+{RATE_MATCHED}: a constant is added to the logits of items, chosen on dev "
+    "such that responses name as many movies as the references.",
 }
 
 
-def runs_caption(runs: Mapping[str, Sequence[Document]], *, has_paper: bool) -> str:
+def runs_caption(
+    runs: Mapping[str, Sequence[Document]], *, has_paper: bool, has_intervals: bool = False
+) -> str:
     """Returns the caption of a table of runs.
 
     Args:
       runs: documents of each of our rows.
       has_paper: whether rows of the paper stand in the table.
+      has_intervals: whether rows of a single run show their intervals.
     """
     documents = [document for of_label in runs.values() for document in of_label]
     trained = [document for document in documents if document["preset"] != EXTERNAL]
@@ -48,6 +54,8 @@ def runs_caption(runs: Mapping[str, Sequence[Document]], *, has_paper: bool) -> 
     parts += [text for name, text in DECODINGS.items() if _is_decoded(documents, name)]
     if any(len(of_label) > 1 for of_label in runs.values()):
         parts.append(f"Mean ± standard deviation over {_what_seeds_change(runs)}.")
+    if has_intervals:
+        parts.append("Ranges: 95 % intervals over dialogues, of rows of one training.")
     if len(runs) > 1:
         parts.append("Bold: best of our rows.")
     if len(runs) > 2:
@@ -58,7 +66,8 @@ def runs_caption(runs: Mapping[str, Sequence[Document]], *, has_paper: bool) -> 
 
 
 def _is_decoded(documents: Sequence[Document], name: str) -> bool:
-    return any(name in document.get("decoding", "").split("+") for document in documents)
+    labels = {part for document in documents for part in document.get("decoding", "").split("+")}
+    return name in {label.partition("=")[0] for label in labels}
 
 
 def _what_seeds_change(runs: Mapping[str, Sequence[Document]]) -> str:

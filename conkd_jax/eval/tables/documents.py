@@ -16,6 +16,7 @@ from conkd_jax.eval.document import (
     document_label,
     seeds_label,
 )
+from conkd_jax.eval.origin import EARLIER, foreign
 from conkd_jax.files import write_json
 
 # --- reading ---------------------------------------------------------------------------------
@@ -28,7 +29,8 @@ def read_documents(runs: Iterable[epath.PathLike]) -> list[Document]:
       runs: a metrics.json, a run's folder, or a folder that holds several of them at any depth.
 
     Raises:
-      DocumentError: a run can't be found, or a file is not a metrics.json.
+      DocumentError: a run can't be found, a file is not a metrics.json, or results on another split
+        or of the latency are not those of the run in whose folder they lie.
     """
     files: dict[epath.Path, None] = {}
     for run in runs:
@@ -39,6 +41,13 @@ def read_documents(runs: Iterable[epath.PathLike]) -> list[Document]:
                 "metrics.json or seed<k>.json at some depth; found none."
             )
         files |= dict.fromkeys(path.resolve() for path in found)
+    for path in files:
+        run = path.parent.parent
+        if (run / "metrics.json").exists() and (why := foreign(path.parent, run)):
+            raise DocumentError(
+                f"{path}: expected results of the run that they lie in, but {why}. Score or time "
+                "the run again, or delete the folder."
+            )
     return [read_document(path) for path in files]
 
 
@@ -67,7 +76,8 @@ def read_document(path: epath.Path) -> Document:
 def _document_files(path: epath.Path) -> list[epath.Path]:
     """Returns a file itself, the metrics.json of a run's folder, or those of any other folder.
 
-    What lies below a run's metrics.json (its scores on another split, its latency) is not read.
+    What lies below a run's metrics.json (its scores on another split, its latency) is not read, nor
+    is what was moved aside.
     """
     if not path.is_dir():
         return [path] if path.exists() else []
@@ -76,7 +86,8 @@ def _document_files(path: epath.Path) -> list[epath.Path]:
     files = []
     for entry in sorted(path.iterdir()):
         if entry.is_dir():
-            files += [] if entry.name.startswith(".") else _document_files(entry)
+            is_skipped = entry.name.startswith(".") or entry.name == EARLIER
+            files += [] if is_skipped else _document_files(entry)
         elif entry.name.startswith("seed") and entry.suffix == ".json":
             files.append(entry)
     return files

@@ -8,40 +8,49 @@ from __future__ import annotations
 import re
 
 from rich import box
-from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from conkd_jax.eval.tables.table import ResultTable
+from conkd_jax.eval.tables.table import Cell, ResultTable
+
+PLAIN_MARKS = {"best": "*", "second": "_", None: ""}  # before a number, without styles
+PLAIN_LEGEND = {"Bold:": "Marked *:", "Underlined:": "Marked _:"}
 
 
-def table_for_terminal(table: ResultTable) -> Table:
-    """Returns the table for rich to print; marks are styles, so a plain file shows none."""
-    styles = {"best": "bold", "second": "underline", None: ""}
+def table_for_terminal(table: ResultTable, *, is_plain: bool = False) -> Table:
+    """Returns the table for rich to print.
+
+    Args:
+      table: a filled table.
+      is_plain: whether marks are characters rather than styles, which a file or a pipe would lose.
+    """
+    caption = _joined(table.layout.note, table.caption)
+    if is_plain:
+        for styled, plain in PLAIN_LEGEND.items():
+            caption = caption.replace(styled, plain)
     shown = Table(
-        title=table.layout.title,
-        caption=Text(_joined(table.layout.note, table.caption)) or None,
+        title=Text(table.layout.title),
+        caption=Text(caption) if caption else None,
         caption_justify="left",
         box=box.SIMPLE_HEAD,
     )
-    shown.add_column(table.layout.row_title, no_wrap=True)
+    shown.add_column(Text(table.layout.row_title), no_wrap=True)
     for column in table.layout.columns:
-        shown.add_column(column.title, justify="right", no_wrap=True)
+        shown.add_column(Text(column.title), justify="right", no_wrap=True)
     for group in table.groups:
         for row in group:
-            cells = (Text(cell.text, styles[cell.mark]) for cell in row.cells)
+            cells = (_terminal_cell(cell, is_plain) for cell in row.cells)
             shown.add_row(Text(row.label), *cells, style="dim" if row.is_paper else "")
         shown.add_section()
     return shown
 
 
-def wide_console(shown: Table) -> Console:
-    """Returns a console as wide as a table; a terminal that is narrower wraps its lines."""
-    console = Console()
-    wanted = Measurement.get(console, console.options.update(width=1000), shown).maximum
-    console.width = max(console.width, wanted)
-    return console
+def _terminal_cell(cell: Cell, is_plain: bool) -> Text:
+    styles = {"best": "bold", "second": "underline", None: ""}
+    shown = (
+        Text(PLAIN_MARKS[cell.mark] + cell.text) if is_plain else Text(cell.text, styles[cell.mark])
+    )
+    return shown.append("\n" + cell.interval, "dim") if cell.interval else shown
 
 
 def table_as_markdown(table: ResultTable) -> str:
@@ -63,7 +72,8 @@ def markdown_grid(table: ResultTable) -> str:
     for group in table.groups:
         for row in group:
             label = row.label if row.is_paper else f"`{row.label}`"
-            lines.append([label, *(marks[cell.mark].format(cell.text) for cell in row.cells)])
+            cells = (marks[cell.mark].format(cell.text) + _in_brackets(cell) for cell in row.cells)
+            lines.append([label, *cells])
     lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     lines.insert(1, ["---", *("---:" for _ in columns)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -85,7 +95,10 @@ def table_as_latex(table: ResultTable) -> str:
         for row in group:
             label = latex_text(row.label)
             label = label if row.is_paper else rf"\texttt{{{label}}}"
-            cells = (marks[cell.mark].format(latex_text(cell.text)) for cell in row.cells)
+            cells = (
+                marks[cell.mark].format(latex_text(cell.text)) + latex_text(_in_brackets(cell))
+                for cell in row.cells
+            )
             lines.append(" & ".join([label, *cells]) + r" \\")
     caption = latex_text(_joined(f"{table.layout.title}.", table.layout.note, table.caption))
     lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{caption}}}", r"\end{table*}"]
@@ -116,6 +129,10 @@ def latex_text(text: str) -> str:
     (+) D\&R: $\lambda_r$ 0.40 $\pm$ 0.01
     """
     return _IN_LATEX.sub(lambda match: _LATEX[match.group()], text)
+
+
+def _in_brackets(cell: Cell) -> str:
+    return f" ({cell.interval})" if cell.interval else ""
 
 
 def _joined(*sentences: str) -> str:

@@ -84,8 +84,8 @@ def ratio_table(runs: Sequence[TimedRun]) -> rich.table.Table:
     )
     table.add_column("", no_wrap=True)
     for column in LAYOUT.columns:
-        table.add_column(column.title, justify="right")
-    table.add_column("paper: ms per token", justify="right")
+        table.add_column(column.title, justify="right", no_wrap=True)
+    table.add_column("paper: ms per token", justify="right", no_wrap=True)
     for run in runs:
         cells = [ratio_text(run.ratios.get(column.metric)) for column in LAYOUT.columns]
         theirs = paper_ratio(run.paper, first.paper)

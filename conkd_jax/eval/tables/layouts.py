@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from conkd_jax.eval.metrics.trivial import is_trivial
 from conkd_jax.eval.tables.paper import GATE_MEANS, SYSTEMS, PaperRow
 from conkd_jax.eval.tables.table import Column, Layout
 
@@ -19,29 +20,54 @@ _UNKNOWN_PPL = (
     "Which form of perplexity the paper prints is not known; ours counts items and words."
 )
 
+_TRIVIAL = (
+    Column("new@10", "f1@10_novel"),
+    Column("popular new", "f1@10_novel_popularity", None),
+    Column("chance new", "f1@10_novel_chance", None),
+    Column("F1@10", "f1@10"),
+    Column("popular", "f1@10_popularity", None),
+    Column("repeat", "f1@10_repeat", None),
+    Column("chance", "f1@10_chance", None),
+)
+
 LAYOUTS: Mapping[str, Layout] = {
     "short": Layout(
         "In short",
         (
-            *_at_k("F1", "f1"),
+            *(Column(f"new@{k}", f"f1@{k}_novel") for k in (10, 50)),
+            *(Column(f"F1@{k}", f"f1@{k}") for k in (10, 50)),
+            Column("repeats", "repeated_items", None),
             Column("Rec Ratio", "rec_ratio"),
             Column("PPL", "ppl", "lower", digits=2),
             Column("hit@50", "tf_hit@50"),
         ),
-        "F1@k: recommendation in generated responses, over recall and precision. Rec Ratio: "
-        "responses that recommend. PPL: perplexity of references, items and words. hit@50: the "
-        "gold movie is among the 50 best, where the reference has it.",
+        "F1@k: recommendation in generated responses, over recall and precision; new@k: the same "
+        "without movies that the dialogue has already mentioned, whose share of the named ones is "
+        "under repeats. Rec Ratio: responses that recommend. PPL: perplexity of references, items "
+        "and words. hit@50: the gold movie is among the 50 best, where the reference has it.",
     ),
     "1": Layout(
         "Table 1. What the recommender knows and what is said",
         (
             *_at_k("R", "recall"),
             *_at_k("ReR", "rer"),
-            *_at_k("lost", "drop", better="lower"),
+            *_at_k("ReR/R", "kept"),
             Column("Mismatch", "mismatch", "lower"),
         ),
-        "R: the recommender alone; ReR: the responses; lost: 1 - ReR/R. Mismatch: items of the "
-        "responses that are not the recommender's first.",
+        "R: the recommender alone; ReR: the responses; ReR/R: the share of the recommender's "
+        "recall that reaches the responses (the paper prints what is lost, 1 - ReR/R). Mismatch: "
+        "items of the responses that are not the recommender's first.",
+    ),
+    "novel": Layout(
+        "Table 2 without repetition. New items in responses",
+        (
+            *(Column(f"ReR@{k}", f"rer@{k}_novel") for k in (1, 10, 50)),
+            *(Column(f"PrR@{k}", f"prr@{k}_novel") for k in (1, 10, 50)),
+            *(Column(f"F1@{k}", f"f1@{k}_novel") for k in (1, 10, 50)),
+            Column("repeats", "repeated_items", None),
+        ),
+        "Only movies that the dialogue has not mentioned before count, as gold and as named. "
+        "repeats: the share of the named movies that it has.",
     ),
     "2": Layout(
         "Table 2. Items in responses",
@@ -62,8 +88,13 @@ LAYOUTS: Mapping[str, Layout] = {
     ),
     "4": Layout(
         "Table 4. Items two hops from what was mentioned count as gold",
-        tuple(Column(f"F1@{k}", f"f1@{k}_2hop") for k in (1, 10, 50)),
-        "The paper does not define the denominators; ours stay as in Table 2.",
+        (
+            *(Column(f"F1@{k}", f"f1@{k}_2hop") for k in (1, 10, 50)),
+            *(Column(f"popular@{k}", f"f1@{k}_2hop_popularity", None) for k in (1, 10, 50)),
+            *(Column(f"chance@{k}", f"f1@{k}_2hop_chance", None) for k in (1, 10, 50)),
+        ),
+        "The paper does not define the denominators; ours stay as in Table 2. popular, chance: the "
+        "most popular movies and random ones at the system's own item steps.",
         recipe="it needs the knowledge graph: score the run's predictions with `python -m "
         "conkd_jax.evaluate --predictions=RUN/predictions.jsonl --graph=RUN/artifacts/corpus "
         "--out=DIR` and make the table of DIR",
@@ -116,6 +147,35 @@ LAYOUTS: Mapping[str, Layout] = {
         recipe="`python -m conkd_jax.latency RUN…` times runs, one response at a time; make the "
         "table of their folders RUN/latency",
     ),
+    "trivial": Layout(
+        "F1@10 beside trivial lists",
+        _TRIVIAL,
+        "The system's own F1@10, and what its item steps get with another list: the most popular "
+        "movies, those just mentioned followed by the most popular, and random ones. new: without "
+        "movies that the dialogue has already mentioned.",
+        has_paper=False,
+        required=tuple(column.metric for column in _TRIVIAL if is_trivial(column.metric)),
+        recipe="runs of earlier versions lack them: score the run again, or its predictions with "
+        "`python -m conkd_jax.evaluate --predictions=RUN/predictions.jsonl "
+        "--graph=RUN/artifacts/corpus --out=DIR`",
+    ),
+    "rate": Layout(
+        "Equally often: which items, apart from how many",
+        (
+            *(Column(f"new@{k}", f"f1@{k}_novel") for k in (1, 10, 50)),
+            Column("F1@10", "f1@10"),
+            Column("named", "items_per_response", None),
+            Column("aimed at", "items_per_response_aimed", None),
+            Column("offset", "item_offset", None, digits=2),
+        ),
+        "new@k: F1@k without movies that the dialogue has already mentioned. named: movies per "
+        "response; aimed at: those of dev's references; offset: what is added to the logits of "
+        "items to name as many, chosen on dev.",
+        has_paper=False,
+        required=("item_offset",),
+        recipe="`python -m conkd_jax.evaluate --workdir=RUN --match_rate` writes RUN/rate_matched; "
+        "make the table of such folders",
+    ),
     "gate": Layout(
         "The gate",
         (
@@ -136,3 +196,11 @@ LAYOUTS: Mapping[str, Layout] = {
         PaperRow("§3.4, on KGSF", "§3.4", "kgsf", GATE_MEANS),
     ),
 }
+
+# Tables that are printed together; those that the runs have no numbers for are left out.
+TOGETHER: Mapping[str, tuple[str, ...]] = {
+    "short": ("short", "trivial"),
+    "2": ("novel", "2", "trivial"),
+    "5": ("5", "trivial"),
+}
+WITHOUT_INTERVALS = ("short",)  # where no intervals are shown unless they are asked for

@@ -6,15 +6,19 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from conkd_jax.eval.document import Document
-from conkd_jax.eval.tables.build import build_table
+from conkd_jax.eval.document import RATE_MATCHED, Document
+from conkd_jax.eval.tables.build import build_table, has_numbers
 from conkd_jax.eval.tables.documents import documents_in
 from conkd_jax.eval.tables.formats import markdown_grid, markdown_title
 from conkd_jax.eval.tables.table import TableError
 from conkd_jax.files import write_whole
 
 KEPT_RESULTS = "docs/results/mini"
-PAGES = {"README.md": ("short",), "docs/results.md": ("2", "3", "gate")}  # and their tables
+PAGES = {  # and their tables; those that the results have no numbers for are left out
+    "README.md": ("short",),
+    "docs/results.md": ("short", "novel", "2", "trivial", "rate", "3", "gate"),
+}
+WITH_INTERVALS = {"docs/results.md": ("short", "3")}  # tables that show 95 % intervals
 PLACEHOLDER = "*To come with the first committed runs in `docs/results/`.*"
 
 
@@ -33,7 +37,7 @@ def results_pages(checkout: Path) -> dict[str, str]:
     for name, tables in PAGES.items():
         text = (checkout / name).read_text(encoding="utf-8")
         try:
-            made[name] = with_results(text, documents, tables)
+            made[name] = with_results(text, documents, tables, WITH_INTERVALS.get(name, ()))
         except TableError as error:
             raise TableError(f"{name}: {error}") from error
     return made
@@ -45,17 +49,23 @@ def write_pages(checkout: Path) -> None:
         write_whole(checkout / name, text)
 
 
-def with_results(page: str, documents: Sequence[Document], names: Sequence[str]) -> str:
+def with_results(
+    page: str,
+    documents: Sequence[Document],
+    names: Sequence[str],
+    with_intervals: Sequence[str] = (),
+) -> str:
     """Returns a page with new tables between `<!-- results -->` and `<!-- /results -->`.
 
-    Each backbone has its own tables. Text in that part between `<!-- results-text -->` and
-    `<!-- /results-text -->` is kept, above the tables; everything outside of the part is left
-    alone.
+    Each backbone has its own tables; rate-matched runs stand in the table "rate" alone. Text in
+    that part between `<!-- results-text -->` and `<!-- /results-text -->` is kept, above the
+    tables; everything outside of the part is left alone.
 
     Args:
       page: Markdown.
       documents: committed runs; without any, a placeholder stands for the tables.
       names: names of the tables, as in `LAYOUTS`.
+      with_intervals: names of those that show intervals.
 
     Raises:
       TableError: the page has not exactly one such part, or the documents make no table.
@@ -73,7 +83,11 @@ def with_results(page: str, documents: Sequence[Document], names: Sequence[str])
     backbones = sorted({document["backbone"] for document in documents})
     for backbone in backbones:  # perplexities over two vocabularies can't be compared
         runs = [document for document in documents if document["backbone"] == backbone]
-        tables = [build_table(name, runs) for name in names]
+        tables = [
+            build_table(name, shown, intervals=name in with_intervals)
+            for name in names
+            if has_numbers(name, shown := _shown(name, runs))
+        ]
         if len(backbones) > 1:
             block.append(f"### Backbone `{backbone}`")
         for table in tables:
@@ -81,3 +95,12 @@ def with_results(page: str, documents: Sequence[Document], names: Sequence[str])
         block.append(tables[0].caption)  # the same for all tables of these runs
     parts[2] = "\n" + "\n\n".join(block) + "\n"
     return "".join(parts)
+
+
+def _shown(name: str, runs: Sequence[Document]) -> list[Document]:
+    """Returns the runs that a table of a page is made of."""
+    return [
+        run
+        for run in runs
+        if (RATE_MATCHED in run.get("decoding", "").split("+")) == (name == "rate")
+    ]

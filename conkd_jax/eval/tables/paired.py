@@ -5,6 +5,7 @@ What differs, and how surely, is computed by `bootstrap.compare_runs`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from etils import epath
@@ -25,12 +26,36 @@ from conkd_jax.eval.tables.table import Cell, Column, Layout, ResultTable, Row, 
 SIGNIFICANT = 0.05
 
 
-def compare_runs(files: Mapping[str, epath.Path], figure: str = "") -> ResultTable:
-    """Returns two runs on the same responses, tested against each other.
+@dataclasses.dataclass(frozen=True)
+class PairedTest:
+    """Two runs on the same responses, tested against each other.
+
+    Attributes:
+      names: the names of the two runs.
+      comparisons: what `bootstrap.compare_runs` returned.
+      num_dialogues: the number of dialogues that both answered.
+      num_responses: the number of responses of each.
+      num_resamples: the number of resamples, and of exchanges.
+      seed: of both.
+    """
+
+    names: tuple[str, str]
+    comparisons: Mapping[str, Comparison]
+    num_dialogues: int
+    num_responses: int
+    num_resamples: int
+    seed: int
+
+
+def paired_test(
+    files: Mapping[str, epath.Path], *, num_resamples: int = 1000, seed: int = 0
+) -> PairedTest:
+    """Tests two runs on the same responses against each other.
 
     Args:
       files: the predictions of two runs by their names.
-      figure: the PNG for recall, ReR, PrR and F1 of both over k; "" for none.
+      num_resamples: number of resamples, and of exchanges.
+      seed: of both.
 
     Raises:
       TableError: there are not two runs, or they did not answer the same responses.
@@ -38,20 +63,35 @@ def compare_runs(files: Mapping[str, epath.Path], figure: str = "") -> ResultTab
     """
     if len(files) != 2:
         raise TableError(f"--compare: expected two runs, got {len(files)}.")
-    names = tuple(files)
+    one, other = files
     first, second = (count_predictions(path) for path in files.values())
     try:
-        found = compare_statistics(first, second)
+        found = compare_statistics(first, second, num_resamples=num_resamples, seed=seed)
     except ValueError as error:
-        raise TableError(f"{names[0]} and {names[1]}: {error}.") from error
-    if figure:
-        curves = {name: count_predictions(path, ks=CURVE_KS) for name, path in files.items()}
-        draw_over_k(
-            {name: curve.metrics() for name, curve in curves.items()},
-            figure,
-            intervals={name: bootstrap_intervals(curve) for name, curve in curves.items()},
-        )
-    return comparison_table((names[0], names[1]), found, num_dialogues=len(first.turns))
+        raise TableError(f"{one} and {other}: {error}.") from error
+    return PairedTest(
+        names=(one, other),
+        comparisons=found,
+        num_dialogues=len(first.turns),
+        num_responses=first.totals["responses"],
+        num_resamples=num_resamples,
+        seed=seed,
+    )
+
+
+def draw_both(files: Mapping[str, epath.Path], figure: epath.PathLike) -> None:
+    """Draws recall, ReR, PrR and F1 of several runs over k.
+
+    Args:
+      files: the predictions of the runs by their names.
+      figure: where the PNG goes.
+    """
+    curves = {name: count_predictions(path, ks=CURVE_KS) for name, path in files.items()}
+    draw_over_k(
+        {name: curve.metrics() for name, curve in curves.items()},
+        figure,
+        intervals={name: bootstrap_intervals(curve) for name, curve in curves.items()},
+    )
 
 
 def comparison_table(

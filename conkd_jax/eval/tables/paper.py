@@ -40,7 +40,8 @@ def _at_k(**columns: tuple[float, float, float]) -> dict[str, float]:
 
 
 def _table_1(recall, mismatch, drop) -> dict[str, float]:
-    return _at_k(recall=recall, drop=drop) | {"mismatch": mismatch}
+    kept = tuple(1 - lost for lost in drop)
+    return _at_k(recall=recall, drop=drop, kept=kept) | {"mismatch": mismatch}
 
 
 def _table_2(rer, prr, f1, rec_ratio) -> dict[str, float]:
@@ -103,7 +104,7 @@ _TABLE_3 = {
 }
 
 # Table 1: Recall@k of the recommender module, the mismatch, and what is lost between recommender
-# and response, 1 - ReR@k / R@k; its ReR@k are Table 2's.
+# and response, 1 - ReR@k / R@k; its ReR@k are Table 2's. `kept@k` is the rest, ReR@k / R@k.
 _TABLE_1 = {
     "KBRD": _table_1((0.034, 0.168, 0.360), 0.931, (0.7647, 0.7619, 0.7417)),
     "KGSF": _table_1((0.038, 0.183, 0.382), 0.926, (0.7895, 0.7650, 0.7333)),
@@ -226,14 +227,3 @@ def ablation_step(name: str) -> str | None:
     ('(+) D&R&ST', '(+) D', None)
     """
     return _STEP_OF_SYSTEM.get(name, name if name in ABLATIONS else None)
-
-
-def matching_system(name: str) -> str:
-    """Returns the paper's system of a name in any case, or "".
-
-    Predictions that this project did not make are matched with the paper's systems by name.
-
-    >>> matching_system("kbrd"), matching_system("their_system")
-    ('KBRD', '')
-    """
-    return {system.lower(): system for system in SYSTEMS}.get(name.lower(), "")

@@ -6,17 +6,40 @@ from collections.abc import Mapping
 
 _AT_K = tuple(f"{name}@{k}" for name in ("rer", "prr", "f1") for k in (1, 10, 50))
 SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "items in responses": (*_AT_K, "rec_ratio", "mismatch"),
-    "… counted differently": (
+    "new items in responses": (
+        "f1@1_novel",
         "f1@10_novel",
+        "f1@50_novel",
+        "repeated_items",
+        "repeated_gold_items",
+    ),
+    "items in responses": (*_AT_K, "rec_ratio", "mismatch"),
+    "trivial lists at the same steps": (
+        "f1@10_novel_popularity",
+        "f1@10_novel_chance",
+        "f1@10_popularity",
+        "f1@10_repeat",
+        "f1@10_chance",
+    ),
+    "… counted differently": (
         "f1@10_all",
         "f1@10_pairs",
         "f1@10_2hop",
+        "f1@10_2hop_popularity",
+        "f1@10_2hop_chance",
         "f1@10_refilled",
         "rer@10_original",
         "items_per_response",
     ),
-    "the recommender alone": ("recall@1", "recall@10", "recall@50", "mrr@50", "ndcg@50"),
+    "the recommender alone": (
+        "recall@1",
+        "recall@10",
+        "recall@50",
+        "recall@10_popularity",
+        "recall@10_repeat",
+        "mrr@50",
+        "ndcg@50",
+    ),
     "words": ("dist-1", "dist-2", "dist-3", "dist-4", "generated_length"),
     "gold responses": ("ppl", "ppl_predprefix", "ppl_words", "ppl_item", "bits_per_character"),
     "all items together": ("coverage", "gini", "popularity_bias"),

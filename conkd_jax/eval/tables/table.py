@@ -7,6 +7,7 @@ module rounds numbers for print and computes nothing.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
 from conkd_jax.errors import UserError
@@ -50,6 +51,8 @@ class Layout:
       is_ladder: rows are the steps of the paper's ablation rather than systems.
       recipe: how to score a run for these metrics, where an ordinary run has none of them.
       row_title: the head of the column of labels; may be empty.
+      has_paper: whether rows of the paper stand in the table.
+      required: metrics of which a run must have one; empty for those of the columns.
     """
 
     title: str
@@ -59,6 +62,8 @@ class Layout:
     is_ladder: bool = False
     recipe: str = ""
     row_title: str = ""
+    has_paper: bool = True
+    required: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,17 +75,25 @@ class Cell:
       mark: its place among our rows.
       value: the number, or the mean over seeds; None where there is none.
       deviation: the sample standard deviation over seeds; None for a single run.
+      interval: the 95 % interval of a single run as printed, "" where none is shown.
     """
 
     text: str
     mark: Mark | None = None
     value: float | None = None
     deviation: float | None = None
+    interval: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One system: a run of ours, all its seeds together, or a row of the paper."""
+    """One system: a run of ours, all its seeds together, or one to compare with.
+
+    Attributes:
+      label: its name.
+      cells: its numbers, one for each column.
+      is_paper: whether it is no run: a row of the paper, or a trivial system.
+    """
 
     label: str
     cells: tuple[Cell, ...]
@@ -103,7 +116,11 @@ class ResultTable:
 
 
 def number_cell(
-    column: Column, value: float | None, deviation: float | None = None, mark: Mark | None = None
+    column: Column,
+    value: float | None,
+    deviation: float | None = None,
+    mark: Mark | None = None,
+    interval: Sequence[float] = (),
 ) -> Cell:
     """Returns a number as a column prints it.
 
@@ -112,10 +129,14 @@ def number_cell(
       value: the number; None gives a dash.
       deviation: its standard deviation over seeds, if it is a mean.
       mark: its place among our rows.
+      interval: the ends of its 95 % interval, or nothing.
 
     >>> number_cell(Column("PPL", "ppl", digits=1), 17.25, 0.5).text
     '17.2 ± 0.5'
+    >>> number_cell(Column("F1@1", "f1@1"), 0.107, interval=(0.098, 0.1164)).interval
+    '.098–.116'
     """
     text = ABSENT if value is None else f"{value:.{column.digits}f}"
     text += "" if deviation is None else f" ± {deviation:.{column.digits}f}"
-    return Cell(text, mark, value, deviation)
+    ends = (f"{end:.{column.digits}f}".removeprefix("0") for end in interval)
+    return Cell(text, mark, value, deviation, "–".join(ends))

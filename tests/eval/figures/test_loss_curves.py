@@ -2,6 +2,7 @@
 
 import pytest
 
+from conkd_jax.eval.figures import loss_curves
 from conkd_jax.eval.figures.loss_curves import draw_loss_curves
 from tests.eval.drawn_figures import assert_is_picture, texts
 
@@ -35,3 +36,16 @@ def test_the_same_numbers_make_the_same_file(tmp_path):
     for name in ("a", "b"):
         draw_loss_curves(HISTORY, tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_short_windows_make_no_kinks():
+    steps, values = [24, 48, 50, 72, 96, 98], [5.0, 3.0, 9.0, 2.0, 1.0, 9.0]
+    found = loss_curves._without_short_windows(steps, values, 0)
+    assert found == ([24, 48, 72, 98], [5.0, 3.0, (9 * 2 + 2 * 22) / 24, (1 * 24 + 9 * 2) / 26])
+    parted = loss_curves._without_short_windows([10, 20, 22, 30], [1.0, 1.0, 1.0, 5.0], 22)
+    assert parted == ([10, 20, 22, 30], [1.0, 1.0, 1.0, 5.0])  # not across a change of the loss
+
+
+def test_a_step_that_was_done_twice_counts_once():
+    history = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 9.0}, {"step": 2, "loss": 2.0}]
+    assert loss_curves._series(history, None) == {"loss": ([1, 2], [3.0, 2.0])}

@@ -32,7 +32,7 @@ def test_traces_mark_items_and_threshold(tmp_path, drawn):
     assert "0.65" in found
     assert "0.90" in found
     assert "0.10" not in found  # a word that is hardly likely an item carries no number
-    assert found.count("η = 0.6") == 2
+    assert found.count("η = .600") == 2
     first = drawn[0].axes[0]
     assert first.get_ylim()[1] > 1
     colors = [label.get_color() for label in first.get_xticklabels()]
@@ -112,8 +112,8 @@ def test_curves_are_the_detector_s_own(tmp_path, drawn):
             assert lines[name].get_drawstyle() == "steps-pre"
             x, y = lines[name].get_data()
             assert y[np.searchsorted(x, eta)] == pytest.approx(value), (name, eta)
-    assert lines["η = 0.6, F1 .667"].get_xdata()[0] == 0.6
-    assert lines["best η = 0.75, F1 .800"].get_xdata()[0] == pytest.approx(0.75)
+    assert lines["η = .600, F1 .667"].get_xdata()[0] == 0.6
+    assert lines["best η = .750, F1 .800"].get_xdata()[0] == pytest.approx(0.75)
 
 
 def test_curves_of_a_run_without_a_threshold(tmp_path, drawn):

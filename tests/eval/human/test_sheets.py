@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 import numpy as np
 import pytest
@@ -206,6 +207,19 @@ def test_a_problem_is_told_with_file_line_and_remedy(tmp_path, change, message):
             b'study,id,fluency,informativeness,coherence\r\n"' + b"x" * 140_000,
             "line 2: field larger than",
         ),
+        # A row of the scores 2, 2, 2, with decimal commas: not 2, 0, 2.
+        (
+            b"study,id,fluency,informativeness,coherence\r\ns0,a,2,0,2,0,2,0\r\n",
+            "line 2: expected 5 cells .* got 8; .* Write scores as 0, 1 or 2, without decimals",
+        ),
+        (
+            b"study,id,fluency,informativeness,coherence\r\ns0,a,2,2,2,a remark\r\n",
+            "line 2: expected 5 cells .* got 6; .* give a column of remarks a title",
+        ),
+        (
+            b'study,id,fluency,informativeness,coherence\r\ns0,"a,2,2,2\r\ns0,b,2,2,2\r\n',
+            r'lines 2 to 3 \(is a quotation mark " not closed',
+        ),
     ],
 )
 def test_what_is_no_sheet_gets_one_message(tmp_path, content, message):
@@ -218,6 +232,23 @@ def test_what_is_no_sheet_gets_one_message(tmp_path, content, message):
             read_sheets(STUDY, [missing])
 
 
+def test_decimal_commas_without_quotes_are_refused(tmp_path):
+    """2,0,2,0,2,0 is three scores of 2, and its first three cells are 2, 0 and 2."""
+    row = f"{STUDY.id},{STUDY.sheets[0][0].id},2,0,2,0,2,0"
+    for end in ("", ",,,"):
+        (file,) = written(tmp_path, [f"{','.join(COLUMNS)}{end}\n{row}\n".encode()])
+        with pytest.raises(StudyError, match="line 2: expected 5 cells .*, got 8.*without decim"):
+            read_sheets(STUDY, [file])
+
+
+def test_an_open_quotation_mark_is_named_with_the_rows_that_it_swallows(tmp_path):
+    lines = judged.csv_bytes(judged.rows(STUDY, 1)).splitlines(keepends=True)
+    lines[2] = b'"' + lines[2]
+    (file,) = written(tmp_path, [b"".join(lines)])
+    with pytest.raises(StudyError, match=r"lines 3 to 11 \(is a quotation mark"):
+        read_sheets(STUDY, [file])
+
+
 def test_all_problems_are_told_at_once_up_to_twenty_a_file(tmp_path):
     study = judged.study(num_contexts=12)
     sheets = [judged.rows(study, annotator) for annotator in (1, 2, 3)]
@@ -227,14 +258,12 @@ def test_all_problems_are_told_at_once_up_to_twenty_a_file(tmp_path):
     files = written(tmp_path, [judged.csv_bytes(rows) for rows in sheets])
     with pytest.raises(StudyError) as caught:
         read_sheets(study, [*files, tmp_path / "nowhere.csv"])
-    lines = str(caught.value).split("\n  ")
-    assert lines[0] == "the sheets have 51 problems:"  # 2 · 24 scores, an id, a file, a row
-    told = MAX_PROBLEMS
-    assert lines[told + 1] == lines[2 * (told + 1)] == "and 4 more in this file"
-    for line, problem in zip(
-        lines[-3:], ("'unknown'", "no such file", "1 are missing"), strict=True
-    ):
-        assert problem in line
+    start, *told = re.split(r" \(\d+\) ", str(caught.value))
+    assert start == "the sheets have 51 problems:"  # 2 · 24 scores, an id, a file, a row
+    assert told[MAX_PROBLEMS] == told[2 * MAX_PROBLEMS + 1] == "and 4 more in this file."
+    last = ("'unknown'", "no such file", "1 are missing")
+    assert all(problem in each for each, problem in zip(told[-3:], last, strict=True))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_row_of_another_study_is_told(tmp_path):

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from conkd_jax.eval.metrics import ranking
 
@@ -18,3 +20,14 @@ def test_recall_mrr_and_ndcg_of_ranks():
     assert math.isnan(ranking.recall_at_k(np.array([], dtype=float), 1))
     with pytest.raises(ValueError, match="expected 1 for the best item"):
         ranking.recall_at_k(np.array([0, 3]), 1)
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=4, max_size=4), min_size=1, max_size=5))
+def test_a_rank_by_score_is_the_place_in_the_list_of_best_items(rows):
+    scores = np.array(rows, dtype=np.float64)
+    order = np.argsort(-scores, axis=1, kind="stable")  # as every list of best items is sorted
+    for target in range(4):
+        targets = np.full(len(rows), target)
+        ranks = ranking.rank_by_score(scores, scores[:, target], targets)
+        listed = [ranking.target_ranks([target], best.tolist())[0] for best in order]
+        assert ranks.tolist() == listed

@@ -8,14 +8,14 @@ from conkd_jax.eval.predictions import from_record, to_record
 from tests.eval.predicted import A, B, C, D, E, metrics_of, prediction
 
 SPOKEN = prediction(
-    gold=(C,), tops=[(A, B), (B, C)], generated=f"see @{A} , not @{D} , or @{B}!",
+    gold=(C,), tops=[(A, B), (B, C)], generated=f"see @{A} , not @ {D} , or @{B}!",
     recommender_top=(E, C, D),
 )  # fmt: skip
 
 
 def test_every_slot_gets_the_first_item():
     refilled = refilling.refill(SPOKEN)
-    assert refilled.generated == f"see @{E} , not @{D} , or @{E}!"  # @D was spelt, not emitted
+    assert refilled.generated == f"see @{E} , not @ {D} , or @{E}!"  # @ D was spelt, not emitted
     assert refilled.generated_items == (E, E)
     assert [step.step for step in refilled.item_steps] == [0, 1]
     assert all(step.top == (E, C, D) for step in refilled.item_steps)
@@ -23,7 +23,7 @@ def test_every_slot_gets_the_first_item():
 
 def test_slots_get_the_items_in_order():
     refilled = refilling.refill(SPOKEN, "in_order")
-    assert refilled.generated == f"see @{E} , not @{D} , or @{C}!"
+    assert refilled.generated == f"see @{E} , not @ {D} , or @{C}!"
     assert [step.top for step in refilled.item_steps] == [(E, C, D), (C, D, E)]
 
 
@@ -56,12 +56,14 @@ def test_more_slots_than_items_go_round():
     assert refilling.slot_rankings([A, B], 3, "in_order") == [(A, B), (B, A), (A, B)]
 
 
-def test_a_turn_without_recommendations_or_without_slots_stays():
-    for one in (
-        replace(SPOKEN, recommender_top=()),
-        prediction(recommender_top=(A, B)),
-    ):
-        assert refilling.refill(one) == one
+def test_a_turn_without_slots_stays():
+    one = prediction(recommender_top=(A, B))
+    assert refilling.refill(one) == one
+
+
+def test_a_turn_without_recommendations_does_not_keep_its_own_items():
+    with pytest.raises(ValueError, match="at least one item in recommender_top for its 2 item"):
+        refilling.refill(replace(SPOKEN, recommender_top=()))
 
 
 def test_what_is_missing_is_named():

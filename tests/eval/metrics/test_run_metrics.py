@@ -94,8 +94,9 @@ def test_two_hop_hits_are_slots_capped_by_the_gold_items():
 
 def test_mismatch_is_the_share_of_slots_that_differ_from_the_recommenders_first():
     same = prediction(1, tops=[(A, B), (C, A)], recommender_top=(A, B))
-    without = prediction(2, tops=[(A, B)])  # no recommender: no slot counts
-    assert metrics_of([same, without])["mismatch"] == 1 / 2
+    without = prediction(2, tops=[(A, B)])  # no recommendation that it could match
+    assert metrics_of([same])["mismatch"] == 1 / 2
+    assert metrics_of([same, without])["mismatch"] == 2 / 3
 
 
 @settings(max_examples=25, deadline=None)
@@ -143,15 +144,17 @@ def test_dist_is_refined_or_original():
 
 def test_perplexities_are_corpus_token_means():
     run = [
-        prediction(1, token_nll=(1.0, 3.0), token_is_item=(False, True), reference="see @5"),
-        prediction(3, token_nll=(2.0,), token_is_item=(False,), reference="ok"),
+        prediction(
+            1, token_nll=(1.0, 3.0, 2.0), token_is_item=(False, True, False), reference="see @5"
+        ),
+        prediction(3, token_nll=(1.0, 1.0), token_is_item=(False, False), reference="ok"),
     ]
     values = metrics_of(run)
-    assert values["ppl"] == pytest.approx(math.exp(6 / 3))
-    assert values["ppl_words"] == pytest.approx(math.exp(3 / 2))
+    assert values["ppl"] == pytest.approx(math.exp(8 / 5))
+    assert values["ppl_words"] == pytest.approx(math.exp(5 / 4))
     assert values["ppl_item"] == pytest.approx(math.exp(3))
-    assert values["ppl_per_word"] == pytest.approx(math.exp(6 / (2 + 1 + 1 + 1)))
-    assert values["bits_per_character"] == pytest.approx(6 / math.log(2) / (6 + 1 + 2 + 1))
+    assert values["ppl_per_word"] == pytest.approx(math.exp(8 / (2 + 1 + 1 + 1)))
+    assert values["bits_per_character"] == pytest.approx(8 / math.log(2) / (6 + 1 + 2 + 1))
 
 
 def test_a_cut_reference_is_left_out_of_the_tokeniser_free_forms():

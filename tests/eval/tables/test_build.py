@@ -3,7 +3,8 @@
 import pytest
 
 from conkd_jax.eval.document import EXTERNAL
-from conkd_jax.eval.tables.build import build_table
+from conkd_jax.eval.metrics.trivial import is_trivial
+from conkd_jax.eval.tables.build import build_table, build_tables
 from conkd_jax.eval.tables.layouts import LAYOUTS
 from conkd_jax.eval.tables.paper import ABLATIONS, SYSTEMS
 from conkd_jax.eval.tables.table import ABSENT, ResultTable, TableError
@@ -24,6 +25,58 @@ def marks(table: ResultTable, title: str) -> dict[str, str | None]:
     return {row.label: row.cells[at].mark for group in table.groups for row in group}
 
 
+# --- trivial systems, repetition, intervals ---------------------------------------------------
+
+TRIVIAL = {"f1@10_popularity": 0.03, "f1@10_repeat": 0.05, "f1@10_chance": 0.002, "f1@10": 0.1}
+RECALL = {"recall@10": 0.2, "recall@10_popularity": 0.07, "recall@10_chance": 0.001}
+
+
+def test_a_system_stands_beside_trivial_lists():
+    rows = cells(build_table("trivial", [document(metrics=TRIVIAL), document("dialogpt")]))
+    assert rows["dialogpt_hard"]["F1@10"] == "0.100"
+    assert rows["dialogpt_hard"]["repeat"] == "0.050"
+    assert set(rows["dialogpt"].values()) == {ABSENT}  # an older document
+    assert list(rows) == ["dialogpt", "dialogpt_hard"]  # no row of the paper
+
+
+def test_the_recommender_stands_above_trivial_systems():
+    rows = cells(build_table("1", [document(), document("dialogpt", metrics=RECALL)]))
+    assert list(rows)[-2:] == ["popularity", "chance"]
+    assert (rows["popularity"]["R@10"], rows["chance"]["R@10"]) == ("0.070", "0.001")
+    assert rows["popularity"]["ReR@10"] == rows["popularity"]["R@1"] == ABSENT
+    assert "popularity" not in cells(build_table("1", [document()]))
+
+
+def test_new_items_come_before_table_2_and_trivial_lists_below_it():
+    metrics = TRIVIAL | {"f1@10_novel": 0.08}
+    tables = build_tables("2", [document(metrics=metrics)])
+    names = ("novel", "2", "trivial")
+    assert [table.layout for table in tables] == [LAYOUTS[name] for name in names]
+    assert [bool(table.caption) for table in tables] == [False, False, True]
+    assert cells(tables[0])["dialogpt_hard"]["F1@10"] == "0.080"
+    assert [table.layout for table in build_tables("2", [document()])] == [LAYOUTS["2"]]
+
+
+def test_a_row_of_one_run_shows_its_intervals():
+    one = document(intervals={"ppl": (9.5, 10.55), "dist-2": (0.1, 0.2)})
+    row, _ = build_table("3", [one], intervals=True).groups[0]
+    assert [cell.interval for cell in row.cells[:2]] == ["9.50–10.55", ".100–.200"]
+    (shown,) = build_tables("3", [one])
+    assert "95 % intervals over dialogues" in shown.caption
+    plain = build_table("3", [one])
+    assert not any(cell.interval for group in plain.groups for row in group for cell in row.cells)
+    assert "95 %" not in plain.caption
+    several = build_table("3", [one, document(seed=1)], intervals=True)  # mean ± sd
+    assert not any(cell.interval for cell in several.groups[0][0].cells)
+
+
+def test_the_short_table_shows_intervals_only_when_asked():
+    one = document(intervals={"ppl": (9.5, 10.5)})
+    assert not any(cell.interval for cell in build_tables("short", [one])[0].groups[0][0].cells)
+    asked = build_tables("short", [one], intervals=True)[0].groups[0][0]
+    assert "9.50–10.50" in [cell.interval for cell in asked.cells]
+
+
 # --- rows -----------------------------------------------------------------------------------
 
 
@@ -31,8 +84,12 @@ def marks(table: ResultTable, title: str) -> dict[str, str | None]:
 def test_columns_are_metrics_that_runs_and_paper_know(name):
     known = {metric for row in (*SYSTEMS.values(), *ABLATIONS.values()) for metric in row.metrics}
     for column in LAYOUTS[name].columns:
-        is_ours = column.metric.startswith("tf_hit")  # at item steps: the paper has no such number
-        assert name in ("gate", "refilling", "latency") or is_ours or column.metric in known, column
+        stem, _, kind = column.metric.partition("_")
+        # the paper has no number at gold item steps, of trivial systems, or without repetition
+        is_ours = stem in ("tf", "repeated") or "novel" in kind or is_trivial(column.metric)
+        assert (
+            name in ("gate", "refilling", "latency", "rate") or is_ours or column.metric in known
+        ), column
     titles = [column.title for column in LAYOUTS[name].columns]
     assert len(set(titles)) == len(titles)
 
@@ -108,11 +165,11 @@ def test_ablations_on_dialogpt_climb_without_the_paper():
     ]
 
 
-def test_what_the_response_loses_is_derived():
+def test_what_reaches_the_response_is_derived():
     runs = [document("kgsf", metrics={"recall@1": 0.04, "rer@1": 0.01})]
     ours, theirs = cells(build_table("1", runs)).values()
-    assert (ours["lost@1"], theirs["lost@1"]) == ("0.750", "0.789")
-    assert ours["lost@10"] == ABSENT
+    assert (ours["ReR/R@1"], theirs["ReR/R@1"]) == ("0.250", "0.211")
+    assert ours["ReR/R@10"] == ABSENT
     assert (ours["R@1"], theirs["Mismatch"]) == ("0.040", "0.926")
 
 
@@ -262,7 +319,7 @@ def test_runs_that_make_no_table_are_refused(changes, message):
 def test_a_table_needs_a_name_and_a_run():
     with pytest.raises(
         TableError,
-        match="expected one of short, 1, 2, 3, 4, 5, 6, 8, refilling, latency, gate",
+        match="expected one of short, 1, novel, 2, .*, trivial, rate, gate",
     ):
         build_table("22", [document()])
     with pytest.raises(TableError, match="at least one run"):

@@ -37,6 +37,7 @@ def test_a_run_is_a_file_a_folder_or_a_folder_of_them(tmp_path):
         tmp_path / "runs" / "deep" / "soft" / "seed1.json", document("dialogpt_soft", seed=1)
     )
     write(tmp_path / "runs" / ".hidden" / "metrics.json")
+    write(tmp_path / "runs" / "earlier" / "eeee" / "metrics.json")  # moved aside
     write(tmp_path / "runs" / "deep" / "config.json", {})
     assert read_documents([hard]) == read_documents([hard.parent]) == [document()]
     both = read_documents([tmp_path / "runs"])

@@ -54,3 +54,34 @@ def test_a_label_can_not_break_the_table():
     layout = Layout("T", (Column("a|b", "x"),), row_title="system")
     text = table_as_markdown(ResultTable(layout, ((Row("c|d", (Cell("1"),)),),)))
     assert text == "**T.**\n\n| system | a\\|b |\n| --- | ---: |\n| `c\\|d` | 1 |\n"
+
+
+def test_marks_survive_where_styles_do_not():
+    console = Console(file=io.StringIO(), width=150)
+    console.print(table_for_terminal(three(), is_plain=True))
+    text = console.file.getvalue()
+    words = text.split()
+    assert {"*0.300", "_0.200", "0.100"} <= set(words) and "\x1b" not in text
+    assert (
+        "Marked *: best of our rows. Marked _: second best" in " ".join(words)
+        and "Bold" not in text
+    )
+    ends = {
+        line.index("0.") + 5
+        for line in text.splitlines()
+        if line.strip().startswith("dialogpt") and "0." in line
+    }
+    assert len(ends) == 1  # marks do not move digits
+
+
+def test_an_interval_stands_below_its_number_or_behind_it():
+    run = document(intervals={"ppl": (9.5, 10.5)})
+    table = build_table("3", [run], intervals=True)
+    assert "| 10.00 (9.50–10.50) | 0.100 |" in table_as_markdown(table)
+    assert "10.00 (9.50--10.50) & 0.100 &" in table_as_latex(table)
+    console = Console(width=200, file=io.StringIO())
+    console.print(table_for_terminal(table))
+    lines = console.file.getvalue().splitlines()
+    at = next(i for i, line in enumerate(lines) if "dialogpt_hard" in line)
+    assert lines[at].split()[:2] == ["dialogpt_hard", "10.00"]
+    assert lines[at + 1].split() == ["9.50–10.50"]

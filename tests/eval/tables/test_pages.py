@@ -36,6 +36,16 @@ def test_the_page_gets_its_tables_and_one_caption():
     assert shown(text, [document()]) == text
 
 
+def test_some_tables_show_intervals_and_those_without_numbers_are_left_out():
+    run = document(intervals={"ppl": (9.5, 10.5)})
+    text = with_results(PAGE, [run], ("short", "trivial", "3"), with_intervals=("short",))
+    short, third = text.split("**Table 3")
+    assert "10.00 (9.50–10.50)" in short and "(9.50" not in third
+    assert "trivial lists" not in text
+    run = document(metrics={"f1@10_popularity": 0.03})
+    assert "F1@10 beside trivial lists" in with_results(PAGE, [run], ("short", "trivial"))
+
+
 def test_backbones_have_tables_of_their_own():
     """Perplexities of two tokenizers are not compared: each backbone has its own best."""
     ours = {**document(), "backbone": "dialogpt"}
