@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import io
 import itertools
+import os
 import re
 import sys
 import textwrap
@@ -19,21 +19,27 @@ from collections.abc import Callable, Iterator
 
 import jax
 import rich.console
+import rich.table
 from absl import flags, logging
-from rich.measure import Measurement
 
-from conkd_jax import parallel
+from conkd_jax import parallel, terminal
 from conkd_jax.config.help import ConfigField, config_fields, config_help_text
 from conkd_jax.errors import UserError
+from conkd_jax.eval.tables.fitting import in_blocks, needed_width
+from conkd_jax.eval.tables.formats import table_for_terminal
+from conkd_jax.eval.tables.table import ResultTable
 
 EXAMPLE = "--config=configs/dialogpt_hard.py:demo"
 HELP = ("-h", "-help", "--help", "-helpfull", "--helpfull")
 HELP_WIDTH = 80
-UNLIMITED_WIDTH = 10_000  # columns: more than any table has
 
 
 class UsageError(UserError):
     """An option or argument that is unknown, missing or invalid."""
+
+
+class OutputError(UserError):
+    """Standard output that could not be written, on a full disk for example."""
 
 
 def run(
@@ -53,9 +59,7 @@ def run(
         positional arguments are refused.
       joins_processes: whether several processes can form one run (`CONKD_COORDINATOR`).
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a pipe's encoding may lack λ
-            stream.reconfigure(errors="backslashreplace")
+    terminal.make_output_lenient()
     with explained():
         if any(argument in HELP for argument in sys.argv[1:]):
             show(help_text(main, options, positional))
@@ -65,6 +69,11 @@ def run(
         if joins_processes:  # before a config file can use a device
             parallel.initialize_distributed()
         main(parse(sys.argv, options, takes_positional=bool(positional)))
+        if (error := terminal.output_error()) is not None:
+            raise OutputError(
+                f"the output could not be printed to its end: {error}. Results that go into files "
+                "are complete."
+            )
 
 
 @contextlib.contextmanager
@@ -80,23 +89,26 @@ def explained() -> Iterator[None]:
         raise SystemExit(130) from None
 
 
-def show(*things: str | rich.console.RenderableType) -> None:
+def show(*things: str | ResultTable | rich.console.RenderableType) -> None:
     """Prints lines of text and tables; only the first process of a run prints.
 
-    Over a pipe, no line is wrapped: a table is as wide as it needs to be.
+    On a terminal, a table that is too wide goes on below. Over a pipe, no line is wrapped: a table
+    is as wide as it needs to be.
     """
     # `is_first_process` initialises the accelerator; a single process needs no answer.
     is_quiet = jax.distributed.is_initialized() and not parallel.is_first_process()
     for thing in things:
-        console = rich.console.Console(quiet=is_quiet)
+        console = terminal.console(quiet=is_quiet)
         if isinstance(thing, str):
             console.print(thing, markup=False, highlight=False, soft_wrap=True)
             continue
+        if isinstance(thing, ResultTable):
+            thing = table_for_terminal(thing, is_plain=console.color_system is None)
         if not console.is_terminal:
-            options = console.options.update(width=UNLIMITED_WIDTH)
-            needed = Measurement.get(console, options, thing).maximum
-            console.width = max(console.width, needed)
-        console.print(thing)
+            console.width = max(console.width, needed_width(thing, console))
+        parts = in_blocks(thing, console) if isinstance(thing, rich.table.Table) else [thing]
+        for part in parts:
+            console.print(part)
 
 
 # --- parsing -----------------------------------------------------------------------------------
@@ -122,6 +134,7 @@ def parse(
         if flag.name not in options:  # --verbosity and the like
             options[flag.name] = flag
     _check_options(argv[1:], options)
+    argv = [argv[0], *map(_with_home, argv[1:])]
     try:
         rest = options(argv)
     except (flags.Error, OSError, KeyError, AttributeError, TypeError, ValueError) as error:
@@ -131,6 +144,17 @@ def parse(
     if len(rest) > 1 and not takes_positional:
         raise UsageError(f"unknown argument {rest[1]!r}; options begin with --")
     return rest
+
+
+def _with_home(argument: str) -> str:
+    """Replaces a "~" that begins an argument or the value of an option by the home folder.
+
+    Shells do so at the start of an argument only, not in `--out=~/scores`.
+    """
+    option, equals, value = argument.partition("=")
+    if argument.startswith("-") and equals:
+        return f"{option}={os.path.expanduser(value)}"
+    return os.path.expanduser(argument)
 
 
 def _check_options(arguments: list[str], options: flags.FlagValues) -> None:
@@ -150,12 +174,12 @@ def _check_options(arguments: list[str], options: flags.FlagValues) -> None:
             continue
         field = re.fullmatch(r"(?:no)?config\.(.*)", name)
         if field and "config" in options:
+            is_switch = isinstance(_field(field[1]).default, bool)
             if not has_config_file:
                 raise UsageError(
                     f"--{name}: expected the config file before its fields. For example {EXAMPLE} "
                     f"{argument}"
                 )
-            is_switch = isinstance(_field(field[1]).default, bool)
         else:
             flag = options[name] if name in options else _switched_off(name, options)
             if flag is None:

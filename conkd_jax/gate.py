@@ -20,11 +20,19 @@ from absl import flags
 
 from conkd_jax import command_line, parallel
 from conkd_jax.command_line import UsageError
+from conkd_jax.eval import origin
 from conkd_jax.eval.gate.analysis import analyse_gate, write_gate_analysis
 from conkd_jax.eval.gate.examples import EXAMPLES, GREETING, example_texts
-from conkd_jax.eval.gate.responses import ResponseKey, find_response, response_keys, turns_before
+from conkd_jax.eval.gate.responses import (
+    ResponseKey,
+    find_response,
+    response_keys,
+    response_name,
+    turns_before,
+)
 from conkd_jax.eval.gate.traces import GateTrace, trace_of_response
 from conkd_jax.run import SPLITS, Run
+from conkd_jax.run_document import origin_of_run
 from conkd_jax.stages.text_reader import TextReader, opening_turn
 
 FOLDER = "gate"
@@ -79,8 +87,13 @@ def main(argv: list[str]) -> None:
         "backbone": run.config.backbone,
         "split": run.split,
         "seed": run.config.seed,
+        origin.KEY: origin_of_run(run.stages["evaluation"]),
     }
     folder = run.folder / FOLDER
+    if folder.exists():
+        entries = [path.name for path in folder.iterdir() if path.name != origin.EARLIER]
+        if aside := origin.set_aside(folder, identity[origin.KEY], entries):
+            command_line.show(f"{folder} held another analysis; moved it to {aside}")
     write_gate_analysis(folder, analysis, identity, traces)
     command_line.show(*analysis.tables(), f"Results of this analysis: {folder}")
 
@@ -129,7 +142,7 @@ def scored_trace(run: Run, key: ResponseKey) -> GateTrace:
         run.tokens,
         run.vocabulary,
         response_keys(run.corpus, run.split).index(key),
-        title=f"{key[0]}, turn {key[1]}",
+        title=response_name(key),
         student="student" if run.system.has_student else "",
     )
 

@@ -65,11 +65,11 @@ def main(argv: list[str]) -> None:
             num_annotators=_ANNOTATORS.value,
             seed=_SEED.value,
         )
-        print(*lines, sep="\n")
+        command_line.show(*lines)
     elif command == "collect":
         if len(arguments) < 2:
             raise UsageError("expected the folder of an export and sheets: collect DIR SHEET…")
-        print(collect_scores(arguments[0], arguments[1:]), end="")
+        command_line.show(collect_scores(arguments[0], arguments[1:]).rstrip("\n"))
     else:
         raise UsageError(f"expected export or collect as the first argument, got {command!r}.")
 

@@ -22,10 +22,10 @@ from absl import flags
 from conkd_jax import command_line
 from conkd_jax.artifacts.manifest import git_hash
 from conkd_jax.command_line import UsageError
+from conkd_jax.eval import origin
 from conkd_jax.eval.document import decoding_label, run_label
 from conkd_jax.eval.latency import TimedSystem, latency_measures, time_interleaved
 from conkd_jax.eval.tables.build import build_table
-from conkd_jax.eval.tables.formats import table_for_terminal
 from conkd_jax.eval.tables.latency import (
     TimedRun,
     beside_the_paper,
@@ -36,7 +36,7 @@ from conkd_jax.eval.tables.latency import (
 from conkd_jax.eval.tables.paper import paper_row
 from conkd_jax.files import write_json
 from conkd_jax.run import METRICS, Run
-from conkd_jax.run_folder import run_document
+from conkd_jax.run_document import run_document
 from conkd_jax.stages.timed_system import timed_system
 
 FOLDER = "latency"
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> None:
         documents.append(with_timings(document_of(run, system, of_run), of_run, timed[0]))
         (run.home / FOLDER).mkdir(exist_ok=True)
         write_json(run.home / FOLDER / METRICS, documents[-1])
-    command_line.show(table_for_terminal(build_table("latency", documents)))
+    command_line.show(build_table("latency", documents))
     if len(runs) > 1:
         command_line.show(ratio_table(timed))
     command_line.show(beside_the_paper())
@@ -120,7 +120,7 @@ def label_of(run: Run) -> str:
 
 def document_of(run: Run, system: TimedSystem, timed: TimedRun) -> dict:
     """The content of a run's latency/metrics.json, except for spreads and ratios."""
-    return run_document(
+    document = run_document(
         run.config,
         run.name,
         run.split,
@@ -136,6 +136,7 @@ def document_of(run: Run, system: TimedSystem, timed: TimedRun) -> dict:
         decoding=_decoding(run),
         overrides=run.overrides,
     )
+    return {**document, origin.KEY: run.stages["evaluation"].input_fingerprints}
 
 
 def _decoding(run: Run) -> str:

@@ -22,10 +22,15 @@ from etils import epath
 from conkd_jax import optimizers, parallel
 from conkd_jax.checkpoint import CHECKPOINTS, Checkpoints
 from conkd_jax.config import ConfigError
+from conkd_jax.errors import UserError
 from conkd_jax.files import write_whole
 from conkd_jax.progress import Progress
 from conkd_jax.typing import PyTree
 from conkd_jax.watch import DivergedError, LateMetrics, Line, StopSignals, Track
+
+
+class EmptyParameterError(UserError, ValueError):
+    """A network that has nothing to train."""
 
 
 @runtime_checkable
@@ -127,6 +132,22 @@ def check_batch(task: Task, batch: Mapping, leading: tuple[int, int]) -> None:
             )
 
 
+def check_params(task: Task, params: PyTree) -> None:
+    """Refuses parameters without elements, which can be neither trained nor saved.
+
+    Raises:
+      EmptyParameterError: with the parameter's name and shape.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if 0 in np.shape(leaf):
+            raise EmptyParameterError(
+                f"{task.name}: parameter {jax.tree_util.keystr(path)} has shape {np.shape(leaf)}; "
+                "expected at least one element. The corpus, one of its graphs or the vocabulary "
+                "has nothing that this part of the model is for: report.json in the corpus' folder "
+                "counts what there is."
+            )
+
+
 @dataclasses.dataclass
 class TrainingRun:
     """The state of a training run: everything that the loop changes.
@@ -149,6 +170,7 @@ class TrainingRun:
     def begin(cls, task: Task, optimizer: Any, seed: int, checkpoints: Checkpoints, devices: list):
         """The run before its first step, or restored from its newest checkpoint."""
         params = task.init(jax.random.key(seed, impl="threefry2x32"))
+        check_params(task, params)
         state = parallel.init_state(params, optimizer, with_ema=task.ema_decay > 0)
         track, best = Track(), None
         if restored := checkpoints.restore(state, state.params):
@@ -250,7 +272,8 @@ def train(
             while not run.is_over:
                 batch = next(batches)
                 check_batch(task, batch, leading)
-                run.state, metrics = update(run.state, batch, fixed)
+                with progress.dispatching(batch):
+                    run.state, metrics = update(run.state, batch, fixed)
                 # The device is still computing this step. Reading its metrics now would make the
                 # host wait instead of preparing the next batch, so they are read some steps later.
                 late.add(run.done, metrics)
@@ -258,7 +281,9 @@ def train(
 
                 if run.is_evaluation_due or is_due(run.done, log_every):
                     late.drain()
-                    progress.scalars(run.add_line())
+                    with progress.evaluating():
+                        line = run.add_line()
+                    progress.scalars(line)
                 is_stopped = not run.is_over and stop.is_asked(run.done)
                 if run.is_over or is_stopped or is_due(run.done, checkpoint_every):
                     late.drain()  # raises at a number that is not finite, before it is saved
@@ -268,7 +293,8 @@ def train(
                     progress.say(f"stopped at step {run.done}, saved; the same command resumes it")
                     raise SystemExit(stop.exit_code)
             result = run.result()
-            progress.say(f"done at step {run.done}. {summary(result)}")
+            times = f" {progress.times()}." if progress.num_compiled else ""
+            progress.say(f"done at step {run.done}.{times} {summary(result)}")
     return result
 
 

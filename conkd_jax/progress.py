@@ -3,20 +3,23 @@
 Displaying progress never changes a run. This file must not depend on what is trained.
 """
 
+import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TypeVar
 
+import numpy as np
 import rich.console
 import rich.progress
 from etils import epath
 from tensorboardX import SummaryWriter
 
-from conkd_jax import parallel
+from conkd_jax import compiling, parallel, terminal
 from conkd_jax.watch import Line
 
 SECONDS_BETWEEN_LINES = 30.0
+COMPILING = "compiling"
 
 T = TypeVar("T")
 
@@ -24,13 +27,16 @@ T = TypeVar("T")
 def counted(items: Iterable[T], name: str, unit: str) -> Iterator[T]:
     """Yields the same items and displays their number and rate: a bar, or a line every half minute.
 
+    The rate leaves out the time of compiling.
+
     Args:
       items: any number of items.
       name: what is being computed.
       unit: what the items are called.
     """
-    console = rich.console.Console(quiet=not parallel.is_first_process())
+    console = terminal.console(quiet=not parallel.is_first_process())
     began = last = time.monotonic()
+    compiled_before = compiling.seconds()
     bar = rich.progress.Progress(
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),
@@ -40,23 +46,33 @@ def counted(items: Iterable[T], name: str, unit: str) -> Iterator[T]:
         disable=console.quiet or not console.is_terminal,
         transient=True,
     )
+    first = f"{COMPILING} before the first of the {unit}"
+    if not console.is_terminal:
+        _print_line(console, f"{name}: {first}")
     with bar:
-        task = bar.add_task(name, total=None, text=unit)
+        task = bar.add_task(name, total=None, text=first)
         for count, item in enumerate(items, start=1):
             yield item
             now = time.monotonic()
-            rate = f"{unit}, {count / max(now - began, 1e-9):,.0f} per second"
+            seconds = now - began - (compiling.seconds() - compiled_before)
+            rate = f"{unit}, {count / max(seconds, 1e-9):,.0f} per second"
             bar.update(task, completed=count, text=rate)
             if not console.is_terminal and now - last >= SECONDS_BETWEEN_LINES:
                 last = now
-                console.print(f"{name}: {count:,} {rate}", markup=False, highlight=False)
+                _print_line(console, f"{name}: {count:,} {rate}")
 
 
 class Progress:
     """Displays the loss, tokens per second and time left of a training run.
 
     On a terminal it is a bar, elsewhere one plain line every half minute. Only the first process
-    displays anything or writes the TensorBoard log.
+    displays anything or writes the TensorBoard log. Compiling is announced and counted apart: rate
+    and time left are those of the steps alone, and there are none until a step is done that did not
+    have to wait for the compiler.
+
+    Attributes:
+      compile_seconds: time spent on compiling steps so far.
+      num_compiled: number of steps that were compiled, one for each shape of a batch.
     """
 
     def __init__(
@@ -78,14 +94,16 @@ class Progress:
         """
         is_quiet = not parallel.is_first_process()
         self.name, self.num_steps, self.start_step = name, num_steps, start_step
-        self.console = console or rich.console.Console(quiet=is_quiet)
-        self._tokens, self._began, self._last_line = 0.0, time.monotonic(), time.monotonic()
+        self.console = console or terminal.console(quiet=is_quiet)
+        self.compile_seconds, self.num_compiled = 0.0, 0
+        self._shapes: set[tuple] = set()
+        self._tokens, self._apart = 0.0, 0.0  # `_apart`: seconds that are not those of steps
+        self._began = self._last_line = time.monotonic()
         self._bar = rich.progress.Progress(
             rich.progress.TextColumn("{task.description}"),
             rich.progress.BarColumn(),
             rich.progress.MofNCompleteColumn(),
             rich.progress.TextColumn("{task.fields[text]}"),
-            rich.progress.TimeRemainingColumn(),
             console=self.console,
             disable=is_quiet or not self.console.is_terminal,
         )
@@ -109,6 +127,34 @@ class Progress:
         if self._writer is not None:
             self._writer.close()
 
+    @contextlib.contextmanager
+    def dispatching(self, batch: Mapping[str, np.ndarray]) -> Iterator[None]:
+        """Surrounds the call of a step, which compiles if no batch had these shapes before.
+
+        Args:
+          batch: the step's batch.
+        """
+        shapes = tuple(sorted((name, np.shape(array)) for name, array in batch.items()))
+        if shapes in self._shapes:
+            yield
+            return
+        self._shapes.add(shapes)
+        self._tell(f"{COMPILING} the step" + (" for another shape" if self.num_compiled else ""))
+        before = compiling.seconds()
+        yield
+        took = compiling.seconds() - before
+        self.num_compiled += 1
+        self.compile_seconds += took
+        self._apart += took
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Surrounds an evaluation, whose time is not that of steps."""
+        self._bar.update(self._task, text="evaluating")
+        before = time.monotonic()
+        yield
+        self._apart += time.monotonic() - before
+
     def step(self, step: int, loss: float, tokens: float) -> None:
         """Displays the metrics of one step.
 
@@ -120,17 +166,18 @@ class Progress:
         self._tokens += tokens
         now = time.monotonic()
         done = step - self.start_step
-        seconds = max(now - self._began, 1e-9)
-        rate = (
-            f"{self._tokens / seconds:,.0f} tokens/s"
-            if self._tokens
-            else f"{done / seconds:,.1f} steps/s"
-        )
-        self._bar.update(self._task, completed=step, text=f"loss {loss:.4f}, {rate}")
+        texts = [f"loss {loss:.4f}"]
+        if done > max(self.num_compiled, 1):
+            seconds = max(now - self._began - self._apart, 1e-9)
+            texts += [
+                f"{self._tokens / seconds:,.0f} tokens/s"
+                if self._tokens
+                else f"{done / seconds:,.1f} steps/s",
+                f"{_duration(seconds / done * (self.num_steps - step))} left",
+            ]
+        self._bar.update(self._task, completed=step, text=", ".join(texts))
         if not self.console.is_terminal and now - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            left = seconds / max(done, 1) * (self.num_steps - step)
-            self.say(f"step {step}/{self.num_steps}, loss {loss:.4f}, {rate}, {left:,.0f} s left")
+            self.say(", ".join([f"step {step}/{self.num_steps}", *texts]))
 
     def scalars(self, line: Line) -> None:
         """Writes the metrics of a line of history to TensorBoard."""
@@ -140,4 +187,36 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Prints one permanent line."""
-        self.console.print(f"{self.name}: {text}", markup=False, highlight=False, soft_wrap=True)
+        self._last_line = time.monotonic()
+        _print_line(self.console, f"{self.name}: {text}")
+
+    def times(self) -> str:
+        """The time of this process's steps, and of compiling them, in words."""
+        total = time.monotonic() - self._began
+        shapes = f"{self.num_compiled} shape{'s' if self.num_compiled != 1 else ''}"
+        compiled = f"{COMPILING} {shapes} took {_duration(self.compile_seconds)}"
+        return f"{compiled}, all else {_duration(total - self.compile_seconds)}"
+
+    def _tell(self, text: str) -> None:
+        """Shows what is going on: in the bar, or as a line."""
+        self._bar.update(self._task, text=text)
+        if not self.console.is_terminal:
+            self.say(text)
+
+
+def _print_line(console: rich.console.Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _duration(seconds: float) -> str:
+    """The time in words.
+
+    >>> _duration(41.6), _duration(125.0), _duration(7500.0)
+    ('42 s', '2 min 5 s', '2 h 5 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

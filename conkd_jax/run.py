@@ -23,7 +23,8 @@ from conkd_jax.config.rules import validate_config
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.errors import UserError
-from conkd_jax.eval.document import decoding_label, run_label, run_name
+from conkd_jax.eval.document import RATE_MATCHED, decoding_label, run_label, run_name
+from conkd_jax.eval.origin import foreign, origin_of
 from conkd_jax.eval.predictions import Prediction, PredictionError, read_predictions
 from conkd_jax.eval.system_files import corpus_titles, predictions_file, system_name
 from conkd_jax.eval.tables.beside import configured_paper_row
@@ -32,6 +33,7 @@ from conkd_jax.stages import evaluation, pipeline
 from conkd_jax.stages.system import System
 
 CONFIG, METRICS, PREDICTIONS = "config.json", "metrics.json", evaluation.PREDICTIONS
+RATE_MATCHED_FOLDER = "rate_matched"  # of a run: its responses with an offset chosen on dev
 SPLITS = ["dev", "valid", "test"]
 EXAMPLE = "runs/dialogpt_hard-demo-seed0"
 
@@ -153,7 +155,7 @@ class Run:
         root = self.config.artifacts_dir
         if not is_whole(self.inputs[name], root):
             missing = [key for key, stage in self.inputs.items() if not is_whole(stage, root)]
-            raise _not_found(self.home, missing, root)
+            raise self._without(missing)
         return self.inputs[name].directory(root)
 
     def expect_trained(self) -> None:
@@ -164,7 +166,29 @@ class Run:
         """
         root = self.config.artifacts_dir
         if missing := pipeline.untrained(self.stages, root):
-            raise _not_found(self.home, missing, root)
+            raise self._without(missing)
+
+    def _without(self, missing: Sequence[str]) -> RunError:
+        """The error of a run that lacks artifacts, which may be those of another version."""
+        made_from, wanted = origin_of(self.home), self.stages
+        changed = [
+            f"{name} {made_from[name]} instead of {wanted[name].fingerprint}"
+            for name in missing
+            if name in wanted and made_from.get(name, "") not in ("", wanted[name].fingerprint)
+        ]
+        if changed:
+            return RunError(
+                f"{self.home}: the run was made by another version, or from other raw files, so "
+                f"that its artifacts can't be used: {', '.join(changed)}. Train it again, with the "
+                f"command in {self.home / METRICS}, or use the version that trained it. Its "
+                "results can still be read by conkd_jax.tables and conkd_jax.evaluate "
+                "--predictions."
+            )
+        return RunError(
+            f"{self.home}: artifacts of the run are missing or unfinished: {', '.join(missing)} "
+            f"can't be found in {self.config.artifacts_dir}. Run conkd_jax.train with its config "
+            "first, from the same folder."
+        )
 
     @functools.cached_property
     def system(self) -> System:
@@ -194,10 +218,11 @@ class Run:
         """The evaluation's arrays over the gold tokens of the split: λ, item mass, NLL, target.
 
         Raises:
-          RunError: the split was not scored.
+          RunError: the split was not scored, or a trained artifact is missing.
         """
         stage, root = self.stages["evaluation"], self.config.artifacts_dir
         if not is_whole(stage, root):
+            self.expect_trained()
             raise RunError(
                 f"{self.home}: expected a finished evaluation of {self.split}, found none at "
                 f"{stage.directory(root)}. Run {self._evaluate} first."
@@ -246,6 +271,10 @@ class Run:
             raise RunError(
                 f"{path}: expected a file of this run, found none. Run {self._evaluate} first."
             )
+        if self.folder != self.home and (why := foreign(self.folder, self.home)):
+            raise RunError(
+                f"{path}: expected a file of this run, but {why}. Run {self._evaluate} again."
+            )
         return path
 
     @property
@@ -280,10 +309,12 @@ class Answers:
     @property
     def name(self) -> str:
         """The name of the run's folder, or of a file that belongs to no run."""
-        folder = self.file.parent
+        folder, ending = self.file.parent, ""
+        if self.run is not None and folder.resolve().name == RATE_MATCHED_FOLDER:
+            folder, ending = folder.resolve().parent, f"+{RATE_MATCHED}"
         if self.run is not None and folder.name == self.run.split:
             folder = folder.resolve().parent  # RUN/test holds another split of RUN
-        return system_name(folder / self.file.name)
+        return system_name(folder / self.file.name) + ending
 
     @functools.cached_property
     def titles(self) -> dict[int, str]:
@@ -309,13 +340,6 @@ def open_answers(paths: Iterable[epath.PathLike]) -> dict[str, Answers]:
             )
         found[answers.name] = answers
     return found
-
-
-def _not_found(home: epath.Path, stages: Sequence[str], root: str) -> RunError:
-    return RunError(
-        f"{home}: artifacts of the run are missing or unfinished: {', '.join(stages)} can't be "
-        f"found in {root}. Run conkd_jax.train with its config first, from the same folder."
-    )
 
 
 def paper_row_of(config: Config) -> PaperRow | None:

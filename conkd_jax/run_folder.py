@@ -8,36 +8,47 @@ from __future__ import annotations
 
 import json
 import os
-import platform
+import posixpath
+import re
 import shutil
-from collections.abc import Collection, Mapping
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from etils import epath
 
+from conkd_jax import terminal
 from conkd_jax.artifacts.manifest import is_whole, whole_manifest
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.config import Config
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
-from conkd_jax.eval.document import Interval, decoding_label, metrics_document, run_name
+from conkd_jax.eval import origin
+from conkd_jax.eval.document import decoding_label, run_name
 from conkd_jax.eval.figures.loss_curves import draw_loss_curves
 from conkd_jax.eval.figures.metric_bars import draw_metric_bars
 from conkd_jax.eval.gate.figures import draw_gate_histograms, draw_gate_traces
+from conkd_jax.eval.gate.responses import ResponseKey, response_keys, response_name
 from conkd_jax.eval.gate.traces import GateTrace, trace_of_response
-from conkd_jax.eval.metrics.pairs import Number
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.eval.tables.paper import PaperRow
 from conkd_jax.eval.tables.samples import samples_page
-from conkd_jax.files import is_remote, sha256_of_json, write_json, write_whole
+from conkd_jax.files import is_remote, sha256, write_json, write_whole
 from conkd_jax.run import CONFIG, METRICS, PREDICTIONS, paper_row_of
+from conkd_jax.run_document import (
+    NO_NUMBER,
+    SEEDS,
+    origin_of_run,
+    rate_matched,
+    run_document,
+    training_metrics,
+)
 from conkd_jax.stages import evaluation
+from conkd_jax.stages.rate_matching import MatchedRate
 from conkd_jax.stages.system import spread_evenly
 
-NO_NUMBER = ("artifacts_dir", "runs_dir", "paper_row")  # options that no number depends on
-SEEDS = ("seed", "teacher_seed")
 NOT_IN_NAME = {  # fields that a run's name shows elsewhere, or that no number depends on
     *NO_NUMBER,
     *SEEDS,
@@ -46,6 +57,7 @@ NOT_IN_NAME = {  # fields that a run's name shows elsewhere, or that no number d
     "decode.allow_mentioned_items",
     "decode.allow_repeated_items",
     "decode.batch_size",
+    "decode.item_offset",
     "decode.item_rule",
     "evaluation.num_samples",
     "evaluation.split",
@@ -55,16 +67,51 @@ NOT_IN_NAME = {  # fields that a run's name shows elsewhere, or that no number d
     "teacher_outputs.batch_rows",
 }
 NUM_TRACES = 4  # responses whose gate is drawn
+LONGEST_STEM = 80  # bytes of a config file's name in that of a run
+MOVED = "{folder} held results of another training or split; moved them to {aside}"
+CHECKOUT = Path(__file__).resolve().parents[1].as_posix()
 
 
 def config_name(path: str) -> str:
-    """A config's name: its path under configs/, without ".py" and preset.
+    """A config's name, which names its runs and their folders.
+
+    For a file in `configs/` of the working directory or of this checkout, that is its path there,
+    without ".py" and preset. Any other file is named after itself and a hash of its path, so that
+    two files of one name have different runs. Characters that a folder's name can't have everywhere
+    become "_".
 
     >>> config_name("configs/ablations/cross_fitted.py:mini")
     'ablations/cross_fitted'
+    >>> config_name("my experiments/hard.py:mini")
+    'hard-de684564'
     """
-    path = path.split(".py")[0].replace(os.sep, "/")
-    return path.rsplit("configs/", 1)[-1].lstrip("/")
+    file = unicodedata.normalize("NFC", path.split(":")[0]).replace(os.sep, "/")
+    file = posixpath.normpath(file)
+    inside = _path_in_configs(file)
+    plain = (inside or posixpath.basename(file)).removesuffix(".py")
+    if inside and re.fullmatch(r"([\w-][\w.-]*/)*[\w-][\w.-]*", plain):
+        return plain
+    here = posixpath.relpath(file) if _is_below(file, ".") else posixpath.abspath(file)
+    stem = re.sub(r"[^\w.-]", "_", re.split(r"[/\\\\]", plain)[-1]).lstrip(".") or "config"
+    stem = stem.encode()[:LONGEST_STEM].decode(errors="ignore")
+    return f"{stem}-{sha256(here)[:8]}"
+
+
+def _path_in_configs(file: str) -> str:
+    """The path of a file in configs/, of the working directory or else of the checkout; or ""."""
+    for folder in ("configs", posixpath.join(CHECKOUT, "configs")):
+        if _is_below(file, folder):
+            inside = posixpath.relpath(posixpath.abspath(file), posixpath.abspath(folder))
+            # A file of the checkout gives way to one of the same path in the working directory.
+            here = posixpath.join("configs", inside)
+            if not os.path.isfile(here) or os.path.samefile(here, file):
+                return inside
+    return ""
+
+
+def _is_below(file: str, folder: str) -> bool:
+    file, folder = posixpath.abspath(file), posixpath.abspath(folder)
+    return posixpath.commonpath([file, folder]) == folder
 
 
 def overrides_of(config: Config, own: Config) -> dict[str, Any]:
@@ -101,8 +148,13 @@ def write_run_folder(
     stages: Mapping[str, Stage],
     command: str,
     overrides: Mapping[str, Any] | None = None,
+    *,
+    matched: MatchedRate | None = None,
 ) -> dict[str, Any]:
     """Writes the folder of a run that has been scored.
+
+    What an earlier run left there, its gate analysis and other splits included, is moved aside
+    first, unless it was made from the same artifacts.
 
     The teacher store, which only training reads, may have been deleted. The document then lacks the
     metrics of its manifest: λ on the training split and the fitted η.
@@ -114,6 +166,7 @@ def write_run_folder(
       stages: the stages of the config, by name.
       command: the command line, which is recorded.
       overrides: what `overrides_of` returns.
+      matched: how the config's item offset was chosen on dev; None where it was not.
 
     Returns:
       The content of `metrics.json`.
@@ -121,7 +174,6 @@ def write_run_folder(
     Raises:
       ArtifactError: the evaluation, or one of its inputs, is missing or unfinished.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     root = config.artifacts_dir
     read = {"evaluation", *stages["evaluation"].inputs}
     stages = {key: one for key, one in stages.items() if key in read or is_whole(one, root)}
@@ -134,94 +186,32 @@ def write_run_folder(
         name,
         split,
         counts=scores["counts"],
-        metrics=scores["metrics"] | _training_metrics(manifests),
+        metrics=scores["metrics"] | training_metrics(manifests),
         intervals={key: tuple(pair) for key, pair in scores["intervals"].items()},
         command=command,
         git=manifests["evaluation"]["git"],
         decoding=decoding_label(settings["decode"]),
         overrides=overrides,
     )
+    if matched is not None:
+        document |= rate_matched(document, config, matched)
     document["seconds"] = {key: m["wall_seconds"] for key, m in manifests.items()}
-    write_json(folder / METRICS, document)
+    document["compile_seconds"] = {
+        key: m["compile_seconds"] for key, m in manifests.items() if "compile_seconds" in m
+    }
+    document[origin.KEY] = origin_of_run(stages["evaluation"])
+    folder.mkdir(parents=True, exist_ok=True)
+    if aside := origin.set_aside(folder, document[origin.KEY]):
+        terminal.say(MOVED.format(folder=folder, aside=aside))
+    shutil.copyfile(directories["evaluation"] / PREDICTIONS, folder / PREDICTIONS)
+    _link_artifacts(folder, directories)
     record = {"name": name, "settings": settings, "split": split, "overrides": overrides or {}}
     write_json(folder / CONFIG, record)
-    shutil.copyfile(directories["evaluation"] / PREDICTIONS, folder / PREDICTIONS)
+    write_json(folder / METRICS, document)
     _write_samples(folder, config, name, directories)
-    _draw_figures(folder / "figures", directories, manifests, document, paper_row_of(config))
-    _link_artifacts(folder, directories)
+    paper, num_mim = paper_row_of(config), config.rec_teacher.mim_epochs
+    _draw_figures(folder / "figures", directories, manifests, document, paper, num_mim)
     return document
-
-
-def run_document(
-    config: Config,
-    name: str,
-    split: str,
-    *,
-    counts: Mapping[str, int],
-    metrics: Mapping[str, Number],
-    intervals: Mapping[str, Interval] | None = None,
-    command: str,
-    git: str,
-    decoding: str,
-    overrides: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """The document of a run that was measured on this machine (see `eval.document`)."""
-    return metrics_document(
-        config_name=name,
-        preset=config.preset,
-        backbone=config.backbone,
-        split=split,
-        seed=config.seed,
-        config_sha256=config_sha256(config),
-        counts=counts,
-        metrics=metrics,
-        intervals=intervals,
-        command=command,
-        machine=machine(),
-        git=git,
-        decoding=decoding,
-        teacher_seed=config.teacher_seed,
-        paper_row=config.paper_row,
-        overrides=overrides,
-        settings_sha256=config_sha256(config, without=SEEDS),
-    )
-
-
-def config_sha256(config: Config, without: Collection[str] = ()) -> str:
-    """SHA-256 of a config without the options that no number depends on, such as folders.
-
-    Args:
-      config: the config of a run.
-      without: further top-level options that are left out.
-    """
-    settings = config.to_dict()
-    kept = {key: value for key, value in settings.items() if key not in {*NO_NUMBER, *without}}
-    kept["corpus"] = {key: v for key, v in settings["corpus"].items() if key != "raw_dir"}
-    return sha256_of_json(kept)
-
-
-def machine() -> dict[str, Any]:
-    """This machine, for the record: platform, CPUs, devices and the version of jax."""
-    devices = jax.devices()
-    return {
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "devices": f"{len(devices)} x {devices[0].device_kind}",
-        "jax": jax.__version__,
-    }
-
-
-def _training_metrics(manifests: Mapping[str, Mapping]) -> dict[str, float]:
-    """η, and λ on the training responses (optimistic, as the teacher was trained on them)."""
-    found = {}
-    store = manifests.get("teacher_outputs", {}).get("metrics", {})
-    for key in ("train_lambda_r", "train_lambda_v", "fitted_eta"):
-        if store.get(key) is not None:  # without items in dev, no η can be fitted
-            found[key] = store[key]
-    student = manifests.get("student", {}).get("metrics", {})
-    if "eta" in student:
-        found["eta"] = student["eta"]
-    return found
 
 
 def _write_samples(
@@ -240,6 +230,7 @@ def _draw_figures(
     manifests: Mapping[str, Mapping],
     document: Mapping,
     paper: PaperRow | None,
+    num_mim: int,
 ) -> None:
     """Draws loss curves, the gate over all tokens and along a few responses, and F1 bars."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -253,6 +244,7 @@ def _draw_figures(
                 folder / f"loss_{stage}.png",
                 title=stage.replace("_", " "),
                 best_step=int(best) if best else None,
+                new_loss_after=_end_of_mim(lines, num_mim) if stage == "rec_teacher" else 0,
             )
     with np.load(str(directories["evaluation"] / evaluation.TOKENS)) as tokens:
         tokens = dict(tokens)
@@ -266,8 +258,10 @@ def _draw_figures(
         title=f"The dialogue teacher's gate on {document['split']}",
     )
     vocabulary = Vocabulary.load(directories["vocabulary"])
+    scored = "scored_corpus" if "scored_corpus" in directories else "corpus"
+    keys = response_keys(Corpus.open(directories[scored]), document["split"])
     draw_gate_traces(
-        _traces(tokens, vocabulary),
+        _traces(tokens, vocabulary, keys),
         folder / "gate_traces.png",
         eta=eta,
         title="λ along gold responses",
@@ -281,19 +275,27 @@ def _draw_figures(
     )
 
 
-def _traces(tokens: Mapping[str, np.ndarray], vocabulary: Vocabulary) -> list[GateTrace]:
+def _end_of_mim(history: Sequence[Mapping], num_epochs: int) -> int:
+    """The step after which the recommender is trained for more than MIM; 0 without such a part."""
+    ends = [line["step"] for line in history if "dev_cross_entropy" in line]  # of every epoch
+    return int(ends[num_epochs - 1]) if 0 < num_epochs <= len(ends) else 0
+
+
+def _traces(
+    tokens: Mapping[str, np.ndarray], vocabulary: Vocabulary, keys: Sequence[ResponseKey]
+) -> list[GateTrace]:
     """The gate along a few responses with an item, spread evenly over the split."""
     with_item = np.unique(tokens["response_index"][tokens["is_item"]])
     chosen = with_item[spread_evenly(len(with_item), NUM_TRACES)]
     return [
-        trace_of_response(tokens, vocabulary, response, title=f"response {response}")
+        trace_of_response(tokens, vocabulary, response, title=response_name(keys[response]))
         for response in chosen.tolist()
     ]
 
 
 def _link_artifacts(folder: epath.Path, directories: Mapping[str, epath.Path]) -> None:
     """Links every artifact of the run, and lists them in a file for disks without links."""
-    links = folder / "artifacts"
+    links = folder / origin.KEY
     links.mkdir(exist_ok=True)
     lines = []
     for stage, directory in directories.items():
@@ -304,4 +306,4 @@ def _link_artifacts(folder: epath.Path, directories: Mapping[str, epath.Path]) -
         if os.path.islink(link):
             os.unlink(link)
         os.symlink(os.path.abspath(os.fspath(directory)), link)
-    write_whole(links / "artifacts.txt", "\n".join(lines) + "\n")
+    write_whole(links / origin.LISTING, "\n".join(lines) + "\n")

@@ -1,17 +1,22 @@
 """Every program is entered the same way, and a user's mistake ends in one line and exit code 2."""
 
 import importlib
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import rich.console
+from absl import flags
 
 from conkd_jax import __main__ as programs
 from conkd_jax import command_line
 from conkd_jax.config.help import config_fields
 from conkd_jax.errors import UserError
+from conkd_jax.eval.tables.build import build_table
+from tests.eval.scored import document
 from tests.fixtures.programs import CONFIG, refused
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,6 +47,17 @@ def test_an_option_without_a_value(call, name):
     option = next(o for o in own_options(name) if not module(name).OPTIONS[o].boolean)
     for arguments in ([f"--{option}"], [f"--{option}", f"--{option}=1"]):
         refused(call(module(name), *arguments), f"--{option}: expected a value, got none")
+
+
+def test_a_path_may_begin_with_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/users/me")
+    options = flags.FlagValues()
+    for name in ("out", "text"):
+        flags.DEFINE_string(name, "", "", flag_values=options)
+    argv = ["program", "--out=~/scores=1", "--text=~ a ~/b", "~/run", "a~/b"]
+    rest = command_line.parse(argv, options, takes_positional=True)
+    assert rest == ["program", "/users/me/run", "a~/b"]
+    assert (options["out"].value, options["text"].value) == ("/users/me/scores=1", "~ a ~/b")
 
 
 @pytest.mark.parametrize("name", WITHOUT_ARGUMENTS)
@@ -84,6 +100,13 @@ def test_processes_that_can_t_be_joined(call, monkeypatch, name):
     monkeypatch.delenv("CONKD_PROCESS_ID", raising=False)
     words = ["CONKD_NUM_PROCESSES=two", "CONKD_PROCESS_ID=(not set)", "launch/local_processes.sh"]
     refused(call(module(name)), *words)
+
+
+@pytest.mark.parametrize(("name", "option"), [("train", "--config"), ("evaluate", "--predictions")])
+def test_a_tilde_is_the_home_folder(call, monkeypatch, name, option):
+    """Shells replace it at the start of an argument only."""
+    monkeypatch.setenv("HOME", "/people/ada")
+    refused(call(module(name), f"{option}=~/own.py"), "/people/ada/own.py")
 
 
 # --- fields of the config ----------------------------------------------------------------------
@@ -232,3 +255,31 @@ def test_a_mistake_in_a_process_whose_output_can_t_be_encoded():
     arguments = ["--config=configs/dialogpt_hard.py:demo", "--config.distill.gama=λ"]
     outcome = started("conkd_jax.train", *arguments)
     refused(outcome, 'config.distill has no field "gama"; did you mean "gamma"?')
+
+
+# --- what is shown -----------------------------------------------------------------------------
+
+
+def marked_table():
+    runs = {"dialogpt": 0.3, "dialogpt_hard": 0.2, "dialogpt_soft": 0.1}
+    return build_table("2", [document(name, metrics={"f1@50": v}) for name, v in runs.items()])
+
+
+@pytest.mark.parametrize("colors", [None, "standard"])
+def test_a_terminal_shows_a_wide_table_in_parts(monkeypatch, colors):
+    console = rich.console.Console(
+        file=io.StringIO(), force_terminal=True, width=80, color_system=colors
+    )
+    monkeypatch.setattr(command_line.terminal, "console", lambda quiet: console)
+    command_line.show(marked_table())
+    text = console.file.getvalue()
+    assert ("\x1b[1m" in text) == (colors is not None)
+    assert ("*0.300" in text) == (colors is None)  # a terminal without styles, TERM=dumb
+    assert text.count("dialogpt_soft") > 1
+
+
+def test_a_pipe_gets_a_wide_table_with_plain_marks(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    command_line.show(marked_table())
+    text = capsys.readouterr().out
+    assert text.count("dialogpt_soft") == 1 and "*0.300" in text and "_0.200" in text

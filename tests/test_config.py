@@ -270,6 +270,13 @@ def test_the_typed_form_has_every_option_of_the_mutable_one():
     assert conkd.Config.from_dict(typed.to_dict()) == typed
 
 
+def test_a_tilde_is_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/people/ada")
+    config = conkd.base()
+    config.corpus.raw_dir = "~/redial"
+    assert conkd.frozen(config).corpus.raw_dir == "/people/ada/redial"
+
+
 @pytest.mark.parametrize(
     ("part", "field", "message"),
     [
@@ -283,6 +290,17 @@ def test_none_is_no_value(part, field, message):
     config[part][field] = None
     with pytest.raises(conkd.ConfigError, match=message):
         conkd.frozen(config)
+
+
+def test_a_path_may_begin_with_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/users/me")
+    config = conkd.base()
+    config.corpus.raw_dir, config.artifacts_dir = "~/data", "~"
+    typed = conkd.frozen(config)
+    assert (typed.corpus.raw_dir, typed.artifacts_dir) == ("/users/me/data", "/users/me")
+    assert typed.replace({"dialogue_teacher.weights": "~/gpt2"}).dialogue_teacher.weights == (
+        "/users/me/gpt2"
+    )
 
 
 def test_an_option_of_the_typed_form_can_t_be_set():

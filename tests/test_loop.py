@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import signal
 import time
 
@@ -198,6 +199,18 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     assert_same_run(first, train(task, tmp_path))
 
 
+@pytest.mark.parametrize("shape", [(0,), (3, 0)])
+def test_parameters_without_elements_are_refused_before_the_first_step(tmp_path, shape):
+    task = make_task(num_steps=4)
+    init = task.init
+    task.init = lambda rng: {**init(rng), "relations": {"bases": np.zeros(shape, np.float32)}}
+    message = r"points: parameter \['relations'\]\['bases'\] has shape " + re.escape(str(shape))
+    with pytest.raises(loop.EmptyParameterError, match=message):
+        train(task, tmp_path)
+    assert not list(tmp_path.rglob("history.jsonl"))
+    assert Checkpoints(tmp_path / "checkpoints").restore(None, None) is None
+
+
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     train(make_task(num_steps=2), tmp_path)
     task = make_task(num_steps=2)
@@ -311,6 +324,16 @@ def test_tasks_that_contradict_themselves_are_refused(fields, message):
 def test_batches_of_another_layout_are_refused(tmp_path, loader, config):
     with pytest.raises(ValueError, match=r"batch\['x'\] has shape .* expected \(8, "):
         train(make_task(loader), tmp_path, num_devices=8, config=optimizer_config(**config))
+
+
+def test_a_parameter_without_elements_is_named_before_the_first_step(tmp_path):
+    task = make_task()
+    empty = {"relations": {"coefficients": np.zeros((0, 8), np.float32)}}
+    task = dataclasses.replace(task, init=lambda rng: empty)
+    expected = r"\['relations'\]\['coefficients'\] has shape \(0, 8\)"
+    with pytest.raises(loop.EmptyParameterError, match=expected):
+        train(task, tmp_path)
+    assert not (tmp_path / "history.jsonl").exists()
 
 
 @pytest.mark.parametrize("field, value", [("warmup_steps", 20), ("schedule", "step")])

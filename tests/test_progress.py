@@ -1,18 +1,25 @@
 import io
+import re
 
+import numpy as np
 import pytest
 import rich.console
 
-from conkd_jax import progress
+from conkd_jax import compiling, progress
+
+
+def console_of(is_terminal):
+    return rich.console.Console(
+        file=io.StringIO(), force_terminal=is_terminal, width=160, color_system=None
+    )
 
 
 def shown(is_terminal, tokens, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-    console = rich.console.Console(
-        file=io.StringIO(), force_terminal=is_terminal, width=160, color_system=None
-    )
+    console = console_of(is_terminal)
     with progress.Progress("student", 10, 4, None, console=console) as shown_progress:
-        shown_progress.step(5, 1.25, tokens)
+        for step in (5, 6):
+            shown_progress.step(step, 1.25, tokens)
         shown_progress.say("a line [that] stays")
     return console.file.getvalue()
 
@@ -20,9 +27,8 @@ def shown(is_terminal, tokens, monkeypatch):
 @pytest.mark.parametrize("is_terminal", [False, True])
 def test_loss_rate_and_time_left_are_shown(is_terminal, monkeypatch):
     text = shown(is_terminal, 1000.0, monkeypatch)
-    assert "loss 1.2500" in text and "tokens/s" in text
-    assert "5/10" in text and "student: a line [that] stays" in text
-    assert is_terminal or "s left" in text
+    assert "loss 1.2500" in text and "tokens/s" in text and " left" in text
+    assert "6/10" in text and "student: a line [that] stays" in text
     assert ("\x1b" in text) == is_terminal  # a log file gets plain lines
 
 
@@ -30,9 +36,87 @@ def test_steps_a_second_where_tokens_are_unknown(monkeypatch):
     assert "steps/s" in shown(False, 0.0, monkeypatch)
 
 
-def test_lines_are_rare(monkeypatch):
-    console = rich.console.Console(file=io.StringIO(), force_terminal=False)
+def test_lines_are_rare():
+    console = console_of(False)
     with progress.Progress("student", 100, 0, None, console=console) as shown_progress:
         for step in range(1, 100):
             shown_progress.step(step, 1.0, 10.0)
     assert console.file.getvalue() == ""
+
+
+# --- compiling ---------------------------------------------------------------------------------
+
+
+class Clock:
+    """The time, and how much of it was spent on compiling."""
+
+    def __init__(self, monkeypatch):
+        self.now = self.compiled = 0.0
+        monkeypatch.setattr(progress.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(compiling, "seconds", lambda: self.compiled)
+
+    def compile(self, seconds):
+        self.now += seconds
+        self.compiled += seconds
+
+
+def batch(length):
+    return {"ids": np.zeros((1, 1, 2, length))}
+
+
+def test_compiling_is_told_before_and_counted_apart(monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    clock, console = Clock(monkeypatch), console_of(False)
+    with progress.Progress("student", 10, 0, None, console=console) as told:
+        for step, (length, compiled) in enumerate([(8, 100), (8, 0), (16, 50), (8, 0)], start=1):
+            with told.dispatching(batch(length)):
+                clock.compile(compiled)
+            clock.now += 1
+            told.step(step, 1.0, 30.0)
+        times = told.times()
+    lines = console.file.getvalue().splitlines()
+    assert lines == [
+        "student: compiling the step",
+        "student: step 1/10, loss 1.0000",  # nothing is known yet about the steps to come
+        "student: step 2/10, loss 1.0000, 30 tokens/s, 8 s left",
+        "student: compiling the step for another shape",
+        "student: step 3/10, loss 1.0000, 30 tokens/s, 7 s left",
+        "student: step 4/10, loss 1.0000, 30 tokens/s, 6 s left",
+    ]
+    assert times == "compiling 2 shapes took 2 min 30 s, all else 4 s"
+
+
+def test_an_evaluation_does_not_slow_the_rate(monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    clock, console = Clock(monkeypatch), console_of(False)
+    with progress.Progress("student", 10, 0, None, console=console) as told:
+        clock.now += 2
+        with told.evaluating():
+            clock.now += 98
+        told.step(2, 1.0, 60.0)
+    assert "30 tokens/s" in console.file.getvalue()
+
+
+def test_a_bar_says_that_it_compiles():
+    console = console_of(True)
+    with progress.Progress("student", 10, 0, None, console=console) as told:
+        with told.dispatching(batch(8)):
+            told._bar.refresh()
+    assert "compiling the step" in console.file.getvalue()
+
+
+def test_counted_leaves_out_compiling(monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    clock, console = Clock(monkeypatch), console_of(False)
+    monkeypatch.setattr(progress.terminal, "console", lambda quiet: console)
+
+    def items():
+        clock.compile(100)
+        yield "first"
+        clock.now += 1
+
+    for _ in progress.counted(items(), "evaluation", "responses"):
+        clock.now += 0.5
+    lines = console.file.getvalue().splitlines()
+    assert lines[0] == "evaluation: compiling before the first of the responses"
+    assert re.fullmatch("evaluation: 1 responses, 2 per second", lines[1])

@@ -8,6 +8,7 @@ import pytest
 
 from conkd_jax.artifacts import manifest as manifests
 from conkd_jax.data.corpus import Corpus
+from conkd_jax.data.mentions import tokens
 from conkd_jax.errors import UserError
 from conkd_jax.eval.predictions import PredictionError
 from conkd_jax.eval.system_files import corpus_titles
@@ -48,6 +49,15 @@ def test_a_run_has_metrics_and_predictions(small_world, run):
     assert titles == corpus_titles(run.corpus.directory)
     assert {item for p in predictions for item in p.generated_items} <= set(titles)
     assert run.tokens["response_index"].max() == len(predictions) - 1
+
+
+def test_predictions_list_what_was_mentioned_with_the_most_recent_last(run):
+    for prediction in run.predictions():
+        words = [word for turn in prediction.context for word in tokens(turn.text)]
+        said = [int(word[1:]) for word in words if word.startswith("@")]
+        last_first = dict.fromkeys(reversed(said))
+        known = [item for item in last_first if item in prediction.mentioned_items]
+        assert [*reversed(prediction.mentioned_items)] == known
 
 
 @pytest.mark.parametrize("system", ["student", "dialogue_teacher"])
@@ -109,6 +119,21 @@ def test_artifacts_that_are_gone_are_named_together(run, monkeypatch):
             opened()
     with pytest.raises(RunError, match="unfinished: rec_teacher, .*Run conkd_jax.train"):
         run.expect_trained()
+
+
+@pytest.mark.parametrize("asked", ["tokens", "system", "expect_trained"])
+def test_a_run_of_another_version_is_to_be_trained_again(small_world, tmp_path, asked):
+    record = json.loads((small_world.folder / "config.json").read_text())
+    record["settings"]["artifacts_dir"] = str(tmp_path / "artifacts")  # has none of this version
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    run = Run.open(tmp_path)
+    made_from = {name: stage.fingerprint for name, stage in run.stages.items()}
+    document = {"artifacts": made_from | {"student": "0123456789abcdef"}}
+    (tmp_path / "metrics.json").write_text(json.dumps(document))
+    told = "student 0123456789abcdef instead of"
+    with pytest.raises(RunError, match=f"by another version.*used: {told}.*Train it again, with"):
+        found = getattr(run, asked)
+        found.model if asked == "system" else found()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a run's config.json and hash say, also of runs from before the field `paper_row`."""
+"""The names of runs and their folders; runs of earlier versions can be opened."""
 
 import json
 from pathlib import Path
@@ -22,11 +22,14 @@ def config_json(folder: Path, name: str, without: str = "") -> epath.Path:
     return epath.Path(folder)
 
 
-def test_the_hash_leaves_out_what_changes_no_number():
-    first = conkd.frozen(conkd.base())
-    same = {"paper_row": "KGSF", "runs_dir": "elsewhere", "corpus.raw_dir": "elsewhere"}
-    assert run_folder.config_sha256(first) == run_folder.config_sha256(first.replace(same))
-    assert run_folder.config_sha256(first) != run_folder.config_sha256(first.replace({"seed": 1}))
+@pytest.mark.parametrize("field", ["paper_row", "item_offset"])
+def test_a_run_of_an_earlier_version_can_be_opened(tmp_path, field):
+    folder = config_json(tmp_path, "my_own")
+    record = json.loads((folder / "config.json").read_text())
+    record["settings"].pop(field, None)
+    record["settings"]["decode"].pop(field, None)
+    (folder / "config.json").write_text(json.dumps(record))
+    assert Run.open(folder).config == conkd.frozen(conkd.from_argument("mini"))
 
 
 @pytest.mark.parametrize(
@@ -64,6 +67,7 @@ def test_a_run_that_overrides_a_field_has_a_folder_of_its_own():
     assert folder_of(distill__gamma=0.4) == "dialogpt_hard-demo-seed0"  # the file's own value
     assert folder_of(student__epochs=3) == "dialogpt_hard+student.epochs=3-demo-seed0"
     assert folder_of(decode__item_rule="mass") == "dialogpt_hard+mass-demo-seed0"
+    assert folder_of(decode__item_offset=1.5) == "dialogpt_hard+offset=1.5-demo-seed0"
     assert folder_of(seed=1, teacher_seed=1) == "dialogpt_hard-demo-seed1-teachers1"
     assert folder_of(vocabulary__tokenizer="/a b/c") == "dialogpt_hard+tokenizer=_a_b_c-demo-seed0"
 
@@ -78,6 +82,48 @@ def test_many_or_long_overrides_fit_a_file_name(tmp_path, letter):
         (tmp_path / name).mkdir()
 
 
+def test_a_config_file_anywhere_has_a_name_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = (
+        "configs/hard.py",
+        "configs/ablations/hard.py",
+        "hard.py",
+        "my configs/hard.py",
+        "myconfigs/hard.py",
+        "a/configs/hard.py",
+        "b/configs/hard.py",
+        "configs/a b.py",
+        "configs/a_b.py",
+        "x/фильм é.py",
+        "x/C:\\exp\\con.py".replace(":", ""),
+        "x.py/hard.py",
+        f"x/{'ж' * 120}.py",
+    )
+    names = {path: run_folder.config_name(f"{path}:demo") for path in paths}
+    assert names["configs/hard.py"] == "hard"
+    assert names["configs/ablations/hard.py"] == "ablations/hard"
+    assert names["my configs/hard.py"].startswith("hard-")
+    assert names["x/фильм é.py"].startswith("фильм_é-")
+    folders = [run_folder.default_folder(own(), name).name for name in names.values()]
+    assert len(set(folders)) == len(paths)
+    for folder in folders:
+        (tmp_path / folder).mkdir()
+        assert not set(folder) & set(r'<>:"/\|?* ')  # what file systems refuse
+    for path in ("configs/hard.py", "hard.py", "a/configs/hard.py"):  # however it is written
+        for other in (f"./{path}", f"{tmp_path}/{path}", f"x/../{path}"):
+            assert run_folder.config_name(other) == names[path]
+
+
+def test_the_checkout_s_configs_have_their_names_everywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = f"{ROOT}/configs/dialogpt_hard.py"
+    assert run_folder.config_name(path) == "dialogpt_hard"
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/dialogpt_hard.py").write_text("")
+    assert run_folder.config_name("configs/dialogpt_hard.py") == "dialogpt_hard"
+    assert run_folder.config_name(path).startswith("dialogpt_hard-")  # that name is taken here
+
+
 def test_what_changes_no_number_is_in_no_name():
     where = {"artifacts_dir": "x", "corpus__raw_dir": "x", "checkpoint_every": 7}
     how = {"parallel__num_devices": 2, "decode__batch_size": 3, "teacher_outputs__batch_rows": 2}
@@ -86,14 +132,3 @@ def test_what_changes_no_number_is_in_no_name():
 
 def test_fields_outside_of_names_exist():
     assert run_folder.NOT_IN_NAME <= conkd.field_names(conkd.Config())
-
-
-def test_seeds_have_one_hash_of_settings():
-    first = conkd.Config()
-    hashes = {
-        run_folder.config_sha256(config, without=run_folder.SEEDS)
-        for config in (first, first.replace({"seed": 1, "teacher_seed": 2}))
-    }
-    assert len(hashes) == 1
-    other = first.replace({"distill.gamma": 0.2})
-    assert run_folder.config_sha256(other, without=run_folder.SEEDS) not in hashes

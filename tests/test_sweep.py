@@ -8,6 +8,7 @@ import pytest
 from conkd_jax import config as conkd
 from conkd_jax import train
 from conkd_jax.config.rules import runs_of_sweep, validate_config
+from conkd_jax.eval.tables.documents import read_documents
 from conkd_jax.stages import pipeline
 from tests.fixtures.programs import CONFIG
 from tests.fixtures.small_world import get_config
@@ -57,17 +58,16 @@ def test_the_values_of_a_committed_sweep_differ_in_their_students_alone(name):
 
 def test_a_sweep_leaves_its_runs_a_table_and_a_figure(call, small_world, tmp_path):
     """Over a field of decoding, so that everything trained is shared."""
-    code, printed, errors = call(
-        train,
-        CONFIG,
-        f"--config.artifacts_dir={small_world.artifacts_dir}",
-        f"--workdir={tmp_path / 'sweep'}",
-        "--config.sweep.field=decode.max_tokens",
-        "--config.sweep.over=(1,8)",
-    )
-    assert code == 0, errors
     folder = tmp_path / "sweep"
-    single = {path.name for path in folder.iterdir() if path.is_dir()}
+    options = [f"--config.artifacts_dir={small_world.artifacts_dir}", f"--workdir={folder}"]
+    assert call(train, CONFIG, *options)[0] == 0  # a run that the sweep takes the folder of
+    sweep = ["--config.sweep.field=decode.max_tokens", "--config.sweep.over=(1,8)"]
+    code, printed, errors = call(train, CONFIG, *options, *sweep)
+    assert code == 0, errors
+    (aside,) = (folder / "earlier").iterdir()
+    assert (aside / "metrics.json").exists() and str(aside) in printed
+    assert len(read_documents([folder])) == 2
+    single = {path.name for path in folder.iterdir() if path.is_dir()} - {"earlier"}
     assert single == {"max_tokens=1", "max_tokens=8"}
     kept = json.loads((folder / "sweep.json").read_text())["runs"]
     for name in single:
@@ -77,3 +77,7 @@ def test_a_sweep_leaves_its_runs_a_table_and_a_figure(call, small_world, tmp_pat
     assert (folder / "sweep.png").exists() and (folder / "sweep.md").exists()
     assert "decode.max_tokens on valid" in printed
     assert "max_tokens=1\n" in printed  # above the summary of its run
+
+    assert call(train, CONFIG, *options)[0] == 0  # a run that takes the folder of the sweep
+    assert (folder / "earlier" / "unknown" / "max_tokens=8" / "metrics.json").exists()
+    assert not list(folder.glob("max_tokens=*")) and len(read_documents([folder])) == 1

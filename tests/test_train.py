@@ -1,5 +1,6 @@
 """The programs as a user calls them: plans, helpful refusals, and runs that are killed."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -100,6 +101,13 @@ def test_a_finished_run_is_printed_again(call, small_world, tmp_path):
     assert f"--workdir={workdir}" in document["command"]
 
 
+def test_links_to_artifacts_need_a_place_beside_the_artifacts(call, world):
+    workdir = f"--workdir={world.artifacts_dir.parent}"
+    assert world.artifacts_dir.name == "artifacts"
+    refused(call(train, CONFIG, *folders(world), workdir), "config.artifacts_dir", workdir)
+    assert not world.root.exists()
+
+
 def test_a_run_is_scored_on_another_split(call, small_world, tmp_path):
     shutil.copy(small_world.folder / "config.json", tmp_path)
     code, output, errors = call(evaluate, f"--workdir={tmp_path}", "--split=dev")
@@ -140,6 +148,8 @@ def test_a_store_that_was_deleted_is_made_again_only_for_a_student(call, spoilt,
             [CONFIG, "--config.distill.etta=.3"],
             ['config.distill has no field "etta"', 'did you mean "eta"?'],
         ),
+        (["--config.distill.gama=.3"], ['no field "gama"', 'did you mean "gamma"?']),
+        (["--config.distill.gamma=.3"], ["expected the config file before its fields"]),
         ([CONFIG, "--config.distill.eta=high"], ["config.distill.eta", "high"]),
         ([CONFIG, "--config.distill.eta=1.3"], ["config.distill.eta", "from 0 to 1", "got 1.3"]),
         ([CONFIG, "--config.distill.gate=no.such:gate"], ["config.distill.gate", "no.such:gate"]),
@@ -217,7 +227,8 @@ def test_a_malformed_raw_file_is_named(call, world, tmp_path):
     raw = write_raw(tmp_path / "raw", [simple(1), simple(2)], valid=[simple(3)])
     (raw / "kg" / "subkg.pkl").write_bytes(b"no pickle")
     arguments = ["--config.corpus.name=redial", f"--config.corpus.raw_dir={raw}"]
-    refused(call(train, CONFIG, *folders(world), *arguments), "subkg.pkl")
+    for more in (["--plan"], []):
+        refused(call(train, CONFIG, *folders(world), *arguments, *more), "subkg.pkl")
 
 
 def test_a_test_split_that_is_not_there(call, world, tmp_path):
@@ -271,8 +282,66 @@ def test_a_student_s_warm_up_is_refused_before_its_teacher_is_trained(call, spoi
         call(train, CONFIG, *folders(spoilt), longer, "--config.teacher_seed=1"),
         "config.student.optimizer.warmup_steps is 5000, but training has",
     )
-    begun = set(directory(spoilt, "dialogue_teacher").parent.iterdir()) - set(before)
-    assert begun and not any(list(path.rglob("history.jsonl")) for path in begun)
+    assert sorted(directory(spoilt, "dialogue_teacher").parent.iterdir()) == before
+
+
+WARM_UPS = ("rec_teacher", "dialogue_teacher", "turn_classifier", "student")
+
+
+def test_all_warm_ups_are_checked_before_anything_is_trained(call, world):
+    longer = [f"--config.{name}.optimizer.warmup_steps=99999" for name in WARM_UPS]
+    arguments = [CONFIG, *folders(world), *longer]
+    code, output, _ = call(train, *arguments, "--plan")
+    assert code == 0 and "Not known before corpus and vocabulary are built" in output
+    fields = [f"config.{name}.optimizer.warmup_steps is 99999" for name in WARM_UPS]
+    refused(call(train, *arguments), *fields)
+    built = {path.name for path in world.artifacts_dir.iterdir()} - {"log.jsonl"}
+    assert built == {"corpus", "vocabulary"}
+    refused(call(train, *arguments, "--plan"), *fields)  # now it is known
+    code, output, _ = call(train, CONFIG, *folders(world), "--plan")
+    assert code == 0 and "Checked: folders, splits, and warm-ups" in output
+
+
+def test_a_sweep_is_checked_whole_before_its_first_run(call, world):
+    sweep = ["--config.sweep.field=student.optimizer.warmup_steps", "--config.sweep.over=(2,99999)"]
+    refused(
+        call(train, CONFIG, *folders(world), *sweep),
+        "config.student.optimizer.warmup_steps is 99999",
+    )
+    assert not (world.artifacts_dir / "rec_teacher").exists()
+
+
+@pytest.mark.parametrize("more", [[], ["--plan"]])
+def test_a_folder_that_can_t_be_written_to(call, world, tmp_path, more):
+    (tmp_path / "file").write_text("")
+    for option in ("config.artifacts_dir", "workdir"):
+        refused(
+            call(train, CONFIG, *folders(world), f"--{option}={tmp_path}/file/x/y", *more),
+            f"{option}: expected a folder to write to",
+            f"{tmp_path}/file is a file",
+        )
+    assert not (world.artifacts_dir / "corpus").exists()
+
+
+def test_an_object_store_without_its_package(call, world):
+    for store, word in (("gs", "gcsfs"), ("s3", "s3fs")):
+        if importlib.util.find_spec(word) is not None:
+            pytest.skip(f"{word} is installed")
+        refused(
+            call(train, CONFIG, *folders(world), f"--config.artifacts_dir={store}://bucket/x"),
+            "config.artifacts_dir: expected a folder to write to",
+            word,
+        )
+
+
+@pytest.mark.parametrize("name", ["redial/train_data.jsonl", "redial/valid_data.jsonl"])
+def test_a_split_without_dialogues_is_told_by_the_plan(call, world, tmp_path, name):
+    raw = write_raw(tmp_path / "raw", [simple(1), simple(2)], valid=[simple(3)])
+    (raw / name).write_bytes(b"no dialogue" * 30)
+    arguments = ["--config.corpus.name=redial", f"--config.corpus.raw_dir={raw}"]
+    for more in ([], ["--plan"]):
+        refused(call(train, CONFIG, *folders(world), *arguments, *more))
+    assert not (world.artifacts_dir / "rec_teacher").exists()
 
 
 def test_a_training_that_goes_astray(call, spoilt):

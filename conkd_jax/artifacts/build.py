@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
 from etils import epath
 
-from conkd_jax import parallel
+from conkd_jax import compiling, parallel, terminal
 from conkd_jax.artifacts.fingerprint import ArtifactError
 from conkd_jax.artifacts.lock import locked
 from conkd_jax.artifacts.manifest import (
@@ -72,6 +72,27 @@ def ensure(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any]:
     Raises:
       ArtifactError: a manifest is truncated or foreign, or the processes don't share the root.
     """
+    return _complete(stage, artifacts_dir)[stage.fingerprint]
+
+
+def ensure_first(stage: Stage, artifacts_dir: epath.PathLike, names: Collection[str]) -> None:
+    """Completes what `ensure` would complete, but only stages of some names.
+
+    Args:
+      stage: the stage that will be completed later.
+      artifacts_dir: root of the artifacts.
+      names: names of stages that read no others than each other.
+
+    Raises:
+      ArtifactError: as `ensure`.
+    """
+    _complete(stage, artifacts_dir, names)
+
+
+def _complete(
+    stage: Stage, artifacts_dir: epath.PathLike, names: Collection[str] | None = None
+) -> dict[str, dict]:
+    """Completes artifacts; returns their manifests by fingerprint. None stands for all names."""
     artifacts_dir = epath.Path(artifacts_dir)
     if parallel.is_first_process():
         artifacts_dir.mkdir(parents=True, exist_ok=True)
@@ -79,9 +100,9 @@ def ensure(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any]:
     unneeded = _from_first_process(lambda: _unneeded(stage, artifacts_dir))
     manifests: dict[str, dict] = {}
     for each in in_order(stage):
-        if each.fingerprint not in unneeded:
+        if each.fingerprint not in unneeded and (names is None or each.name in names):
             manifests[each.fingerprint] = _ensure_one(each, artifacts_dir, manifests)
-    return manifests[stage.fingerprint]
+    return manifests
 
 
 def _unneeded(stage: Stage, artifacts_dir: epath.PathLike) -> list[str]:
@@ -98,17 +119,17 @@ def _unneeded(stage: Stage, artifacts_dir: epath.PathLike) -> list[str]:
 def _ensure_one(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str, dict]) -> dict:
     directory = stage.directory(artifacts_dir)
     with locked(stage, artifacts_dir):
-        began = time.monotonic()
+        began, compiled_before = time.monotonic(), compiling.seconds()
         # Only the first process reads: the others might see an older state of a shared disk.
         manifest = _from_first_process(lambda: read_manifest(stage, artifacts_dir))
         if manifest is not None:
-            _log(artifacts_dir, stage, "reused", began)
+            _log(artifacts_dir, stage, "reused", time.monotonic() - began)
             return manifest
         is_resumed = parallel.broadcast(directory.exists() and any(directory.iterdir()))
         tries = Tries(*_from_first_process(lambda: begin_try(directory)))
         if parallel.is_first_process():
             action = "resuming" if is_resumed else "building"
-            print(f"{stage.name} {stage.fingerprint}: {action} {directory}", flush=True)
+            terminal.say(f"{stage.name} {stage.fingerprint}: {action} {directory}")
         parallel.barrier(f"{stage.fingerprint} starts")
         context = Context(
             inputs={k: s.directory(artifacts_dir) for k, s in stage.inputs.items()},
@@ -118,11 +139,19 @@ def _ensure_one(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str,
         metrics = stage.run(stage.settings, directory, context)
         parallel.barrier(f"{stage.fingerprint} ends")
         if parallel.is_first_process():
-            seconds = tries.seconds + time.monotonic() - began
-            write_manifest(stage, artifacts_dir, metrics, wall_seconds=seconds, tries=tries.number)
+            seconds, compiled = time.monotonic() - began, compiling.seconds() - compiled_before
+            write_manifest(
+                stage,
+                artifacts_dir,
+                metrics,
+                wall_seconds=tries.seconds + seconds,
+                compile_seconds=compiled,
+                tries=tries.number,
+            )
             (directory / TRIES).unlink()
             (directory / CHECKPOINTS).rmtree(missing_ok=True)  # larger than the result
-            _log(artifacts_dir, stage, "resumed" if is_resumed else "built", began)
+            action = "resumed" if is_resumed else "built"
+            _log(artifacts_dir, stage, action, seconds, compiled)
         manifest = _from_first_process(lambda: read_manifest(stage, artifacts_dir))
         if manifest is None:
             raise ArtifactError(
@@ -230,15 +259,26 @@ def check_is_shared(artifacts_dir: epath.Path) -> None:
         )
 
 
-def _log(artifacts_dir: epath.Path, stage: Stage, action: str, began: float) -> None:
-    """Appends what happened to an artifact to log.jsonl."""
+def _log(
+    artifacts_dir: epath.Path, stage: Stage, action: str, seconds: float, compiled: float = 0.0
+) -> None:
+    """Appends what happened to an artifact to log.jsonl.
+
+    Args:
+      artifacts_dir: the root of all artifacts.
+      stage: the stage.
+      action: "built", "resumed" or "reused".
+      seconds: how long it took this process.
+      compiled: how much of that was spent on compiling.
+    """
     if not parallel.is_first_process():
         return
     line = {
         "stage": stage.name,
         "fingerprint": stage.fingerprint,
         "action": action,
-        "seconds": round(time.monotonic() - began, 3),
+        "seconds": round(seconds, 3),
+        "compile_seconds": round(compiled, 3),
         "time": now(),
     }
     path = artifacts_dir / "log.jsonl"

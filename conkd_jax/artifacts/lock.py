@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import filelock
 from etils import epath
 
-from conkd_jax import parallel
+from conkd_jax import parallel, terminal
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.files import is_remote
 
@@ -32,9 +32,8 @@ def locked(stage: Stage, artifacts_dir: epath.Path) -> Iterator[None]:
     try:
         while not parallel.broadcast(lock is None or _try_lock(lock)):
             if not is_announced and parallel.is_first_process():
-                print(
-                    f"{stage.name} {stage.fingerprint}: waiting for another run that builds it",
-                    flush=True,
+                terminal.say(
+                    f"{stage.name} {stage.fingerprint}: waiting for another run that builds it"
                 )
             is_announced = True
             time.sleep(SECONDS_BETWEEN_LOCK_TRIES)

@@ -81,6 +81,7 @@ def write_manifest(
     *,
     wall_seconds: float,
     tries: int,
+    compile_seconds: float = 0.0,
 ) -> None:
     """Writes the manifest, which makes the artifact complete.
 
@@ -90,6 +91,7 @@ def write_manifest(
       metrics: the result of the stage's `run`: plain JSON and scalars of NumPy or jax.
       wall_seconds: duration, including interrupted attempts.
       tries: number of attempts.
+      compile_seconds: how much of the last attempt's duration was spent on compiling.
     """
     manifest = {
         "stage": stage.name,
@@ -100,6 +102,7 @@ def write_manifest(
         "git": git_hash(),
         "seed": stage.config_part.get("seed"),
         "wall_seconds": round(wall_seconds, 3),
+        "compile_seconds": round(compile_seconds, 3),
         "tries": tries,
         "metrics": metrics,
         "machine": {

@@ -10,13 +10,19 @@ only), both teachers are inputs of `evaluation`, and KGSF's language models read
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+
+from etils import epath
 
 from conkd_jax.artifacts.manifest import is_whole
 from conkd_jax.artifacts.stage import Stage
-from conkd_jax.config import Config
+from conkd_jax.config import Config, ConfigError
+from conkd_jax.eval.origin import KEY as LINKS
+from conkd_jax.files import unwritable
 from conkd_jax.stages import (
     backbones,
+    checks,
     corpus,
     dialogue_teacher,
     evaluation,
@@ -88,6 +94,39 @@ def check_sources(config: Config, stages: Mapping[str, Stage]) -> None:
         makes_words=will_run("vocabulary"),
         makes_model=will_run("dialogue_teacher") or will_run("student"),
     )
+
+
+def check_folders(config: Config, folder: epath.PathLike) -> None:
+    """Checks that artifacts and results can be written, before any stage runs.
+
+    Args:
+      config: the config of the run.
+      folder: the folder of its results.
+
+    Raises:
+      ConfigError: a folder can't be written to, or the artifacts are where the run's links to
+        them go; names the option.
+    """
+    links = epath.Path(folder) / LINKS
+    if os.path.abspath(config.artifacts_dir) == os.path.abspath(links):
+        raise ConfigError(
+            f"config.artifacts_dir: expected another folder than {links}, where --workdir={folder} "
+            "has links to the artifacts of the run"
+        )
+    for option, path in (("config.artifacts_dir", config.artifacts_dir), ("--workdir", folder)):
+        if why := unwritable(path):
+            raise ConfigError(f"{option}: expected a folder to write to, got {path}: {why}")
+
+
+def check_raw_files(config: Config, stages: Mapping[str, Stage]) -> None:
+    """Looks into the raw files of corpora that are still to be built.
+
+    Raises:
+      UserError: a file is missing or damaged.
+    """
+    for stage in checks.data_stages(stages):
+        if stage.name == "corpus" and not is_whole(stage, config.artifacts_dir):
+            corpus.check_raw_files(stage.settings)
 
 
 def untrained(stages: Mapping[str, Stage], artifacts_dir: str) -> list[str]:

@@ -1,0 +1,123 @@
+"""Checks of what depends on the data, made before anything is trained.
+
+Corpora and vocabulary are built in minutes and trainings take hours, so a split that is not there
+or a warm-up that is longer than the training is told as soon as the first are complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from conkd_jax import optimizers
+from conkd_jax.artifacts.manifest import is_whole
+from conkd_jax.artifacts.stage import Stage
+from conkd_jax.config import Config, ConfigError
+from conkd_jax.data.corpus import Corpus, responses
+from conkd_jax.data.rows.contract import Rows
+from conkd_jax.data.vocabulary import Vocabulary
+from conkd_jax.stages import backbones, rec_teacher, turn_classifier
+from conkd_jax.stages.language_model_training import check_schedule
+
+DATA_STAGES = ("corpus", "vocabulary")  # what a check reads
+
+
+def unbuilt(config: Config, stages: Mapping[str, Stage]) -> list[str]:
+    """The names of the data stages that `check_data` would read and that are not complete."""
+    return list(
+        dict.fromkeys(
+            stage.name for stage in data_stages(stages) if not is_whole(stage, config.artifacts_dir)
+        )
+    )
+
+
+def data_stages(stages: Mapping[str, Stage]) -> list[Stage]:
+    """The corpora of a run and its vocabulary, each once."""
+    evaluation = stages["evaluation"]
+    found = [stages["corpus"], *stages["rec_teacher"].inputs.values(), stages["vocabulary"]]
+    found += [evaluation.inputs[name] for name in ("scored_corpus",) if name in evaluation.inputs]
+    return list({stage.fingerprint: stage for stage in found}.values())
+
+
+def check_data(config: Config, stages: Mapping[str, Stage]) -> None:
+    """Checks a run against its data; `data_stages` must be complete.
+
+    Only what is still to be made is checked.
+
+    Raises:
+      ConfigError: the split to score has no responses, or a learning rate schedule doesn't suit the
+        number of training steps; names the fields.
+    """
+    will_run = [name for name, stage in stages.items() if not is_whole(stage, config.artifacts_dir)]
+    problems = [*_split_problems(config, stages)] if "evaluation" in will_run else []
+    problems += _schedule_problems(config, stages, will_run)
+    if problems:
+        raise ConfigError("; ".join(dict.fromkeys(problems)))
+
+
+def _split_problems(config: Config, stages: Mapping[str, Stage]) -> Iterator[str]:
+    """What is wrong with the splits that are trained on, chosen on and scored."""
+    evaluation = stages["evaluation"]
+    scored = evaluation.inputs.get("scored_corpus", stages["corpus"])
+    for field, stage, split in (
+        ("corpus", stages["corpus"], "train"),
+        ("corpus", stages["corpus"], "dev"),
+        ("evaluation.split", scored, evaluation.settings.split),
+    ):
+        corpus = Corpus.open(stage.directory(config.artifacts_dir))
+        there = [name for name in corpus.splits if _has_responses(corpus, name)]
+        if split not in there:
+            yield (
+                f"config.{field}: expected a corpus with responses in its split {split!r}; "
+                f"{corpus.directory} has some in {', '.join(there) or 'none'}"
+            )
+
+
+def _has_responses(corpus: Corpus, split: str) -> bool:
+    return any(True for dialogue in corpus.dialogues(split) for _ in responses(dialogue))
+
+
+def _schedule_problems(
+    config: Config, stages: Mapping[str, Stage], will_run: list[str]
+) -> Iterator[str]:
+    """What is wrong with the learning rate schedules of trainings to come."""
+    for stage in _recommenders(stages):
+        if not is_whole(stage, config.artifacts_dir):
+            settings = stage.settings
+            corpus = Corpus.open(stage.inputs["corpus"].directory(config.artifacts_dir))
+            dialogues = rec_teacher.training_dialogues(settings.model, corpus, settings.fold)
+            steps = rec_teacher.num_steps(settings.model, dialogues)
+            try:
+                optimizers.make_optimizer(settings.model.optimizer, steps)
+            except ValueError as error:
+                yield f"config.rec_teacher.{error}"
+    on_rows = {"dialogue_teacher", "student", "turn_classifier"} & set(will_run)
+    if not on_rows:
+        return
+    rows = _training_rows(config, stages)
+    for name in ("dialogue_teacher", "student"):
+        try:
+            if name in on_rows:
+                check_schedule(name, getattr(config, name), rows)
+        except ConfigError as error:
+            yield str(error)
+    if "turn_classifier" in on_rows:
+        try:
+            steps = turn_classifier.num_steps(stages["turn_classifier"].settings, rows)
+            optimizers.make_optimizer(config.turn_classifier.optimizer, steps)
+        except ValueError as error:
+            yield f"config.turn_classifier.{error}"
+
+
+def _recommenders(stages: Mapping[str, Stage]) -> list[Stage]:
+    """The recommender of a run and, with cross-fitting, those of the folds."""
+    found = [stages["rec_teacher"]]
+    if "teacher_outputs" in stages:
+        found += [s for s in stages["teacher_outputs"].inputs.values() if s.name == "rec_teacher"]
+    return list({stage.fingerprint: stage for stage in found}.values())
+
+
+def _training_rows(config: Config, stages: Mapping[str, Stage]) -> Rows:
+    corpus = Corpus.open(stages["corpus"].directory(config.artifacts_dir))
+    vocabulary = Vocabulary.load(stages["vocabulary"].directory(config.artifacts_dir))
+    settings = backbones.named(config.backbone).row_settings(config)
+    return settings.rows_of(corpus, vocabulary, corpus.dialogues("train"))

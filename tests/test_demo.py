@@ -1,0 +1,37 @@
+"""The first look that README opens with."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from conkd_jax import demo
+from tests.fixtures.programs import call_program
+
+
+def test_seeds_are_numbers(capsys):
+    assert call_program(demo, "--seeds=0,one") == 2
+    assert "--seeds: expected numbers such as 0,1,2; got 0,one" in capsys.readouterr().err
+
+
+def test_the_committed_demo_shows_the_effect():
+    """Three seeds: better than fine-tuning with p < .05, and three times chance."""
+    path = Path(demo.__file__).parents[1] / "docs/results/demo/three_seeds.json"
+    trainings = json.loads(path.read_text())["trainings"]
+    assert [each["seed"] for each in trainings] == [0, 1, 2]
+    for each in trainings:
+        conkd, fine_tuned = each["metrics"][demo.CONKD], each["metrics"][demo.FINE_TUNED]
+        assert each["p_values_of_conkd"][demo.FINE_TUNED] < 0.05
+        assert conkd["f1@10"] > 1.5 * fine_tuned["f1@10"]
+        assert conkd["f1@10"] >= 3 * conkd["f1@10_chance"]
+
+
+@pytest.mark.slow
+def test_the_demo_ends_with_a_screen_of_80_columns(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert call_program(demo, f"--json={tmp_path / 'seeds.json'}") == 0
+    printed = capsys.readouterr().out
+    screen = printed[printed.rindex("A conversation that no system") :].splitlines()
+    assert max(map(len, screen)) <= 80 and len(screen) <= 40
+    (training,) = json.loads((tmp_path / "seeds.json").read_text())["trainings"]
+    assert training["p_values_of_conkd"][demo.FINE_TUNED] < 0.05
