@@ -22,8 +22,8 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-demo: $(VENV)/.installed  ## the whole pipeline on a synthetic corpus: no download, no data
-	$(BIN)/python -m conkd_jax.train --config=configs/dialogpt_hard.py:demo
+demo: $(VENV)/.installed  ## train and compare both systems on a synthetic corpus: no download, no data
+	$(BIN)/python -m conkd_jax.demo
 
 test: $(VENV)/.installed-test  ## the default tests
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)

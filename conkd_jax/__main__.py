@@ -14,7 +14,7 @@ import conkd_jax
 from conkd_jax import command_line
 
 OPTIONS = flags.FlagValues()  # none
-PROGRAMS = ("train", "evaluate", "gate", "latency", "tables", "human")
+PROGRAMS = ("demo", "train", "evaluate", "gate", "latency", "tables", "human")
 
 
 def main(argv: list[str]) -> None:
@@ -24,7 +24,7 @@ def main(argv: list[str]) -> None:
         command_line.show(f"  python -m conkd_jax.{name}\n      {first_line(name)}")
     command_line.show(
         "\n`python -m conkd_jax.NAME --help` describes a program. A first run, without any data:\n",
-        f"  python -m conkd_jax.train {command_line.EXAMPLE}",
+        "  python -m conkd_jax.demo",
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +24,7 @@ ARGUMENT_FIELDS = ("preset", "backbone")  # they determine other defaults, see f
 PRESETS = ("paper", "mini", "demo")
 BACKBONES = ("dialogpt", "kgsf")
 # Fields that runs of earlier versions lack. Their defaults must mean what those versions did.
-ADDED_FIELDS = frozenset({"paper_row"})
+ADDED_FIELDS = frozenset({"decode.item_offset", "paper_row", "student.item_init"})
 SYSTEMS = ("dialogue_teacher", "student")
 
 
@@ -56,7 +57,7 @@ class CorpusConfig:
 
     name: str = "redial"  # redial | movieworld (synthetic, generated)
     raw_dir: str = ""  # folder of the raw ReDial and graph files; empty = $CONKD_RAW_DIR
-    graph_rule: str = "kgsf"  # which relations are kept: kgsf (46) | kbrd (35)
+    graph_rule: str = "kgsf"  # relations kept: kgsf (46 of ReDial's 214) | kbrd (35) | all
     movieworld_seed: int = 0  # seed of the synthetic movies, people, tastes and dialogues
     movieworld_num_movies: int = 120
     movieworld_num_dialogues: int = 500  # over all splits
@@ -188,11 +189,19 @@ class DistillConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class StudentConfig(LanguageModelTraining):
-    """The student."""
+class StudentTraining(LanguageModelTraining):
+    """The training of the student, and its form."""
 
     init: str = "pretrained"  # pretrained (as the dialogue teacher starts) | dialogue_teacher
     turn_tags: bool = True  # every recommender turn starts with [REC] or [GEN]
+
+
+@dataclasses.dataclass(frozen=True)
+class StudentConfig(StudentTraining):
+    """The student."""
+
+    item_init: str = "title"  # where item rows start: title (as the backbone starts them) |
+    # recommender (the same plus the recommender's item vectors; not in the paper)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,6 +218,7 @@ class DecodingRules:
 class DecodeConfig(DecodingRules):
     """How responses are generated."""
 
+    item_offset: float = 0.0  # added to the logit of every item: above 0, more items are named
     batch_size: int = 64
 
 
@@ -322,7 +332,7 @@ def base() -> ConfigDict:
 
 
 def frozen(config: ConfigDict) -> Config:
-    """The typed, immutable form of a config.
+    """The typed, immutable form of a config; a "~" that begins a path is the home folder.
 
     Raises:
       ConfigError: a field is missing, unknown, or None.
@@ -340,6 +350,8 @@ def _typed(kind: type[Any], values: Any, where: str) -> Any:
     for name, hint in hints.items():
         if dataclasses.is_dataclass(hint):
             parts[name] = _typed(typing.cast(type, hint), parts[name], f"{where}.{name}")
+        elif isinstance(parts[name], str):  # of a path
+            parts[name] = os.path.expanduser(parts[name])
         elif parts[name] is None:  # the one value that ConfigDict takes for any type
             expected = getattr(hint, "__name__", hint)
             raise ConfigError(f"{where}.{name}: expected a value of type {expected}, got None")

@@ -9,7 +9,7 @@ node vectors of a graph, are part of the same dict.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from conkd_jax.distill.head import Head
 from conkd_jax.typing import Array, Float, Int, Params, PRNGKeyArray
@@ -18,6 +18,8 @@ from conkd_jax.typing import Array, Float, Int, Params, PRNGKeyArray
 @runtime_checkable
 class Backbone(Protocol):
     """A language model; GPT-2 (`models.gpt2`) and KGSF's (`models.kgsf`) implement it."""
+
+    EMBEDDING: ClassVar[str]  # the layer whose "embedding" has the rows of words and items
 
     @property
     def spec(self) -> Any:

@@ -14,7 +14,7 @@ import functools
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import flax.struct
@@ -77,6 +77,8 @@ class GPT2:
 
     Source: Radford et al. 2019 (GPT-2). DialoGPT (Zhang et al. 2020) has the same form.
     """
+
+    EMBEDDING: ClassVar[str] = "wte"
 
     spec: GPT2Spec
     num_rows: int
@@ -350,7 +352,7 @@ def load_pretrained(name_or_folder: str | os.PathLike) -> tuple[GPT2Spec, Params
     num_rows = published.params.get(("wte", "embedding"), np.zeros((1, 0))).shape[0]
     shapes = jax.eval_shape(GPT2(spec, num_rows).init, jax.random.key(0))
     expected = flatten_dict(shapes)
-    gpt2_weights.check_shapes(published, expected)
+    gpt2_weights.check_params(published, expected)
     return spec, unflatten_dict(
         {path: jnp.asarray(published.params[path], jnp.float32) for path in expected}
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import flax.struct
@@ -114,6 +114,8 @@ class KGSF:
 
     Source: Zhou et al. 2020 (KGSF) and its public code.
     """
+
+    EMBEDDING: ClassVar[str] = "tokens"
 
     spec: KGSFSpec
     num_rows: int

@@ -9,6 +9,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -21,8 +22,10 @@ from conkd_jax.distill.head import Head
 from conkd_jax.eval.scoring import TokenScores, score_tokens
 from conkd_jax.files import write_json
 from conkd_jax.models.backbone import Backbone
+from conkd_jax.models.item_rows import add_item_vectors
 from conkd_jax.stages import backbones
 from conkd_jax.stages.backbones import ModelSettings
+from conkd_jax.typing import Float, PRNGKeyArray
 
 SPEC_FILE, PARAMS, FROZEN = "model.json", "params", "frozen"
 SCORING_BUCKETS = 4  # number of lengths that rows are padded to for scoring
@@ -70,6 +73,20 @@ class LanguageModel:
     def head(self) -> Head:
         """The output layer onto Y = V ∪ I."""
         return self.model.head(self.variables, self.num_targets)
+
+    def with_item_vectors(
+        self, vectors: Float[np.ndarray, "I d"], rng: PRNGKeyArray
+    ) -> LanguageModel:
+        """This model with a recommender's vectors added to its item rows (`models.item_rows`)."""
+        layer = self.model.EMBEDDING
+        embedding = add_item_vectors(
+            jnp.asarray(self.params[layer]["embedding"]),
+            jnp.asarray(vectors),
+            self.vocabulary.num_words,
+            rng,
+        )
+        params = {**self.params, layer: {**self.params[layer], "embedding": embedding}}
+        return dataclasses.replace(self, params=params)
 
     def score(self, rows: Rows, form: str, batch_rows: int, progress=iter) -> TokenScores:
         """Teacher-forced scores of every response of `rows` (see `eval.scoring`)."""

@@ -12,13 +12,14 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from conkd_jax.artifacts.fingerprint import outside_fingerprint
+from conkd_jax.artifacts.fingerprint import outside_fingerprint, view
 from conkd_jax.artifacts.stage import Context, Stage
-from conkd_jax.config import Config, ConfigError, DistillConfig, StudentConfig
+from conkd_jax.config import Config, ConfigError, DistillConfig, StudentTraining
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
@@ -27,6 +28,7 @@ from conkd_jax.distill.head import Head
 from conkd_jax.distill.teachers import TeacherFeatures, TeacherLogits
 from conkd_jax.files import sha256
 from conkd_jax.stages import backbones, language_model, teacher_outputs
+from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.backbones import ModelSettings, RowSettings
 from conkd_jax.stages.dialogue_teacher import model_sources
 from conkd_jax.stages.language_model_training import (
@@ -128,6 +130,7 @@ class StudentSettings:
 
     Attributes:
       student: its initialisation and its training.
+      item_init: "recommender" if its item rows start from the recommender's vectors, else None.
       distill: γ and the gate.
       initial: the untrained model.
       rows: its rows.
@@ -137,12 +140,13 @@ class StudentSettings:
       execution: devices and checkpoints.
     """
 
-    student: StudentConfig
+    student: StudentTraining
     distill: GateSettings
     initial: ModelSettings
     rows: RowSettings
     seed: int
     rng_impl: str
+    item_init: str | None  # not "title": a student without it has its old fingerprint
     backbone: str = outside_fingerprint(because="initial and rows already depend on it")
     execution: Execution = outside_fingerprint(because=EXECUTION_CHANGES_NO_RESULT)
 
@@ -160,12 +164,13 @@ def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
     """
     backbone = backbones.named(config.backbone)
     settings = StudentSettings(
-        student=config.student,
+        student=view(config.student, StudentTraining),
         distill=GateSettings.of(config.distill),
         initial=backbone.model_settings(config),
         rows=backbone.row_settings(config),
         seed=config.seed,
         rng_impl=config.rng_impl,
+        item_init=None if config.student.item_init == "title" else config.student.item_init,
         backbone=config.backbone,
         execution=Execution.of(config),
     )
@@ -174,6 +179,8 @@ def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
         inputs["teacher_outputs"] = stages["teacher_outputs"]
     if config.student.init == "dialogue_teacher":
         inputs["dialogue_teacher"] = stages["dialogue_teacher"]
+    if settings.item_init is not None:
+        inputs["rec_teacher"] = stages["rec_teacher"]
     return Stage("student", VERSION, settings, inputs, run)
 
 
@@ -203,6 +210,12 @@ def run(settings: StudentSettings, directory: epath.Path, context: Context) -> d
     else:
         start = language_model.LanguageModel.untrained(
             settings.initial, context.inputs, vocabulary, seed, settings.rng_impl
+        )
+    if settings.item_init is not None:
+        recommender = recommenders.load(context.inputs["rec_teacher"], corpus)
+        start = start.with_item_vectors(
+            np.asarray(recommender.head.kernel).T[vocabulary.item_candidates],
+            jax.random.key(seed, impl=settings.rng_impl),
         )
     trained, result = train_language_model(
         "student",

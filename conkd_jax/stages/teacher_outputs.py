@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from conkd_jax import parallel
+from conkd_jax import parallel, terminal
 from conkd_jax.artifacts.fingerprint import outside_fingerprint
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config
@@ -123,7 +123,7 @@ def run(settings: TeacherStoreSettings, directory: epath.Path, context: Context)
     parallel.barrier("teacher store finished")
     stats["train"] = _stored_gate_statistics(TeacherStore.open(directory), vocabulary.num_words)
     if parallel.is_first_process():
-        print(_summary_line(stats), flush=True)
+        terminal.say(_summary_line(stats))
     return _metrics(stats)
 
 

@@ -183,9 +183,7 @@ def make_task(
     part = settings.model
     histories, labels = _examples(train_rows, part.max_context_tokens)
     dev_histories, dev_labels = _examples(dev_rows, part.max_context_tokens)
-    lengths = np.array([max(1, len(history)) for history in histories])
-    buckets = quantile_buckets(lengths, part.num_buckets, limit=model.num_positions)
-    plan = BatchPlan(lengths, part.batch_size, buckets, settings.seed)
+    plan = batch_plan(settings, histories)
 
     def evaluate(params) -> dict[str, float]:
         scored = score(model, params, dev_histories, dev_labels)
@@ -208,6 +206,20 @@ def make_task(
         select=("dev_loss", "min"),
         patience=part.patience,
     )
+
+
+def batch_plan(settings: TurnClassifierSettings, histories: Sequence[np.ndarray]) -> BatchPlan:
+    """The contexts of each step, and the lengths that they are padded to."""
+    part = settings.model
+    lengths = np.array([max(1, len(history)) for history in histories])
+    buckets = quantile_buckets(lengths, part.num_buckets, limit=part.max_context_tokens)
+    return BatchPlan(lengths, part.batch_size, buckets, settings.seed)
+
+
+def num_steps(settings: TurnClassifierSettings, rows: Rows) -> int:
+    """The number of training steps on the responses of these rows."""
+    histories, _ = _examples(rows, settings.model.max_context_tokens)
+    return settings.model.epochs * batch_plan(settings, histories).steps_per_epoch
 
 
 def _examples(rows: Rows, max_tokens: int) -> tuple[list[np.ndarray], np.ndarray]:

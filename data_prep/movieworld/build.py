@@ -18,7 +18,7 @@ from conkd_jax.data.corpus import ItemTable
 from conkd_jax.data.mentions import tokens
 from conkd_jax.errors import UserError
 from data_prep.assembly import CorpusParts, assemble_corpus
-from data_prep.graphs import concept_graph, whole_graph
+from data_prep.graphs import concept_graph, knowledge_graph
 from data_prep.movieworld import words
 from data_prep.movieworld.conversations import make_dialogues
 from data_prep.movieworld.world import DECADES, FIRST_MOVIE_ID, World, make_world
@@ -77,7 +77,7 @@ def build_movieworld(
             entity_ids=np.arange(num_movies, dtype=np.int32),
             is_linked=np.array([movie.is_linked for movie in world.movies], np.bool_),
         ),
-        graph=whole_graph(triples, len(nodes), _RELATIONS),
+        graph=knowledge_graph(triples, len(nodes), "all", _RELATIONS),
         concept_graph=concept_graph(pairs, ENGLISH),
         # People, genres and decades are linked by name; movies by their "@" id only.
         labels={

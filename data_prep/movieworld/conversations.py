@@ -12,7 +12,7 @@ from data_prep.movieworld import words
 from data_prep.movieworld.world import DECADES, FIRST_MOVIE_ID, Dice, Movie, World
 from data_prep.raw_dialogues import RawDialogue
 
-_SLOTS = ("movie", "other", "person", "genre", "theme", "decade")
+_SLOTS = ("movie", "other", "third", "person", "genre", "theme", "decade")
 
 
 def make_dialogues(world: World, seed: int, num_dialogues: int) -> list[RawDialogue]:
@@ -51,21 +51,16 @@ class _Conversation:
     def run(self) -> list[tuple[bool, str]]:
         """Plays the dialogue and returns its messages."""
         dice = self._dice
-        if dice.chance(0.3):
-            self._say(True, words.GREET_RECOMMENDER)
-        else:
-            self._say(False, words.GREET_SEEKER)
-            self._say(True, words.GREET_RECOMMENDER)
         self._reveal()
-        if dice.chance(0.5):
+        if dice.chance(0.2):
             self._ask()
         for round_number in range(1 + int(dice.pick("0112"))):
             if round_number:
                 self._say(False, words.MORE)
             self._recommend()
-        if dice.chance(0.8):
+        if dice.chance(0.3):
             self._say(True, words.BYE_RECOMMENDER)
-        if dice.chance(0.4):
+        if dice.chance(0.3):
             self._say(False, words.BYE_SEEKER)
         return self._messages
 
@@ -123,11 +118,11 @@ class _Conversation:
         dice = self._dice
         movie = self._choose(self._fit, sharpness=4.0)
         slots = self._about(movie) | {"movie": self._mention(movie)}
-        if dice.chance(0.12):
-            slots["other"] = self._mention(self._choose(self._fit, sharpness=4.0))
-            self._say(True, words.RECOMMEND_TWO, **slots)
-        else:
-            self._say(True, words.RECOMMEND, **slots)
+        number = dice.pick((1, 2, 2, 3, 3))
+        for slot in ("other", "third")[: number - 1]:
+            slots[slot] = self._mention(self._choose(self._fit, sharpness=4.0))
+        templates = {1: words.RECOMMEND, 2: words.RECOMMEND_TWO, 3: words.RECOMMEND_THREE}
+        self._say(True, templates[number], **slots)
         if dice.chance(0.3):
             self._say(False, words.SEEN_IT)
             self._like(movie)
@@ -135,7 +130,7 @@ class _Conversation:
             slots = self._about(another) | {"movie": self._mention(another)}
             self._say(True, words.RECOMMEND, **slots)
             movie = another
-        if dice.chance(0.5):
+        if dice.chance(0.2):
             self._explain(movie)
         self._say(False, words.ACCEPT)
 

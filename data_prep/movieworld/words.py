@@ -2,7 +2,7 @@
 
 Text only; `conversations` decides which movie is mentioned when. In a template {movie} stands for
 an "@" id; {person}, {genre}, {theme} and {decade} for what they say; {other} for a second movie or
-theme.
+theme, {third} for a third movie.
 """
 
 # Genre: the words that people use about it, which are its neighbours in the concept graph.
@@ -52,34 +52,21 @@ LAST_NAMES = (
     "Quill", "Rothby", "Strand", "Tolven", "Underhay", "Vance", "Wexley", "Yarrow",
 )  # fmt: skip
 
-GREET_SEEKER = (
-    "Hi there!", "Hello, can you help me find a movie?", "Hey, how are you?", "Good evening!",
-    "Hi, I am looking for something to watch tonight.", "Hello! I need a film for the weekend.",
-)  # fmt: skip
-GREET_RECOMMENDER = (
-    "Hello! What kind of movies do you like?", "Hi, what are you in the mood for?",
-    "Hey! Tell me about a movie you enjoyed.", "Good evening! Any favorite actor or genre?",
-    "Hi there, I am happy to help. What do you usually watch?",
-)  # fmt: skip
 LIKE_ONE = (
-    "I really liked {movie}.", "My favorite is {movie}.", "I watched {movie} and loved it.",
-    "Something like {movie} would be great.", "{movie} was a lot of fun.",
+    "I loved {movie}.", "Something like {movie}?", "{movie} was great.",
+    "Movies like {movie}, please.",
 )  # fmt: skip
 LIKE_TWO = (
-    "I enjoyed {movie} and {other}.", "I like movies such as {movie} or {other}.",
-    "{movie} is good, but {other} is even better.",
+    "I loved {movie} and {other}.", "Something like {movie} or {other}?",
 )  # fmt: skip
 LIKE_PERSON = (
-    "I love anything with {person}.", "{person} is my favorite.", "Do you know {person}? So good!",
-    "I watch everything that {person} is in.",
+    "I love {person}.", "Anything with {person}?",
 )  # fmt: skip
 LIKE_GENRE = (
-    "I am in the mood for a {genre}.", "I usually go for {genre} films.", "Any good {genre}?",
-    "A {genre} with a {theme} would be perfect.",
+    "Any good {genre}?", "A {genre} with a {theme}, please.",
 )  # fmt: skip
 LIKE_THEME = (
-    "I want a story about a {theme}.", "Something with a {theme} in it, please.",
-    "I like it when there is a {theme} or a {other}.",
+    "Something about a {theme}, please.", "I like a {theme} or a {other}.",
 )  # fmt: skip
 ASK_DECADE = ("Do you prefer old or new movies?", "From which decade should it be?")
 ANSWER_DECADE = ("Something from the {decade}.", "I like films of the {decade} best.")
@@ -87,17 +74,17 @@ ASK_THEME = ("What should it be about?", "Any theme you enjoy?", "Nice. What did
 ANSWER_THEME = ("A {theme} would be nice.", "I like a {theme} in a story.", "Maybe a {theme}.")
 ASK_PERSON = ("Who do you like to watch?", "Any favorite star?", "Is there a person you like?")
 RECOMMEND = (
-    "Have you seen {movie}?", "You should watch {movie}.", "I would recommend {movie}.",
-    "How about {movie}? It is a {genre}.", "Then try {movie}, it has {person}.",
-    "{movie} is a good one with {person}.", "I think you would like {movie}, a {genre} film.",
-    "If you like {person}, see {movie}.", "{movie} is from the {decade} and has a {theme}.",
+    "Try {movie}.", "Have you seen {movie}?", "I would recommend {movie}.", "{movie} has {person}.",
+    "{movie} is a good {genre}.",
 )  # fmt: skip
 RECOMMEND_TWO = (
-    "What about {movie} or {other}?", "You could try {movie}. There is also {other}.",
+    "Try {movie} or {other}.", "I would recommend {movie} and {other}.",
+)  # fmt: skip
+RECOMMEND_THREE = (
+    "Try {movie}, {other} or {third}.", "I would recommend {movie}, {other} and {third}.",
 )  # fmt: skip
 SEEN_IT = (
-    "I have seen that one, it was great. What else?", "Yes, I saw it. Anything else?",
-    "I know that one already. Another one?",
+    "I have seen it. What else?", "I know that one. Another?",
 )  # fmt: skip
 # Questions of a seeker about a recommendation, and possible answers.
 QUESTIONS = (
@@ -110,12 +97,12 @@ QUESTIONS = (
                            "It was made in the {decade}.")),
 )  # fmt: skip
 ACCEPT = (
-    "That sounds great, I will watch it.", "Perfect, thank you!", "I will add it to my list.",
-    "Sounds like my kind of movie, thanks.",
+    "Great, thank you!", "I will watch it.", "Sounds good, thanks.",
 )  # fmt: skip
-MORE = ("Could you give me one more?", "Any other idea?", "And one more for tomorrow?")
+MORE = (
+    "One more, please?", "Any other idea?",
+)  # fmt: skip
 BYE_RECOMMENDER = (
-    "You are welcome, enjoy it!", "Glad I could help. Bye!", "Have a nice evening!",
-    "Enjoy the movie!",
+    "You are welcome!", "Enjoy the movie!",
 )  # fmt: skip
 BYE_SEEKER = ("Bye!", "Thanks again, bye!", "Have a good night.")

@@ -56,7 +56,7 @@ def test_a_run_of_kgsf_leaves_the_same_files(folder, small_world):
     assert folder != small_world.folder
     document = json.loads((folder / "metrics.json").read_text())
     other = json.loads((small_world.folder / "metrics.json").read_text())
-    only_where_items_are_said = {"mismatch", "gini", "popularity_bias"}
+    only_where_items_are_said = {"dist-4", "mismatch", "gini", "popularity_bias", "repeated_items"}
     assert set(document["metrics"]) ^ set(other["metrics"]) <= only_where_items_are_said
     assert document["n_responses"] == other["n_responses"]
     predictions = list(read_predictions(folder / "predictions.jsonl"))

@@ -1,0 +1,226 @@
+"""A first look: trains both systems on a synthetic corpus, then shows what each of them says.
+
+    python -m conkd_jax.demo
+
+Builds MovieWorld, a corpus with a knowledge graph of its own, and trains on it a fine-tuned
+language model and ConKD, with the same network, data, epochs and batches. Then it prints one
+screen: a conversation that neither has seen with the answers of both, how often each names the
+right film, and how sure the difference is. The students of the demo start from the recommender's
+item vectors; a third model with this start and without teachers shows what the start is worth.
+--seeds=0,1,2 repeats all trainings, and --json=FILE writes what was measured.
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import rich.table
+from absl import flags
+from etils import epath
+from rich.box import SIMPLE_HEAD
+
+from conkd_jax import command_line, terminal
+from conkd_jax.artifacts.build import ensure
+from conkd_jax.artifacts.manifest import git_hash
+from conkd_jax.command_line import UsageError
+from conkd_jax.config import Config, frozen, load_config_file
+from conkd_jax.config.rules import validate_config
+from conkd_jax.data.mentions import replace_mentions
+from conkd_jax.eval.predictions import Prediction
+from conkd_jax.eval.tables.documents import portable_command
+from conkd_jax.eval.tables.paired import PairedTest, paired_test
+from conkd_jax.files import write_json
+from conkd_jax.run import METRICS, Run
+from conkd_jax.run_document import machine
+from conkd_jax.run_folder import config_name, default_folder, write_run_folder
+from conkd_jax.stages import pipeline
+
+FINE_TUNED, START, CONKD = "fine-tuned", "start alone", "ConKD"
+CONFIGS = {
+    FINE_TUNED: "configs/dialogpt.py:demo",
+    START: "configs/ablations/vanilla_special_tokens.py:demo,backbone=dialogpt",
+    CONKD: "configs/dialogpt_hard.py:demo",
+}
+CHECKOUT = epath.Path(__file__).parent.parent  # the folder of configs/
+METRIC = "f1@10"
+TURNS_SHOWN = 4
+WIDTH = 80
+
+OPTIONS = flags.FlagValues()
+_SEEDS = flags.DEFINE_list(
+    "seeds", "0", "The seeds to train with; each also makes a world.", flag_values=OPTIONS
+)
+_JSON = flags.DEFINE_string("json", "", "A file for the numbers of all seeds.", flag_values=OPTIONS)
+
+
+def main(argv: list[str]) -> None:
+    """Trains both systems for every seed, shows the first seed, and writes the numbers of all."""
+    if not all(seed.isdecimal() for seed in _SEEDS.value) or not _SEEDS.value:
+        raise UsageError(f"--seeds: expected numbers such as 0,1,2; got {','.join(_SEEDS.value)}")
+    shown: list[Any] = []
+    measured = []
+    for seed in map(int, _SEEDS.value):
+        runs = {name: trained_run(name, file, seed) for name, file in CONFIGS.items()}
+        tests = {name: tested(runs[name], runs[CONKD]) for name in (FINE_TUNED, START)}
+        measured.append(numbers(seed, runs, tests))
+        shown = shown or [*screen(runs, tests)]
+    if _JSON.value:
+        goal = epath.Path(_JSON.value)
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        document = {
+            "command": portable_command(" ".join(sys.argv)),
+            "machine": machine(),
+            "git": git_hash(),
+            "configs": CONFIGS,
+            "trainings": measured,
+        }
+        write_json(goal, document)
+    command_line.show(*shown)
+
+
+# --- runs ----------------------------------------------------------------------------------------
+
+
+def demo_config(filename: str, seed: int) -> Config:
+    """The config of a system for a seed, which also draws another world and other teachers."""
+    config = load_config_file(str(CHECKOUT / filename))
+    config.seed = config.teacher_seed = config.corpus.movieworld_seed = seed
+    return validate_config(frozen(config))
+
+
+def trained_run(name: str, filename: str, seed: int) -> Run:
+    """Trains and scores a system, or finds it trained; returns the run."""
+    config = demo_config(filename, seed)
+    stages = pipeline.build(config)
+    label = config_name(str(CHECKOUT / filename))
+    own = demo_config(filename, 0)
+    overrides = config.differences(own)
+    folder = default_folder(config, label, "", overrides)
+    pipeline.check_folders(config, folder)
+    terminal.say(f"\n{name}: {filename}, seed {seed}\n")
+    ensure(stages["evaluation"], config.artifacts_dir)
+    write_run_folder(folder, config, label, stages, " ".join(sys.argv), overrides)
+    return Run.open(folder)
+
+
+def tested(first: Run, second: Run) -> PairedTest:
+    """The paired test of two runs."""
+    return paired_test({"first": first.predictions_file, "second": second.predictions_file})
+
+
+# --- the screen ----------------------------------------------------------------------------------
+
+
+def screen(runs: Mapping[str, Run], tests: Mapping[str, PairedTest]) -> Iterator[Any]:
+    """The renderables of the screen: a conversation, a table and a sentence."""
+    yield from conversation(runs)
+    yield score_table(runs)
+    yield verdict(runs, tests)
+
+
+def conversation(runs: Mapping[str, Run]) -> Iterator[str]:
+    """A conversation of the scored split: the first in which both systems and the human recommend.
+
+    The rule looks at *whether* films are named and not at which.
+    """
+    answers = {
+        name: {one.key: one for one in runs[name].predictions()} for name in (FINE_TUNED, CONKD)
+    }
+    first = answers[CONKD]
+    key = next(
+        (
+            key
+            for key, one in first.items()
+            if one.reference_items and all(each[key].generated_items for each in answers.values())
+        ),
+        next(iter(first)),
+    )
+    titles = dict(
+        zip(
+            runs[CONKD].corpus.items.movie_ids.tolist(),
+            runs[CONKD].corpus.items.titles,
+            strict=True,
+        )
+    )
+
+    def line(speaker: str, text: str) -> str:
+        said = textwrap.wrap(replace_mentions(text, titles.get), WIDTH - 15) or [""]
+        return f"  {speaker:>11}  " + f"\n{'':15}".join(said)
+
+    yield "\nA conversation that no system was trained on:\n"
+    for turn in first[key].context[-TURNS_SHOWN:]:
+        yield line(turn.role, turn.text)
+    for name, each in answers.items():
+        yield line(name, each[key].generated) + found_mark(each[key])
+    yield line("human", first[key].reference) + "\n"
+
+
+def found_mark(answer: Prediction) -> str:
+    """A mark behind an answer that names a film of the reference."""
+    return "  (as the human did)" if {*answer.generated_items} & {*answer.reference_items} else ""
+
+
+def score_table(runs: Mapping[str, Run]) -> rich.table.Table:
+    """F1@10 of both systems beside trivial ones, and the recommender's recall."""
+    fine_tuned, start, conkd = (runs[name].metrics["metrics"] for name in CONFIGS)
+    table = rich.table.Table(title="Are the films right?", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("system")
+    table.add_column("F1@10", justify="right")
+    table.add_column("hit@10", justify="right")
+    rows = (
+        ("chance", conkd[f"{METRIC}_chance"], conkd["recall@10_chance"]),
+        ("popularity", conkd[f"{METRIC}_popularity"], conkd["recall@10_popularity"]),
+        ("fine-tuned language model", fine_tuned[METRIC], fine_tuned["tf_hit@10"]),
+        ("the recommender's item vectors as a start", start[METRIC], start["tf_hit@10"]),
+        ("ConKD: that start, and both teachers", conkd[METRIC], conkd["tf_hit@10"]),
+        ("recommender alone, can't talk", None, conkd["recall@10"]),
+    )
+    for label, *values in rows:
+        table.add_row(label, *("–" if value is None else f"{value:.2f}" for value in values))
+    return table
+
+
+def verdict(runs: Mapping[str, Run], tests: Mapping[str, PairedTest]) -> str:
+    """One sentence: the ratio to the fine-tuned model, what the start is worth, and p values."""
+    fine_tuned, start, conkd = (runs[name].metrics["metrics"][METRIC] for name in CONFIGS)
+    times = f"{conkd / fine_tuned:.1f} times" if fine_tuned else "infinitely"
+    p_fine_tuned, p_start = (
+        f"p = {tests[name].comparisons[METRIC].p_value:.3f}" for name in (FINE_TUNED, START)
+    )
+    return textwrap.fill(
+        f"ConKD's F1@10 is {times} that of the fine-tuned model of the same size and training "
+        f"({p_fine_tuned} over {tests[START].num_dialogues} conversations); its start alone "
+        f"reaches {start:.2f} ({p_start}).",
+        WIDTH,
+    )
+
+
+def numbers(seed: int, runs: Mapping[str, Run], tests: Mapping[str, PairedTest]) -> dict[str, Any]:
+    """What was measured with a seed, as plain JSON."""
+    names: Sequence[str] = (METRIC, f"{METRIC}_chance", f"{METRIC}_popularity", "tf_hit@10")
+    names = (*names, "recall@10", "rec_ratio", "ppl", "distinct_items")
+    return {
+        "seed": seed,
+        "p_values_of_conkd": {
+            name: test.comparisons[METRIC].p_value for name, test in tests.items()
+        },
+        "num_dialogues": tests[START].num_dialogues,
+        "metrics": {
+            name: {metric: run.metrics["metrics"].get(metric) for metric in names}
+            for name, run in runs.items()
+        },
+        "config_sha256": {name: run.metrics["config_sha256"] for name, run in runs.items()},
+        "results": {name: str(run.folder / METRICS) for name, run in runs.items()},
+    }
+
+
+def run() -> None:
+    """Runs the command line."""
+    command_line.run(main, OPTIONS)
+
+
+if __name__ == "__main__":
+    run()
