@@ -88,6 +88,7 @@ def demo_config(filename: str, seed: int) -> Config:
     """The config of a system for a seed, which also draws another world and other teachers."""
     config = load_config_file(str(CHECKOUT / filename))
     config.seed = config.teacher_seed = config.corpus.movieworld_seed = seed
+    config.parallel.num_devices = 1  # batches of four dialogues are too small for many
     return validate_config(frozen(config))
 
 
