@@ -270,13 +270,6 @@ def test_the_typed_form_has_every_option_of_the_mutable_one():
     assert conkd.Config.from_dict(typed.to_dict()) == typed
 
 
-def test_a_tilde_is_the_home_folder(monkeypatch):
-    monkeypatch.setenv("HOME", "/people/ada")
-    config = conkd.base()
-    config.corpus.raw_dir = "~/redial"
-    assert conkd.frozen(config).corpus.raw_dir == "/people/ada/redial"
-
-
 @pytest.mark.parametrize(
     ("part", "field", "message"),
     [

@@ -326,16 +326,6 @@ def test_batches_of_another_layout_are_refused(tmp_path, loader, config):
         train(make_task(loader), tmp_path, num_devices=8, config=optimizer_config(**config))
 
 
-def test_a_parameter_without_elements_is_named_before_the_first_step(tmp_path):
-    task = make_task()
-    empty = {"relations": {"coefficients": np.zeros((0, 8), np.float32)}}
-    task = dataclasses.replace(task, init=lambda rng: empty)
-    expected = r"\['relations'\]\['coefficients'\] has shape \(0, 8\)"
-    with pytest.raises(loop.EmptyParameterError, match=expected):
-        train(task, tmp_path)
-    assert not (tmp_path / "history.jsonl").exists()
-
-
 @pytest.mark.parametrize("field, value", [("warmup_steps", 20), ("schedule", "step")])
 def test_an_optimizer_that_cannot_work_is_named(tmp_path, field, value):
     message = f"config.points.optimizer.{field} is {value!r}"

@@ -44,13 +44,6 @@ def test_a_small_graph_keeps_every_relation_by_the_rule_all():
     assert graphs.graph_warnings(graph, triples) == []
 
 
-def test_a_relation_with_the_number_of_self_loops_is_a_relation_by_the_rule_all():
-    triples = chain(graphs.SELF_LOOP, 2) + chain(7, 1)
-    graph = graphs.knowledge_graph(triples, 4, "all")
-    assert graph.relation_names == ["relation_7", f"relation_{graphs.SELF_LOOP}", "self_loop"]
-    assert [0, 1, 1] in graph.edges.tolist() and [0, 2, 0] in graph.edges.tolist()
-
-
 def test_self_triples_and_the_loop_relation_of_the_file_are_skipped():
     triples = [(4, 3, 4)] * 600 + [(1, graphs.SELF_LOOP, 2)] * 600 + chain(3, 260) + chain(3, 260)
     graph = graphs.knowledge_graph(triples, 501, "kgsf")
