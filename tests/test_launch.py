@@ -73,8 +73,8 @@ def pipeline(root: Path, num_processes: int) -> Path:
         "artifacts_dir": root / "artifacts",
         "runs_dir": root / "runs",
         "parallel.num_devices": num_processes,
-        "dialogue_teacher.epochs": 3,
-        "student.epochs": 3,
+        "dialogue_teacher.epochs": 12,
+        "student.epochs": 12,
         # Only dropout depends on the layout of devices.
         "rec_teacher.user_dropout": 0.0,
         "rec_teacher.context_dropout": 0.0,
