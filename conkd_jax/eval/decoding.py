@@ -2,7 +2,8 @@
 
 One loop is compiled per prompt length. Its cache has a static size, and it stops when every row has
 ended. Forbidden items are removed from the softmax: from the argmax, from the item mass and from
-the rankings. Everything here is token ids.
+the rankings. An item-first response is decoded along `pick_grammar`, and its text is the response.
+Everything here is token ids.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from conkd_jax.data.rows.contract import Prompts
+from conkd_jax.data.rows.picks import split_picks
 from conkd_jax.distill.gates import item_mass
 from conkd_jax.distill.head import Head
+from conkd_jax.eval import pick_grammar
+from conkd_jax.eval.item_rankings import FORBIDDEN_LOGIT, item_mask, top_items
+from conkd_jax.eval.pick_grammar import PickRules
 from conkd_jax.models.backbone import Backbone
 from conkd_jax.typing import Array, Bool, Float, Int, Params
 
 ITEM_RULES = ("argmax", "mass")
-TOP_ITEMS_AT_A_TIME = 256  # item steps whose logits exist at once
-FORBIDDEN_LOGIT = -1e9  # of a forbidden token; with -inf, its mass could become 0 · inf = nan
 
 
 class EmittedItem(NamedTuple):
@@ -49,10 +52,12 @@ class DecodedResponse:
     Attributes:
       tokens: without the opening token; the end token comes last where it was produced.
       item_steps: the steps that emitted an item, in order.
+      picks: the items that an item-first response lists before `tokens`, its text.
     """
 
     tokens: list[int]
     item_steps: list[EmittedItem]
+    picks: list[int] = dataclasses.field(default_factory=list)
 
 
 def greedy_decode(
@@ -70,6 +75,7 @@ def greedy_decode(
     item_rule: str = "argmax",
     forbidden_items: Sequence[Collection[int]] | None = None,
     allow_repeats: bool = True,
+    pick_rules: PickRules | None = None,
 ) -> list[DecodedResponse]:
     """Generates a response to every prompt: y_t = argmax_y P(y | y_<t, x), t ≤ `max_tokens`.
 
@@ -85,7 +91,7 @@ def greedy_decode(
         included.
       end_id: the token that closes a response.
       num_words: |V|, the id of the first item token.
-      max_tokens: the longest response, end token included.
+      max_tokens: the longest response, end token included and picks excluded.
       batch_size: rows of a batch.
       top_k: length of the rankings at item steps.
       buckets: prompt lengths to compile for. A longer prompt keeps its tail. None for 32, 48, 64,
@@ -94,10 +100,12 @@ def greedy_decode(
         probability, the best item is emitted even if a word is more probable than each of them.
       forbidden_items: for each prompt, the item tokens that are forbidden in its response (those
         that the dialogue has mentioned, for example). None forbids nothing.
-      allow_repeats: False forbids an item once the response has emitted it.
+      allow_repeats: False forbids an item once the text of the response has emitted it.
+      pick_rules: of item-first responses; None for a model of ordinary rows.
 
     Returns:
-      The responses, in the order of the prompts.
+      The responses, in the order of the prompts. The rankings of an item-first response are those
+      of the steps at which its items were picked.
 
     Raises:
       ValueError: the rule is unknown, or the model can't hold a bucket.
@@ -108,9 +116,10 @@ def greedy_decode(
         raise ValueError(f"item_rule: expected one of {', '.join(ITEM_RULES)}, got {item_rule!r}")
     lengths = prompts.lengths
     longest = int(max(lengths, default=1))
-    buckets = _usable_buckets(buckets, longest, model.longest_prompt(max_tokens))
+    num_steps = max_tokens + (pick_rules.room if pick_rules else 0)
+    buckets = _usable_buckets(buckets, longest, model.longest_prompt(num_steps))
     num_items = head.num_targets - num_words
-    is_constrained = forbidden_items is not None or not allow_repeats
+    is_constrained = forbidden_items is not None or not allow_repeats or pick_rules is not None
     decoded = [DecodedResponse([], []) for _ in lengths]
     emitted = _EmittedItems(num_words, allow_repeats)
     for members, length in _batches(lengths, batch_size, buckets):
@@ -120,17 +129,23 @@ def greedy_decode(
             head,
             prompts.inputs(members, length, batch_size),
             np.arange(batch_size) >= len(members),
-            _item_mask(given, batch_size, num_items, num_words) if is_constrained else None,
+            item_mask(given, batch_size, num_items, num_words) if is_constrained else None,
+            pick_rules.states(members, batch_size, num_items) if pick_rules else None,
             model=model,
             end_id=end_id,
-            max_tokens=max_tokens,
+            max_tokens=num_steps,
             num_words=num_words,
             item_rule=item_rule,
             allow_repeats=allow_repeats,
+            max_picks=pick_rules.max_picks if pick_rules else 0,
         )
         tokens, features = np.asarray(tokens), np.asarray(features)
         for row, member in enumerate(members):
-            decoded[member].tokens.extend(_until_end(tokens[row].tolist(), end_id))
+            picks, text = [], tokens[row].tolist()
+            if pick_rules is not None:
+                picks, text = split_picks(text, num_words, end_id)
+            decoded[member].picks.extend(picks)
+            decoded[member].tokens.extend(_until_end(text[:max_tokens], end_id))
             emitted.add(decoded[member], features[row], given[row])
     emitted.rank(head, top_k, is_constrained)
     return decoded
@@ -165,15 +180,21 @@ class _EmittedItems:
     ) -> None:
         """Adds the item steps of a response, given the features [T, F] that chose its tokens."""
         steps = [t for t, token in enumerate(response.tokens) if token >= self.num_words]
+        said = [response.tokens[step] for step in steps]
         self.steps.extend((response, step) for step in steps)
-        self.features.append(features[steps])
-        said = [] if self.allow_repeats else [response.tokens[step] for step in steps]
-        self.forbidden.extend([*forbidden, *said[:place]] for place in range(len(steps)))
+        if response.picks:  # an item was chosen where it was picked, and no item is picked twice
+            chosen = [response.picks.index(item) for item in said]
+            before = [response.picks[:place] for place in chosen]
+        else:
+            chosen = steps
+            before = [[] if self.allow_repeats else said[:n] for n in range(len(steps))]
+        self.features.append(features[chosen])
+        self.forbidden.extend([*forbidden, *items] for items in before)
 
     def rank(self, head: Head, top_k: int, is_constrained: bool) -> None:
         """Gives every response its item steps, each with its most probable items."""
         forbidden = self.forbidden if is_constrained else None
-        tops = _top_items(head, self.features, forbidden, self.num_words, top_k)
+        tops = top_items(head, self.features, forbidden, self.num_words, top_k)
         for (response, step), top in zip(self.steps, tops, strict=True):
             item = response.tokens[step]
             # These logits are computed anew, in other batches: a tie may be broken in another way.
@@ -191,11 +212,12 @@ def decode_steps(
     max_tokens: int,
     has_ended: Bool[Array, " B"],
     memory: Any = None,
+    is_last: Callable[[Array, Any], Array] | None = None,
 ) -> tuple[Int[Array, "B T"], Float[Array, "B T F"]]:
     """The loop of every decoder: choose a token, stop if all rows have ended, read the token.
 
     The features of each step are returned rather than its logits [B, Y]: they are small, and the
-    logits are needed again only at the few steps that emit an item (`_top_items`).
+    logits are needed again only at the few steps that emit an item (`item_rankings`).
 
     Args:
       features: the state that predicts the first token.
@@ -206,6 +228,8 @@ def decode_steps(
       max_tokens: T, the longest response, end token included.
       has_ended: True for rows that only fill the batch.
       memory: carried from one choice to the next, any pytree.
+      is_last: whether a token [B] ends its response, given the memory after it; None where the end
+        token does.
 
     Returns:
       The tokens, filled up with `end_id` after the end, and the features that chose them.
@@ -218,7 +242,8 @@ def decode_steps(
         chosen, memory = choose(features, memory)
         token = jnp.where(has_ended, end_id, chosen.astype(jnp.int32))
         tokens = tokens.at[:, t].set(token)
-        return token, memory, tokens, kept.at[:, t].set(features), has_ended | (token == end_id)
+        ends = token == end_id if is_last is None else is_last(token, memory)
+        return token, memory, tokens, kept.at[:, t].set(features), has_ended | ends
 
     def proceed(state):
         t, *_, has_ended = state
@@ -259,7 +284,9 @@ def choose_token(
 
 @functools.partial(
     jax.jit,
-    static_argnames=("model", "end_id", "max_tokens", "num_words", "item_rule", "allow_repeats"),
+    static_argnames=(
+        *("model", "end_id", "max_tokens", "num_words", "item_rule", "allow_repeats", "max_picks"),
+    ),
 )
 def _decode_batch(
     params,
@@ -267,6 +294,7 @@ def _decode_batch(
     inputs,
     is_filled,
     is_forbidden,
+    picks,
     *,
     model,
     end_id,
@@ -274,20 +302,35 @@ def _decode_batch(
     num_words,
     item_rule,
     allow_repeats,
+    max_picks,
 ):
-    """Decodes a batch; `is_forbidden` is [B, I], or None where nothing is forbidden."""
+    """Decodes a batch.
 
-    def choose(features, is_forbidden):
+    `is_forbidden` is [B, I], or None where nothing is; `picks` is None without `max_picks`.
+    """
+    ids = {"num_words": num_words, "end_id": end_id}
+
+    def choose(features, memory):
+        is_forbidden, picks = memory
+        logits = head.logits(features)
+        if picks is not None:
+            is_allowed = pick_grammar.allowed(picks, max_picks=max_picks, **ids)
+            logits = jnp.where(is_allowed, logits, FORBIDDEN_LOGIT)
         token = choose_token(
-            head.logits(features),
-            num_words=num_words,
-            item_rule=item_rule,
-            is_forbidden=is_forbidden,
+            logits, num_words=num_words, item_rule=item_rule, is_forbidden=is_forbidden
         )
         if not allow_repeats:
             # a word has a negative index here, and one_hot makes a row of zeros of it
-            is_forbidden |= jax.nn.one_hot(token - num_words, is_forbidden.shape[1], dtype=bool)
-        return token, is_forbidden
+            said = jax.nn.one_hot(token - num_words, is_forbidden.shape[1], dtype=bool)
+            if picks is not None:  # a pick is not said yet
+                said &= (picks.phase == pick_grammar.TEXT)[:, None]
+            is_forbidden |= said
+        if picks is not None:
+            picks = pick_grammar.after(picks, token, **ids)
+        return token, (is_forbidden, picks)
+
+    def is_last(token, memory):
+        return memory[1].phase == pick_grammar.DONE
 
     features, cache = model.open_cache(params, inputs, max_tokens)
     return decode_steps(
@@ -298,18 +341,9 @@ def _decode_batch(
         end_id=end_id,
         max_tokens=max_tokens,
         has_ended=is_filled,
-        memory=is_forbidden,
+        memory=(is_forbidden, picks),
+        is_last=None if picks is None else is_last,
     )
-
-
-def _item_mask(
-    tokens: Sequence[Collection[int]], num_rows: int, num_items: int, num_words: int
-) -> np.ndarray:
-    """The item tokens of each row as a mask [num_rows, I]; the remaining rows are empty."""
-    mask = np.zeros((num_rows, num_items), bool)
-    for row, of_row in enumerate(tokens):
-        mask[row, np.fromiter(of_row, np.int64, len(of_row)) - num_words] = True
-    return mask
 
 
 def _batches(
@@ -342,41 +376,5 @@ def _usable_buckets(buckets: Sequence[int] | None, longest: int, limit: int | No
     return buckets
 
 
-def _until_end(tokens: list[int], end_id: int) -> list[int]:
+def _until_end(tokens: Sequence[int], end_id: int) -> Sequence[int]:
     return tokens[: tokens.index(end_id) + 1] if end_id in tokens else tokens
-
-
-def _top_items(
-    head: Head,
-    features: Sequence[np.ndarray],
-    forbidden: Sequence[Collection[int]] | None,
-    num_words: int,
-    top_k: int,
-) -> Iterator[np.ndarray]:
-    """The most probable item tokens [K] for each row of features, a chunk at a time.
-
-    `forbidden` holds, for each row, the item tokens to leave out; a ranking is shorter where fewer
-    than K others are left.
-    """
-    rows = np.concatenate(features) if features else np.zeros((0, head.kernel.shape[0]))
-    num_items = head.num_targets - num_words
-    k = min(top_k, num_items)
-    size = TOP_ITEMS_AT_A_TIME
-    for start in range(0, len(rows), size):
-        chunk = rows[start : start + size]
-        padded = np.pad(chunk, ((0, size - len(chunk)), (0, 0)))
-        out = None if forbidden is None else forbidden[start : start + size]
-        mask = None if out is None else _item_mask(out, size, num_items, num_words)
-        top = np.asarray(_top_item_ids(head, padded, mask, num_words=num_words, k=k))
-        for place, tokens in enumerate(top[: len(chunk)]):
-            # forbidden items rank last, so that cutting the list to the others removes them
-            yield tokens if out is None else tokens[: num_items - len(set(out[place]))]
-
-
-@functools.partial(jax.jit, static_argnames=("num_words", "k"))
-def _top_item_ids(head, features, is_forbidden, *, num_words, k):
-    items = Head(kernel=head.kernel[:, num_words:], bias=head.bias[num_words:])
-    logits = items.logits(features)
-    if is_forbidden is not None:
-        logits = jnp.where(is_forbidden, FORBIDDEN_LOGIT, logits)
-    return num_words + jax.lax.top_k(logits, k)[1]

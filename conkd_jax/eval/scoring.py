@@ -44,10 +44,16 @@ class TokenScores:
     is_item: np.ndarray
     item_rank: np.ndarray
 
-    def summary(self) -> dict[str, float]:
-        """Means over tokens: NLL, its item and word parts, hit@k on item steps, λ_r and λ_v."""
+    def summary(self, is_choice: np.ndarray | None = None) -> dict[str, float]:
+        """Means over tokens: NLL, its item and word parts, hit@k on item steps, λ_r and λ_v.
+
+        Args:
+          is_choice: [N] the tokens that hit@k, λ_r and λ_v are measured at (`Rows.is_choice`); None
+            for all.
+        """
         items, words = self.is_item, ~self.is_item
-        ranks = self.item_rank[items]
+        chosen = np.ones_like(items) if is_choice is None else is_choice
+        ranks = self.item_rank[items & chosen]
 
         def mean(values: np.ndarray) -> float:
             return float(values.mean()) if values.size else 0.0
@@ -56,8 +62,8 @@ class TokenScores:
             "nll": mean(self.nll),
             "nll_item": mean(self.nll[items]),
             "nll_word": mean(self.nll[words]),
-            "lambda_r": mean(self.item_mass[items]),
-            "lambda_v": mean(self.item_mass[words]),
+            "lambda_r": mean(self.item_mass[items & chosen]),
+            "lambda_v": mean(self.item_mass[words & chosen]),
             **{f"tf_hit@{k}": mean((ranks <= k).astype(np.float64)) for k in (1, 10, 50)},
         }
 

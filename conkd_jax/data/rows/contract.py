@@ -58,6 +58,8 @@ class Rows(abc.ABC):
       row_offsets: [R + 1] row r holds the responses `row_offsets[r]` to `row_offsets[r + 1] - 1`.
       targets: the targets of all responses, concatenated.
       target_offsets: [N + 1] where the targets of each response begin.
+      pick_tokens: [N] how many targets of each response precede its text (`rows.picks`); None for
+        ordinary rows.
     """
 
     response_keys: list[tuple[str, int]]
@@ -66,6 +68,7 @@ class Rows(abc.ABC):
     row_offsets: Int64[np.ndarray, " R1"]
     targets: Int32[np.ndarray, " T"]
     target_offsets: Int64[np.ndarray, " N1"]
+    pick_tokens: Int32[np.ndarray, " N"] | None = None
 
     @property
     @abc.abstractmethod
@@ -94,7 +97,7 @@ class Rows(abc.ABC):
     def histories(
         self, max_tokens: int, form: str, responses: Sequence[int] | None = None
     ) -> list[Int32[np.ndarray, " L"]]:
-        """Returns the last tokens before each response, without the opening token.
+        """Returns the last tokens said before each response, without picks and opening token.
 
         Args:
           max_tokens: the most tokens of a history.
@@ -151,6 +154,23 @@ class Rows(abc.ABC):
         """Returns the targets of a response."""
         return self.targets[self.target_offsets[response] : self.target_offsets[response + 1]]
 
+    def choices_of(self, responses: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Returns at how many of its targets, the first ones, each response chooses items.
+
+        All of them in ordinary rows. With picks, those that precede the text, and at least the
+        first: there a response without items chooses to have none. Items in the text are given.
+        """
+        if self.pick_tokens is None:
+            return self.response_length[responses].astype(np.int64)
+        return np.maximum(self.pick_tokens[responses], 1).astype(np.int64)
+
+    @property
+    def is_choice(self) -> Bool[np.ndarray, " T"]:
+        """Whether each of `targets` is one at which an item can be chosen (`choices_of`)."""
+        starts = np.repeat(self.target_offsets[:-1], self.response_length)
+        choices = self.choices_of(np.arange(self.num_responses))
+        return np.arange(len(self.targets)) - starts < np.repeat(choices, self.response_length)
+
     def _one_a_row(self, responses: Int64[np.ndarray, " n"]) -> dict[str, Any]:
         """Returns the attributes of `Rows` for the given responses, each in a row of its own."""
         lengths = self.response_length[responses]
@@ -162,6 +182,7 @@ class Rows(abc.ABC):
             "row_offsets": np.arange(len(responses) + 1, dtype=np.int64),
             "targets": np.concatenate([np.zeros(0, np.int32), *targets]),
             "target_offsets": np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+            "pick_tokens": None if self.pick_tokens is None else self.pick_tokens[responses],
         }
 
 

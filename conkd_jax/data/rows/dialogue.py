@@ -9,11 +9,13 @@ A separator opens every recommender turn of a row, and the end token closes it::
     s1 SEP r1 END s2 SEP r2 END
 
 For a teacher SEP is the end token, so its rows have DialoGPT's own format. For a student SEP is
-[REC] or [GEN], depending on whether the turn holds an item. The two forms differ nowhere else.
+[REC] or [GEN], depending on whether the turn holds an item. The two forms differ nowhere else. With
+`max_picks` the items of r1 are listed before it, in both forms (`rows.picks`).
 
-The targets of a response are its words and items, then END, cut at `max_response_tokens`. A cut
-response has no END among its targets, and the rest of its tokens stay in the row without a loss.
-The state that predicts target t = 1 … T of a response stands at the position of SEP + t - 1.
+The targets of a response are its picks, if any, then its words and items, then END, the text cut at
+`max_response_tokens`. A cut response has no END of its text among its targets, and the rest of its
+tokens stay in the row without a loss. The state that predicts target t = 1 … T of a response stands
+at the position of SEP + t - 1.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from jaxtyping import Int32, Int64, Shaped
 
 from conkd_jax.data.corpus import Dialogue, responses
 from conkd_jax.data.rows.contract import FILL, Inputs, Prompts, Rows, check_history_options
+from conkd_jax.data.rows.picks import pick_room, picks_of
 from conkd_jax.data.vocabulary import Vocabulary
 
 
@@ -40,6 +43,7 @@ class DialogueRows(Rows):
       dialogue_tokens: for each form, the tokens of every whole dialogue.
       response_dialogue: [N] the dialogue of the response.
       response_position: [N] position of its SEP in that dialogue.
+      is_said: for every dialogue, whether each token was said and is no pick; None without picks.
     """
 
     tokens: dict[str, list[np.ndarray]]
@@ -48,6 +52,7 @@ class DialogueRows(Rows):
     dialogue_tokens: dict[str, list[np.ndarray]]
     response_dialogue: Int32[np.ndarray, " N"]
     response_position: Int32[np.ndarray, " N"]
+    is_said: list[np.ndarray] | None = None
 
     @property
     def lengths(self) -> Int32[np.ndarray, " R"]:
@@ -73,7 +78,7 @@ class DialogueRows(Rows):
     def histories(
         self, max_tokens: int, form: str, responses: Sequence[int] | None = None
     ) -> list[Int32[np.ndarray, " L"]]:
-        """Returns the last tokens of the dialogue before each response's SEP.
+        """Returns the last tokens said before each response's SEP.
 
         A history may reach further back than the response's row. In the student's form past
         recommender turns open with their own [REC] or [GEN], in the teacher's with the end token.
@@ -82,8 +87,22 @@ class DialogueRows(Rows):
           ValueError: an unknown form, or a limit below 1.
         """
         check_history_options(max_tokens, form)
+        chosen = range(self.num_responses) if responses is None else responses
+        if self.is_said is None:
+            return self._read_before(max_tokens, form, chosen)
+        found = []
+        for response in chosen:
+            dialogue, end = self.response_dialogue[response], self.response_position[response]
+            said = self.is_said[dialogue][:end]
+            found.append(self.dialogue_tokens[form][dialogue][:end][said][-max_tokens:])
+        return found
+
+    def _read_before(
+        self, max_tokens: int, form: str, responses: Sequence[int]
+    ) -> list[Int32[np.ndarray, " L"]]:
+        """Returns the last tokens that a model reads before each response's SEP, with picks."""
         dialogues, found = self.dialogue_tokens[form], []
-        for response in range(self.num_responses) if responses is None else responses:
+        for response in responses:
             end = int(self.response_position[response])
             tokens = dialogues[self.response_dialogue[response]]
             found.append(tokens[max(0, end - max_tokens) : end])
@@ -92,9 +111,9 @@ class DialogueRows(Rows):
     def prompts(
         self, responses: Sequence[int], opening: Sequence[int], max_tokens: int, form: str
     ) -> TokenPrompts:
-        """Returns the histories, each followed by its opening token."""
+        """Returns what precedes each response in its dialogue, and then its opening token."""
         room = max_tokens - 1
-        histories = self.histories(room, form, responses) if room else [()] * len(responses)
+        histories = self._read_before(room, form, responses) if room else [()] * len(responses)
         return TokenPrompts(
             [[*map(int, h), int(first)] for h, first in zip(histories, opening, strict=True)]
         )
@@ -103,11 +122,15 @@ class DialogueRows(Rows):
         """Returns rows that end with their response; each begins where its row begins here."""
         chosen = np.array(responses, np.int64)
         each, starts = np.arange(len(chosen), dtype=np.int32), self.response_start[chosen]
-        rows = []
+        rows, is_said = [], []
         for response, first, start in zip(chosen, opening, starts, strict=True):
             end = start + self.response_length[response]
             rows.append(self.tokens["student"][self.response_row[response]][:end].copy())
             rows[-1][start] = first
+            if self.is_said is not None:
+                begin = self.response_position[response] - start
+                said = self.is_said[self.response_dialogue[response]]
+                is_said.append(said[begin : begin + end])
         return DialogueRows(
             **self._one_a_row(chosen),
             tokens={"teacher": rows, "student": rows},
@@ -116,6 +139,7 @@ class DialogueRows(Rows):
             dialogue_tokens={"teacher": rows, "student": rows},
             response_dialogue=each,
             response_position=starts,
+            is_said=None if self.is_said is None else is_said,
         )
 
 
@@ -146,6 +170,7 @@ def build_dialogue_rows(
     vocabulary: Vocabulary,
     max_row_tokens: int = 512,
     max_response_tokens: int = 30,
+    max_picks: int | None = None,
 ) -> DialogueRows:
     """Returns the rows of a split.
 
@@ -158,28 +183,32 @@ def build_dialogue_rows(
       dialogues: the dialogues of the split, turns merged, in order.
       vocabulary: the token ids.
       max_row_tokens: the most tokens of a row.
-      max_response_tokens: the most targets of a response, the first ones; END counts.
+      max_response_tokens: the most targets of a response's text, the first ones; END counts.
+      max_picks: the most items that precede a text; None for ordinary rows.
 
     Raises:
       ValueError: half a row can't hold a response, or the turns of a dialogue don't alternate.
+      PickError: a turn has more items than `max_picks`.
     """
-    if not 1 <= max_response_tokens <= max_row_tokens // 2:
+    longest = max_response_tokens + pick_room(max_picks)
+    if not (1 <= max_response_tokens and longest <= max_row_tokens // 2):
         raise ValueError(
-            "max_response_tokens must be at least 1 and fit in half a row: got "
-            f"{max_response_tokens} with max_row_tokens={max_row_tokens}."
+            "max_response_tokens must be at least 1 and fit in half a row with the picks: got "
+            f"{max_response_tokens} with max_row_tokens={max_row_tokens}, max_picks={max_picks}."
         )
-    encoded = _encode(dialogues, vocabulary)
+    encoded = _encode(dialogues, vocabulary, max_picks)
     builder = _Builder(max_row_tokens, max_response_tokens)
     for dialogue, tokens in zip(dialogues, encoded, strict=True):
         builder.add(dialogue, tokens)
-    return builder.finish()
+    return builder.finish(has_picks=max_picks is not None)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Encoded:
     """One dialogue as a single sequence of tokens.
 
-    Turn i lies between `begins[i]` and `ends[i]`; a recommender turn begins with its SEP.
+    Turn i lies between `begins[i]` and `ends[i]`; a recommender turn begins with its SEP and
+    `pick_tokens[i]` tokens of picks.
     """
 
     teacher: np.ndarray
@@ -187,9 +216,20 @@ class _Encoded:
     begins: np.ndarray
     ends: np.ndarray
     is_rec: np.ndarray
+    pick_tokens: np.ndarray
+
+    @property
+    def is_said(self) -> np.ndarray:
+        """Whether each token was said and is no pick."""
+        is_said = np.ones(len(self.teacher), bool)
+        for begin, count in zip(self.begins, self.pick_tokens, strict=True):
+            is_said[begin + 1 : begin + 1 + count] = False
+        return is_said
 
 
-def _encode(dialogues: Sequence[Dialogue], vocabulary: Vocabulary) -> list[_Encoded]:
+def _encode(
+    dialogues: Sequence[Dialogue], vocabulary: Vocabulary, max_picks: int | None
+) -> list[_Encoded]:
     """Encodes every dialogue in both forms, with one call of the tokenizer for all texts."""
     for dialogue in dialogues:
         _check_turns(dialogue)
@@ -199,13 +239,15 @@ def _encode(dialogues: Sequence[Dialogue], vocabulary: Vocabulary) -> list[_Enco
     encoded = []
     for dialogue in dialogues:
         tokens: list[int] = []
-        begins, is_rec = [], []
+        begins, is_rec, pick_tokens = [], [], []
         for turn in dialogue.turns:
             ids = next(turn_ids)
             begins.append(len(tokens))
             is_rec.append(max(ids, default=0) >= vocabulary.num_words)
+            picks = picks_of(ids, vocabulary, max_picks) if turn.role == "recommender" else []
+            pick_tokens.append(len(picks))
             if turn.role == "recommender":
-                tokens += [vocabulary.end_id, *ids, vocabulary.end_id]
+                tokens += [vocabulary.end_id, *picks, *ids, vocabulary.end_id]
             else:
                 tokens += ids
         teacher = np.array(tokens, np.int32)
@@ -214,7 +256,8 @@ def _encode(dialogues: Sequence[Dialogue], vocabulary: Vocabulary) -> list[_Enco
             if turn.role == "recommender":
                 student[begin] = vocabulary.rec_id if rec else vocabulary.gen_id
         ends = np.array([*begins[1:], len(tokens)])
-        encoded.append(_Encoded(teacher, student, np.array(begins), ends, np.array(is_rec)))
+        turns = (np.array(begins), ends, np.array(is_rec), np.array(pick_tokens, np.int32))
+        encoded.append(_Encoded(teacher, student, *turns))
     return encoded
 
 
@@ -239,7 +282,8 @@ class _Builder:
         self.row_offsets = [0]
         self.dialogues: list[_Encoded] = []
         self.keys: list[tuple[str, int]] = []
-        self.places: list[tuple[int, ...]] = []  # row, start, length, is_rec, dialogue, position
+        # row, start, length, is_rec, dialogue, position, pick_tokens
+        self.places: list[tuple[int, ...]] = []
         self.targets: list[np.ndarray] = []
 
     def add(self, dialogue: Dialogue, encoded: _Encoded) -> None:
@@ -257,11 +301,12 @@ class _Builder:
                     self._close(number, row_begin, row_end)
                 row_begin = sep - history
             row_end = min(end, row_begin + limit)  # half a row always holds the targets
-            targets = encoded.teacher[sep + 1 : end][: self.max_response_tokens]
+            num_picks = int(encoded.pick_tokens[turn])
+            targets = encoded.teacher[sep + 1 : end][: num_picks + self.max_response_tokens]
             self.keys.append((dialogue.conversation_id, turn))
             # The row is still open; closing it appends its span under this very number.
             place = (len(self.spans), sep - row_begin, len(targets), encoded.is_rec[turn])
-            self.places.append((*place, number, sep))
+            self.places.append((*place, number, sep, num_picks))
             self.targets.append(targets)
         if row_end is not None:
             self._close(number, row_begin, row_end)
@@ -270,9 +315,9 @@ class _Builder:
         self.spans.append((number, begin, end))
         self.row_offsets.append(len(self.keys))
 
-    def finish(self) -> DialogueRows:
+    def finish(self, has_picks: bool) -> DialogueRows:
         """Returns the rows of all dialogues that were added."""
-        places = np.array(self.places, np.int32).reshape(-1, 6)
+        places = np.array(self.places, np.int32).reshape(-1, 7)
         lengths = places[:, 2]
         return DialogueRows(
             tokens={
@@ -293,4 +338,6 @@ class _Builder:
             },
             response_dialogue=places[:, 4],
             response_position=places[:, 5],
+            pick_tokens=places[:, 6] if has_picks else None,
+            is_said=[encoded.is_said for encoded in self.dialogues] if has_picks else None,
         )

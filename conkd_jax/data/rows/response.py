@@ -5,8 +5,9 @@ response n. This module is independent of batches, files and models.
 
 A context is the last turns before the response, each closed by the end token, cut to its last
 tokens. The response is opened by the end token for a teacher, by [REC] or [GEN] for a student. Its
-targets are its words and items, then END, cut at `max_response_tokens`. Entities and concepts come
-from the whole history, as for the recommender.
+targets are its picks, if any (`rows.picks`), then its words and items, then END, the text cut at
+`max_response_tokens`. A context is what was said, without picks. Entities and concepts come from
+the whole history, as for the recommender.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from jaxtyping import Int32, Int64, Shaped
 from conkd_jax.data.corpus import Dialogue, responses
 from conkd_jax.data.recommender_inputs import PADDING, RecommenderContexts
 from conkd_jax.data.rows.contract import FILL, Inputs, Prompts, Rows, check_history_options
+from conkd_jax.data.rows.picks import pick_room, picks_of
 from conkd_jax.data.vocabulary import Vocabulary
 
 
@@ -31,7 +33,7 @@ class ResponseRows(Rows):
       context_tokens: [N] arrays [L], the last turns before each response.
       opening: for each form, [N] the opening token of the response.
       contexts: the entities and concepts before each response.
-      max_response_tokens: T, the length that responses are padded to.
+      max_response_tokens: T, the length that responses are padded to, with room for picks.
     """
 
     context_tokens: list[np.ndarray]
@@ -158,6 +160,7 @@ def build_response_rows(
     max_context_turns: int,
     max_context_tokens: int,
     max_response_tokens: int,
+    max_picks: int | None = None,
 ) -> ResponseRows:
     """Returns the rows of a split.
 
@@ -167,10 +170,12 @@ def build_response_rows(
       contexts: the entities and concepts of the same responses, from `build_recommender_contexts`.
       max_context_turns: the most turns of a context, the last ones.
       max_context_tokens: the most tokens of a context, the last ones.
-      max_response_tokens: the most targets of a response, the first ones; END counts.
+      max_response_tokens: the most targets of a response's text, the first ones; END counts.
+      max_picks: the most items that precede a text; None for ordinary rows.
 
     Raises:
       ValueError: a limit below 1, or contexts of other responses.
+      PickError: a turn has more items than `max_picks`.
     """
     limits = (max_context_turns, max_context_tokens, max_response_tokens)
     if min(limits) < 1:
@@ -186,14 +191,16 @@ def build_response_rows(
         )
     texts = [turn.text for dialogue in dialogues for turn in dialogue.turns]
     encoded = iter(vocabulary.encode_batch(texts))
-    context_tokens, targets, is_rec = [], [], []
+    context_tokens, targets, is_rec, pick_tokens = [], [], [], []
     for dialogue in dialogues:
         turns = [[*next(encoded), vocabulary.end_id] for _ in dialogue.turns]
         for turn in responses(dialogue):
             said = turns[max(0, turn - max_context_turns) : turn]
             context = [token for tokens in said for token in tokens][-max_context_tokens:]
             context_tokens.append(np.array(context, np.int32))
-            targets.append(np.array(turns[turn][:max_response_tokens], np.int32))
+            picks = picks_of(turns[turn], vocabulary, max_picks)
+            pick_tokens.append(len(picks))
+            targets.append(np.array([*picks, *turns[turn][:max_response_tokens]], np.int32))
             is_rec.append(max(turns[turn]) >= vocabulary.num_words)
     rec = np.array(is_rec, bool)
     lengths = np.fromiter(map(len, targets), np.int32, len(targets))
@@ -204,11 +211,12 @@ def build_response_rows(
         row_offsets=np.arange(len(keys) + 1, dtype=np.int64),
         targets=np.concatenate([np.zeros(0, np.int32), *targets]),
         target_offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+        pick_tokens=None if max_picks is None else np.array(pick_tokens, np.int32),
         context_tokens=context_tokens,
         opening={
             "teacher": np.full(len(keys), vocabulary.end_id, np.int32),
             "student": np.where(rec, vocabulary.rec_id, vocabulary.gen_id).astype(np.int32),
         },
         contexts=contexts,
-        max_response_tokens=max_response_tokens,
+        max_response_tokens=max_response_tokens + pick_room(max_picks),
     )
