@@ -11,11 +11,14 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from conkd_jax import config as conkd
+from conkd_jax.config.presets import SMALL_LENGTH
 from conkd_jax.config.rules import validate_config, validate_devices
 from conkd_jax.distill.gates import GATES
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.py"))
+
+START = ("title", "recommender")
 
 # An ablation, its parent, and the only fields in which the two differ.
 ABLATIONS = {
@@ -26,6 +29,22 @@ ABLATIONS = {
     "configs/ablations/cross_fitted.py": (
         "configs/ablations/fitted_threshold.py",
         {"rec_teacher.cross_fit_folds": (0, 3)},
+    ),
+    "configs/ablations/inferred_order.py": (
+        "configs/ablations/fitted_threshold.py",
+        {"dialogue_teacher.use_inferred_order": (False, True)},
+    ),
+    "configs/ablations/more_distillation.py": (
+        "configs/ablations/fitted_threshold.py",
+        {"distill.gamma": (0.4, 0.7)},
+    ),
+    "configs/ablations/mask_mentioned.py": (
+        "configs/ablations/fitted_threshold.py",
+        {"distill.mask_mentioned": (False, True)},
+    ),
+    "configs/ablations/oracle_gate.py": (
+        "configs/ablations/fitted_threshold.py",
+        {"distill.gate": ("hard", "oracle")},
     ),
     "configs/ablations/both_teachers_special_tokens.py": ("configs/kgsf_hard.py", {}),
     "configs/ablations/both_teachers.py": (
@@ -52,15 +71,54 @@ ABLATIONS = {
         "configs/ablations/both_teachers_special_tokens.py",
         {"distill.gamma": (0.4, 0.0)},
     ),
+    **{
+        f"configs/recommender_start/{name}.py": (parent, {"student.item_init": START})
+        for name, parent in {
+            "vanilla_special_tokens": "configs/ablations/vanilla_special_tokens.py",
+            "hard": "configs/dialogpt_hard.py",
+            "fitted_threshold": "configs/ablations/fitted_threshold.py",
+            "soft": "configs/dialogpt_soft.py",
+            "rec_teacher": "configs/ablations/rec_teacher.py",
+            "constant_gate": "configs/ablations/constant_gate.py",
+        }.items()
+    },
+    "configs/recommender_start/fine_tuned.py": (
+        "configs/dialogpt.py",
+        {"dialogue_teacher.item_init": START},
+    ),
+    **{
+        f"configs/sweeps/item_init_{name}.py": (
+            "configs/recommender_start/vanilla_special_tokens.py",
+            {
+                "student.epochs": (None, 3),
+                "sweep.field": ("", f"student.item_init_{name}"),
+                "sweep.over": ((), over),
+            },
+        )
+        for name, over in {
+            "scale": (0.0, 0.75, 1.5, 3.0, 6.0),
+            "map": ("random", "pca", "least_squares"),
+            "vectors": ("kernel", "kernel_and_bias"),
+        }.items()
+    },
+    "configs/item_first_hard.py": (
+        "configs/ablations/fitted_threshold.py",
+        {"vocabulary.max_picks": (0, 16)},
+    ),
+    "configs/item_first.py": ("configs/item_first_hard.py", {"distill.gamma": (0.4, 0.0)}),
     "configs/sweeps/gamma.py": (
         "configs/kgsf_hard.py",
         {"sweep.field": ("", "distill.gamma"), "sweep.over": ((), (0.2, 0.4, 0.6, 0.8))},
+    ),
+    "configs/sweeps/epochs.py": (
+        "configs/dialogpt_hard.py",
+        {"sweep.field": ("", "student.epochs")},
     ),
     "configs/sweeps/eta.py": (
         "configs/kgsf_hard.py",
         {
             "sweep.field": ("", "distill.eta"),
-            "sweep.over": ((), (0.1, 0.3, 0.5, 0.6)),
+            "sweep.over": ((), (0.02, 0.05, 0.1, 0.18, 0.3, 0.5, 0.6)),
         },
     ),
 }
@@ -108,11 +166,12 @@ def differences(first: ConfigDict, second: ConfigDict) -> dict:
         ("distill.eta", -0.1, "a number from 0 to 1"),
         ("distill.gamma", 2.0, "a number from 0 to 1"),
         ("distill.constant", -1.0, "a number from 0 to 1"),
-        ("distill.gate", "medium", "hard, soft, constant, or package.module:function"),
+        ("distill.gate", "medium", "hard, soft, constant, oracle, or package.module:function"),
         ("dialogue_teacher.dropout", 1.0, "a number from 0 to 0.99"),
         ("vocabulary.max_response_tokens", 0, "1 or more"),
         ("vocabulary.bpe_size", 100, "300 or more"),
         ("vocabulary.max_row_tokens", 60, "more than twice vocabulary.max_response_tokens (30)"),
+        ("vocabulary.max_picks", -1, "0 or more"),
         ("decode.max_tokens", 0, "1 or more"),
         ("decode.max_tokens", 511, "at most vocabulary.max_row_tokens - 2 (510)"),
         ("rec_teacher.cross_fit_folds", 1, "0 (off), or 2 or more"),
@@ -148,6 +207,7 @@ def differences(first: ConfigDict, second: ConfigDict) -> dict:
         ("rec_teacher.patience", -1, "0 or more"),
         ("rec_teacher.optimizer.learning_rate", -1.0, "0 or more"),
         ("student.optimizer.clip_norm", -1.0, "0 or more"),
+        ("student.item_init_scale", float("inf"), "0 or more"),
         ("turn_classifier.max_context_tokens", 0, "1 or more"),
         ("dialogue_teacher.num_positions", 511, "at least vocabulary.max_row_tokens (512)"),
     ],
@@ -172,6 +232,17 @@ def test_positions_hold_what_rows_are_padded_to():
     validate_config(config.replace({"dialogue_teacher.num_positions": 512}))
     with pytest.raises(conkd.ConfigError, match=r"\(500\) rounded up to a multiple of 16, got 500"):
         validate_config(config.replace({"dialogue_teacher.num_positions": 500}))
+
+
+def test_rows_hold_picks_beside_a_text():
+    config = with_field("vocabulary.max_picks", 12)
+    validate_config(config.replace({"vocabulary.max_row_tokens": 87}))
+    with pytest.raises(
+        conkd.ConfigError, match=r"twice .* \(30\) \+ .*max_picks \+ 1 \(13\), got 86"
+    ):
+        validate_config(config.replace({"vocabulary.max_row_tokens": 86}))
+    with pytest.raises(conkd.ConfigError, match=r"max_row_tokens - 15 \(497\)"):
+        validate_config(config.replace({"decode.max_tokens": 498}))
 
 
 def test_every_broken_field_is_told_at_once():
@@ -227,12 +298,12 @@ def test_batches_that_fit_the_devices_pass():
 # --- arguments and options ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("argument", ["small", "mini,demoo", "backbone=lstm", "mini,size=3", "="])
+@pytest.mark.parametrize("argument", ["tiny", "mini,demoo", "backbone=lstm", "mini,size=3", "="])
 def test_unknown_arguments_are_refused(argument):
     with pytest.raises(conkd.ConfigError) as error:
         conkd.from_argument(argument)
     message = str(error.value)
-    assert "is not known" in message and "paper, mini, demo" in message
+    assert "is not known" in message and "paper, small, mini, demo" in message
     assert "--config=configs/dialogpt_hard.py:mini" in message
 
 
@@ -241,6 +312,29 @@ def test_arguments_name_preset_and_backbone():
     assert conkd.from_argument("mini").preset == "mini"
     both = conkd.from_argument(" demo , backbone=dialogpt ")
     assert (both.preset, both.backbone) == ("demo", "dialogpt")
+
+
+@pytest.mark.parametrize("backbone", conkd.BACKBONES)
+def test_small_is_mini_trained_for_longer(backbone):
+    """Its recommender and classifier are mini's artifacts; both language models are its own."""
+    small, mini = (
+        conkd.from_argument(f"{preset},backbone={backbone}") for preset in ("small", "mini")
+    )
+    found = differences(small, mini)
+    assert found.pop("preset") == ("small", "mini")
+    epochs = mini.student.epochs
+    assert found == {
+        f"{part}.epochs": (SMALL_LENGTH * epochs, epochs)
+        for part in ("dialogue_teacher", "student")
+    }
+
+
+def test_the_sweep_over_epochs_begins_with_the_preset_s():
+    for preset, backbone in (("mini", "dialogpt"), ("mini", "kgsf"), ("small", "kgsf")):
+        config = checked("configs/sweeps/epochs.py", f"{preset},backbone={backbone}")
+        epochs = config.student.epochs
+        assert config.sweep.over == (epochs, 2 * epochs, 4 * epochs, 8 * epochs)
+        assert config.evaluation.split == "dev"
 
 
 @pytest.mark.parametrize("field", ["distill.etta", "student.bacth_rows", "decod.max_tokens"])
@@ -322,8 +416,17 @@ def test_a_config_that_was_written_before_paper_row_is_read():
 # --- the files in configs/ -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("preset", conkd.PRESETS)
-@pytest.mark.parametrize("name", CONFIGS)
+# Rows of ReDial alone: their demo, on MovieWorld, is refused.
+NO_DEMO = "configs/ablations/inferred_order.py"
+PRESETS_OF_CONFIGS = [
+    (name, preset)
+    for name in CONFIGS
+    for preset in conkd.PRESETS
+    if (name, preset) != (NO_DEMO, "demo")
+]
+
+
+@pytest.mark.parametrize("name, preset", PRESETS_OF_CONFIGS)
 def test_every_config_is_valid(name, preset):
     config = checked(name, preset)
     validate_devices(config, 1)
@@ -340,7 +443,19 @@ def test_a_config_without_argument_is_the_paper_s(name):
 def test_an_ablation_is_its_parent_but_for_its_fields(name, preset):
     assert name in ABLATIONS, f"name the parent of {name}, and what differs, in ABLATIONS"
     parent, changed = ABLATIONS[name]
-    found = differences(read(parent, preset), read(name, preset))
+    argument = preset
+    if "/recommender_start/" in name:  # of either backbone by default, while the parents differ
+        argument += ",backbone=dialogpt"
+    before, after = read(parent, argument), read(name, argument)
+    found = differences(before, after)
+    changed = {
+        field: (before.student.epochs, values[1]) if field == "student.epochs" else values
+        for field, values in changed.items()
+        # the students of MovieWorld have this start in every row
+        if (field, preset) != ("student.item_init", "demo")
+    }
+    if name == "configs/sweeps/epochs.py":
+        found.pop("sweep.over")  # multiples of the preset's, which another test checks
     if name.startswith("configs/sweeps/"):
         assert found.pop("evaluation.split")[1] == "dev"  # never chosen on what is reported
     assert found == changed
@@ -357,16 +472,27 @@ def test_rows_of_the_paper_differ_in_what_they_are_named_for():
     assert differences(hard, teacher) == {"system": ("student", "dialogue_teacher")}
 
 
-@pytest.mark.parametrize("preset", conkd.PRESETS)
-@pytest.mark.parametrize("name", [name for name in CONFIGS if "/ablations/" in name])
+@pytest.mark.parametrize(
+    "name, preset", [pair for pair in PRESETS_OF_CONFIGS if "/ablations/" in pair[0]]
+)
 def test_an_ablation_of_either_backbone_is_valid(name, preset):
     for backbone in conkd.BACKBONES:
         config = checked(name, f"{preset},backbone={backbone}")
         assert config.backbone == backbone
 
 
+@pytest.mark.parametrize("part", ["rec_teacher", "dialogue_teacher"])
+def test_movieworld_has_no_dialogues_of_an_inferred_order(part):
+    field = f"{part}.use_inferred_order"
+    with pytest.raises(conkd.ConfigError, match=f"config.{field}: expected False, as only corpus"):
+        validate_config(with_field(field, True, "demo"))
+    assert validate_config(with_field(field, True, "mini"))
+    with pytest.raises(conkd.ConfigError, match="inferred order"):
+        checked(NO_DEMO, "demo")
+
+
 def test_a_gate_that_is_registered_may_be_named(monkeypatch):
     monkeypatch.setitem(GATES, "square", lambda mass: mass**2)
     assert validate_config(with_field("distill.gate", "square")).distill.gate == "square"
-    with pytest.raises(conkd.ConfigError, match="hard, soft, constant, square, or package"):
+    with pytest.raises(conkd.ConfigError, match="hard, soft, constant, oracle, square, or package"):
         validate_config(with_field("distill.gate", "cube"))

@@ -1,8 +1,8 @@
 """The options of the program, their presets, and the rules that they have to meet.
 
-`options` defines every field with its default and its meaning, `presets` the settings that a config
-file starts from, and `rules` the checks that run before anything compiles. `help` formats the
-fields for `--help`.
+`options` and `parts` define every field with its default and its meaning, `presets` the settings
+that a config file starts from, and `rules` the checks that run before anything compiles. `help`
+formats the fields for `--help`.
 """
 
 from conkd_jax.config.options import (
@@ -12,9 +12,15 @@ from conkd_jax.config.options import (
     SYSTEMS,
     Config,
     ConfigError,
+    base,
+    field_names,
+    frozen,
+)
+from conkd_jax.config.parts import (
     DecodeConfig,
     DecodingRules,
     DistillConfig,
+    ItemInitConfig,
     KGSFConfig,
     LanguageModelTraining,
     OptimizerConfig,
@@ -22,9 +28,6 @@ from conkd_jax.config.options import (
     StudentConfig,
     StudentTraining,
     TurnClassifierConfig,
-    base,
-    field_names,
-    frozen,
 )
 from conkd_jax.config.presets import from_argument, load_config_file
 
@@ -38,6 +41,7 @@ __all__ = [
     "DecodeConfig",
     "DecodingRules",
     "DistillConfig",
+    "ItemInitConfig",
     "KGSFConfig",
     "LanguageModelTraining",
     "OptimizerConfig",

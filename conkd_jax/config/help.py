@@ -1,6 +1,6 @@
 """Help for the fields of the config: name, default and meaning.
 
-The meanings are the comments after the fields in `options.py`, read from the source.
+The meanings are the comments after the fields in `options.py` and `parts.py`, read from the source.
 """
 
 from __future__ import annotations

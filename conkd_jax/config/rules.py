@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,7 +18,9 @@ from conkd_jax.config.options import (
     ConfigError,
     field_names,
 )
+from conkd_jax.config.parts import ItemInitConfig
 from conkd_jax.data.batches.plan import BUCKET_MULTIPLE
+from conkd_jax.data.rows.picks import pick_room
 from conkd_jax.distill.gates import GATES
 from conkd_jax.eval.tables.paper import ROW_NAMES
 
@@ -35,12 +39,19 @@ CHOICES: Choices = {
     "teacher_outputs.format": ("features", "dense"),
     "teacher_outputs.dtype": ("bfloat16", "float32"),
     "student.init": ("pretrained", "dialogue_teacher"),
-    "student.item_init": ("title", "recommender"),
     "decode.item_rule": ("argmax", "mass"),
     "evaluation.split": ("dev", "valid", "test"),
     "parallel.kind": ("pmap",),
     "rng_impl": ("unsafe_rbg", "rbg", "threefry2x32"),
 }
+# The parts with fields of `ItemInitConfig`.
+HAVE_ITEM_INIT = ("dialogue_teacher", "student")
+ITEM_INIT_CHOICES: Choices = {
+    "item_init": ("title", "recommender"),
+    "item_init_vectors": ("kernel", "kernel_and_bias"),
+    "item_init_map": ("random", "pca", "least_squares"),
+}
+ITEM_INIT_RANGES: Ranges = {"item_init_scale": (0, None)}
 SEEDS = (0, 2**32 - 1)
 RANGES: Ranges = {
     "seed": SEEDS,
@@ -50,6 +61,7 @@ RANGES: Ranges = {
     "corpus.movieworld_num_dialogues": (20, None),
     "vocabulary.bpe_size": (300, None),
     "vocabulary.max_response_tokens": (1, None),
+    "vocabulary.max_picks": (0, None),
     "rec_teacher.embed_dim": (1, None),
     "rec_teacher.num_bases": (1, None),
     "rec_teacher.max_context_entities": (1, None),
@@ -126,6 +138,10 @@ def validate_config(config: Config) -> Config:
         optimizer = getattr(config, part).optimizer
         if optimizer.name == "adam" and optimizer.weight_decay:
             broken += [(f"{part}.optimizer.weight_decay", "0 with adam, or adamw as the optimizer")]
+    for part in HAVE_ITEM_INIT:
+        broken += _choices(config, _of_part(config, part, ITEM_INIT_CHOICES))
+        broken += _ranges(config, _of_part(config, part, ITEM_INIT_RANGES))
+        broken += _item_init(config, part)
     broken += _transformer_shape(config, "turn_classifier")
     if config.backbone == "dialogpt":
         broken += _dialogpt(config)
@@ -194,7 +210,7 @@ def _choices(config: Config, choices: Choices) -> Broken:
 def _ranges(config: Config, ranges: Ranges) -> Broken:
     for field, (low, high) in ranges.items():
         got = _get(config, field)
-        if high is None and not got >= low:  # `not >=` also refuses nan
+        if high is None and not low <= got < math.inf:  # `not` also refuses nan
             yield field, f"{low} or more"
         elif high is not None and not low <= got <= high:
             yield field, f"a number from {low} to {high}"
@@ -207,6 +223,10 @@ def _across_fields(config: Config) -> Broken:
     if rec_teacher.mim_epochs >= rec_teacher.epochs:
         limit = f"less than rec_teacher.epochs ({rec_teacher.epochs}), which include them"
         yield "rec_teacher.mim_epochs", limit
+    for part in ("rec_teacher", "dialogue_teacher"):
+        if getattr(config, part).use_inferred_order and config.corpus.name != "redial":
+            why = "as only corpus.name=redial has dialogues with an inferred order"
+            yield f"{part}.use_inferred_order", f"False, {why}"
     if config.paper_row not in ("", *ROW_NAMES):
         yield "paper_row", f'"" or a row of the paper ({", ".join(ROW_NAMES)})'
     if gate not in GATES and ":" not in gate:
@@ -219,17 +239,30 @@ def _across_fields(config: Config) -> Broken:
         yield "sweep.over", "one or more distinct values, each a number or a text"
 
 
+def _item_init(config: Config, part: str) -> Broken:
+    given = getattr(config, part)
+    if given.item_init == "title":
+        for field, default in dataclasses.asdict(ItemInitConfig()).items():
+            if getattr(given, field) != default:
+                why = f"no effect with {part}.item_init = title, which has no vectors"
+                yield f"{part}.{field}", f"{default}, since another value has {why}"
+    elif part == "student" and given.init == "dialogue_teacher":
+        why = "student.init = dialogue_teacher, whose item rows are trained already"
+        use = "dialogue_teacher.item_init starts those from the recommender"
+        yield "student.item_init", f"title with {why} ({use})"
+
+
 def _dialogpt(config: Config) -> Broken:
     words, teacher = config.vocabulary, config.dialogue_teacher
     response, row = words.max_response_tokens, words.max_row_tokens
-    if row <= 2 * response:
-        yield (
-            "vocabulary.max_row_tokens",
-            f"more than twice vocabulary.max_response_tokens ({response})",
-        )
-    if config.decode.max_tokens + 1 >= row:
-        room = f"at most vocabulary.max_row_tokens - 2 ({row - 2}), to leave room for the history"
-        yield "decode.max_tokens", room
+    picks = pick_room(words.max_picks or None)
+    if row <= 2 * (response + picks):
+        longest = f"vocabulary.max_response_tokens ({response})"
+        longest += f" + vocabulary.max_picks + 1 ({picks})" if picks else ""
+        yield "vocabulary.max_row_tokens", f"more than twice {longest}"
+    if config.decode.max_tokens + picks + 1 >= row:
+        room = f"vocabulary.max_row_tokens - {2 + picks} ({row - 2 - picks})"
+        yield "decode.max_tokens", f"at most {room}, to leave room for the history"
     if teacher.weights == "random":
         yield from _transformer_shape(config, "dialogue_teacher")
         if teacher.num_positions < row + -row % BUCKET_MULTIPLE:

@@ -188,6 +188,31 @@ class Corpus:
             self._dialogues[split] = [dialogue_from_record(record) for record in reader]
         return self._dialogues[split]
 
+    def training_dialogues(self, *, use_inferred_order: bool) -> list[Dialogue]:
+        """Returns the dialogues of train and, if wanted, those with an inferred turn order.
+
+        Raises:
+          CorpusError: the corpus has no split `inferred`.
+        """
+        splits = ["train", "inferred"] if use_inferred_order else ["train"]
+        return [dialogue for split in splits for dialogue in self.dialogues(split)]
+
+    def mention_counts(self, splits: Sequence[str] = ("train",)) -> Int64[np.ndarray, " M"]:
+        """Returns how often the dialogues of some splits mention each candidate movie.
+
+        Args:
+          splits: some of `splits`; repeats within a turn count.
+
+        Raises:
+          CorpusError: the corpus has no such split.
+        """
+        counts = np.zeros(len(self.items), np.int64)
+        for split in splits:
+            for dialogue in self.dialogues(split):
+                for turn in dialogue.turns:
+                    np.add.at(counts, list(turn.items), 1)  # unlike +=, counts repeats
+        return counts
+
     @functools.cached_property
     def items(self) -> ItemTable:
         """The candidate movies."""

@@ -24,6 +24,7 @@ each item. `unk_id` stands for every word that is not in the list; without it,
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import re
@@ -199,6 +200,13 @@ class Vocabulary:
         """Returns whether each id is an item token."""
         ids = np.asarray(ids)
         return (ids >= self.num_words) & (ids < self.num_targets)
+
+    @functools.cached_property
+    def item_numbers(self) -> Int[np.ndarray, " M"]:
+        """The number of every candidate among the items with a token, 0 … I - 1; -1 without one."""
+        numbers = np.full(len(self.candidate_movie_ids), -1, np.int32)
+        numbers[self.item_candidates] = np.arange(self.num_items)
+        return numbers
 
     @property
     def fingerprint(self) -> str:

@@ -11,8 +11,9 @@ A gate is a pure function of that mass, so a new one takes three lines::
         return scale * mass**2
 
 A config may also name a function outside this package as "package.module:function". A gate with a
-parameter `log_probs` receives the dialogue teacher's whole distribution as well. This file must not
-depend on where the mass comes from or what the gate is used for.
+parameter `log_probs` receives the dialogue teacher's whole distribution as well, and one with a
+parameter `is_item` is told whether the gold token is an item. This file must not depend on where
+the mass comes from or what the gate is used for.
 """
 
 import functools
@@ -27,9 +28,9 @@ from jax import lax
 
 from conkd_jax.distill.head import accumulation_dtype
 from conkd_jax.distill.teachers import Teacher, take_rows
-from conkd_jax.typing import Array, Float
+from conkd_jax.typing import Array, Bool, Float
 
-Gate = Callable[..., Float[Array, "*N"]]  # (mass) or (mass, log_probs=...) to λ
+Gate = Callable[..., Float[Array, "*N"]]  # (mass) to λ; see `reads` for what else it may take
 TOKENS_AT_A_TIME = 256  # tokens whose log-probabilities exist at once
 
 # Configs name gates by these keys. Because the names are data, a misspelled one is refused with the
@@ -110,6 +111,21 @@ def constant_gate(mass: Float[Array, "*N"], *, value: float) -> Float[Array, "*N
     return jnp.full_like(mass, value)
 
 
+@register_gate("oracle")
+def oracle_gate(mass: Float[Array, "*N"], *, is_item: Bool[Array, "*N"]) -> Float[Array, "*N"]:
+    """The gate that is never wrong: λ_t = 1 if y_t is an item, else 0. It is not in the paper.
+
+    Every other gate guesses from y_<t whether an item is due; this one looks at y_t. That is no
+    cheating, since gates are used in training alone, where y_t is known. A student of this gate
+    shows what a perfect detector of item steps would be worth.
+
+    Args:
+      mass: item mass of the dialogue teacher; only its dtype is used.
+      is_item: whether y_t is an item.
+    """
+    return is_item.astype(mass.dtype)
+
+
 def make_gate(name: str, **params) -> Gate:
     """Looks up a gate, binds its parameters, and tries it on a few masses.
 
@@ -118,7 +134,7 @@ def make_gate(name: str, **params) -> Gate:
       **params: the function's keyword arguments, such as ``eta=.6``.
 
     Returns:
-      A function of the mass, and of ``log_probs`` if `reads_log_probs`.
+      A function of the mass, and of ``log_probs`` and ``is_item`` if it `reads` them.
 
     Raises:
       ValueError: the gate does not exist, lacks or does not take a parameter, refuses a value, or
@@ -132,10 +148,13 @@ def make_gate(name: str, **params) -> Gate:
     # A gate may be the user's own code and is first needed when the student trains, after hours of
     # training teachers. So it is tried here: first by shapes, then on numbers.
     gate = functools.partial(find_gate(name), **params)
-    mass = jax.ShapeDtypeStruct((2, 3), jnp.float32)
-    log_probs = jax.ShapeDtypeStruct((2, 3, 5), jnp.float32)
+    mass = jnp.linspace(0.0, 1.0, 6).reshape(2, 3)
+    known = {
+        "log_probs": jax.nn.log_softmax(jnp.sin(jnp.arange(30.0)).reshape(2, 3, 5)),
+        "is_item": (jnp.arange(6) % 2 == 1).reshape(2, 3),
+    }
     try:
-        extra = {"log_probs": log_probs} if reads_log_probs(gate) else {}
+        extra = {name: value for name, value in known.items() if reads(gate, name)}
         result = jax.eval_shape(gate, mass, **extra)
     except (TypeError, ValueError) as error:  # ValueError: the signature lacks a keyword
         raise ValueError(
@@ -147,25 +166,32 @@ def make_gate(name: str, **params) -> Gate:
             f"The gate {name!r} must return one {mass.dtype.name} for each mass, but for masses of "
             f"shape {mass.shape} it returned {result}."
         )
-    masses = jnp.linspace(0.0, 1.0, 6).reshape(mass.shape)
-    some_log_probs = jax.nn.log_softmax(jnp.sin(jnp.arange(30.0)).reshape(log_probs.shape))
-    found = gate(masses, **dict.fromkeys(extra, some_log_probs))
+    found = gate(mass, **extra)
     if not bool(((found >= 0) & (found <= 1)).all()):  # false for nan, too
         raise ValueError(
             f"The gate {name!r} must return numbers from 0 to 1, the recommender's share of the "
-            f"target, but for masses {masses.ravel().tolist()} it returned "
+            f"target, but for masses {mass.ravel().tolist()} it returned "
             f"{found.ravel().tolist()}."
         )
     return gate
 
 
-def reads_log_probs(gate: Callable) -> bool:
-    """Whether a gate takes log P_φ(· | y_<t, x) [*N, Y] in addition to the mass."""
-    return "log_probs" in inspect.signature(gate).parameters
+def reads(gate: Callable, name: str) -> bool:
+    """Whether a gate takes something in addition to the mass.
+
+    Args:
+      gate: the function.
+      name: "log_probs", log P_φ(· | y_<t, x) [*N, Y], or "is_item", whether y_t is in I [*N].
+    """
+    return name in inspect.signature(gate).parameters
 
 
 def gate_values(
-    gate: Gate, mass: Float[Array, " N"], teacher: Teacher, num_targets: int
+    gate: Gate,
+    mass: Float[Array, " N"],
+    teacher: Teacher,
+    num_targets: int,
+    is_item: Bool[Array, " N"],
 ) -> Float[Array, " N"]:
     """λ_t of every token.
 
@@ -177,9 +203,11 @@ def gate_values(
       mass: item mass of the dialogue teacher.
       teacher: the dialogue teacher at the same tokens.
       num_targets: |Y|.
+      is_item: whether the gold token y_t is an item.
     """
-    if not reads_log_probs(gate):
-        return gate(mass)
+    known = {"is_item": is_item} if reads(gate, "is_item") else {}
+    if not reads(gate, "log_probs"):
+        return gate(mass, **known)
     # The capacity of a batch need not be a multiple of 256, and chunks must have one size.
     size = math.gcd(mass.shape[0], TOKENS_AT_A_TIME)
 
@@ -187,7 +215,8 @@ def gate_values(
         probs, _ = teacher.chunk(start, size).probs(num_targets)
         floor = jnp.finfo(probs.dtype).tiny  # keeps p log p at 0, not nan, where p underflows
         log_probs = jnp.log(jnp.maximum(probs, floor))
-        return gate(take_rows(mass, start, size), log_probs=log_probs)
+        here = {name: take_rows(values, start, size) for name, values in known.items()}
+        return gate(take_rows(mass, start, size), log_probs=log_probs, **here)
 
     return lax.map(chunk, jnp.arange(0, mass.shape[0], size, dtype=jnp.int32)).reshape(-1)
 

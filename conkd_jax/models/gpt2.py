@@ -27,6 +27,7 @@ from transformers.models.gpt2.modeling_flax_gpt2 import FlaxConv1D, FlaxGPT2Modu
 
 from conkd_jax.distill.head import Head
 from conkd_jax.models import gpt2_weights
+from conkd_jax.models.item_rows import title_rows
 from conkd_jax.typing import Array, Bool, Float, Int, Params, PRNGKeyArray
 
 INIT_STDDEV = 0.02  # GPT-2's initializer_range
@@ -299,7 +300,6 @@ def extend_embedding(
     """
     embedding = params["wte"]["embedding"]
     num_items = len(title_token_ids)
-    lengths = np.array([len(title) for title in title_token_ids], np.int32)
     flat = np.array([token for title in title_token_ids for token in title], np.int32)
     if embedding.shape[0] < num_words:
         raise ValueError(
@@ -314,11 +314,7 @@ def extend_embedding(
             f"got {flat.min()} to {flat.max()}"
         )
     words = embedding[:num_words]
-    owners = np.repeat(np.arange(num_items, dtype=np.int32), lengths)
-    sums = jax.ops.segment_sum(words[flat], owners, num_items)
-    means = jnp.where(
-        (lengths > 0)[:, None], sums / np.maximum(lengths, 1)[:, None], words.mean(0)[None]
-    )
+    means = title_rows(words, title_token_ids)
     noise = INIT_STDDEV * jax.random.normal(
         rng, (num_rows - num_words, words.shape[1]), words.dtype
     )

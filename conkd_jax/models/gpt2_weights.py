@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
-import json
 import pickle
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,9 +23,9 @@ from flax.serialization import msgpack_restore
 from flax.traverse_util import flatten_dict
 from huggingface_hub import errors as hub_errors
 
-from conkd_jax.files import is_remote
+from conkd_jax.files import is_remote, parse_json
 
-WITHOUT_WEIGHTS = "the presets :mini and :demo train from scratch and need no weights"
+WITHOUT_WEIGHTS = "the presets :small, :mini and :demo train from scratch and need no weights"
 
 # What the GPT-2 here computes in any case; a checkpoint with another config is refused.
 EXPECTED_CONFIG = {
@@ -208,7 +207,7 @@ def _find(name: str, file_of: Callable[[str], epath.Path]) -> tuple[dict[str, An
 
 def _read_config(path: epath.Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_bytes())  # of bytes, JSON may begin with a BOM
+        config = parse_json(path.read_bytes())  # of bytes, JSON may begin with a BOM
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}). Download it again") from error
     missing = [field for field in ("n_layer", "n_embd", "n_head") if field not in config]

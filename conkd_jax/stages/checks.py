@@ -6,13 +6,13 @@ or a warm-up that is longer than the training is told as soon as the first are c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from conkd_jax import optimizers
 from conkd_jax.artifacts.manifest import is_whole
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.config import Config, ConfigError
-from conkd_jax.data.corpus import Corpus, responses
+from conkd_jax.data.corpus import RECOMMENDER, Corpus, responses
 from conkd_jax.data.rows.contract import Rows
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.stages import backbones, rec_teacher, turn_classifier
@@ -34,6 +34,7 @@ def data_stages(stages: Mapping[str, Stage]) -> list[Stage]:
     """The corpora of a run and its vocabulary, each once."""
     evaluation = stages["evaluation"]
     found = [stages["corpus"], *stages["rec_teacher"].inputs.values(), stages["vocabulary"]]
+    found += [stages["dialogue_teacher"].inputs["corpus"]]
     found += [evaluation.inputs[name] for name in ("scored_corpus",) if name in evaluation.inputs]
     return list({stage.fingerprint: stage for stage in found}.values())
 
@@ -44,12 +45,15 @@ def check_data(config: Config, stages: Mapping[str, Stage]) -> None:
     Only what is still to be made is checked.
 
     Raises:
-      ConfigError: the split to score has no responses, or a learning rate schedule doesn't suit the
-        number of training steps; names the fields.
+      ConfigError: the split to score has no responses, a turn has more movies than a response may
+        pick, or a learning rate schedule doesn't suit the number of training steps; names the
+        fields.
     """
     will_run = [name for name, stage in stages.items() if not is_whole(stage, config.artifacts_dir)]
     problems = [*_split_problems(config, stages)] if "evaluation" in will_run else []
-    problems += _schedule_problems(config, stages, will_run)
+    too_many = [*_pick_problems(config, stages)] if config.vocabulary.max_picks else []
+    # Without rows, which such turns refuse, the number of steps is unknown.
+    problems += too_many or _schedule_problems(config, stages, will_run)
     if problems:
         raise ConfigError("; ".join(dict.fromkeys(problems)))
 
@@ -69,6 +73,28 @@ def _split_problems(config: Config, stages: Mapping[str, Stage]) -> Iterator[str
             yield (
                 f"config.{field}: expected a corpus with responses in its split {split!r}; "
                 f"{corpus.directory} has some in {', '.join(there) or 'none'}"
+            )
+
+
+def _pick_problems(config: Config, stages: Mapping[str, Stage]) -> Iterator[str]:
+    """Whether a turn of any split has more movies than a response may pick."""
+    corpora = [stage for stage in data_stages(stages) if stage.name == "corpus"]
+    for corpus in (Corpus.open(stage.directory(config.artifacts_dir)) for stage in corpora):
+        most = max(
+            (
+                (len(set(turn.items)), split, dialogue.conversation_id)
+                for split in corpus.splits
+                for dialogue in corpus.dialogues(split)
+                for turn in dialogue.turns
+                if turn.role == RECOMMENDER
+            ),
+            default=(0, "", ""),
+        )
+        if most[0] > config.vocabulary.max_picks:
+            yield (
+                f"config.vocabulary.max_picks: expected at least {most[0]}, the different movies "
+                f"of a turn in dialogue {most[2]} of the split {most[1]!r}, got "
+                f"{config.vocabulary.max_picks}"
             )
 
 
@@ -93,16 +119,18 @@ def _schedule_problems(
     on_rows = {"dialogue_teacher", "student", "turn_classifier"} & set(will_run)
     if not on_rows:
         return
-    rows = _training_rows(config, stages)
+    rows = _training_rows(config, stages, on_rows)
     for name in ("dialogue_teacher", "student"):
         try:
             if name in on_rows:
-                check_schedule(name, getattr(config, name), rows)
+                check_schedule(name, getattr(config, name), rows[name])
         except ConfigError as error:
             yield str(error)
     if "turn_classifier" in on_rows:
         try:
-            steps = turn_classifier.num_steps(stages["turn_classifier"].settings, rows)
+            steps = turn_classifier.num_steps(
+                stages["turn_classifier"].settings, rows["turn_classifier"]
+            )
             optimizers.make_optimizer(config.turn_classifier.optimizer, steps)
         except ValueError as error:
             yield f"config.turn_classifier.{error}"
@@ -116,8 +144,20 @@ def _recommenders(stages: Mapping[str, Stage]) -> list[Stage]:
     return list({stage.fingerprint: stage for stage in found}.values())
 
 
-def _training_rows(config: Config, stages: Mapping[str, Stage]) -> Rows:
-    corpus = Corpus.open(stages["corpus"].directory(config.artifacts_dir))
+def _training_rows(
+    config: Config, stages: Mapping[str, Stage], names: Iterable[str]
+) -> dict[str, Rows]:
+    """The rows that each of some stages is trained on."""
     vocabulary = Vocabulary.load(stages["vocabulary"].directory(config.artifacts_dir))
     settings = backbones.named(config.backbone).row_settings(config)
-    return settings.rows_of(corpus, vocabulary, corpus.dialogues("train"))
+    found: dict[bool, Rows] = {}
+    chosen = {
+        name: name == "dialogue_teacher" and config.dialogue_teacher.use_inferred_order
+        for name in names
+    }
+    for name, has_inferred in chosen.items():
+        if has_inferred not in found:
+            corpus = Corpus.open(stages[name].inputs["corpus"].directory(config.artifacts_dir))
+            dialogues = corpus.training_dialogues(use_inferred_order=has_inferred)
+            found[has_inferred] = settings.rows_of(corpus, vocabulary, dialogues)
+    return {name: found[has_inferred] for name, has_inferred in chosen.items()}

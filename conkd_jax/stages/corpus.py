@@ -162,6 +162,11 @@ def run(
         for warning in report["warnings"]:
             print(f"corpus: warning: {warning}", flush=True)
     expect_trainable(report)
+    if getattr(settings, "use_inferred_order", False) and "inferred" not in report["splits"]:
+        raise CorpusError(
+            "use_inferred_order: expected dialogues in train_inferred_order.jsonl that are neither "
+            "in the training file nor held out, found none"
+        )
     return {"splits": report["splits"], "graph": report["graph"]}
 
 

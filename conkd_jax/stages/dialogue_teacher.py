@@ -2,6 +2,10 @@
 
 Items are tokens of its vocabulary. It is the P_φ of the paper, and also a row of the results table
 by itself.
+
+It may also be trained on dialogues with an inferred turn order (`use_inferred_order`; not in the
+paper). They are trained on together with the exact ones, by one schedule, rather than before them:
+there is no second training to configure, and the checkpoint is chosen on dev, which is exact.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.stages import backbones
 from conkd_jax.stages.backbones import ModelSettings, RowSettings
+from conkd_jax.stages.item_init import ItemInitSettings
 from conkd_jax.stages.language_model import LanguageModel, save
 from conkd_jax.stages.language_model_training import (
     check_schedule,
@@ -48,6 +53,8 @@ class DialogueTeacherSettings:
       rows: its rows.
       seed: config.teacher_seed.
       rng_impl: generator of the dropout keys.
+      use_inferred_order: True if it is trained on the split `inferred` as well, else None.
+      item_init: the start of its item rows from the recommender's vectors; None without one.
       student: the student's training, if there will be one.
       execution: devices and checkpoints.
     """
@@ -56,6 +63,8 @@ class DialogueTeacherSettings:
     rows: RowSettings
     seed: int
     rng_impl: str
+    use_inferred_order: bool | None  # not False: a teacher without it has its old fingerprint
+    item_init: ItemInitSettings | None = merged()
     student: LanguageModelTraining | None = outside_fingerprint(
         because="its schedule is only checked here, so that an error shows before a long training"
     )
@@ -70,7 +79,13 @@ def model_sources(config: Config, stages: Mapping[str, Stage]) -> dict[str, Stag
 
 
 def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
-    """The dialogue teacher of a config."""
+    """The dialogue teacher of a config.
+
+    Args:
+      config: the whole config.
+      stages: those of `model_sources`; `corpus` with the split `inferred` if the config trains on
+        it.
+    """
     backbone = backbones.named(config.backbone)
     settings = DialogueTeacherSettings(
         model=TrainedModel(
@@ -80,10 +95,15 @@ def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
         rows=backbone.row_settings(config),
         seed=config.teacher_seed,
         rng_impl=config.rng_impl,
+        item_init=ItemInitSettings.of(config.dialogue_teacher),
+        use_inferred_order=config.dialogue_teacher.use_inferred_order or None,
         student=view(config.student, LanguageModelTraining) if config.system == "student" else None,
         execution=Execution.of(config),
     )
-    return Stage("dialogue_teacher", VERSION, settings, model_sources(config, stages), run)
+    inputs = model_sources(config, stages)
+    if settings.item_init is not None:
+        inputs["rec_teacher"] = stages["rec_teacher"]
+    return Stage("dialogue_teacher", VERSION, settings, inputs, run)
 
 
 def run(
@@ -92,16 +112,23 @@ def run(
     """Trains the teacher and keeps the step with the lowest dev NLL; returns its metrics."""
     corpus = Corpus.open(context.inputs["corpus"])
     vocabulary = Vocabulary.load(context.inputs["vocabulary"])
-    train, dev = (
+    exact, dev = (
         settings.rows.rows_of(corpus, vocabulary, corpus.dialogues(split))
         for split in ("train", "dev")
     )
     if settings.student is not None:
-        check_schedule("student", settings.student, train)
+        check_schedule("student", settings.student, exact)
+    train = exact
+    if settings.use_inferred_order:
+        dialogues = corpus.training_dialogues(use_inferred_order=True)
+        train = settings.rows.rows_of(corpus, vocabulary, dialogues)
     training = settings.model.training
     start = LanguageModel.untrained(
         settings.model.initial, context.inputs, vocabulary, settings.seed, settings.rng_impl
     )
+    if settings.item_init is not None:
+        key = jax.random.key(settings.seed, impl=settings.rng_impl)
+        start = settings.item_init.applied(start, context.inputs["rec_teacher"], corpus, key)
     trained, result = train_language_model(
         "dialogue_teacher",
         start,

@@ -21,20 +21,20 @@ from conkd_jax import parallel, terminal
 from conkd_jax.artifacts.fingerprint import outside_fingerprint, view
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config, DecodingRules
-from conkd_jax.data.corpus import Corpus, Dialogue
+from conkd_jax.data.corpus import Dialogue
+from conkd_jax.data.mentioned_items import mentioned_with_token
 from conkd_jax.data.mentions import tokens
 from conkd_jax.data.rows.contract import Rows
+from conkd_jax.data.rows.picks import charged_to_text
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
-from conkd_jax.eval.decoding import (
-    FORBIDDEN_LOGIT,
-    DecodedResponse,
-    greedy_decode,
-    with_item_offset,
-)
+from conkd_jax.eval.decoding import DecodedResponse, greedy_decode, with_item_offset
+from conkd_jax.eval.item_rankings import FORBIDDEN_LOGIT
 from conkd_jax.eval.metrics.bootstrap import bootstrap_intervals
 from conkd_jax.eval.metrics.options import options_from_corpus
+from conkd_jax.eval.metrics.picks import PickCounts
 from conkd_jax.eval.metrics.run_metrics import run_statistics
+from conkd_jax.eval.pick_grammar import PickRules
 from conkd_jax.eval.prediction_checks import spell_apart
 from conkd_jax.eval.predictions import (
     TOP_ITEMS,
@@ -44,7 +44,7 @@ from conkd_jax.eval.predictions import (
     write_predictions,
 )
 from conkd_jax.eval.scoring import TokenScores
-from conkd_jax.eval.template import empty_response, mentioned_before
+from conkd_jax.eval.template import empty_response
 from conkd_jax.files import write_json
 from conkd_jax.progress import counted
 from conkd_jax.stages import backbones, corpus
@@ -123,19 +123,24 @@ def run(settings: EvaluationSettings, directory: epath.Path, context: Context) -
     predicted_nll = _nll_under_predicted_prefix(opened, scored)
     teacher = system.dialogue_teacher.score(opened.rows, "teacher", SCORING_ROWS)
     if parallel.is_first_process():
-        np.savez_compressed(
-            directory / TOKENS,
-            response_index=scored.response_index,
-            is_item=scored.is_item,
-            nll=scored.nll,
-            item_mass=scored.item_mass,
-            teacher_item_mass=teacher.item_mass,
-            targets=opened.rows.targets,
-        )
+        arrays = {
+            "response_index": scored.response_index,
+            "is_item": scored.is_item,
+            "nll": scored.nll,
+            "item_mass": scored.item_mass,
+            "teacher_item_mass": teacher.item_mass,
+            "targets": opened.rows.targets,
+        }
+        if opened.rows.pick_tokens is not None:
+            arrays["is_choice"] = opened.rows.is_choice
+        np.savez_compressed(directory / TOKENS, allow_pickle=False, **arrays)
         decoded = counted(answers(settings, opened), "evaluation", "responses")
-        predictions = _predictions(opened, decoded, scored, predicted_nll)
+        picks = PickCounts()
+        predictions = _predictions(opened, picks.counting(decoded), scored, predicted_nll)
         count = write_predictions(directory / PREDICTIONS, predictions)
-        found = _scores(settings, system.corpus, directory / PREDICTIONS, scored, teacher)
+        found = _scores(settings, opened, directory / PREDICTIONS, scored, teacher)
+        if opened.rows.pick_tokens is not None:
+            found["metrics"] |= picks.metrics(opened.rows, scored.nll)
         write_json(directory / SCORES, found)
         terminal.say(f"evaluation: {count:,} responses of {settings.split} decoded and scored")
     parallel.barrier("evaluation written")
@@ -215,7 +220,6 @@ def answers(
     head = _sayable(system.model.head(), words)
     if settings.item_offset:
         head = with_item_offset(head, words.num_words, settings.item_offset)
-    token_of = {item: words.num_words + i for i, item in enumerate(words.item_candidates.tolist())}
     # Without a turn classifier, `openings` ignores this.
     is_rec = rows.response_is_rec if opened.predicted_is_rec is None else opened.predicted_is_rec
     for start in range(0, len(wanted), RESPONSES_AT_A_TIME):
@@ -235,10 +239,16 @@ def answers(
             forbidden_items=None
             if rules.allow_mentioned_items
             else [
-                [token_of[item] for item in mentioned_before(dialogue, turn) if item in token_of]
+                [words.num_words + item for item in mentioned_with_token(words, dialogue, turn)]
                 for dialogue, turn in map(opened.dialogue_and_turn, some.tolist())
             ],
             allow_repeats=rules.allow_repeated_items,
+            pick_rules=None
+            if settings.rows.max_picks is None
+            else PickRules(
+                settings.rows.max_picks,
+                is_rec[some].tolist() if system.has_tags else [None] * len(some),
+            ),
         )
         yield from zip(some.tolist(), decoded, strict=True)
 
@@ -261,9 +271,13 @@ def _predictions(
     movie_ids = system.corpus.items.movie_ids.tolist()
     in_vocabulary = set(system.vocabulary.item_candidates.tolist())
     offsets = np.searchsorted(scored.response_index, np.arange(opened.rows.num_responses + 1))
+    pick_tokens = opened.rows.pick_tokens
+    if pick_tokens is None:
+        pick_tokens = np.zeros(opened.rows.num_responses, np.int32)
     for response, decoded in answers:
         dialogue, turn = opened.dialogue_and_turn(response)
-        span = slice(offsets[response], offsets[response + 1])
+        whole = slice(offsets[response], offsets[response + 1])
+        span = slice(whole.start + pick_tokens[response], whole.stop)  # of the text
         ids = [token for token in decoded.tokens if token != system.vocabulary.end_id]
         items = tuple(_movie(system, step.item) for step in decoded.item_steps)
         text = spell_apart(system.vocabulary.decode(ids), items)
@@ -285,13 +299,22 @@ def _predictions(
                 for step in decoded.item_steps
             ),
             recommender_top=tuple(movie_ids[i] for i in opened.recommender_top[response]),
-            token_nll=tuple(scored.nll[span].tolist()),
+            token_nll=_nll_of_text(opened, response, scored.nll[whole]),
             token_is_item=tuple(scored.is_item[span].tolist()),
             token_nll_predprefix=None
             if predicted_nll is None
-            else tuple(predicted_nll[span].tolist()),
+            else _nll_of_text(opened, response, predicted_nll[whole]),
             token_item_mass=tuple(scored.item_mass[span].clip(0, 1).tolist()),
         )
+
+
+def _nll_of_text(opened: SystemOnSplit, response: int, nll: np.ndarray) -> tuple[float, ...]:
+    """NLL of the tokens of a gold response's text, with that of its picks charged to them."""
+    rows, words = opened.rows, opened.system.vocabulary
+    if rows.pick_tokens is not None:
+        targets, count = rows.response_targets(response), int(rows.pick_tokens[response])
+        nll = charged_to_text(nll, targets, count, words.end_id)
+    return tuple(nll.tolist())
 
 
 def _movie(system: System, token: int | np.integer) -> int:
@@ -301,7 +324,7 @@ def _movie(system: System, token: int | np.integer) -> int:
 
 def _scores(
     settings: EvaluationSettings,
-    corpus: Corpus,
+    opened: SystemOnSplit,
     path: epath.Path,
     scored: TokenScores,
     teacher: TokenScores,
@@ -309,9 +332,12 @@ def _scores(
     """Metrics, intervals and counts of the predictions, with the metrics of teacher forcing."""
     statistics = run_statistics(
         read_predictions(path),
-        options_from_corpus(corpus, max_response_tokens=settings.rows.max_response_tokens),
+        options_from_corpus(
+            opened.system.corpus, max_response_tokens=settings.rows.max_response_tokens
+        ),
     )
-    forced, gate = scored.summary(), teacher.summary()
+    is_choice = opened.rows.is_choice
+    forced, gate = scored.summary(is_choice), teacher.summary(is_choice)
     found = statistics.metrics()
     found |= {name: forced[name] for name in ("tf_hit@1", "tf_hit@10", "tf_hit@50")}
     found |= {"lambda_r": gate["lambda_r"], "lambda_v": gate["lambda_v"]}

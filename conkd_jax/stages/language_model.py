@@ -75,15 +75,22 @@ class LanguageModel:
         return self.model.head(self.variables, self.num_targets)
 
     def with_item_vectors(
-        self, vectors: Float[np.ndarray, "I d"], rng: PRNGKeyArray
+        self,
+        vectors: Float[np.ndarray, "I d"],
+        rng: PRNGKeyArray,
+        map_name: str = "random",
+        scale: float = 3.0,
     ) -> LanguageModel:
         """This model with a recommender's vectors added to its item rows (`models.item_rows`)."""
-        layer = self.model.EMBEDDING
+        layer, words = self.model.EMBEDDING, self.vocabulary
         embedding = add_item_vectors(
             jnp.asarray(self.params[layer]["embedding"]),
             jnp.asarray(vectors),
-            self.vocabulary.num_words,
+            words.num_words,
             rng,
+            [words.title_token_ids(item) for item in range(words.num_items)],
+            map_name=map_name,
+            scale=scale,
         )
         params = {**self.params, layer: {**self.params[layer], "embedding": embedding}}
         return dataclasses.replace(self, params=params)

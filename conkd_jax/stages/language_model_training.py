@@ -10,9 +10,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
 from etils import epath
+from jaxtyping import Int32
 
-from conkd_jax import loop, optimizers, parallel
+from conkd_jax import loop, optimizers, parallel, terminal
 from conkd_jax.config import ConfigError, LanguageModelTraining
 from conkd_jax.data.batches.language_model import LanguageModelBatches
 from conkd_jax.data.batches.loader import BatchLoader
@@ -22,6 +24,7 @@ from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.fused import fused_gated_kd_loss
 from conkd_jax.distill.gates import gate_values
+from conkd_jax.eval.learning import Learning
 from conkd_jax.eval.scoring import response_features
 from conkd_jax.stages.language_model import LanguageModel
 from conkd_jax.stages.training import Execution, make_loader, train
@@ -63,6 +66,7 @@ def training_batches(
     seed: int,
     execution: Execution,
     store: TeacherStore | None = None,
+    mentioned: Int32[np.ndarray, "N K"] | None = None,
 ) -> BatchLoader:
     """A loader of training batches; each is a pure function of (seed, step, host).
 
@@ -74,6 +78,7 @@ def training_batches(
       seed: the seed of the order.
       execution: devices.
       store: the teachers' outputs for the same responses; None for training with the NLL.
+      mentioned: the items mentioned before each of them, if the loss masks them.
     """
     plan = batch_plan(training, rows, seed)
     assemble = LanguageModelBatches(
@@ -84,6 +89,7 @@ def training_batches(
         weighting=training.weighting,
         store=store,
         cache_in_memory=STORE_CACHE_BYTES,
+        mentioned=mentioned,
     )
     return make_loader(plan, assemble, training.optimizer, execution)
 
@@ -93,8 +99,7 @@ class Distillation:
     """The inputs of a student's loss besides the labels.
 
     Attributes:
-      gate: maps the stored item mass [N] and, if it takes `log_probs`, the dialogue teacher's
-        log-probabilities to λ [N].
+      gate: maps the stored item mass [N], and what else it takes (`gates.reads`), to λ [N].
       gamma: γ of eq. 10.
       teacher: builds the fused loss's dialogue teacher from (batch, constants).
       rec_logits: recommender logits [G, I] from (batch, constants).
@@ -140,13 +145,14 @@ def train_language_model(
       distillation: the gate and both teachers; None for the NLL.
 
     Returns:
-      The trained model, and the result of the loop.
+      The trained model, and the result of the loop. If dev says that it ended too soon, so does a
+      line of output.
     """
     steps_per_epoch = batches.plan.steps_per_epoch
 
     def evaluate(params) -> dict[str, float]:
         scored = dataclasses.replace(start, params=params).score(dev, form, training.batch_rows)
-        return {f"dev_{key}": value for key, value in scored.summary().items()}
+        return {f"dev_{key}": v for key, v in scored.summary(dev.is_choice).items()}
 
     task = loop.Task(
         name=name,
@@ -170,6 +176,10 @@ def train_language_model(
         directory=directory,
         execution=execution,
     )
+    found = Learning.of(result.history, epochs=training.epochs, kept_step=result.step)
+    if parallel.is_first_process() and found is not None:
+        for note in found.notes():
+            terminal.say(f"{name}: {note}")
     return dataclasses.replace(start, params=result.params), result
 
 
@@ -185,8 +195,14 @@ def make_loss(
         if distillation is not None:
             teacher = distillation.teacher(batch, constants)
             gate = gate_values(
-                distillation.gate, batch["item_mass"], teacher, vocabulary.num_targets
+                distillation.gate,
+                batch["item_mass"],
+                teacher,
+                vocabulary.num_targets,
+                is_item=batch["labels"] >= vocabulary.num_words,
             )  # [N]
+            # After the picks an item is given, and the recommender has nothing more to say of it.
+            gate = gate * batch["is_choice"] if "is_choice" in batch else gate
             teachers = {
                 "teacher": teacher,
                 "rec_logits": distillation.rec_logits(batch, constants),

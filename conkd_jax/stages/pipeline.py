@@ -5,7 +5,8 @@ corpus ─► vocabulary ─► dialogue_teacher ──┬─► teacher_outputs
    └────► turn_classifier ───────────────────────────────────────────────────────┘
 
 Not drawn: corpus and vocabulary are inputs of all later stages (`rec_teacher` reads the corpus
-only), both teachers are inputs of `evaluation`, and KGSF's language models read `rec_teacher`.
+only), both teachers are inputs of `evaluation`, and `rec_teacher` is read by KGSF's language models
+and by those whose item rows start from it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from etils import epath
 from conkd_jax.artifacts.manifest import is_whole
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.config import Config, ConfigError
+from conkd_jax.config.parts import DialogueTeacherConfig, RecTeacherConfig
 from conkd_jax.eval.origin import KEY as LINKS
 from conkd_jax.files import unwritable
 from conkd_jax.stages import (
@@ -47,8 +49,12 @@ def build(config: Config, split: str | None = None) -> Mapping[str, Stage]:
     stages: dict[str, Stage] = {}
     stages["corpus"] = corpus.stage(config, stages)
     stages["vocabulary"] = vocabulary.stage(config, stages)
-    stages["rec_teacher"] = rec_teacher.stage(config, _with_rec_corpus(config, stages))
-    stages["dialogue_teacher"] = dialogue_teacher.stage(config, stages)
+    stages["rec_teacher"] = rec_teacher.stage(
+        config, _with_corpus_for(config.rec_teacher, config, stages)
+    )
+    stages["dialogue_teacher"] = dialogue_teacher.stage(
+        config, _with_corpus_for(config.dialogue_teacher, config, stages)
+    )
     if config.system == "student":
         if config.distill.gamma > 0:
             labellers = _labellers(config, stages)
@@ -60,9 +66,11 @@ def build(config: Config, split: str | None = None) -> Mapping[str, Stage]:
     return stages
 
 
-def _with_rec_corpus(config: Config, stages: dict[str, Stage]) -> dict[str, Stage]:
-    """The stages with the recommender's corpus, which may include the inferred-order dialogues."""
-    if not config.rec_teacher.use_inferred_order:
+def _with_corpus_for(
+    teacher: RecTeacherConfig | DialogueTeacherConfig, config: Config, stages: dict[str, Stage]
+) -> dict[str, Stage]:
+    """The stages with a teacher's corpus, which may include the inferred-order dialogues."""
+    if not teacher.use_inferred_order:
         return stages
     return stages | {"corpus": corpus.stage(config, stages, use_inferred_order=True)}
 
@@ -72,7 +80,7 @@ def _labellers(config: Config, stages: dict[str, Stage]) -> dict[str, Stage]:
     folds = config.rec_teacher.cross_fit_folds
     if not folds:
         return {f"{teacher_outputs.FOLD}0": stages["rec_teacher"]}
-    inputs = _with_rec_corpus(config, stages)
+    inputs = _with_corpus_for(config.rec_teacher, config, stages)
     return {
         f"{teacher_outputs.FOLD}{fold}": rec_teacher.stage(config, inputs, fold=fold)
         for fold in range(folds)

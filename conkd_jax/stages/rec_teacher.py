@@ -228,8 +228,7 @@ def training_dialogues(
       ValueError: the fold does not exist, or there are fewer than 2.
       CorpusError: no dialogue with a movie is left.
     """
-    splits = ["train"] + (["inferred"] if model.use_inferred_order else [])
-    dialogues = [dialogue for split in splits for dialogue in corpus.dialogues(split)]
+    dialogues = corpus.training_dialogues(use_inferred_order=model.use_inferred_order)
     if fold is not None:
         number, num_folds = fold
         if num_folds < 2 or not 0 <= number < num_folds:

@@ -17,20 +17,22 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from conkd_jax.artifacts.fingerprint import outside_fingerprint, view
+from conkd_jax.artifacts.fingerprint import merged, outside_fingerprint, view
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config, ConfigError, DistillConfig, StudentTraining
 from conkd_jax.data.corpus import Corpus
+from conkd_jax.data.mentioned_items import mentioned_items
 from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.gates import find_gate, make_gate
 from conkd_jax.distill.head import Head
+from conkd_jax.distill.mentioned import without_mentioned
 from conkd_jax.distill.teachers import TeacherFeatures, TeacherLogits
 from conkd_jax.files import sha256
 from conkd_jax.stages import backbones, language_model, teacher_outputs
-from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.backbones import ModelSettings, RowSettings
 from conkd_jax.stages.dialogue_teacher import model_sources
+from conkd_jax.stages.item_init import ItemInitSettings
 from conkd_jax.stages.language_model_training import (
     Distillation,
     train_language_model,
@@ -52,6 +54,7 @@ class GateSettings:
       constant: λ of the constant gate.
       gate_sha256: for a gate outside the package, SHA-256 of the source of its module, so that a
         change of the gate or of a helper trains a new student.
+      mask_mentioned: True if P_ψ is masked to items not yet mentioned, else None.
     """
 
     gamma: float
@@ -59,6 +62,7 @@ class GateSettings:
     eta: float | str | None = None
     constant: float | None = None
     gate_sha256: str | None = None
+    mask_mentioned: bool | None = None  # not False: a student without it has its old fingerprint
 
     @classmethod
     def of(cls, config_part: DistillConfig) -> GateSettings:
@@ -77,6 +81,7 @@ class GateSettings:
                 eta=(config_part.eta or FITTED) if "eta" in parameters else None,
                 constant=config_part.constant if "value" in parameters else None,
                 gate_sha256=_module_sha256(config_part.gate) if ":" in config_part.gate else None,
+                mask_mentioned=config_part.mask_mentioned or None,
             )
             settings.gate_function(fitted_eta=0.5)
         except ValueError as error:
@@ -130,7 +135,7 @@ class StudentSettings:
 
     Attributes:
       student: its initialisation and its training.
-      item_init: "recommender" if its item rows start from the recommender's vectors, else None.
+      item_init: the start of its item rows from the recommender's vectors; None without one.
       distill: γ and the gate.
       initial: the untrained model.
       rows: its rows.
@@ -146,7 +151,7 @@ class StudentSettings:
     rows: RowSettings
     seed: int
     rng_impl: str
-    item_init: str | None  # not "title": a student without it has its old fingerprint
+    item_init: ItemInitSettings | None = merged()
     backbone: str = outside_fingerprint(because="initial and rows already depend on it")
     execution: Execution = outside_fingerprint(because=EXECUTION_CHANGES_NO_RESULT)
 
@@ -170,7 +175,7 @@ def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
         rows=backbone.row_settings(config),
         seed=config.seed,
         rng_impl=config.rng_impl,
-        item_init=None if config.student.item_init == "title" else config.student.item_init,
+        item_init=ItemInitSettings.of(config.student),
         backbone=config.backbone,
         execution=Execution.of(config),
     )
@@ -193,7 +198,7 @@ def run(settings: StudentSettings, directory: epath.Path, context: Context) -> d
         settings.rows.rows_of(corpus, vocabulary, corpus.dialogues(split))
         for split in ("train", "dev")
     )
-    store = teachers = eta = None
+    store = teachers = eta = mentioned = None
     if "teacher_outputs" in context.inputs:
         made_from = context.manifests["teacher_outputs"]["inputs"]
         store = TeacherStore.open(
@@ -202,6 +207,8 @@ def run(settings: StudentSettings, directory: epath.Path, context: Context) -> d
         )
         teachers = distillation(settings.distill, store)
         eta = settings.distill.eta_used(store.stats["fitted_eta"])
+        if settings.distill.mask_mentioned:
+            mentioned = mentioned_items(corpus.dialogues("train"), vocabulary)
     form = "student" if part.turn_tags else "teacher"
     if part.init == "dialogue_teacher":
         start = language_model.load(
@@ -212,16 +219,20 @@ def run(settings: StudentSettings, directory: epath.Path, context: Context) -> d
             settings.initial, context.inputs, vocabulary, seed, settings.rng_impl
         )
     if settings.item_init is not None:
-        recommender = recommenders.load(context.inputs["rec_teacher"], corpus)
-        start = start.with_item_vectors(
-            np.asarray(recommender.head.kernel).T[vocabulary.item_candidates],
-            jax.random.key(seed, impl=settings.rng_impl),
-        )
+        key = jax.random.key(seed, impl=settings.rng_impl)
+        start = settings.item_init.applied(start, context.inputs["rec_teacher"], corpus, key)
     trained, result = train_language_model(
         "student",
         start,
         training_batches(
-            part, train, vocabulary, form, seed=seed, execution=settings.execution, store=store
+            part,
+            train,
+            vocabulary,
+            form,
+            seed=seed,
+            execution=settings.execution,
+            store=store,
+            mentioned=mentioned,
         ),
         part,
         seed=seed,
@@ -273,7 +284,10 @@ def distillation(settings: GateSettings, store: TeacherStore) -> Distillation:
         logits = jnp.einsum("gd,kdi->kgi", batch["user_vectors"], constants["rec_kernels"])
         logits = logits + constants["rec_biases"][:, None, :]
         fold = batch["rec_head_index"][None, :, None]
-        return jnp.take_along_axis(logits, fold, axis=0)[0]
+        logits = jnp.take_along_axis(logits, fold, axis=0)[0]
+        if settings.mask_mentioned:
+            return without_mentioned(logits, batch["mentioned_items"])
+        return logits
 
     return Distillation(
         gate=settings.gate_function(store.stats["fitted_eta"]),

@@ -111,17 +111,17 @@ def run(settings: TeacherStoreSettings, directory: epath.Path, context: Context)
         writer.write_shard(shard, records, dataclasses.asdict(rounding))
     parallel.barrier("teacher outputs written")
     held_out = teacher.score(dev, "teacher", settings.batch_rows)
+    mass, is_item = held_out.item_mass[dev.is_choice], held_out.is_item[dev.is_choice]
     stats = {
-        "dev": gate_statistics(held_out.item_mass, held_out.is_item),
-        "fitted_eta": fit_eta(held_out.item_mass, held_out.is_item)
-        if held_out.is_item.any()
-        else None,
+        "dev": gate_statistics(mass, is_item),
+        "fitted_eta": fit_eta(mass, is_item) if is_item.any() else None,
         "rounding": _Rounding.of_all(writer.measured()).summary(),
     }
     if parallel.is_first_process():
         writer.finish(_heads(settings, teacher, labels), stats)
     parallel.barrier("teacher store finished")
-    stats["train"] = _stored_gate_statistics(TeacherStore.open(directory), vocabulary.num_words)
+    store = TeacherStore.open(directory)
+    stats["train"] = _stored_gate_statistics(store, vocabulary.num_words, train.is_choice)
     if parallel.is_first_process():
         terminal.say(_summary_line(stats))
     return _metrics(stats)
@@ -186,14 +186,15 @@ def _heads(
     )
 
 
-def _stored_gate_statistics(store: TeacherStore, num_words: int) -> dict:
-    """Statistics of λ over the whole store, including the shards of other hosts."""
+def _stored_gate_statistics(store: TeacherStore, num_words: int, is_choice: np.ndarray) -> dict:
+    """Statistics of λ over the choices in the whole store, with the shards of other hosts."""
     masses, targets = [], []
     for start in range(0, len(store), READ_AT_ONCE):
         for record in store.read(range(start, min(start + READ_AT_ONCE, len(store)))):
             masses.append(record.item_mass)
             targets.append(record.targets)
-    return gate_statistics(np.concatenate(masses), np.concatenate(targets) >= num_words)
+    mass, is_item = np.concatenate(masses), np.concatenate(targets) >= num_words
+    return gate_statistics(mass[is_choice], is_item[is_choice])
 
 
 def _summary_line(stats: dict) -> str:

@@ -59,9 +59,11 @@ class TurnClassifierSettings:
 
 def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
     """The turn classifier of a config."""
+    # It reads what was said, so that one classifier serves rows with picks and without.
+    plain = config.replace({"vocabulary.max_picks": 0})
     settings = TurnClassifierSettings(
         model=config.turn_classifier,
-        rows=backbones.named(config.backbone).row_settings(config),
+        rows=backbones.named(config.backbone).row_settings(plain),
         seed=config.teacher_seed,
         rng_impl=config.rng_impl,
         execution=Execution.of(config),

@@ -136,7 +136,7 @@ def test_make_gate_is_the_function_with_its_parameters(name, params, function):
 @pytest.mark.parametrize(
     ("name", "params", "message"),
     [
-        ("hrad", {}, "Known gates: constant, hard, soft"),
+        ("hrad", {}, "Known gates: constant, hard, oracle, soft"),
         ("hard", {}, "called with .* failed: .*eta"),
         ("soft", {"eta": 0.5}, "called with .* failed: .*eta"),
         ("no_such_package:gate", {}, "No gate was found"),
@@ -173,6 +173,16 @@ def test_gates_are_jittable():
         np.testing.assert_array_equal(jax.jit(gate)(MASSES), gate(MASSES))
 
 
+def test_the_oracle_gate_is_one_exactly_on_items():
+    is_item = jnp.array([True, False, False, True])
+    gate = make_gate("oracle")
+    found = jax.jit(gate)(MASSES, is_item=is_item)
+    np.testing.assert_array_equal(found, [1, 0, 0, 1])
+    assert found.dtype == MASSES.dtype
+    teacher = TeacherLogits(jnp.zeros((4, 5)))
+    np.testing.assert_array_equal(gate_values(gate, MASSES, teacher, 5, is_item), found)
+
+
 def surprised_gate(mass, *, log_probs):
     """Reads mass and distribution, so that a mismatch between their rows changes the result."""
     return mass * (1 - jnp.exp(jnp.max(log_probs, axis=-1)))
@@ -188,9 +198,18 @@ def test_a_gate_that_reads_the_distribution_gets_that_of_each_token(num_tokens):
     mass = item_mass(logits, 2)
     expected = surprised_gate(mass, log_probs=jax.nn.log_softmax(logits, axis=-1))
     gate = make_gate(f"{__name__}:surprised_gate")
+    is_item = jnp.arange(num_tokens) % 3 == 1
     for teacher in (TeacherFeatures(features, head), TeacherLogits(logits)):
-        np.testing.assert_allclose(gate_values(gate, mass, teacher, 5), expected, rtol=1e-5)
-    np.testing.assert_array_equal(gate_values(soft_gate, mass, TeacherLogits(logits), 5), mass)
+        found = gate_values(gate, mass, teacher, 5, is_item)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    teacher = TeacherLogits(logits)
+    np.testing.assert_array_equal(gate_values(soft_gate, mass, teacher, 5, is_item), mass)
+    both = gate_values(make_gate(f"{__name__}:surprised_by_items_gate"), mass, teacher, 5, is_item)
+    np.testing.assert_allclose(both, jnp.where(is_item, expected, 0), rtol=1e-5)
+
+
+def surprised_by_items_gate(mass, *, log_probs, is_item):
+    return jnp.where(is_item, surprised_gate(mass, log_probs=log_probs), 0)
 
 
 def entropy_gate(mass, *, log_probs):
@@ -201,5 +220,5 @@ def entropy_gate(mass, *, log_probs):
 def test_a_probability_that_underflows_adds_no_nan_to_an_entropy():
     logits = jnp.array([[0.0, -200.0, -1e9]])
     gate = make_gate(f"{__name__}:entropy_gate")
-    found = gate_values(gate, jnp.ones(1), TeacherLogits(logits), 3)
+    found = gate_values(gate, jnp.ones(1), TeacherLogits(logits), 3, jnp.zeros(1, bool))
     np.testing.assert_allclose(found, 0, atol=1e-6)

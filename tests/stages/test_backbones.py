@@ -221,6 +221,7 @@ def test_own_words_random_vectors_and_a_student_that_starts_from_its_teacher(sma
         vocabulary__tokenizer=str(words),
         kgsf__word_vectors="random",
         student__init="dialogue_teacher",
+        student__item_init="title",
         student__epochs=6,
     )
     config = config.replace({"runs_dir": str(tmp_path)})

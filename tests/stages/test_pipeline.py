@@ -17,6 +17,7 @@ from conkd_jax.artifacts.manifest import read_manifest
 from conkd_jax.artifacts.stage import Context
 from conkd_jax.config import frozen
 from conkd_jax.data.corpus import Corpus
+from conkd_jax.data.mentioned_items import mentioned_items
 from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.gates import item_mass
@@ -111,9 +112,15 @@ class Opened:
         gamma = config.distill.gamma
         given = student.distillation(
             # With γ = 0 a student has no gate; the loss has one that it must not read.
-            student.GateSettings(gamma, config.distill.gate, config.distill.eta),
+            student.GateSettings(
+                gamma,
+                config.distill.gate,
+                config.distill.eta if config.distill.gate == "hard" else None,
+                mask_mentioned=config.distill.mask_mentioned or None,
+            ),
             self.store,
         )
+        dialogues = self.corpus.dialogues("train")
         loader = training_batches(
             config.student,
             self.rows,
@@ -122,6 +129,7 @@ class Opened:
             seed=0,
             execution=Execution.of(config.replace({"parallel.num_devices": num_devices})),
             store=self.store,
+            mentioned=mentioned_items(dialogues, self.words),
         )
         task = SimpleNamespace(
             init=lambda rng: start.params,
@@ -527,9 +535,20 @@ def test_gamma_0_is_plain_nll(small_world):
     assert abs(distilled - loss) > 1e-3, "γ > 0 must change the loss"
 
 
-def test_eight_devices_step_as_one(small_world):
+def test_masking_what_was_mentioned_changes_the_step(small_world):
+    opened = without_dropout(small_world)
+    plain, _ = opened.student_step()
+    opened.config = opened.config.replace({"distill.mask_mentioned": True})
+    assert abs(opened.student_step()[0] - plain) > 1e-4
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"distill.mask_mentioned": True}, {"distill.gate": "oracle"}], ids=str
+)
+def test_eight_devices_step_as_one(small_world, fields):
     """Equal gradients of the whole distillation step: model, store, both teachers, gate, head."""
     opened = without_dropout(small_world)
+    opened.config = opened.config.replace(fields)
     loss, gradients = opened.student_step(8)
     wanted_loss, wanted = opened.student_step(1)
     assert loss == pytest.approx(wanted_loss, rel=1e-5)

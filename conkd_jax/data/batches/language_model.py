@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int32, Int64
 
 from conkd_jax.data.batches.loader import Batch
 from conkd_jax.data.batches.plan import BatchPlan
@@ -43,6 +43,14 @@ class LanguageModelBatches:
         teacher_features [N, F] (or teacher_logits [N, Y]), teacher_log_normalizer [N],
         item_mass [N] (λ of eq. 7), user_vectors [G, d], rec_head_index [G] int32
 
+    with `mentioned`::
+
+        mentioned_items [G, K] int32 items mentioned before the response, as numbers from 0 to
+                                     I - 1; I is padding
+
+    and, if the rows have picks, `is_choice` [N] float32: 1 where an item can be chosen
+    (`Rows.choices_of`), 0 in a text whose items are given, and for padding.
+
     Args:
       rows: the rows of a split.
       vocabulary: its token ids.
@@ -51,9 +59,11 @@ class LanguageModelBatches:
       weighting: "sample" or "token".
       store: the teacher outputs of the same split, or None.
       cache_in_memory: a store of at most this many bytes is read at once and kept in memory.
+      mentioned: the items mentioned before each response of the split
+        (`data.mentioned_items.mentioned_items`), or None.
 
     Raises:
-      ValueError: an unknown form or weighting, or a plan of other rows.
+      ValueError: an unknown form or weighting, or a plan or mentioned items of other rows.
       TeacherStoreError: the store was written for other responses.
     """
 
@@ -66,6 +76,7 @@ class LanguageModelBatches:
         weighting: str = "sample",
         store: TeacherStore | None = None,
         cache_in_memory: int = 0,
+        mentioned: Int32[np.ndarray, "all K"] | None = None,
     ):
         if form not in FORMS or weighting not in WEIGHTINGS:
             raise ValueError(
@@ -74,7 +85,14 @@ class LanguageModelBatches:
             )
         if not np.array_equal(plan.lengths, rows.lengths):
             raise ValueError("The plan was made for other rows: build it from rows.lengths.")
+        if mentioned is not None and len(mentioned) != rows.num_responses:
+            raise ValueError(
+                f"Mentioned items of {len(mentioned)} responses came with {rows.num_responses} "
+                "other responses: build both from the same dialogues."
+            )
         self.rows = rows
+        self.mentioned = mentioned
+        self.num_items = vocabulary.num_items
         self.pad_id = vocabulary.pad_id
         self.plan = plan
         self.form = form
@@ -133,6 +151,13 @@ class LanguageModelBatches:
             "num_tokens": np.array(len(index), np.int32),
             "response_id": _padded(responses, num_responses, np.int32, FILL),
         }
+        if self.mentioned is not None:
+            batch["mentioned_items"] = _padded(
+                self.mentioned[responses], num_responses, np.int32, self.num_items
+            )
+        if rows.pick_tokens is not None:
+            is_choice = within < rows.choices_of(responses)[index]
+            batch["is_choice"] = _padded(is_choice, num_targets, np.float32)
         if self.outputs is not None:
             for name, values in self.outputs.gather(responses).items():
                 capacity = num_targets if name in self.outputs.token_fields else num_responses

@@ -45,6 +45,7 @@ class RowSettings(Protocol):
     """Settings for the rows of a language model; a frozen dataclass."""
 
     max_response_tokens: int
+    max_picks: int | None  # the most items that precede a text (`rows.picks`); None for no picks
 
     def rows_of(
         self, corpus: Corpus, vocabulary: Vocabulary, dialogues: Sequence[Dialogue]
@@ -53,7 +54,7 @@ class RowSettings(Protocol):
         ...
 
     def longest_prompt(self, max_tokens: int) -> int:
-        """The length of the longest prompt before a response of `max_tokens` tokens."""
+        """The length of the longest prompt before picks and a text of `max_tokens` tokens."""
         ...
 
 

@@ -18,6 +18,7 @@ from conkd_jax.artifacts.fingerprint import named_content, outside_fingerprint
 from conkd_jax.config import Config, ConfigError
 from conkd_jax.data.corpus import Corpus, Dialogue
 from conkd_jax.data.rows.dialogue import DialogueRows, build_dialogue_rows
+from conkd_jax.data.rows.picks import pick_room
 from conkd_jax.data.tokenizers.bpe import VocabularyError, load_bpe, train_bpe
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.models import gpt2, gpt2_weights
@@ -56,6 +57,7 @@ class DialogueRowSettings:
 
     max_row_tokens: int
     max_response_tokens: int
+    max_picks: int | None = None  # not 0: ordinary rows have their old fingerprint
 
     def rows_of(
         self, corpus: Corpus, vocabulary: Vocabulary, dialogues: Sequence[Dialogue]
@@ -66,11 +68,12 @@ class DialogueRowSettings:
             vocabulary,
             max_row_tokens=self.max_row_tokens,
             max_response_tokens=self.max_response_tokens,
+            max_picks=self.max_picks,
         )
 
     def longest_prompt(self, max_tokens: int) -> int:
         """The length of a row without the response."""
-        return self.max_row_tokens - max_tokens
+        return self.max_row_tokens - max_tokens - pick_room(self.max_picks)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,9 +133,11 @@ def word_settings(config: Config) -> BPESettings:
 
 
 def row_settings(config: Config) -> DialogueRowSettings:
-    """The lengths of rows and responses."""
+    """The lengths of rows and responses, and whether items come first."""
     part = config.vocabulary
-    return DialogueRowSettings(part.max_row_tokens, part.max_response_tokens)
+    return DialogueRowSettings(
+        part.max_row_tokens, part.max_response_tokens, part.max_picks or None
+    )
 
 
 def model_settings(config: Config) -> GPT2Settings:

@@ -78,6 +78,7 @@ class ResponseRowSettings:
     max_response_tokens: int
     max_context_entities: int
     max_context_concepts: int
+    max_picks: int | None = None  # not 0: ordinary rows have their old fingerprint
 
     def rows_of(
         self, corpus: Corpus, vocabulary: Vocabulary, dialogues: Sequence[Dialogue]
@@ -96,6 +97,7 @@ class ResponseRowSettings:
             max_context_turns=self.max_context_turns,
             max_context_tokens=self.max_context_tokens,
             max_response_tokens=self.max_response_tokens,
+            max_picks=self.max_picks,
         )
 
     def longest_prompt(self, max_tokens: int) -> int:
@@ -144,7 +146,7 @@ def word_settings(config: Config) -> WholeWordSettings:
 
 
 def row_settings(config: Config) -> ResponseRowSettings:
-    """The lengths of contexts and responses."""
+    """The lengths of contexts and responses, and whether items come first."""
     words, recommender = config.vocabulary, config.rec_teacher
     return ResponseRowSettings(
         max_context_turns=words.max_context_turns,
@@ -152,6 +154,7 @@ def row_settings(config: Config) -> ResponseRowSettings:
         max_response_tokens=words.max_response_tokens,
         max_context_entities=recommender.max_context_entities,
         max_context_concepts=recommender.max_context_concepts,
+        max_picks=words.max_picks or None,
     )
 
 

@@ -1,0 +1,238 @@
+"""The parts of a `Config`: every option of a stage, with its type, default and meaning.
+
+The defaults are the paper's setting. The comment after a field is what `--help` shows of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """An optimizer, as `conkd_jax.optimizers` builds it from optax transforms."""
+
+    learning_rate: float  # the peak, after warm-up
+    name: str = "adamw"  # adamw | adam
+    schedule: str = "cosine"  # cosine | linear (both decay to 0) | constant
+    warmup_steps: int = 100  # linear, up to the peak
+    b1: float = 0.9
+    b2: float = 0.98
+    eps: float = 1e-8
+    weight_decay: float = 0.01  # decoupled; not applied to biases and layer norms
+    clip_norm: float = 1.0  # global norm, after the sum over devices; 0 = off
+    accumulate_steps: int = 1  # micro-batches that a step's batch is split into
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusConfig:
+    """Dialogues and graphs."""
+
+    name: str = "redial"  # redial | movieworld (synthetic, generated)
+    raw_dir: str = ""  # folder of the raw ReDial and graph files; empty = $CONKD_RAW_DIR
+    graph_rule: str = "kgsf"  # relations kept: kgsf (46 of ReDial's 214) | kbrd (35) | all
+    movieworld_seed: int = 0  # seed of the synthetic movies, people, tastes and dialogues
+    movieworld_num_movies: int = 120
+    movieworld_num_dialogues: int = 500  # over all splits
+
+
+@dataclasses.dataclass(frozen=True)
+class VocabularyConfig:
+    """Words, items, and the lengths that dialogues are cut to."""
+
+    tokenizer: str = "microsoft/DialoGPT-small"  # hub name, local folder, or "train"; for kgsf
+    # "train" or the path of KGSF's word2index_redial.json
+    bpe_size: int = 4096  # dialogpt: |V| when the BPE is trained on the corpus
+    min_word_count: int = 1  # kgsf: a word seen less often becomes <unk>
+    item_vocabulary: str = "full"  # full (all movies) | train (those mentioned in the train split)
+    max_row_tokens: int = 512  # dialogpt: a row is a dialogue, or a piece of a longer one
+    max_context_turns: int = 5  # kgsf: number of last turns that the encoder reads
+    max_context_tokens: int = 256  # kgsf: number of last tokens of those turns
+    max_response_tokens: int = 30  # longest T; longer responses are cut off
+    max_picks: int = 0  # item first: a response lists its items, at most so many, before its text,
+    # which max_response_tokens limits alone; not in the paper. 0 = off
+
+
+@dataclasses.dataclass(frozen=True)
+class RecommenderConfig:
+    """The recommendation teacher: KGSF's recommender and its training."""
+
+    embed_dim: int = 128
+    num_bases: int = 8  # basis matrices of the R-GCN's basis decomposition
+    norm: str = "mean"  # Z_{e,r} of eq. 2: mean (number of r-neighbours) | sum (1)
+    gcn_relu: bool = False  # the ReLU of eq. 13; the public code has none
+    score_over: str = "items"  # softmax of eq. 4 over: items | entities
+    max_context_entities: int = 50  # the last distinct ones in the whole history
+    max_context_concepts: int = 48  # the same
+    user_dropout: float = 0.4  # on the user vector p_u
+    context_dropout: float = 0.3  # probability that a context entity or concept is dropped
+    mim_epochs: int = 3  # first epochs, trained by mutual information maximisation (MIM) alone
+    mim_weight: float = 0.025  # weight of the MIM loss afterwards
+    epochs: int = 20  # at most; includes those of MIM
+    patience: int = 3  # epochs without a better dev cross-entropy, at least mim_epochs + 1; 0 = off
+    ema_decay: float = 0.98  # moving average of the weights, which is scored and kept; 0 = off
+    batch_size: int = 512  # pairs (turn, movie)
+    use_inferred_order: bool = False  # also train on train_inferred_order.jsonl
+    optimizer: OptimizerConfig = OptimizerConfig(
+        3e-3, name="adam", schedule="constant", warmup_steps=0, b2=0.999, weight_decay=0.0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class RecTeacherConfig(RecommenderConfig):
+    """The recommendation teacher, and how it labels the training responses."""
+
+    cross_fit_folds: int = 0  # K > 1: split train into K parts; each is labelled by a recommender
+    # trained on the others. 0 = off
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModelTraining:
+    """The training of a language model, teacher or student."""
+
+    epochs: int = 20
+    batch_rows: int = 8  # dialogpt: dialogues, about 43 responses (the paper's batch is 32);
+    # kgsf: responses
+    num_buckets: int = 12  # lengths that rows are padded to; with 12, padding is below 10 %
+    weighting: str = "sample"  # sample (1/T per response, eqs. 8-9) | token
+    optimizer: OptimizerConfig = OptimizerConfig(1e-3)
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemInitConfig:
+    """Where the item rows of a language model start; not in the paper."""
+
+    item_init: str = "title"  # title (as the backbone starts them) |
+    # recommender (the same plus s σ n̂ Q: the recommender's item vectors n̂, mapped by Q)
+    item_init_vectors: str = "kernel"  # with recommender: kernel (n_i of eq. 4) |
+    # kernel_and_bias (the item's bias as one more entry)
+    item_init_map: str = "random"  # Q: random (orthogonal) | pca (principal axes onto the first
+    # axes) | least_squares (the map that best predicts the words of an item's title)
+    item_init_scale: float = 3.0  # s, in units of σ, the standard deviation of the embedding
+
+
+@dataclasses.dataclass(frozen=True)
+class DialogueTeacherConfig(ItemInitConfig, LanguageModelTraining):
+    """The dialogue teacher, and the shape of DialoGPT in teacher and student."""
+
+    weights: str = "microsoft/DialoGPT-small"  # hub name, local folder, or "random"
+    num_layers: int = 12  # the shape is used with random weights only; for kgsf, see config.kgsf
+    embed_dim: int = 768
+    num_heads: int = 12
+    num_positions: int = 1024
+    dropout: float = 0.1
+    use_inferred_order: bool = False  # also train on train_inferred_order.jsonl (not in the paper)
+
+
+@dataclasses.dataclass(frozen=True)
+class KGSFConfig:
+    """The shape of KGSF's dialogue model in teacher and student."""
+
+    num_layers: int = 2  # in encoder and decoder each
+    embed_dim: int = 300
+    num_heads: int = 2
+    mlp_dim: int = 300
+    dropout: float = 0.1
+    word_vectors: str = "word2vec"  # word2vec (trained on the corpus) | random
+
+
+@dataclasses.dataclass(frozen=True)
+class TurnClassifierConfig:
+    """The classifier that predicts [REC] or [GEN] from the history (eq. 12)."""
+
+    num_layers: int = 2
+    num_heads: int = 2
+    embed_dim: int = 300
+    mlp_dim: int = 300
+    dropout: float = 0.1
+    max_context_tokens: int = 256
+    epochs: int = 5
+    patience: int = 2
+    batch_size: int = 32
+    num_buckets: int = 4
+    optimizer: OptimizerConfig = OptimizerConfig(
+        1e-3, name="adam", warmup_steps=0, weight_decay=0.0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherOutputsConfig:
+    """The teacher store."""
+
+    format: str = "features"  # features (the teacher is head(features)) | dense (its logits)
+    dtype: str = "bfloat16"  # of features or logits; λ and the log-normaliser are float32
+    num_shards: int = 8  # independent of the number of hosts
+    batch_rows: int = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillConfig:
+    """The gate and the gated distillation loss."""
+
+    gate: str = "hard"  # hard (eq. 6) | soft (eq. 7) | constant | oracle (1 where the gold
+    # token is an item) | package.module:function
+    eta: float = 0.6  # the hard gate's threshold on the item mass; 0 = fitted to the dev split
+    # (best F1 on item steps)
+    constant: float = 0.5  # λ of the constant gate
+    gamma: float = 0.4  # weight of distillation in eq. 10; the label has weight 1 - γ
+    mask_mentioned: bool = False  # True: the recommender's distribution is masked to items that the
+    # dialogue has not mentioned before the response (not in the paper)
+    chunk_size: int = 256  # response tokens at a time in the fused head
+
+
+@dataclasses.dataclass(frozen=True)
+class StudentTraining(LanguageModelTraining):
+    """The training of the student, and its form."""
+
+    init: str = "pretrained"  # pretrained (as the dialogue teacher starts) | dialogue_teacher
+    turn_tags: bool = True  # every recommender turn starts with [REC] or [GEN]
+
+
+@dataclasses.dataclass(frozen=True)
+class StudentConfig(ItemInitConfig, StudentTraining):
+    """The student."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodingRules:
+    """What a response may contain."""
+
+    item_rule: str = "argmax"  # argmax | mass (best item whenever the item mass exceeds .5)
+    allow_mentioned_items: bool = True  # False: no item that the dialogue mentioned before
+    allow_repeated_items: bool = True  # False: no item twice in a response
+    max_tokens: int = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodeConfig(DecodingRules):
+    """How responses are generated."""
+
+    item_offset: float = 0.0  # added to the logit of every item: above 0, more items are named
+    batch_size: int = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """What is scored."""
+
+    split: str = "test"  # dev | valid | test
+    max_responses: int = 0  # 0 = all
+    num_samples: int = 12  # responses shown in samples.md
+    bootstrap_resamples: int = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepConfig:
+    """A sweep: one run for each value of a field, then a table and a figure."""
+
+    field: str = ""  # a dotted field, for example "distill.eta"; empty = a single run
+    over: tuple[Any, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class ParallelConfig:
+    """Devices."""
+
+    kind: str = "pmap"  # pmap (parameters replicated, batch split)
+    num_devices: int = 0  # 0 = all
