@@ -14,7 +14,17 @@ import conkd_jax
 from conkd_jax import command_line
 
 OPTIONS = flags.FlagValues()  # none
-PROGRAMS = ("demo", "train", "evaluate", "gate", "latency", "tables", "human")
+PROGRAMS = (
+    "demo",
+    "train",
+    "rows",
+    "evaluate",
+    "gate",
+    "cold_items",
+    "latency",
+    "tables",
+    "human",
+)
 
 
 def main(argv: list[str]) -> None:

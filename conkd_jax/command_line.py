@@ -21,6 +21,7 @@ import jax
 import rich.console
 import rich.table
 from absl import flags, logging
+from etils import epath
 
 from conkd_jax import parallel, terminal
 from conkd_jax.config.help import ConfigField, config_fields, config_help_text
@@ -146,6 +147,23 @@ def parse(
     return rest
 
 
+def expect_config_file(filename: str) -> None:
+    """Checks that there is a config file.
+
+    Args:
+      filename: the value of --config.
+
+    Raises:
+      UsageError: there is no such file.
+    """
+    filename = os.path.expanduser(filename)
+    if not epath.Path(filename.split(":")[0]).is_file():
+        raise UsageError(
+            f"--config={filename}: expected a config file and, after a colon, a preset; found no "
+            f"such file. For example {EXAMPLE}"
+        )
+
+
 def _with_home(argument: str) -> str:
     """Replaces a "~" that begins an argument or the value of an option by the home folder.
 
@@ -188,6 +206,8 @@ def _check_options(arguments: list[str], options: flags.FlagValues) -> None:
         has_config_file |= name == "config"
         if not value and not is_switch and (following is None or following.startswith("--")):
             raise UsageError(f"--{name}: expected a value, got none. Write --{name}=VALUE")
+        if name == "config":  # its fields, given after it, would fail with other words
+            expect_config_file(value[1:] if value else following or "")
 
 
 def _switched_off(name: str, options: flags.FlagValues) -> flags.Flag | None:

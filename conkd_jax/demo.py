@@ -5,9 +5,9 @@
 Builds MovieWorld, a corpus with a knowledge graph of its own, and trains a fine-tuned language
 model and ConKD on it, with the same network, data, epochs and batches. Then it prints one screen: a
 conversation that neither model has seen, with both answers, and how well each names the right
-films, with p values. ConKD's student starts from the recommender's item vectors here; a third model
-with the same start and no teachers shows what the start alone is worth. --seeds=0,1,2 repeats all
-trainings, and --json=FILE writes the measurements.
+movies, with p values. ConKD's student starts from the recommender's item vectors here; a third
+model with the same start and no teachers shows what the start alone is worth. --seeds=0,1,2 repeats
+all trainings, and --json=FILE writes the measurements.
 """
 
 from __future__ import annotations
@@ -23,20 +23,19 @@ from etils import epath
 from rich.box import SIMPLE_HEAD
 
 from conkd_jax import command_line, terminal
-from conkd_jax.artifacts.build import ensure
 from conkd_jax.artifacts.manifest import git_hash
 from conkd_jax.command_line import UsageError
-from conkd_jax.config import Config, frozen, load_config_file
+from conkd_jax.config import frozen, load_config_file
 from conkd_jax.config.rules import validate_config
 from conkd_jax.data.mentions import replace_mentions
 from conkd_jax.eval.predictions import Prediction
 from conkd_jax.eval.tables.documents import portable_command
 from conkd_jax.eval.tables.paired import PairedTest, paired_test
 from conkd_jax.files import write_json
+from conkd_jax.planned_run import PlannedRun
 from conkd_jax.run import METRICS, Run
 from conkd_jax.run_document import machine
-from conkd_jax.run_folder import config_name, default_folder, overrides_of, write_run_folder
-from conkd_jax.stages import pipeline
+from conkd_jax.run_folder import config_name
 
 FINE_TUNED, START, CONKD = "fine-tuned", "start alone", "ConKD"
 CONFIGS = {
@@ -73,7 +72,7 @@ def main(argv: list[str]) -> None:
     shown: list[Any] = []
     measured = []
     for seed in map(int, _SEEDS.value):
-        runs = {name: trained_run(name, file, seed) for name, file in CONFIGS.items()}
+        runs = trained_runs(seed)
         tests = {name: tested(runs[name], runs[CONKD]) for name in (FINE_TUNED, START)}
         measured.append(numbers(seed, runs, tests))
         shown = shown or [*screen(runs, tests)]
@@ -94,26 +93,28 @@ def main(argv: list[str]) -> None:
 # --- runs ----------------------------------------------------------------------------------------
 
 
-def demo_config(filename: str, seed: int) -> Config:
-    """The config of a system for a seed, which also draws another world and other teachers."""
-    config = load_config_file(str(CHECKOUT / filename))
+def planned_run(filename: str, seed: int) -> PlannedRun:
+    """The run of a system for a seed, which also draws another world and other teachers."""
+    path = str(CHECKOUT / filename)
+    config = load_config_file(path)
+    own = frozen(load_config_file(path))
     config.seed = config.teacher_seed = config.corpus.movieworld_seed = seed
     config.parallel.num_devices = 1  # batches of four dialogues are too small for many
-    return validate_config(frozen(config))
+    return PlannedRun.of(validate_config(frozen(config)), config_name(path), own)
 
 
-def trained_run(name: str, filename: str, seed: int) -> Run:
-    """Trains and scores a system, or finds it trained; returns the run."""
-    config = demo_config(filename, seed)
-    stages = pipeline.build(config)
-    path = str(CHECKOUT / filename)
-    label, overrides = config_name(path), overrides_of(config, frozen(load_config_file(path)))
-    folder = default_folder(config, label, overrides=overrides)
-    pipeline.check_folders(config, folder)
-    terminal.say(f"\n{name}: {filename}, seed {seed}\n")
-    ensure(stages["evaluation"], config.artifacts_dir)
-    write_run_folder(folder, config, label, stages, " ".join(sys.argv), overrides)
-    return Run.open(folder)
+def trained_runs(seed: int) -> dict[str, Run]:
+    """Trains and scores the systems for a seed, or finds them trained; returns their runs."""
+    planned = {name: planned_run(file, seed) for name, file in CONFIGS.items()}
+    for run in planned.values():
+        run.check_sources()
+    for run in planned.values():
+        run.check_data()
+    for name, run in planned.items():
+        terminal.say(f"\n{name}: {CONFIGS[name]}, seed {seed}\n")
+        run.build()
+        run.write(" ".join(sys.argv))
+    return {name: Run.open(run.folder) for name, run in planned.items()}
 
 
 def tested(first: Run, second: Run) -> PairedTest:
@@ -134,7 +135,7 @@ def screen(runs: Mapping[str, Run], tests: Mapping[str, PairedTest]) -> Iterator
 def conversation(runs: Mapping[str, Run]) -> Iterator[str]:
     """A conversation of the scored split: the first in which both systems and the human recommend.
 
-    The rule looks at *whether* films are named and not at which.
+    The rule looks at *whether* movies are named and not at which.
     """
     answers = {
         name: {one.key: one for one in runs[name].predictions()} for name in (FINE_TUNED, CONKD)
@@ -169,14 +170,14 @@ def conversation(runs: Mapping[str, Run]) -> Iterator[str]:
 
 
 def found_mark(answer: Prediction) -> str:
-    """A mark after an answer that names a film of the reference; otherwise empty."""
+    """A mark after an answer that names a movie of the reference; otherwise empty."""
     return "  (as the human did)" if {*answer.generated_items} & {*answer.reference_items} else ""
 
 
 def score_table(runs: Mapping[str, Run]) -> rich.table.Table:
     """F1@10 of both systems beside trivial ones, and the recommender's recall."""
     fine_tuned, start, conkd = (runs[name].metrics["metrics"] for name in CONFIGS)
-    table = rich.table.Table(title="Are the films right?", title_justify="left", box=SIMPLE_HEAD)
+    table = rich.table.Table(title="Are the movies right?", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("system")
     table.add_column("F1@10", justify="right")
     table.add_column("hit@10", justify="right")

@@ -109,6 +109,34 @@ def write_json(path: epath.PathLike, value: Any, *, indent: int | None = 1) -> N
     write_whole(path, text + "\n")
 
 
+def move(path: epath.PathLike, target: epath.PathLike) -> None:
+    """Moves a file or a folder to a path that does not exist; the folder above it may be missing.
+
+    On a disk that is one rename. An object store has no folders that could be renamed or made
+    empty, so every file is copied and then the original is deleted; a process that dies in between
+    leaves the original.
+
+    Args:
+      path: a file or a folder.
+      target: its new path, of the same kind (local or remote).
+    """
+    path, target = epath.Path(path), epath.Path(target)
+    if not is_remote(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+        return
+    _copy(path, target)
+    path.rmtree() if path.is_dir() else path.unlink()
+
+
+def _copy(path: epath.Path, target: epath.Path) -> None:
+    if not path.is_dir():
+        path.copy(target)
+        return
+    for entry in path.iterdir():
+        _copy(entry, target / entry.name)
+
+
 def unwritable(folder: epath.PathLike) -> str:
     """Says why nothing can be written into a folder; "" if it can.
 
@@ -142,6 +170,22 @@ def unwritable(folder: epath.PathLike) -> str:
 # --- reading -----------------------------------------------------------------------------------
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Parses JSON; whatever is wrong with the text, the error is a `ValueError`.
+
+    >>> parse_json("[" * 100_000)
+    Traceback (most recent call last):
+    ValueError: nested too deeply to be read
+
+    Raises:
+      ValueError: the text is not JSON, or is nested thousands of levels deep.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply to be read") from None
+
+
 def read_json(path: epath.PathLike, error: type[Exception], remedy: str) -> dict[str, Any]:
     """Reads a JSON object; the error for an unusable file says what to do.
 
@@ -155,7 +199,7 @@ def read_json(path: epath.PathLike, error: type[Exception], remedy: str) -> dict
     """
     path = epath.Path(path)
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes())
     except FileNotFoundError as missing:
         raise error(f"{path} is missing: {remedy}.") from missing
     except ValueError as invalid:

@@ -1,12 +1,14 @@
 """Measures how well the gate of a trained run finds items, and shows it along responses.
 
     python -m conkd_jax.gate --workdir=RUN
+    python -m conkd_jax.gate --workdir=RUN --split=dev --eta=.1 --eta=.2
     python -m conkd_jax.gate --workdir=RUN --response=CONVERSATION_ID:TURN
     python -m conkd_jax.gate --workdir=RUN --history="Any thrillers?" --text="You could try @13."
     python -m conkd_jax.gate --workdir=RUN --example=titanic
 
 Reads the finished evaluation of a split; nothing is trained or decoded. Prints λ by kind of token,
-and the hard gate as a detector of item steps at several thresholds, both beside the paper's §3.4.
+and the hard gate as a detector of item steps, its precision, recall and F1: at the run's η, the one
+fitted on dev, the best of this split, the paper's, and those of `--eta`.
 `--response` draws λ along a gold response. `--text` draws it along any response to the history of
 `--response` or to the turn in `--history`, with movies written as @id; it can be repeated.
 `--example=titanic` draws the paper's Appendix C. docs/metrics.md explains each number.
@@ -23,6 +25,7 @@ from conkd_jax.command_line import UsageError
 from conkd_jax.eval import origin
 from conkd_jax.eval.gate.analysis import analyse_gate, write_gate_analysis
 from conkd_jax.eval.gate.examples import EXAMPLES, GREETING, example_texts
+from conkd_jax.eval.gate.report import Thresholds
 from conkd_jax.eval.gate.responses import (
     ResponseKey,
     find_response,
@@ -43,6 +46,14 @@ _WORKDIR = flags.DEFINE_string(
 )
 _SPLIT = flags.DEFINE_enum(
     "split", "valid", SPLITS, "The split; it must have been evaluated.", flag_values=OPTIONS
+)
+_ETA = flags.DEFINE_multi_float(
+    "eta",
+    [0.02, 0.05, 0.1, 0.18, 0.3, 0.6],
+    "Report the hard gate as a detector at this η, too; can be repeated.",
+    lower_bound=0,
+    upper_bound=1,
+    flag_values=OPTIONS,
 )
 _RESPONSE = flags.DEFINE_string(
     "response",
@@ -76,7 +87,7 @@ def main(argv: list[str]) -> None:
         tokens,
         run.vocabulary,
         title=run.title,
-        eta=run.eta,
+        thresholds=Thresholds(run.eta, run.fitted_eta, tuple(sorted(set(_ETA.value)))),
         has_student=run.system.has_student,
     )
     if not parallel.is_first_process():

@@ -11,6 +11,7 @@ stays with you. docs/human_evaluation.md describes a study from start to end.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from absl import flags
@@ -20,10 +21,13 @@ from conkd_jax import command_line
 from conkd_jax.command_line import UsageError
 from conkd_jax.eval.human.collect import collect_scores
 from conkd_jax.eval.human.export import export_study
+from conkd_jax.eval.human.scores import score_parts
 from conkd_jax.eval.human.study import System
 from conkd_jax.eval.system_files import read_titles
 from conkd_jax.files import sha256_of_file
 from conkd_jax.run import Answers
+
+WIDTH = 80  # of printed sentences
 
 OPTIONS = flags.FlagValues()
 _OUT = flags.DEFINE_string(
@@ -69,7 +73,8 @@ def main(argv: list[str]) -> None:
     elif command == "collect":
         if len(arguments) < 2:
             raise UsageError("expected the folder of an export and sheets: collect DIR SHEET…")
-        command_line.show(collect_scores(arguments[0], arguments[1:]).rstrip("\n"))
+        for part in score_parts(collect_scores(arguments[0], arguments[1:])):
+            command_line.show(textwrap.fill(part, WIDTH) if isinstance(part, str) else part)
     else:
         raise UsageError(f"expected export or collect as the first argument, got {command!r}.")
 

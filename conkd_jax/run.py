@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
 
-from conkd_jax.artifacts.manifest import is_whole, whole_manifest
+from conkd_jax.artifacts.manifest import is_whole, read_manifest, whole_manifest
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.config import Config, ConfigError
 from conkd_jax.config.rules import validate_config
@@ -29,6 +28,7 @@ from conkd_jax.eval.predictions import Prediction, PredictionError, read_predict
 from conkd_jax.eval.system_files import corpus_titles, predictions_file, system_name
 from conkd_jax.eval.tables.beside import configured_paper_row
 from conkd_jax.eval.tables.paper import PaperRow, paper_row
+from conkd_jax.files import parse_json
 from conkd_jax.stages import evaluation, pipeline
 from conkd_jax.stages.system import System
 
@@ -81,7 +81,7 @@ class Run:
                 f"none. For example {EXAMPLE}"
             )
         try:
-            record = json.loads(path.read_text())
+            record = parse_json(path.read_text())
             name, own_split = record["name"], record["split"]
             overrides = dict(record.get("overrides", {}))  # earlier versions had none
             config = Config.from_dict(record["settings"])
@@ -213,6 +213,13 @@ class Run:
         student, root = self.inputs["student"], self.config.artifacts_dir
         return whole_manifest(student, root)["metrics"].get("eta")
 
+    @property
+    def fitted_eta(self) -> float | None:
+        """The η that the teacher store fitted to dev; None without a store or items in dev."""
+        store = self.stages.get("teacher_outputs")
+        manifest = None if store is None else read_manifest(store, self.config.artifacts_dir)
+        return None if manifest is None else manifest["metrics"].get("fitted_eta")
+
     @functools.cached_property
     def tokens(self) -> dict[str, np.ndarray]:
         """The evaluation's arrays over the gold tokens of the split: λ, item mass, NLL, target.
@@ -259,7 +266,7 @@ class Run:
         """
         path = self._file(METRICS)
         try:
-            return json.loads(path.read_text())
+            return parse_json(path.read_text())
         except ValueError as error:
             raise RunError(
                 f"{path}: expected JSON, {error}. Run {self._evaluate} again."

@@ -12,6 +12,7 @@ import jax
 
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.config import Config
+from conkd_jax.config.options import ADDED_FIELDS
 from conkd_jax.eval import origin
 from conkd_jax.eval.document import RATE_MATCHED, Interval, decoding_label, metrics_document
 from conkd_jax.eval.metrics.pairs import Number
@@ -92,10 +93,10 @@ def config_sha256(config: Config, without: Collection[str] = ()) -> str:
     settings = config.to_dict()
     kept = {key: value for key, value in settings.items() if key not in {*NO_NUMBER, *without}}
     kept["corpus"] = {key: v for key, v in settings["corpus"].items() if key != "raw_dir"}
-    if not config.decode.item_offset:
-        kept["decode"] = {k: v for k, v in settings["decode"].items() if k != "item_offset"}
-    if config.student.item_init == "title":
-        kept["student"] = {k: v for k, v in settings["student"].items() if k != "item_init"}
+    defaults = Config().to_dict()
+    for part, _, name in (field.rpartition(".") for field in ADDED_FIELDS):
+        if part in kept and kept[part][name] == defaults[part][name]:
+            del kept[part][name]
     return sha256_of_json(kept)
 
 

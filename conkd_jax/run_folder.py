@@ -32,6 +32,7 @@ from conkd_jax.eval.figures.metric_bars import draw_metric_bars
 from conkd_jax.eval.gate.figures import draw_gate_histograms, draw_gate_traces
 from conkd_jax.eval.gate.responses import ResponseKey, response_keys, response_name
 from conkd_jax.eval.gate.traces import GateTrace, trace_of_response
+from conkd_jax.eval.learning import LEARNING, Learning
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.eval.tables.paper import PaperRow
 from conkd_jax.eval.tables.samples import samples_page
@@ -199,6 +200,7 @@ def write_run_folder(
     document["compile_seconds"] = {
         key: m["compile_seconds"] for key, m in manifests.items() if "compile_seconds" in m
     }
+    document[LEARNING] = _learning_of(config, directories, manifests)
     document[origin.KEY] = origin_of_run(stages["evaluation"])
     folder.mkdir(parents=True, exist_ok=True)
     if aside := origin.set_aside(folder, document[origin.KEY]):
@@ -212,6 +214,28 @@ def write_run_folder(
     paper, num_mim = paper_row_of(config), config.rec_teacher.mim_epochs
     _draw_figures(folder / "figures", directories, manifests, document, paper, num_mim)
     return document
+
+
+def _learning_of(
+    config: Config, directories: Mapping[str, epath.Path], manifests: Mapping[str, Mapping]
+) -> dict[str, Any]:
+    """What the dev scores of the language models say, by stage (see `eval.learning`)."""
+    found = {}
+    for stage, training in (
+        ("dialogue_teacher", config.dialogue_teacher),
+        ("student", config.student),
+    ):
+        if stage in directories and (lines := _history(directories[stage])):
+            kept = int(manifests[stage]["metrics"]["step"])
+            learning = Learning.of(lines, epochs=training.epochs, kept_step=kept)
+            found |= {} if learning is None else {stage: learning.to_dict()}
+    return found
+
+
+def _history(directory: epath.Path) -> list[dict[str, Any]]:
+    """The lines of a training's history; none if there is no such file."""
+    file = directory / "history.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def _write_samples(
@@ -235,9 +259,7 @@ def _draw_figures(
     """Draws loss curves, the gate over all tokens and along a few responses, and F1 bars."""
     folder.mkdir(parents=True, exist_ok=True)
     for stage in ("rec_teacher", "dialogue_teacher", "turn_classifier", "student"):
-        history = directories.get(stage, folder) / "history.jsonl"
-        if history.exists():
-            lines = [json.loads(line) for line in history.read_text().splitlines()]
+        if lines := _history(directories.get(stage, folder)):
             best = manifests[stage]["metrics"].get("step")
             draw_loss_curves(
                 lines,
@@ -249,7 +271,8 @@ def _draw_figures(
     with np.load(str(directories["evaluation"] / evaluation.TOKENS)) as tokens:
         tokens = dict(tokens)
     eta = document["metrics"].get("eta")
-    mass, is_item = tokens["teacher_item_mass"], tokens["is_item"]
+    chosen = tokens.get("is_choice", slice(None))  # of item-first rows: not in their texts
+    mass, is_item = tokens["teacher_item_mass"][chosen], tokens["is_item"][chosen]
     draw_gate_histograms(
         mass[is_item],
         mass[~is_item],

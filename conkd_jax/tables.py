@@ -4,13 +4,18 @@
     python -m conkd_jax.tables --table=5 docs/results/mini --figure=ladder.png
     python -m conkd_jax.tables --table=7 runs/dialogpt-mini-seed0 runs/dialogpt_hard-mini-seed0
     python -m conkd_jax.tables --compare runs/dialogpt-mini-seed0 runs/dialogpt_hard-mini-seed0
+    python -m conkd_jax.tables --compare --over=trainings runs/dialogpt-mini-* runs/kgsf-mini-*
+    python -m conkd_jax.tables --curves runs/dialogpt_hard+* --json=curves.json --figure=curves.png
     python -m conkd_jax.tables --keep runs/dialogpt_hard-mini-seed0
     python -m conkd_jax.tables --pages
 
 A run is a metrics.json, a folder written by conkd_jax.train or conkd_jax.evaluate, or a folder that
 contains several of them at any depth. Tables 7 and 9 (which are the same) and `--compare` read
-predictions.jsonl, given as a run's folder or as a file. `--json` writes a comparison into a file.
-`--figure` draws the table. `--keep` copies a run's metrics.json into docs/results/ of this
+predictions.jsonl, given as a run's folder or as a file. `--compare --over=trainings` takes several
+trainings of two rows and compares their metrics with a t-test paired by seed. `--curves` shows the
+dev scores of trainings over their epochs: where NLL and hit@50 turn, and whether hit@50 still rises
+at the end. `--json` writes a comparison, or the points of curves, into a file. `--figure` draws the
+table, the comparison or the curves. `--keep` copies a run's metrics.json into docs/results/ of this
 checkout; `--pages` rewrites the tables of README.md and docs/results.md from the runs that are kept
 there.
 """
@@ -28,8 +33,19 @@ from conkd_jax import command_line
 from conkd_jax.command_line import UsageError
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.eval.tables.build import build_table, build_tables
-from conkd_jax.eval.tables.comparison_file import comparison_document, write_comparison
-from conkd_jax.eval.tables.documents import keep_documents, read_documents
+from conkd_jax.eval.tables.comparison_file import comparison_document
+from conkd_jax.eval.tables.curves import (
+    curves_document,
+    curves_summary,
+    draw_curves,
+    read_curves,
+)
+from conkd_jax.eval.tables.documents import (
+    keep_documents,
+    portable_command,
+    read_documents,
+    write_document,
+)
 from conkd_jax.eval.tables.figures import draw_table
 from conkd_jax.eval.tables.formats import table_as_latex, table_as_markdown
 from conkd_jax.eval.tables.layouts import LAYOUTS
@@ -42,6 +58,7 @@ from conkd_jax.eval.tables.samples import (
     samples_side_by_side,
 )
 from conkd_jax.eval.tables.table import ResultTable, TableError
+from conkd_jax.eval.tables.trainings import compare_trainings
 from conkd_jax.run import open_answers
 from conkd_jax.run_document import machine
 
@@ -60,17 +77,31 @@ _TABLE = flags.DEFINE_string(
 _COMPARE = flags.DEFINE_bool(
     "compare", False, "Compare two runs with a paired test.", flag_values=OPTIONS
 )
+_OVER = flags.DEFINE_enum(
+    "over",
+    "dialogues",
+    ("dialogues", "trainings"),
+    "What --compare pairs: the dialogues of two runs, or the trainings of two rows, by seed.",
+    flag_values=OPTIONS,
+)
+_CURVES = flags.DEFINE_bool(
+    "curves", False, "Show the dev scores of trainings over their epochs.", flag_values=OPTIONS
+)
 _JSON = flags.DEFINE_string(
     "json",
     "",
-    "With --compare: also write the comparison, unrounded, into this JSON file, to be committed.",
+    "With --compare or --curves: also write what is shown, unrounded, into this JSON file, to be "
+    "committed.",
     flag_values=OPTIONS,
 )
 _FORMAT = flags.DEFINE_enum(
     "format", "terminal", FORMATS, "The format of the table.", flag_values=OPTIONS
 )
 _FIGURE = flags.DEFINE_string(
-    "figure", "", "Also draw the table or the comparison into this PNG file.", flag_values=OPTIONS
+    "figure",
+    "",
+    "Also draw the table, the comparison or the curves into this PNG file.",
+    flag_values=OPTIONS,
 )
 _INTERVALS = flags.DEFINE_bool(
     "intervals",
@@ -100,8 +131,12 @@ def main(argv: list[str]) -> None:
         write_pages(CHECKOUT)
     elif _KEEP.value:
         command_line.show(*keep_documents(read_documents(runs), CHECKOUT))
+    elif _COMPARE.value and _OVER.value == "trainings":
+        show_trainings(runs)
     elif _COMPARE.value:
         show_comparison({name: answers.file for name, answers in open_answers(runs).items()})
+    elif _CURVES.value:
+        show_curves(runs)
     elif _TABLE.value in SAMPLE_TABLES:
         show_samples(runs, _FORMAT.value)
     else:
@@ -116,18 +151,21 @@ def main(argv: list[str]) -> None:
 
 
 def _check_options(runs: Sequence[str]) -> None:
-    if bool(_TABLE.value) + _COMPARE.value + _KEEP.value + _PAGES.value != 1:
-        raise UsageError("expected one of --table=NAME, --compare, --keep and --pages.")
+    chosen = (bool(_TABLE.value), _COMPARE.value, _CURVES.value, _KEEP.value, _PAGES.value)
+    if sum(chosen) != 1:
+        raise UsageError("expected one of --table=NAME, --compare, --curves, --keep and --pages.")
     if _PAGES.value and runs:
         raise UsageError(f"--pages takes no runs; it reads {KEPT_RESULTS}.")
     if not _PAGES.value and not runs:
         raise UsageError("expected runs: metrics.json files, folders of runs, or folders of them.")
-    if _JSON.value and not _COMPARE.value:
+    if _JSON.value and not (_COMPARE.value or _CURVES.value):
         raise UsageError(
-            "--json needs --compare: it is the file that the comparison is written to."
+            "--json needs --compare or --curves: it is the file that these are written to."
         )
-    if _FIGURE.value and not (_COMPARE.value or _TABLE.value in LAYOUTS):
-        raise UsageError("--figure needs a --table of numbers or --compare.")
+    if _OVER.value == "trainings" and (not _COMPARE.value or _FIGURE.value):
+        raise UsageError("--over=trainings needs --compare, and has no --figure.")
+    if _FIGURE.value and not (_COMPARE.value or _CURVES.value or _TABLE.value in LAYOUTS):
+        raise UsageError("--figure needs a --table of numbers, --compare or --curves.")
 
 
 def show_comparison(files: Mapping[str, epath.Path]) -> None:
@@ -135,11 +173,31 @@ def show_comparison(files: Mapping[str, epath.Path]) -> None:
     test = paired_test(files)
     if _JSON.value:
         document = comparison_document(test, files, command=" ".join(sys.argv), machine=machine())
-        write_comparison(_JSON.value, document)
+        write_document(_JSON.value, document)
     if _FIGURE.value:
         draw_both(files, _FIGURE.value)
-    table = comparison_table(test.names, test.comparisons, num_dialogues=test.num_dialogues)
+    table = comparison_table(test.names, test.comparisons, paired_over=test.paired_over)
     show_table(table, _FORMAT.value)
+
+
+def show_trainings(runs: Sequence[str]) -> None:
+    """Compares two rows over their trainings, writes the file that is asked for, prints a table."""
+    test = compare_trainings(read_documents(runs))
+    if _JSON.value:
+        write_document(_JSON.value, test.document(command=portable_command(" ".join(sys.argv))))
+    table = comparison_table(test.names, test.comparisons, paired_over=test.paired_over)
+    show_table(table, _FORMAT.value)
+
+
+def show_curves(runs: Sequence[str]) -> None:
+    """Prints where the dev scores of runs turn; writes the files that are asked for."""
+    curves = read_curves(read_documents(runs))
+    if _JSON.value:
+        command = portable_command(" ".join(sys.argv))
+        write_document(_JSON.value, curves_document(curves, command=command))
+    if _FIGURE.value:
+        draw_curves(curves, _FIGURE.value, title="Dev scores of trainings")
+    command_line.show(*curves_summary(curves))
 
 
 def show_table(table: ResultTable, form: str) -> None:

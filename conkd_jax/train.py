@@ -18,32 +18,46 @@ from etils import epath
 from ml_collections import config_flags
 
 from conkd_jax import command_line, parallel
-from conkd_jax.artifacts.build import PlanRow, ensure, ensure_first, explain
+from conkd_jax.artifacts.build import PlanRow, explain
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.command_line import UsageError
-from conkd_jax.config import ARGUMENT_FIELDS, Config, ConfigError, frozen, load_config_file
+from conkd_jax.config import (
+    ARGUMENT_FIELDS,
+    BACKBONES,
+    PRESETS,
+    Config,
+    ConfigError,
+    frozen,
+    load_config_file,
+)
 from conkd_jax.config.rules import runs_of_sweep, validate_config, validate_devices
 from conkd_jax.eval import origin
 from conkd_jax.eval.tables.summary import summary_table
 from conkd_jax.eval.tables.sweeps import write_sweep
+from conkd_jax.planned_run import PlannedRun
 from conkd_jax.run import paper_row_of
-from conkd_jax.run_folder import (
-    MOVED,
-    config_name,
-    default_folder,
-    overrides_of,
-    write_run_folder,
-)
-from conkd_jax.stages import checks, pipeline
+from conkd_jax.run_folder import MOVED, config_name, default_folder, overrides_of
+
+
+def define_config(options: flags.FlagValues, argv: list[str] | None = None) -> None:
+    """Defines --config and the fields of the config, --config.PART.FIELD.
+
+    Args:
+      options: gets them.
+      argv: the command line that will be parsed; None for that of this process.
+    """
+    config_flags.DEFINE_config_file(
+        "config",
+        help_string="A config file, optionally followed by a preset and another backbone: "
+        f"configs/dialogpt_hard.py[:{'|'.join(PRESETS)}[,backbone={'|'.join(BACKBONES)}]].",
+        lock_config=True,
+        flag_values=options,
+        sys_argv=argv,
+    )
+
 
 OPTIONS = flags.FlagValues()
-_CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    help_string="A config file, optionally followed by a preset and another backbone: "
-    "configs/dialogpt_hard.py[:paper|mini|demo[,backbone=dialogpt|kgsf]].",
-    lock_config=True,
-    flag_values=OPTIONS,
-)
+define_config(OPTIONS)
 _WORKDIR = flags.DEFINE_string(
     "workdir",
     "",
@@ -58,41 +72,38 @@ _PLAN = flags.DEFINE_bool(
 
 def main(argv: list[str]) -> None:
     """Runs the stages of a config, then writes and prints the results."""
-    config, name, own = read_config()
+    config, name, own = read_config(OPTIONS)
+    check_devices(config)
 
     # --- plan: one run, or one for each value of a sweep -------------------------------------
-    runs = {label: (each, pipeline.build(each)) for label, each in runs_of_sweep(config).items()}
-    expect_differences(config.sweep.field, [stages for _, stages in runs.values()])
     folder = default_folder(config, name, _WORKDIR.value, overrides_of(config, own))
+    runs = {
+        label: PlannedRun.of(each, name, own, folder / label)
+        for label, each in runs_of_sweep(config).items()
+    }
+    expect_differences(config.sweep.field, [run.stages for run in runs.values()])
     if _PLAN.value:
-        for label, (each, stages) in runs.items():
-            rows = explain(stages["evaluation"], each.artifacts_dir)
+        for label, run in runs.items():
+            rows = explain(run.stages["evaluation"], config.artifacts_dir)
             command_line.show(plan_table(rows, label))
-            command_line.show(check_plan(each, stages, folder / label))
+            command_line.show(run.check_unbuilt())
         return
 
     # --- check all runs before any is trained ------------------------------------------------
-    for label, (each, stages) in runs.items():
-        pipeline.check_folders(each, folder / label)
-        pipeline.check_sources(each, stages)
-    for each, stages in runs.values():
-        ensure_first(stages["evaluation"], each.artifacts_dir, checks.DATA_STAGES)
-        if not checks.unbuilt(each, stages):  # a corpus that nothing needs may have been deleted
-            checks.check_data(each, stages)
+    for run in runs.values():
+        run.check_sources()
+    for run in runs.values():
+        run.check_data()
 
+    # --- build what is missing, and write each run's folder ----------------------------------
     documents = {}
-    for label, (each, stages) in runs.items():
-        # --- build what is missing -----------------------------------------------------------
-        ensure(stages["evaluation"], each.artifacts_dir)
-
-        # --- write the run's folder ----------------------------------------------------------
+    for label, run in runs.items():
+        run.build()
         if parallel.is_first_process():
             if config.sweep.field and not documents:
                 make_room(folder, runs)
-            documents[label] = write_run_folder(
-                folder / label, each, name, stages, " ".join(sys.argv), overrides_of(each, own)
-            )
-            command_line.show(label, summary_table(documents[label], paper_row_of(each)))
+            documents[label] = run.write(" ".join(sys.argv))
+            command_line.show(label, summary_table(documents[label], paper_row_of(run.config)))
     if config.sweep.field and parallel.is_first_process():
         command_line.show(write_sweep(folder, config.sweep.field, documents))
     command_line.show(f"Results of this run: {folder}")
@@ -104,22 +115,22 @@ def make_room(folder: epath.Path, runs: Collection[str]) -> None:
         command_line.show(MOVED.format(folder=folder, aside=aside))
 
 
-def read_config() -> tuple[Config, str, Config]:
-    """Returns the config of the command line, checked, its name, and the config file's own.
+def read_config(options: flags.FlagValues) -> tuple[Config, str, Config]:
+    """Returns the config of a command line, checked, its name, and the config file's own.
+
+    Args:
+      options: what the command line was parsed into, with those of `define_config`.
 
     Raises:
-      UserError: the file is missing, or its settings are invalid or don't fit the devices.
+      UserError: the file is missing, or its settings are invalid.
     """
-    example = f"For example {command_line.EXAMPLE}"
-    if _CONFIG.value is None:
-        raise UsageError(f"--config is missing: expected a config file. {example}")
-    filename = config_flags.get_config_filename(OPTIONS["config"])
-    if not epath.Path(filename.split(":")[0]).is_file():
+    if options["config"].value is None:
         raise UsageError(
-            f"--config={filename}: expected a config file and, after a colon, a preset; found no "
-            f"such file. {example}"
+            "--config is missing: expected a config file. For example " + command_line.EXAMPLE
         )
-    overridden = config_flags.get_override_values(OPTIONS["config"])
+    filename = config_flags.get_config_filename(options["config"])
+    command_line.expect_config_file(filename)
+    overridden = config_flags.get_override_values(options["config"])
     for field in ARGUMENT_FIELDS:
         if field in overridden:
             raise UsageError(
@@ -127,14 +138,22 @@ def read_config() -> tuple[Config, str, Config]:
                 f"--config. Expected --config=FILE.py:PRESET[,backbone=NAME], got {field} = "
                 f"{overridden[field]!r}"
             )
-    config = validate_config(frozen(_CONFIG.value))
+    config = validate_config(frozen(options["config"].value))
+    return config, config_name(filename), frozen(load_config_file(filename))
+
+
+def check_devices(config: Config) -> None:
+    """Checks a config, and each run of its sweep, against the devices that there are.
+
+    Raises:
+      ConfigError: there are fewer devices, or a batch can't be split over them.
+    """
     for each in runs_of_sweep(config).values():
         try:
             num_devices = parallel.num_devices(each.parallel.num_devices)
         except ValueError as error:
             raise ConfigError(f"config.{error}") from error
         validate_devices(each, num_devices)
-    return config, config_name(filename), frozen(load_config_file(filename))
 
 
 def expect_differences(field: str, runs: Sequence[Mapping[str, Stage]]) -> None:
@@ -148,31 +167,6 @@ def expect_differences(field: str, runs: Sequence[Mapping[str, Stage]]) -> None:
             f"config.sweep.field: expected a field that changes the run with each value, got "
             f"{field!r}: this config does not read it"
         )
-
-
-def check_plan(config: Config, stages: Mapping[str, Stage], folder: epath.PathLike) -> str:
-    """Checks what can be checked without building anything; says what can't.
-
-    Args:
-      config: the config of a run.
-      stages: its stages by name.
-      folder: the folder of its results.
-
-    Raises:
-      UserError: a folder can't be written to, a raw file is missing or damaged, the split to score
-        has no responses, or a learning rate schedule doesn't suit the number of training steps.
-    """
-    pipeline.check_folders(config, folder)
-    pipeline.check_raw_files(config, stages)
-    missing = checks.unbuilt(config, stages)
-    if not missing:
-        checks.check_data(config, stages)
-        return "Checked: folders, splits, and warm-ups against the steps of each training."
-    return (
-        f"Checked: folders and raw files. Not known before {' and '.join(missing)} are built: "
-        f"whether the split {config.evaluation.split!r} has responses, and the number of steps, "
-        "which a warm-up must not exceed. Both are checked then, before anything is trained."
-    )
 
 
 def plan_table(rows: list[PlanRow], label: str = "") -> rich.table.Table:

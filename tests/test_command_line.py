@@ -152,6 +152,12 @@ def test_a_field_before_its_config(call):
     refused(call(module("train"), *arguments), "expected the config file before its fields")
 
 
+@pytest.mark.parametrize("config", [["--config=no_such.py:demo"], ["--config", "configs"]])
+def test_a_field_of_a_config_file_that_is_not_there(call, config):
+    errors = refused(call(module("train"), *config, "--config.seed=1"), "found no such file")
+    assert errors.count("\n") == 1
+
+
 def test_a_field_of_a_program_without_a_config(call):
     refused(call(module("gate"), "--config.distill.gamma=.2"), "no option --config.distill.gamma")
 

@@ -88,6 +88,7 @@ def test_json_refuses_what_json_has_not(tmp_path: Path) -> None:
         (b'{"a', "is not valid JSON .*: fetch it again."),
         (b"\xff\xfe{", "is not valid JSON .*: fetch it again."),
         (b"[1]", "expected a JSON object, got list: fetch it again."),
+        (b'{"a":' * 100_000, r"is not valid JSON \(nested too deeply .*\): fetch it again."),
     ],
 )
 def test_json_that_cannot_be_used_is_explained(

@@ -43,10 +43,13 @@ def read(path) -> dict:
 
 
 def test_the_numbers_are_the_evaluation_s(call, small_world, workdir):
-    code, output, errors = call(gate, f"--workdir={workdir}")
+    code, output, errors = call(gate, f"--workdir={workdir}", "--eta=.5", "--eta=.04")
     assert code == 0, errors
     found = read(workdir / "gate" / "gate.json")
     metrics = read(small_world.folder / "metrics.json")["metrics"]
+    assert found["detector"]["fitted"]["eta"] == metrics["fitted_eta"]
+    assert [one["eta"] for one in found["detector_at"]] == [0.04, 0.5]
+    assert found["detector_at"][0] == found["detector"]["run"]
     for name in ("lambda_r", "lambda_v", "student_lambda_r", "student_lambda_v"):
         assert found[name] == pytest.approx(metrics[name], abs=1e-6), name
     assert found["paper"] == {"lambda_r": 0.653, "lambda_v": 0.023}
@@ -147,6 +150,7 @@ def test_a_run_without_a_student_has_the_teacher_alone(call, small_world, tmp_pa
         (["--response=nothing"], ["--response=nothing", "for example"]),
         (["--text=Try @5."], ["got @5", "For example @"]),
         (["--text= "], ["--text", "empty"]),
+        (["--eta=1.5"], ["--eta"]),
         (["--history=Hi!"], ["--history", "--text"]),
         (["--history=Hi!", "--text=a", "--response=a:1"], ["--history", "--response"]),
     ],

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
+from rich.text import Text
 
 from conkd_jax import human as program
 from conkd_jax.errors import UserError
@@ -37,8 +39,9 @@ def test_export_judge_collect(tmp_path, runs, capsys):
         "instructions.md",
     }  # fmt: skip
     called("collect", out, *fill(out, delimiter=";", encoding="utf-8-sig"))
-    text = capsys.readouterr().out
-    assert (out / "scores.md").read_text() == text
+    printed, text = capsys.readouterr().out, (out / "scores.md").read_text()
+    for words in ("judged by 2 of 2 annotators", "paper: DialoGPT + ConKD (hard)", "1.894", "α"):
+        assert words in " ".join(printed.split()), words
     document = json.loads((out / "scores.json").read_text())
     scores = judged.scores(key(out))
     for place, name in enumerate(judged.NAMES):
@@ -48,6 +51,21 @@ def test_export_judge_collect(tmp_path, runs, capsys):
         assert list(system["metrics"].values()) == pytest.approx([*means, np.mean(means)])
     assert "| paper: DialoGPT + ConKD (hard) | 1.894 |" in text
     assert not list(out.glob("*.partial"))
+
+
+def test_scores_fit_a_terminal_of_80_columns(tmp_path, runs, monkeypatch, capsys):
+    out = tmp_path / "out"
+    called("export", *runs, out=str(out), **SMALL)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes the output for a terminal
+    monkeypatch.setenv("NO_COLOR", "1")
+    capsys.readouterr()
+    called("collect", out, *fill(out))
+    printed = Text.from_ansi(capsys.readouterr().out).plain
+    assert max(cell_len(line.rstrip()) for line in printed.splitlines()) <= 80
+    for system in json.loads((out / "scores.json").read_text())["systems"]:
+        for metric, (low, high) in system["intervals"].items():
+            assert f"{system['metrics'][metric]:.3f} [{low:.3f}, {high:.3f}]" in printed, metric
 
 
 def test_a_mistake_is_an_error_of_the_user(tmp_path, runs):

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A module may import modules on its own line and on the lines above. Add a new module here.
 ROOMS = (
-    ("errors", "files", "terminal", "compiling", "typing"),
+    ("errors", "files", "terminal", "compiling", "typing", "jobs"),
     ("distill",),
     ("models",),
     ("config", "data", "eval"),
@@ -20,8 +20,20 @@ ROOMS = (
     ("run",),
     ("run_document",),
     ("run_folder",),
+    ("planned_run",),
     ("command_line",),
-    ("train", "evaluate", "tables", "human", "latency", "demo", "gate", "__main__"),
+    (
+        "train",
+        "rows",
+        "evaluate",
+        "tables",
+        "human",
+        "latency",
+        "demo",
+        "gate",
+        "cold_items",
+        "__main__",
+    ),
 )
 RANK = {room: rank for rank, line in enumerate(ROOMS) for room in line}
 

@@ -181,6 +181,7 @@ def test_a_file_is_of_a_run_only_beside_its_config(tmp_path):
     other = run / "kbrd.jsonl"
     other.write_bytes((run / "predictions.jsonl").read_bytes())
     assert Answers.open(other).run is None
-    (run / "config.json").write_text("{}")
-    with pytest.raises(RunError, match="is not the config of a run"):
-        Answers.open(run)
+    for content in ("{}", "[" * 100_000):
+        (run / "config.json").write_text(content)
+        with pytest.raises(RunError, match="is not the config of a run"):
+            Answers.open(run)

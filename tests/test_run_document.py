@@ -17,8 +17,15 @@ def test_options_that_earlier_versions_lack_change_no_hash_at_their_default():
     config = conkd.frozen(conkd.base())
     # of the version without decode.item_offset
     assert run_document.config_sha256(config).startswith("51d304e0e636ec66")
-    moved = config.replace({"decode.item_offset": 1.0})
-    assert run_document.config_sha256(config) != run_document.config_sha256(moved)
+    for field, value in (
+        ("decode.item_offset", 1.0),
+        ("dialogue_teacher.use_inferred_order", True),
+        ("distill.mask_mentioned", True),
+        ("student.item_init", "recommender"),
+        ("vocabulary.max_picks", 12),
+    ):
+        moved = config.replace({field: value})
+        assert run_document.config_sha256(config) != run_document.config_sha256(moved), field
 
 
 def test_seeds_have_one_hash_of_settings():

@@ -143,7 +143,7 @@ def test_a_store_that_was_deleted_is_made_again_only_for_a_student(call, spoilt,
     [
         ([], ["--config is missing", "configs/dialogpt_hard.py:demo"]),
         (["--config=no_such_row.py"], ["no_such_row.py", "no such file"]),
-        (["--config=configs/dialogpt_hard.py:demmo"], ["'demmo'", "paper, mini, demo"]),
+        (["--config=configs/dialogpt_hard.py:demmo"], ["'demmo'", "paper, small, mini, demo"]),
         (
             [CONFIG, "--config.distill.etta=.3"],
             ['config.distill has no field "etta"', 'did you mean "eta"?'],
@@ -423,7 +423,7 @@ def test_a_process_ends_as_told():
 @pytest.mark.parametrize(
     "module, words",
     [
-        ("conkd_jax.train", ["--config", "--workdir", "plan", "paper|mini|demo", "configs/"]),
+        ("conkd_jax.train", ["--config", "--workdir", "plan", "paper|small|mini|demo", "configs/"]),
         ("conkd_jax.evaluate", ["--workdir", "--split", "dev|valid|test"]),
     ],
 )

@@ -32,7 +32,7 @@ from conkd_jax.artifacts.manifest import (
 )
 from conkd_jax.artifacts.stage import Context, Stage, in_order
 from conkd_jax.checkpoint import CHECKPOINTS
-from conkd_jax.files import is_remote
+from conkd_jax.files import is_remote, parse_json
 
 
 class PlanRow(NamedTuple):
@@ -210,7 +210,7 @@ def _why_missing(stage: Stage, artifacts_dir: epath.Path) -> str:
     differences = []
     for path in sorted((artifacts_dir / stage.name).glob(f"*/{MANIFEST}")):
         try:
-            other = json.loads(path.read_text())
+            other = parse_json(path.read_text())
             there = _flat({key: other[key] for key in ("version", "config", "inputs")})
         except (ValueError, KeyError, TypeError):
             continue  # the comparison is a hint: a damaged manifest here is no error

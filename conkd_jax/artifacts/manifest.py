@@ -21,7 +21,7 @@ from etils import epath
 
 from conkd_jax.artifacts.fingerprint import ArtifactError
 from conkd_jax.artifacts.stage import Stage
-from conkd_jax.files import is_remote, write_whole
+from conkd_jax.files import is_remote, parse_json, write_whole
 
 MANIFEST = "manifest.json"
 TRIES = "tries.json"  # in the folder of an incomplete artifact
@@ -38,7 +38,7 @@ def read_manifest(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any]
         return None
     advice = f"Delete the folder {path.parent} to run the stage again."
     try:
-        manifest = json.loads(path.read_text())
+        manifest = parse_json(path.read_text())
     except ValueError as error:
         raise ArtifactError(
             f"{path} is not readable JSON ({error}); expected a manifest. {advice}"
@@ -169,7 +169,7 @@ def begin_try(directory: epath.Path) -> Tries:
     path, tries = directory / TRIES, Tries(1, 0.0, time.time())
     if path.exists():
         try:
-            before = Tries(**json.loads(path.read_text()))
+            before = Tries(**parse_json(path.read_text()))
         except (ValueError, TypeError) as error:
             raise ArtifactError(
                 f"{path} is damaged ({error}); expected the file that conkd_jax wrote. Delete it: "

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import html
 import itertools
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -32,7 +31,7 @@ from conkd_jax.eval.metrics.refilling import slot_rankings
 from conkd_jax.eval.prediction_checks import mentioned_ids, shown
 from conkd_jax.eval.predictions import TOP_ITEMS, ItemStep, Prediction
 from conkd_jax.eval.template import empty_responses
-from conkd_jax.files import numbered_lines
+from conkd_jax.files import numbered_lines, parse_json
 
 FORMATS = ("unicrs", "crslab")
 SLOT = "<movie>"  # UniCRS
@@ -145,7 +144,7 @@ def _json_lines(path: epath.PathLike) -> Iterator[tuple[str, Any]]:
     for number, line in numbered_lines(path.read_bytes().split(b"\n")):
         where = f"{path}, line {number}"
         try:
-            yield where, json.loads(line)
+            yield where, parse_json(line)
         except ValueError as error:
             raise ConversionError(f"{where}: expected JSON, got {shown(line)} ({error})") from None
 

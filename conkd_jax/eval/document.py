@@ -66,7 +66,7 @@ def metrics_document(
 
     Args:
       config_name: path of the config under configs/, without ".py".
-      preset: "paper", "mini" or "demo"; `EXTERNAL` for a system that this project did not train.
+      preset: one of `config.PRESETS`; `EXTERNAL` for a system that this project did not train.
       backbone: "dialogpt" or "kgsf"; "" for a system that this project did not train.
       split: the split that was scored.
       seed: the student's seed.

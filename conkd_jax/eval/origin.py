@@ -7,11 +7,12 @@ not belong to the run that it lies in is not read.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 
 from etils import epath
+
+from conkd_jax.files import move, parse_json
 
 Origin = Mapping[str, str]  # fingerprints by the names of stages
 
@@ -47,7 +48,7 @@ def origin_of(folder: epath.PathLike) -> dict[str, str]:
     folder = epath.Path(folder)
     for name in DOCUMENTS:
         try:
-            found = json.loads((folder / name).read_text())[KEY]
+            found = parse_json((folder / name).read_text())[KEY]
             return {str(stage): str(fingerprint) for stage, fingerprint in found.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # this is no check of the document; whoever reads it explains what is wrong
@@ -154,7 +155,6 @@ def _moved(folder: epath.Path, found: Iterable[epath.Path], label: str) -> epath
     while aside.exists():
         number += 1
         aside = folder / EARLIER / f"{label}-{number}"
-    aside.mkdir(parents=True)
     for path in found:
-        path.rename(aside / path.name)
+        move(path, aside / path.name)
     return aside

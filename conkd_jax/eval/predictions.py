@@ -25,7 +25,7 @@ from conkd_jax.data.corpus import SPLITS
 from conkd_jax.data.mentions import tokens
 from conkd_jax.errors import UserError
 from conkd_jax.eval.prediction_checks import disagreement, shown
-from conkd_jax.files import numbered_lines, whole_file
+from conkd_jax.files import numbered_lines, parse_json, whole_file
 
 TOP_ITEMS = 50  # length of `top` and `recommender_top`, where the catalogue has as many items
 REQUIRED = (
@@ -230,10 +230,10 @@ def read_predictions(path: epath.PathLike) -> Iterator[Prediction]:
             where = f"{path}, line {number}"
             try:
                 # Not msgspec's own decoder: texts may hold lone surrogates, which it refuses.
-                record = json.loads(line.decode("utf-8"))
+                record = parse_json(line.decode("utf-8"))
             except UnicodeDecodeError as error:
                 raise PredictionError(f"{where}: expected UTF-8 text, got {error}") from None
-            except (ValueError, RecursionError) as error:  # not JSON, or too long or deep to read
+            except ValueError as error:
                 raise PredictionError(
                     f"{where}: expected one JSON object on the line, got {shown(line)} ({error}). "
                     "If the file was cut short, write it again by another evaluation"

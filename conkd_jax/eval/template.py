@@ -13,15 +13,9 @@ from collections.abc import Iterable, Iterator
 from etils import epath
 
 from conkd_jax.data.corpus import Corpus, Dialogue, responses
-from conkd_jax.data.recommender_inputs import last_distinct
+from conkd_jax.data.mentioned_items import mentioned_before
 from conkd_jax.eval.prediction_checks import shown
 from conkd_jax.eval.predictions import ContextTurn, Prediction, PredictionError, write_predictions
-
-
-def mentioned_before(dialogue: Dialogue, turn: int) -> list[int]:
-    """Returns the distinct items that a dialogue mentions before a turn, the most recent last."""
-    mentions = [item for past in dialogue.turns[:turn] for item in past.items]
-    return last_distinct(mentions, limit=len(mentions))
 
 
 def empty_response(

@@ -311,7 +311,7 @@ def test_a_plan_says_what_would_run_and_why(tmp_path):
 
 
 @pytest.mark.parametrize("look", [ensure, explain, lambda s, root: is_whole(s, root)])
-@pytest.mark.parametrize("content", ["", '{"stage": "corp', "null", "[]", "{}"])
+@pytest.mark.parametrize("content", ["", '{"stage": "corp', "null", "[]", "{}", "[" * 100_000])
 def test_truncated_manifests_are_refused(tmp_path, look, content):
     stage = Pipeline().corpus
     ensure(stage, tmp_path)

@@ -1,8 +1,12 @@
 """Results of two trainings never lie side by side as if they were of one."""
 
 import json
+from typing import ClassVar
 
 import pytest
+from etils import epath
+from etils.epath.backend import fsspec_backend
+from fsspec.implementations.memory import MemoryFileSystem
 
 from conkd_jax.eval import origin
 
@@ -56,6 +60,39 @@ def test_what_is_left_of_an_unknown_run_is_moved_too(tmp_path, leftover):
     results(tmp_path / leftover, {})
     assert origin.set_aside(tmp_path, FIRST).name == "unknown"
     assert not (tmp_path / leftover).exists()
+
+
+class Bucket(MemoryFileSystem):
+    """An object store: keys and no folders, so an empty one can't be made or found."""
+
+    protocol = "gs"
+    store: ClassVar[dict] = {}
+    pseudo_dirs: ClassVar[list] = [""]
+    cachable = False
+
+    def mkdir(self, path, create_parents=True, **kwargs):
+        """Does nothing, as in a bucket."""
+
+    def makedirs(self, path, exist_ok=False):
+        """Does nothing, as in a bucket."""
+
+
+def test_results_in_a_bucket_are_moved_aside(monkeypatch):
+    bucket = Bucket()
+    monkeypatch.setattr(fsspec_backend, "_get_filesystem", lambda protocol: bucket)
+    run = results(epath.Path("gs://bucket/run"), FIRST)
+    results(run / "gate", FIRST, "gate.json")
+    (run / "notes.txt").write_text("the user's own")
+    aside = origin.set_aside(run, SECOND)
+    assert aside == run / "earlier" / "eeee"
+    assert sorted(name.rpartition("bucket/")[2] for name in bucket.find("gs://bucket")) == [
+        "run/earlier/eeee/gate/gate.json",
+        "run/earlier/eeee/metrics.json",
+        "run/notes.txt",
+    ]
+    assert origin.origin_of(aside) == FIRST and origin.origin_of(run) == {}
+    results(run, FIRST)
+    assert origin.set_aside(run, SECOND).name == "eeee-2"
 
 
 # --- sweeps ----------------------------------------------------------------------------------

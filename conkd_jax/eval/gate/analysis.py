@@ -21,7 +21,12 @@ from conkd_jax.eval.gate.figures import (
     draw_gate_traces,
     draw_token_class_boxes,
 )
-from conkd_jax.eval.gate.report import detector_table, gate_document, token_class_table
+from conkd_jax.eval.gate.report import (
+    Thresholds,
+    detector_table,
+    gate_document,
+    token_class_table,
+)
 from conkd_jax.eval.gate.token_classes import MassSummary, mass_by_class, token_classes
 from conkd_jax.eval.gate.traces import GateTrace
 from conkd_jax.files import write_json
@@ -42,20 +47,20 @@ class GateAnalysis:
       by_class: λ by kind of token.
       student: the student's item mass by kind of token; empty for a run without a student.
       curve: the hard gate as a detector of item steps.
-      eta: the run's threshold; None for a gate without one.
+      thresholds: the values of η at which the detector is reported.
     """
 
     title: str
     by_class: Mapping[str, MassSummary]
     student: Mapping[str, MassSummary]
     curve: DetectorCurve
-    eta: float | None
+    thresholds: Thresholds
 
     def tables(self) -> tuple[Table, Table]:
         """Tables of λ by kind of token and of the detector at a few thresholds, for a terminal."""
         return (
             token_class_table(self.by_class, self.student, self.title),
-            detector_table(self.curve, self.eta),
+            detector_table(self.curve, self.thresholds),
         )
 
 
@@ -64,7 +69,7 @@ def analyse_gate(
     vocabulary: Vocabulary,
     *,
     title: str,
-    eta: float | None,
+    thresholds: Thresholds,
     has_student: bool,
 ) -> GateAnalysis:
     """Analyses the gate on the gold tokens of a split.
@@ -73,27 +78,28 @@ def analyse_gate(
       tokens: the arrays of the evaluation's `tokens.npz`.
       vocabulary: the vocabulary of the tokens.
       title: the run and the split.
-      eta: the run's threshold; None for a gate without one.
+      thresholds: the values of η at which the hard gate is reported as a detector.
       has_student: whether `item_mass` is a student's; otherwise it is the dialogue teacher's.
 
     Raises:
       GateAnalysisError: the split has no items.
     """
-    mass = tokens["teacher_item_mass"]
+    chosen = tokens.get("is_choice", slice(None))  # of item-first rows: not in their texts
+    mass = tokens["teacher_item_mass"][chosen]
     texts = [vocabulary.render([word]) for word in range(vocabulary.num_words)]
     classes = token_classes(
         tokens["targets"], tokens["response_index"], texts, end_id=vocabulary.end_id
-    )
+    )[chosen]
     try:
-        curve = detector_curve(mass, tokens["is_item"])
+        curve = detector_curve(mass, tokens["is_item"][chosen])
     except ValueError as error:
         raise GateAnalysisError(f"{title}: {error}") from error
     return GateAnalysis(
         title=title,
         by_class=mass_by_class(mass, classes),
-        student=mass_by_class(tokens["item_mass"], classes) if has_student else {},
+        student=mass_by_class(tokens["item_mass"][chosen], classes) if has_student else {},
         curve=curve,
-        eta=eta,
+        thresholds=thresholds,
     )
 
 
@@ -112,8 +118,8 @@ def write_gate_analysis(
       traces: groups of traces by file name, without extension.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    title, eta, curve = analysis.title, analysis.eta, analysis.curve
-    found = gate_document(analysis.by_class, analysis.student, curve, eta)
+    title, eta, curve = analysis.title, analysis.thresholds.run, analysis.curve
+    found = gate_document(analysis.by_class, analysis.student, curve, analysis.thresholds)
     write_json(folder / DOCUMENT, {**identity, **found})
     draw_detector_curves(
         curve, folder / "gate_validity.png", eta=eta, title=f"λ finds items: {title}"

@@ -24,20 +24,45 @@ from conkd_jax.eval.gate.token_classes import (
 from conkd_jax.eval.tables.paper import GATE_MEANS
 
 PAPER_ETA = 0.6  # of the paper's DialoGPT rows
-THRESHOLD_TITLES = {"run": "the run's", "best": "best F1", "paper": "the paper's"}
+THRESHOLD_TITLES = {
+    "run": "the run's",
+    "fitted": "fitted on dev",
+    "best": "best F1",
+    "paper": "the paper's",
+}
 
 
-def reported_detections(curve: DetectorCurve, eta: float | None) -> dict[str, Detection]:
-    """The detections at the run's own threshold, where it has one, the best and the paper's."""
-    found = {} if eta is None else {"run": curve.at(eta)}
-    return found | {"best": curve.at(curve.best_eta()), "paper": curve.at(PAPER_ETA)}
+@dataclasses.dataclass(frozen=True)
+class Thresholds:
+    """The values of η at which the hard gate is reported, besides the best and the paper's.
+
+    Attributes:
+      run: the run's own; None for a gate without one.
+      fitted: the one that the teacher store fitted to dev; None without a store.
+      others: any others.
+    """
+
+    run: float | None = None
+    fitted: float | None = None
+    others: tuple[float, ...] = ()
+
+
+def reported_detections(curve: DetectorCurve, thresholds: Thresholds) -> dict[str, Detection]:
+    """The detections at the thresholds with a name, those that there are."""
+    named = {
+        "run": thresholds.run,
+        "fitted": thresholds.fitted,
+        "best": curve.best_eta(),
+        "paper": PAPER_ETA,
+    }
+    return {name: curve.at(eta) for name, eta in named.items() if eta is not None}
 
 
 def gate_document(
     by_class: Mapping[str, MassSummary],
     student: Mapping[str, MassSummary],
     curve: DetectorCurve,
-    eta: float | None,
+    thresholds: Thresholds,
 ) -> dict[str, Any]:
     """All numbers of the analysis by name, as plain JSON.
 
@@ -45,7 +70,7 @@ def gate_document(
       by_class: λ by kind of token.
       student: the student's own item mass by kind of token; empty for a run without one.
       curve: the hard gate as a detector.
-      eta: the run's threshold, or None.
+      thresholds: the values of η at which it is reported.
     """
     return {
         "num_steps": curve.num_steps,
@@ -58,7 +83,8 @@ def gate_document(
         "student_by_class": _plain(student),
         "average_precision": curve.average_precision,
         "base_rate": curve.base_rate,
-        "detector": _plain(reported_detections(curve, eta)),
+        "detector": _plain(reported_detections(curve, thresholds)),
+        "detector_at": [dataclasses.asdict(curve.at(eta)) for eta in sorted(thresholds.others)],
     }
 
 
@@ -99,8 +125,8 @@ def token_class_table(
     return table
 
 
-def detector_table(curve: DetectorCurve, eta: float | None) -> Table:
-    """A table of the hard gate at a few thresholds."""
+def detector_table(curve: DetectorCurve, thresholds: Thresholds) -> Table:
+    """A table of the hard gate at a few thresholds, those with a name first."""
     table = Table(
         title=f"λ ≥ η finds item steps: average precision {curve.average_precision:.3f}, "
         f"by chance {curve.base_rate:.3f}",
@@ -109,9 +135,12 @@ def detector_table(curve: DetectorCurve, eta: float | None) -> Table:
     table.add_column("threshold")
     for name in ("η", "precision", "recall", "F1", "steps that fire"):
         table.add_column(name, justify="right")
-    for name, found in reported_detections(curve, eta).items():
+    named = reported_detections(curve, thresholds)
+    rows = [(THRESHOLD_TITLES[name], found) for name, found in named.items()]
+    rows += [("", curve.at(eta)) for eta in sorted(thresholds.others)]
+    for title, found in rows:
         table.add_row(
-            THRESHOLD_TITLES[name],
+            title,
             f"{found.eta:.3f}",
             "–" if found.precision is None else f"{found.precision:.3f}",
             f"{found.recall:.3f}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from etils import epath
@@ -11,12 +10,12 @@ from conkd_jax.eval.human.export import KEY
 from conkd_jax.eval.human.scores import score_study, scores_markdown
 from conkd_jax.eval.human.sheets import read_sheets
 from conkd_jax.eval.human.study import Study, StudyError, study_from_document
-from conkd_jax.files import write_json, write_whole
+from conkd_jax.files import parse_json, write_json, write_whole
 
 SCORES, SCORES_MD = "scores.json", "scores.md"
 
 
-def collect_scores(folder: epath.PathLike, sheets: Sequence[epath.PathLike]) -> str:
+def collect_scores(folder: epath.PathLike, sheets: Sequence[epath.PathLike]) -> dict:
     """Scores filled sheets, and writes scores.json and scores.md into the folder of the study.
 
     Args:
@@ -24,7 +23,7 @@ def collect_scores(folder: epath.PathLike, sheets: Sequence[epath.PathLike]) -> 
       sheets: filled sheets.
 
     Returns:
-      The scores as Markdown.
+      The scores, as `score_study` returns them.
 
     Raises:
       StudyError: the folder has no key, or the sheets have problems; all of them are listed.
@@ -32,10 +31,9 @@ def collect_scores(folder: epath.PathLike, sheets: Sequence[epath.PathLike]) -> 
     folder = epath.Path(folder)
     study = _read_key(folder / KEY)
     document = score_study(study, read_sheets(study, sheets))
-    text = scores_markdown(document)
     write_json(folder / SCORES, document)
-    write_whole(folder / SCORES_MD, text)
-    return text
+    write_whole(folder / SCORES_MD, scores_markdown(document))
+    return document
 
 
 def _read_key(path: epath.Path) -> Study:
@@ -45,7 +43,7 @@ def _read_key(path: epath.Path) -> Study:
             "the folder that export wrote."
         )
     try:
-        document = json.loads(path.read_text())
+        document = parse_json(path.read_text())
     except ValueError as error:
         raise StudyError(f"{path}: expected the key of a study; it is not JSON: {error}") from error
     return study_from_document(document, where=str(path))

@@ -22,6 +22,7 @@ from conkd_jax.eval.tables.paper import paper_row
 from conkd_jax.eval.tables.table import ABSENT, Cell, Column, Layout, ResultTable, Row, number_cell
 
 AVERAGE = "human_average"
+AGREEMENT = "Agreement"  # the title of its table
 METRICS = (*(scale.metric for scale in SCALES), AVERAGE)
 _COLUMNS = tuple(Column(scale.title, scale.metric) for scale in SCALES)
 
@@ -120,26 +121,37 @@ def _paper_row(system: System) -> dict | None:
 
 def scores_markdown(document: Mapping) -> str:
     """Returns what `score_study` returned as two Markdown tables: systems, and agreement."""
+    parts = ["# Human evaluation"]
+    for part in score_parts(document):
+        if isinstance(part, str):
+            parts.append(part)
+            continue
+        parts += ["## Agreement"] if part.layout.title == AGREEMENT else []
+        parts.append(markdown_grid(part))
+    return "\n\n".join(parts) + "\n"
+
+
+def score_parts(document: Mapping) -> list[str | ResultTable]:
+    """Returns what `score_study` returned as sentences and two tables, in the order of reading."""
     systems = document["systems"]
-    parts = [
-        "# Human evaluation",
+    parts: list[str | ResultTable] = [
         f"{len(systems)} systems on the same {document['num_contexts']} contexts, judged by "
         f"{len(document['annotators'])} of {document['num_annotators']} annotators: "
         f"{document['num_judgements']:,} judgements on each scale, from 0 to 2. In brackets: "
         "95 % bootstrap intervals over contexts, those of one dialogue drawn together.",
-        markdown_grid(_systems_table(systems)),
+        _systems_table(systems),
     ]
     if any(system["paper"] for system in systems):
         parts.append(
             "Rows of the paper: its Table 3, ReDial's test split, 100 responses a system, other "
             "annotators. Such scores compare systems within one study, hardly across studies."
         )
-    parts += ["## Agreement", markdown_grid(_agreement_table(document["alpha"]))]
+    parts.append(_agreement_table(document["alpha"]))
     if None in document["alpha"].values():
         parts.append(
             f"{ABSENT}: not defined, because there is no second annotator or no second score."
         )
-    return "\n\n".join(parts) + "\n"
+    return parts
 
 
 def _systems_table(systems: Sequence[Mapping]) -> ResultTable:
@@ -168,4 +180,4 @@ def _agreement_table(alpha: Mapping[str, float | None]) -> ResultTable:
     cells = tuple(number_cell(column, alpha[column.metric]) for column in _COLUMNS)
     # The label is no name of a run, so it is written as the paper's are, without backticks.
     row = Row("Krippendorff's α (ordinal)", cells, is_paper=True)
-    return ResultTable(Layout("Agreement", _COLUMNS), ((row,),))
+    return ResultTable(Layout(AGREEMENT, _COLUMNS), ((row,),))

@@ -10,8 +10,6 @@ import functools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.eval.metrics.two_hop import TwoHopItems
 from conkd_jax.eval.predictions import TOP_ITEMS
@@ -67,10 +65,7 @@ def options_from_corpus(corpus: Corpus, **others: Any) -> MetricOptions:
     """
     items = corpus.items
     movie_ids = items.movie_ids.tolist()
-    mentions = np.zeros(len(items), np.int64)
-    for dialogue in corpus.dialogues("train"):
-        for turn in dialogue.turns:
-            np.add.at(mentions, list(turn.items), 1)  # unlike +=, counts repeats within a turn
+    mentions = corpus.mention_counts()
     node_of_item = dict(zip(movie_ids, items.entity_ids.tolist(), strict=True))
     return MetricOptions(
         num_items=len(items),

@@ -1,6 +1,6 @@
 """2-hop relevance (Table 4): items near the mentioned ones in the knowledge graph count as gold.
 
-A path of two edges of any relation joins two films through one of their people, genres or series.
+A path of two edges of any relation joins two movies through one of their people, genres or series.
 The graph is an array of edges; items without a node have no neighbours.
 """
 
@@ -66,7 +66,7 @@ class TwoHopItems(Mapping[int, frozenset[int]]):
     A mapping from every item that has a node. The neighbours of an item are computed when they are
     first looked up and then kept; in ReDial's graph an item has about two hundred.
 
-    >>> edges = np.array([[0, 9, 5], [1, 9, 5], [2, 9, 6]])  # films 0 and 1 share node 5
+    >>> edges = np.array([[0, 9, 5], [1, 9, 5], [2, 9, 6]])  # movies 0 and 1 share node 5
     >>> near = TwoHopItems(edges, {10: 0, 11: 1, 12: 2})
     >>> sorted(near[10]), sorted(near[12])
     ([11], [])

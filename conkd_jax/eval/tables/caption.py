@@ -80,7 +80,7 @@ def _what_seeds_change(runs: Mapping[str, Sequence[Document]]) -> str:
     if not retrained:
         return "students; teachers are shared"
     if len(retrained) == sum(len(of_label) > 1 for of_label in runs.values()):
-        return "trainings, recommender and teachers included"
+        return "whole trainings, recommender and teachers included"
     return f"students that share their teachers; of {', '.join(retrained)} over all trainings"
 
 

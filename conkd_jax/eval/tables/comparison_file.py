@@ -16,7 +16,7 @@ from conkd_jax.eval.metrics.bootstrap import LEVEL
 from conkd_jax.eval.tables.documents import portable_command, read_document
 from conkd_jax.eval.tables.paired import PairedTest
 from conkd_jax.eval.tables.sections import SECTIONS
-from conkd_jax.files import sha256_of_file, write_json
+from conkd_jax.files import sha256_of_file
 
 UNTESTED = (  # not ratios over dialogues, or not in predictions: without interval and p
     *(f"tf_hit@{k}" for k in (1, 10, 50)),
@@ -62,8 +62,8 @@ def comparison_document(
     tested = {name: test.comparisons[name] for name in named if name in test.comparisons}
     splits = {document["split"] for document in documents.values() if document}
     return {
-        "first": _system(test.names[0], files[test.names[0]], first),
-        "second": _system(test.names[1], files[test.names[1]], second),
+        "first": system_identity(test.names[0], files[test.names[0]], first),
+        "second": system_identity(test.names[1], files[test.names[1]], second),
         "split": " and ".join(sorted(splits)),
         "n_dialogues": test.num_dialogues,
         "n_responses": test.num_responses,
@@ -86,13 +86,6 @@ def comparison_document(
     }
 
 
-def write_comparison(path: epath.PathLike, document: Mapping[str, Any]) -> None:
-    """Writes a document of `comparison_document`; the folder is created."""
-    path = epath.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, dict(document))
-
-
 def _document_beside(file: epath.Path) -> Document | None:
     """Returns the metrics.json beside predictions; None where there is none that can be read."""
     beside = file.parent / "metrics.json"
@@ -102,7 +95,14 @@ def _document_beside(file: epath.Path) -> Document | None:
         return None
 
 
-def _system(name: str, file: epath.Path, document: Document | None) -> dict[str, Any]:
+def system_identity(name: str, file: epath.Path, document: Document | None) -> dict[str, Any]:
+    """Returns what says which system wrote predictions: settings, hashes, command.
+
+    Args:
+      name: of the system.
+      file: its predictions.
+      document: the metrics.json beside them, if there is one.
+    """
     system: dict[str, Any] = {"name": name, "predictions_sha256": sha256_of_file(file)}
     if document is not None:
         system["label"] = document_label(document)

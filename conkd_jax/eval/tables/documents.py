@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from etils import epath
 
@@ -17,7 +17,7 @@ from conkd_jax.eval.document import (
     seeds_label,
 )
 from conkd_jax.eval.origin import EARLIER, foreign
-from conkd_jax.files import write_json
+from conkd_jax.files import parse_json, write_json
 
 # --- reading ---------------------------------------------------------------------------------
 
@@ -67,7 +67,7 @@ def read_document(path: epath.Path) -> Document:
       DocumentError: it is not a metrics.json.
     """
     try:
-        value = json.loads(path.read_text())
+        value = parse_json(path.read_text())
     except ValueError as error:  # text that is not UTF-8 is a ValueError too
         raise DocumentError(f"{path}: expected a metrics.json; it is not JSON: {error}") from error
     return checked_document(value, str(path))
@@ -91,6 +91,16 @@ def _document_files(path: epath.Path) -> list[epath.Path]:
         elif entry.name.startswith("seed") and entry.suffix == ".json":
             files.append(entry)
     return files
+
+
+# --- writing ---------------------------------------------------------------------------------
+
+
+def write_document(path: epath.PathLike, document: Mapping[str, Any]) -> None:
+    """Writes a comparison, curves or the like as JSON; the folder is created."""
+    path = epath.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, dict(document))
 
 
 # --- keeping ---------------------------------------------------------------------------------

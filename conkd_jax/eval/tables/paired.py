@@ -46,6 +46,14 @@ class PairedTest:
     num_resamples: int
     seed: int
 
+    @property
+    def paired_over(self) -> str:
+        """What is paired and how it is tested, in words."""
+        return (
+            f"{self.num_dialogues:,} dialogues: intervals by bootstrap, p by exchanging the two "
+            "runs' answers to a dialogue"
+        )
+
 
 def paired_test(
     files: Mapping[str, epath.Path], *, num_resamples: int = 1000, seed: int = 0
@@ -62,7 +70,10 @@ def paired_test(
       PredictionError: a file is not a predictions.jsonl.
     """
     if len(files) != 2:
-        raise TableError(f"--compare: expected two runs, got {len(files)}.")
+        raise TableError(
+            f"--compare: expected two runs, got {len(files)}. Several trainings of two rows are "
+            "compared with --over=trainings."
+        )
     one, other = files
     first, second = (count_predictions(path) for path in files.values())
     try:
@@ -95,14 +106,14 @@ def draw_both(files: Mapping[str, epath.Path], figure: epath.PathLike) -> None:
 
 
 def comparison_table(
-    names: tuple[str, str], comparisons: Mapping[str, Comparison], *, num_dialogues: int
+    names: tuple[str, str], comparisons: Mapping[str, Comparison], *, paired_over: str
 ) -> ResultTable:
-    """Returns the comparison of two runs, metrics by section; p < .05 is marked.
+    """Returns the comparison of two runs or rows, metrics by section; p < .05 is marked.
 
     Args:
-      names: the names of the two runs.
-      comparisons: what `bootstrap.compare_runs` returned.
-      num_dialogues: the number of dialogues that both answered.
+      names: the names of the two.
+      comparisons: the metrics of both.
+      paired_over: what the test pairs, and how it tests, in words.
     """
     first, second = (Column(name, "", None) for name in names)
     layout = Layout(
@@ -120,10 +131,10 @@ def comparison_table(
         rows = [_row(name, comparisons[name]) for name in section if name in comparisons]
         groups += [tuple(rows)] if rows else []
     caption = (
-        f"Paired over {num_dialogues:,} dialogues: intervals by bootstrap, p by exchanging the "
-        f"two runs' answers to a dialogue, two-sided and for each metric alone. Bold: p < "
-        f"{SIGNIFICANT}. DIST-n, coverage and Gini are not means over dialogues and have no test."
+        f"Paired over {paired_over}, two-sided and for each metric alone. Bold: p < {SIGNIFICANT}."
     )
+    if not any(name.startswith("dist-") for name in comparisons):
+        caption += " DIST-n, coverage and Gini are not means over dialogues and have no test."
     return ResultTable(layout, tuple(groups), caption)
 
 

@@ -6,6 +6,7 @@ from rich import box
 from rich.table import Table
 
 from conkd_jax.eval.document import Document, document_label
+from conkd_jax.eval.learning import LEARNING
 from conkd_jax.eval.tables.paper import PaperRow
 from conkd_jax.eval.tables.sections import SECTIONS, printed_number
 from conkd_jax.eval.tables.table import ABSENT
@@ -13,6 +14,8 @@ from conkd_jax.eval.tables.table import ABSENT
 
 def summary_table(document: Document, paper: PaperRow | None = None) -> Table:
     """Returns the metrics of a run with 95 % intervals, beside the paper's row.
+
+    The caption also says what the dev scores of its trainings tell: that one ended too soon.
 
     Args:
       document: what `metrics_document` returned; metrics that it lacks are not shown.
@@ -22,7 +25,7 @@ def summary_table(document: Document, paper: PaperRow | None = None) -> Table:
     table = Table(
         title=f"{document_label(document)} ({document['preset']}) on {document['split']}: "
         f"{document['n_responses']:,} responses, seed {document['seed']}",
-        caption=_caption(paper),
+        caption=_caption(document, paper),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
     )
@@ -47,11 +50,14 @@ def summary_table(document: Document, paper: PaperRow | None = None) -> Table:
     return table
 
 
-def _caption(paper: PaperRow | None) -> str:
+def _caption(document: Document, paper: PaperRow | None) -> str:
     text = "Intervals: bootstrap over dialogues."
     if paper is not None:
         text += (
             f" {paper.name}: the paper's {paper.table}, ReDial's test split. Which form of "
             "perplexity the paper prints is not known."
         )
+    for stage, learning in document.get(LEARNING, {}).items():
+        for note in learning["notes"]:
+            text += f"\n{stage}: {note}"
     return text

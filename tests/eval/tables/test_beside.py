@@ -13,8 +13,30 @@ from conkd_jax.eval.tables.paper import ROW_NAMES, paper_row
 from tests.eval.scored import document, older
 
 ROOT = Path(__file__).resolve().parents[3]
-NOT_IN_THE_PAPER = ("ablations/vanilla_special_tokens", "sweeps/eta", "sweeps/gamma")
-VARIANTS = ("ablations/fitted_threshold", "ablations/cross_fitted")
+NOT_IN_THE_PAPER = (
+    "item_first",
+    "item_first_hard",
+    "ablations/vanilla_special_tokens",
+    "recommender_start/vanilla_special_tokens",
+    "sweeps/epochs",
+    "sweeps/eta",
+    "sweeps/gamma",
+    "sweeps/item_init_map",
+    "sweeps/item_init_scale",
+    "sweeps/item_init_vectors",
+)
+VARIANTS = (
+    "ablations/fitted_threshold",
+    "ablations/cross_fitted",
+    "ablations/inferred_order",
+    "ablations/mask_mentioned",
+    "ablations/more_distillation",
+    "ablations/oracle_gate",
+    "recommender_start/fine_tuned",
+    "recommender_start/fitted_threshold",
+    "recommender_start/hard",
+    "recommender_start/soft",
+)
 
 
 @pytest.mark.parametrize(

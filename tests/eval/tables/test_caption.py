@@ -19,7 +19,10 @@ def test_the_caption_says_what_the_documents_say():
     ("teacher_seeds", "told"),
     [
         ({"kgsf": (0, 0), "kgsf_hard": (0, 0)}, "over students; teachers are shared."),
-        ({"kgsf": (0, 1), "kgsf_hard": (0,)}, "over trainings, recommender and teachers included."),
+        (
+            {"kgsf": (0, 1), "kgsf_hard": (0,)},
+            "over whole trainings, recommender and teachers included.",
+        ),
         (
             {"kgsf": (0, 1), "kgsf_hard": (0, 0)},
             "over students that share their teachers; of kgsf over all trainings.",

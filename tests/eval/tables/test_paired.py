@@ -2,7 +2,7 @@
 
 from conkd_jax.eval.metrics.bootstrap import Comparison
 from conkd_jax.eval.tables.formats import table_as_latex, table_as_markdown
-from conkd_jax.eval.tables.paired import comparison_table
+from conkd_jax.eval.tables.paired import PairedTest, comparison_table
 
 
 def test_metrics_come_by_section_and_clear_differences_are_marked():
@@ -11,7 +11,8 @@ def test_metrics_come_by_section_and_clear_differences_are_marked():
         "f1@10": Comparison(0.1, 0.102, 0.002, -0.01, 0.014, 0.7),
         "rer@7": Comparison(0.0, 0.0, 0.0, 0.0, 0.0, 1.0),  # of no section
     }
-    table = comparison_table(("a", "b"), found, num_dialogues=1342)
+    test = PairedTest(("a", "b"), found, 1342, 5000, 1000, 0)
+    table = comparison_table(test.names, found, paired_over=test.paired_over)
     assert table.layout.title == "b against a"
     f1, ppl = (row for group in table.groups for row in group)
     assert [cell.text for cell in f1.cells] == [

@@ -1,0 +1,110 @@
+"""A run before it exists: what it consists of, what can be checked about it, and how it is made.
+
+`train` makes the runs of a config with it, `demo` its three. `conkd_jax.run` opens the result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from conkd_jax.artifacts.build import ensure, ensure_first
+from conkd_jax.artifacts.stage import Stage
+from conkd_jax.config import Config
+from conkd_jax.run_folder import default_folder, overrides_of, write_run_folder
+from conkd_jax.stages import checks, pipeline
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedRun:
+    """A run that is planned.
+
+    Attributes:
+      config: its config, of a single run.
+      name: the name of its config file, see `config_name`.
+      overrides: what its config changes in its file, see `overrides_of`.
+      folder: the folder of its results.
+      stages: its stages by name.
+    """
+
+    config: Config
+    name: str
+    overrides: Mapping[str, Any]
+    folder: epath.Path
+    stages: Mapping[str, Stage]
+
+    @classmethod
+    def of(
+        cls, config: Config, name: str, own: Config, folder: epath.Path | None = None
+    ) -> PlannedRun:
+        """Plans the run of a config.
+
+        Args:
+          config: the config, checked.
+          name: the name of its file.
+          own: what the file makes, before any override.
+          folder: the folder of its results; by default one under runs/, named after the run.
+        """
+        overrides = overrides_of(config, own)
+        folder = folder or default_folder(config, name, overrides=overrides)
+        return cls(config, name, overrides, folder, pipeline.build(config))
+
+    def check_sources(self) -> None:
+        """Checks folders, raw files and pretrained weights, which exist before any stage runs.
+
+        Raises:
+          UserError: a folder can't be written to, or a source is missing or damaged.
+        """
+        pipeline.check_folders(self.config, self.folder)
+        pipeline.check_sources(self.config, self.stages)
+
+    def check_data(self) -> None:
+        """Builds corpus and vocabulary, then checks what depends on them.
+
+        Raises:
+          UserError: as `checks.check_data`.
+        """
+        ensure_first(self.stages["evaluation"], self.config.artifacts_dir, checks.DATA_STAGES)
+        # A corpus that nothing needs any more may have been deleted.
+        if not checks.unbuilt(self.config, self.stages):
+            checks.check_data(self.config, self.stages)
+
+    def check_unbuilt(self) -> str:
+        """Checks what can be checked without building anything; says what can't.
+
+        Raises:
+          UserError: as `check_data`, or a folder can't be written to, or a raw file is missing or
+            damaged.
+        """
+        pipeline.check_folders(self.config, self.folder)
+        pipeline.check_raw_files(self.config, self.stages)
+        missing = checks.unbuilt(self.config, self.stages)
+        if not missing:
+            checks.check_data(self.config, self.stages)
+            return "Checked: folders, splits, and warm-ups against the steps of each training."
+        return (
+            f"Checked: folders and raw files. Not known before {' and '.join(missing)} are built: "
+            f"whether the split {self.config.evaluation.split!r} has responses, and the number of "
+            "steps, which a warm-up must not exceed. Both are checked then, before anything is "
+            "trained."
+        )
+
+    def build(self) -> None:
+        """Builds every stage that is missing."""
+        ensure(self.stages["evaluation"], self.config.artifacts_dir)
+
+    def write(self, command: str) -> dict[str, Any]:
+        """Writes the folder of the run, whose stages are built. Of several processes, one calls it.
+
+        Args:
+          command: the command line, which is recorded.
+
+        Returns:
+          The content of its `metrics.json`.
+        """
+        return write_run_folder(
+            self.folder, self.config, self.name, self.stages, command, self.overrides
+        )
