@@ -19,7 +19,6 @@ own in logs/ beside the runs.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import shlex
 import sys
@@ -34,7 +33,7 @@ from conkd_jax.command_line import UsageError
 from conkd_jax.config import BACKBONES, PRESETS
 from conkd_jax.errors import UserError
 from conkd_jax.eval.tables.sections import printed_number
-from conkd_jax.files import is_remote
+from conkd_jax.files import is_remote, parse_json
 from conkd_jax.jobs import Job, Outcome, run_jobs
 from conkd_jax.run import METRICS
 from conkd_jax.run_folder import default_folder, overrides_of
@@ -174,7 +173,7 @@ def headline(folder: epath.Path) -> str:
     file = folder / METRICS
     if not file.exists():
         return ""
-    metrics = json.loads(file.read_text())["metrics"]
+    metrics = parse_json(file.read_text())["metrics"]
     found = [
         f"{name} {printed_number(name, metrics[name])}" for name in HEADLINE if name in metrics
     ]

@@ -10,6 +10,7 @@ about 63 % of the dialogues, has fewer distinct n-grams and items than the data.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -43,13 +44,13 @@ def bootstrap_intervals(
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A metric of two runs on the same responses.
+    """A metric of two runs, or of two rows over several trainings, and the test of its difference.
 
     Attributes:
       first, second: the metric of each.
       difference: second - first.
-      low, high: 95 % bootstrap interval of the difference.
-      p_value: two-sided permutation test of no difference.
+      low, high: 95 % interval of the difference.
+      p_value: two-sided test of no difference.
     """
 
     first: float
@@ -58,6 +59,16 @@ class Comparison:
     low: float
     high: float
     p_value: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The comparison as plain JSON, unrounded."""
+        return {
+            "first": self.first,
+            "second": self.second,
+            "difference": self.difference,
+            "interval": [self.low, self.high],
+            "p": self.p_value,
+        }
 
 
 def resample_weights(

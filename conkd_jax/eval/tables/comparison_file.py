@@ -70,16 +70,7 @@ def comparison_document(
         "num_resamples": test.num_resamples,
         "resampling_seed": test.seed,
         "interval_level": LEVEL / 100,
-        "metrics": {
-            name: {
-                "first": found.first,
-                "second": found.second,
-                "difference": found.difference,
-                "interval": [found.low, found.high],
-                "p": found.p_value,
-            }
-            for name, found in tested.items()
-        },
+        "metrics": {name: found.to_dict() for name, found in tested.items()},
         "without_test": _untested(first, second),
         "command": portable_command(command),
         "machine": machine,

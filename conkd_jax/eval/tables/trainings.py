@@ -63,14 +63,7 @@ class TrainingsTest:
             "seeds": [{"seed": seed, "teacher_seed": teachers} for seed, teachers in self.seeds],
             "interval_level": LEVEL / 100,
             "metrics": {
-                name: {
-                    "first": found.first,
-                    "second": found.second,
-                    "difference": found.difference,
-                    "differences": list(self.differences[name]),
-                    "interval": [found.low, found.high],
-                    "p": found.p_value,
-                }
+                name: {**found.to_dict(), "differences": list(self.differences[name])}
                 for name, found in self.comparisons.items()
             },
             "command": command,
