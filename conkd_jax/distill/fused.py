@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from conkd_jax.distill.head import Head, accumulation_dtype, spread_over_targets, wider_dtype
+from conkd_jax.distill.head import Head, Retrieved, Switch, accumulation_dtype, wider_dtype
 from conkd_jax.distill.teachers import Teacher, take_rows
 from conkd_jax.typing import Array, Float, Int, Scalar
 
@@ -50,12 +50,12 @@ def fused_gated_kd_loss(
     gamma: float = 0.0,
     num_words: int,
     chunk_size: int = 256,
-    logit_bias: Float[Array, "N 2"] | None = None,
+    retrieved_ids: Int[Array, "N L"] | None = None,
 ) -> tuple[Scalar, Scalar]:
     """Weighted sum of the gated distillation loss (eqs. 8 to 11), and weighted sum of its NLL.
 
     Equals ``sum(weights * gated_kd_loss(head.logits(features), ...))`` over the real tokens, in
-    value and in the gradients with respect to features, head and logit_bias.
+    value and in the gradients with respect to features and head.
 
     Args:
       features: the student's states that predict the labels; real tokens first, then padding.
@@ -71,9 +71,7 @@ def fused_gated_kd_loss(
       gamma: γ, the teachers' share; 0 for plain NLL.
       num_words: |V|, the index of the first item.
       chunk_size: number of tokens whose logits exist at once.
-      logit_bias: added to the student's logits and differentiated: two values per token, one for
-        every word and one for every item. It serves models that are affine in their features but
-        for a choice between words and items, such as RecInDial's pointer.
+      retrieved_ids: the words retrieved for each token's response, for a head that scores them.
 
     Returns:
       The loss, and the weighted NLL for logging (without gradient). Both are sums, not means.
@@ -87,9 +85,11 @@ def fused_gated_kd_loss(
     if gate is None:
         gate = jnp.full(weights.shape, 0.0 if rec_logits is None else 1.0, weights.dtype)
     num_tokens = jnp.asarray(num_tokens, jnp.int32)
-    fixed = _Fixed(labels, weights, num_tokens, teacher, rec_logits, response_index, gate)
+    fixed = _Fixed(
+        labels, weights, num_tokens, teacher, rec_logits, response_index, gate, retrieved_ids
+    )
     options = _Options(float(gamma), num_words, chunk_size)
-    return _fused(options, _Student(features, head, logit_bias), lax.stop_gradient(fixed))
+    return _fused(options, _Student(features, head), lax.stop_gradient(fixed))
 
 
 class _Options(NamedTuple):
@@ -103,7 +103,6 @@ class _Student(NamedTuple):
 
     features: Float[Array, "N F"]
     head: Head
-    logit_bias: Float[Array, "N 2"] | None
 
 
 class _Gradients(NamedTuple):
@@ -112,7 +111,8 @@ class _Gradients(NamedTuple):
     features: Float[Array, "N F"]
     table: Float[Array, "Y F"]
     bias: Float[Array, " Y"]
-    logit_bias: Float[Array, "N 2"] | None
+    switch: Switch | None
+    retrieved: Retrieved | None
 
 
 class _Fixed(NamedTuple):
@@ -125,6 +125,7 @@ class _Fixed(NamedTuple):
     rec_logits: Float[Array, "G I"] | None
     response_index: Int[Array, " N"] | None
     gate: Float[Array, " N"]
+    retrieved_ids: Int[Array, "N L"] | None
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -160,7 +161,8 @@ def _over_chunks(
     sums = (jnp.zeros((), dtype), jnp.zeros((), dtype))
     gradients = None
     if with_gradients:
-        like = _Gradients(student.features, table, student.head.bias, student.logit_bias)
+        head = student.head
+        like = _Gradients(student.features, table, head.bias, head.switch, head.retrieved)
         gradients = jax.tree.map(lambda x: jnp.zeros(x.shape, dtype), like)
     if capacity:
         rec_probs = None
@@ -181,8 +183,8 @@ def _over_chunks(
         sums, gradients = lax.fori_loop(0, num_chunks, visit, (sums, gradients))
     if gradients is None:
         return sums, None
-    head = Head(gradients.table.T, gradients.bias)
-    gradients = _Student(gradients.features, head, gradients.logit_bias)
+    head = Head(gradients.table.T, gradients.bias, gradients.switch, gradients.retrieved)
+    gradients = _Student(gradients.features, head)
     return sums, jax.tree.map(lambda g, x: g.astype(x.dtype), gradients, student)
 
 
@@ -196,8 +198,11 @@ def _visit(options, student, table, rec_probs, chunk, start, is_real, carry):
     counts = is_real & (weights != 0)
     features = take_rows(student.features, start, size).astype(operand)
     features = jnp.where(counts[:, None], features, 0)  # [C, F]
-    logits = _dot(features, table, (1, 1), dtype)  # [C, Y]
-    logits += _bias(options, student, start, logits)
+    read = features[:, : table.shape[1]]  # without the features of retrieved words
+    logits = _dot(read, table, (1, 1), dtype)  # [C, Y]
+    logits += student.head.bias.astype(dtype)[None, :]
+    add_terms = functools.partial(_with_terms, retrieved_ids=chunk.retrieved_ids)
+    logits, pull_back = jax.vjp(add_terms, logits, features, student.head)
 
     log_normalizer = jax.nn.logsumexp(logits, axis=-1)
     target, mass = _target(options, chunk, rec_probs, logits)
@@ -214,24 +219,39 @@ def _visit(options, student, table, rec_probs, chunk, start, is_real, carry):
     probs = jnp.exp(logits - log_normalizer[:, None])
     delta = weights[:, None] * (mass[:, None] * probs - target)
     delta = jnp.where(counts[:, None], delta, 0)  # [C, Y]
+    delta, of_features, of_head = pull_back(delta)  # through the terms, if there are any
     error = delta.astype(operand)  # in float32, it would make both products below float32
-    return sums, _Gradients(
-        features=_add_rows(gradients.features, start, _dot(error, table, (1, 0), dtype)),
-        table=gradients.table + _dot(error, features, (0, 0), dtype),
-        bias=gradients.bias + jnp.sum(delta, axis=0),
-        logit_bias=_add_bias_gradient(options, gradients.logit_bias, start, delta),
+    of_read = _dot(error, table, (1, 0), dtype)
+    unread = features.shape[1] - read.shape[1]
+    of_features = of_features.astype(dtype) + jnp.pad(of_read, ((0, 0), (0, unread)))
+    terms = jax.tree.map(
+        lambda total, of_chunk: total + of_chunk.astype(dtype),
+        (gradients.switch, gradients.retrieved),
+        (of_head.switch, of_head.retrieved),
     )
+    return sums, _Gradients(
+        _add_rows(gradients.features, start, of_features),
+        gradients.table + _dot(error, read, (0, 0), dtype),
+        gradients.bias + jnp.sum(delta, axis=0),
+        *terms,
+    )
+
+
+def _with_terms(logits, features, head, *, retrieved_ids):
+    """`Head.with_terms`, as a function of all that has a gradient."""
+    return head.with_terms(logits, features, retrieved_ids)
 
 
 def _cut(fixed: _Fixed, start, size: int) -> _Fixed:
     """Cuts out the tokens start … start + size - 1."""
-    index = fixed.response_index
+    index, retrieved = fixed.response_index, fixed.retrieved_ids
     return fixed._replace(
         labels=take_rows(fixed.labels, start, size),
         weights=take_rows(fixed.weights, start, size),
         teacher=None if fixed.teacher is None else fixed.teacher.chunk(start, size),
         response_index=None if index is None else take_rows(index, start, size),
         gate=take_rows(fixed.gate, start, size),
+        retrieved_ids=None if retrieved is None else take_rows(retrieved, start, size),
     )
 
 
@@ -255,24 +275,6 @@ def _target(options, chunk, rec_probs, logits):
         target = jnp.concatenate([target[:, :num_words], target[:, num_words:] + items], axis=1)
         mass = mass + share
     return target, mass
-
-
-def _bias(options, student, start, logits):
-    """The student's bias for a chunk: [1, Y], or [C, Y] with a logit_bias."""
-    size, num_targets = logits.shape
-    bias = student.head.bias[None, :].astype(logits.dtype)
-    if student.logit_bias is None:
-        return bias
-    pairs = take_rows(student.logit_bias.astype(logits.dtype), start, size)  # [C, 2]
-    return bias + spread_over_targets(pairs, options.num_words, num_targets)
-
-
-def _add_bias_gradient(options, gradient, start, delta):
-    """Adds a chunk's part to the gradient of logit_bias."""
-    if gradient is None:
-        return None
-    words, items = jnp.split(delta, [options.num_words], axis=1)
-    return _add_rows(gradient, start, jnp.stack([words.sum(1), items.sum(1)], axis=1))
 
 
 def _add_rows(array, start, rows):

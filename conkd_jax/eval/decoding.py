@@ -151,20 +151,6 @@ def greedy_decode(
     return decoded
 
 
-def with_item_offset(head: Head, num_words: int, offset: float) -> Head:
-    """The head with a constant added to the logit of every item token.
-
-    Items keep their order among each other; above 0 they win against words more often. The offset
-    is part of the bias, so decoding with another one compiles nothing again.
-
-    >>> head = Head(kernel=jnp.zeros((2, 3)), bias=jnp.zeros(3))
-    >>> with_item_offset(head, num_words=2, offset=1.5).bias.tolist()
-    [0.0, 0.0, 1.5]
-    """
-    bias = jnp.asarray(head.bias)
-    return head._replace(bias=bias.at[num_words:].add(jnp.asarray(offset, bias.dtype)))
-
-
 @dataclasses.dataclass
 class _EmittedItems:
     """The item steps of all responses, collected so that their rankings are computed together."""
@@ -312,7 +298,7 @@ def _decode_batch(
 
     def choose(features, memory):
         is_forbidden, picks = memory
-        logits = head.logits(features)
+        logits = head.logits(features, inputs.get("retrieved_ids"))
         if picks is not None:
             is_allowed = pick_grammar.allowed(picks, max_picks=max_picks, **ids)
             logits = jnp.where(is_allowed, logits, FORBIDDEN_LOGIT)

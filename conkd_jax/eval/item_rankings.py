@@ -37,7 +37,8 @@ def top_items(
     `forbidden` holds, for each row, the item tokens to leave out; a ranking is shorter where fewer
     than K others are left.
     """
-    rows = np.concatenate(features) if features else np.zeros((0, head.kernel.shape[0]))
+    width = head.kernel.shape[0]  # features of retrieved words, beyond it, don't score items
+    rows = np.concatenate(features)[:, :width] if features else np.zeros((0, width))
     num_items = head.num_targets - num_words
     k = min(top_k, num_items)
     size = TOP_ITEMS_AT_A_TIME
@@ -54,8 +55,7 @@ def top_items(
 
 @functools.partial(jax.jit, static_argnames=("num_words", "k"))
 def _top_item_ids(head, features, is_forbidden, *, num_words, k):
-    items = Head(kernel=head.kernel[:, num_words:], bias=head.bias[num_words:])
-    logits = items.logits(features)
+    logits = head.items(num_words).logits(features)
     if is_forbidden is not None:
         logits = jnp.where(is_forbidden, FORBIDDEN_LOGIT, logits)
     return num_words + jax.lax.top_k(logits, k)[1]

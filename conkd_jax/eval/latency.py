@@ -76,14 +76,17 @@ class TimedDecoder:
 @functools.partial(jax.jit, static_argnums=(3, 4, 5, 6))
 def _read(params, head, inputs, num_tokens, model, num_words, item_rule):
     features, cache = model.open_cache(params, inputs, num_tokens)
-    logits = head.logits(features)
-    return choose_token(logits, num_words=num_words, item_rule=item_rule), cache
+    retrieved = inputs.get("retrieved_ids")
+    logits = head.logits(features, retrieved)
+    return choose_token(logits, num_words=num_words, item_rule=item_rule), (cache, retrieved)
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5, 6, 7))
 def _write(params, head, token, cache, num_tokens, model, num_words, item_rule):
+    cache, retrieved = cache
+
     def choose(features, memory):
-        logits = head.logits(features)
+        logits = head.logits(features, retrieved)
         return choose_token(logits, num_words=num_words, item_rule=item_rule), memory
 
     step = functools.partial(model.step, params)

@@ -91,6 +91,7 @@ def head_statistics(
     labels: Int[Array, " N"],
     num_words: int,
     num_tokens: Int[Array | np.ndarray, ""] | int | None = None,
+    retrieved_ids: Int[Array, "N L"] | None = None,
 ) -> dict[str, Array]:
     """`logit_statistics` of head(features), in chunks: logits [N, Y] of a batch would be too large.
 
@@ -101,14 +102,17 @@ def head_statistics(
       num_words: |V|, the id of the first item token.
       num_tokens: how many of the N tokens are real; they come first. Chunks of padding are skipped,
         and their statistics are 0. None for all.
+      retrieved_ids: the words retrieved for each token's response, for a head that scores them.
     """
     capacity = labels.shape[0]
     size = math.gcd(capacity, TOKENS_AT_A_TIME)  # chunks of one static size that fill N exactly
 
     def chunk(start):
-        rows = (jax.lax.dynamic_slice_in_dim(array, start, size) for array in (features, labels))
-        tokens, gold = rows
-        return logit_statistics(head.logits(tokens), gold, num_words)
+        tokens, gold, retrieved = jax.tree.map(
+            lambda array: jax.lax.dynamic_slice_in_dim(array, start, size),
+            (features, labels, retrieved_ids),
+        )
+        return logit_statistics(head.logits(tokens, retrieved), gold, num_words)
 
     def add(index, found):
         start = index * size
@@ -129,13 +133,24 @@ def head_statistics(
 def _score_batch(params, batch, *, model: Backbone, num_words: int, num_targets: int):
     features = response_features(model, params, batch)
     head = model.head(params, num_targets)
-    return head_statistics(features, head, batch["labels"], num_words, batch["num_tokens"])
+    labels, count, retrieved = batch["labels"], batch["num_tokens"], retrieved_ids(batch)
+    return head_statistics(features, head, labels, num_words, count, retrieved)
 
 
 def response_features(model: Backbone, params, batch, rng: jax.Array | None = None) -> jax.Array:
     """Features [N, F] at the response tokens of a micro-batch; with dropout if `rng` is given."""
     states = model.states(params, batch, rng=rng)  # [B, S, F]
     return states.reshape(-1, states.shape[-1])[batch["feature_index"]]  # [N, F]
+
+
+def retrieved_ids(batch) -> jax.Array | None:
+    """The words [N, L] retrieved for each token's response, from a batch that has some [G, L].
+
+    None for the batches of other systems.
+    """
+    if "retrieved_ids" not in batch:
+        return None
+    return jnp.asarray(batch["retrieved_ids"])[batch["response_index"]]
 
 
 def score_tokens(

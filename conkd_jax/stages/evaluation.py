@@ -28,7 +28,7 @@ from conkd_jax.data.rows.contract import Rows
 from conkd_jax.data.rows.picks import charged_to_text
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
-from conkd_jax.eval.decoding import DecodedResponse, greedy_decode, with_item_offset
+from conkd_jax.eval.decoding import DecodedResponse, greedy_decode
 from conkd_jax.eval.item_rankings import FORBIDDEN_LOGIT
 from conkd_jax.eval.metrics.bootstrap import bootstrap_intervals
 from conkd_jax.eval.metrics.options import options_from_corpus
@@ -219,7 +219,7 @@ def answers(
     wanted = spread_evenly(rows.num_responses, settings.max_responses or None)
     head = _sayable(system.model.head(), words)
     if settings.item_offset:
-        head = with_item_offset(head, words.num_words, settings.item_offset)
+        head = head.with_item_offset(words.num_words, settings.item_offset)
     # Without a turn classifier, `openings` ignores this.
     is_rec = rows.response_is_rec if opened.predicted_is_rec is None else opened.predicted_is_rec
     for start in range(0, len(wanted), RESPONSES_AT_A_TIME):

@@ -31,15 +31,15 @@ def language_model_steps(system: System, split: str) -> ItemSteps:
     """
     dialogues = system.corpus.dialogues(split)
     rows, words, model = system.rows_of(dialogues), system.vocabulary, system.model
-    head = model.head()
-    kernel, bias = (np.asarray(part)[..., words.num_words :] for part in head)
+    head = model.head().items(words.num_words)
+    kernel, bias = np.asarray(head.kernel), np.asarray(head.bias)
     responses, tokens, features = [], [], []
     for ids, batch in sequential(rows, words, system.form, SCORING_ROWS):
         count = int(batch["num_tokens"])
         is_choice = batch.get("is_choice", np.ones(len(batch["labels"])))[:count] > 0
         at_items = np.flatnonzero(is_choice & (batch["labels"][:count] >= words.num_words))
         computed = np.asarray(_features(model.variables, batch, model=model.model))
-        features.append(computed[at_items].astype(np.float32))
+        features.append(computed[at_items, : len(kernel)].astype(np.float32))
         tokens.append(batch["labels"][at_items] - words.num_words)
         responses.append(ids[batch["response_index"][at_items]])
     response, token = np.concatenate(responses), np.concatenate(tokens)

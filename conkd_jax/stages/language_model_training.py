@@ -25,7 +25,7 @@ from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.fused import fused_gated_kd_loss
 from conkd_jax.distill.gates import gate_values
 from conkd_jax.eval.learning import Learning
-from conkd_jax.eval.scoring import response_features
+from conkd_jax.eval.scoring import response_features, retrieved_ids
 from conkd_jax.stages.language_model import LanguageModel
 from conkd_jax.stages.training import Execution, make_loader, train
 
@@ -220,6 +220,7 @@ def make_loss(
             num_tokens=batch["num_tokens"],
             num_words=vocabulary.num_words,
             chunk_size=chunk_size,
+            retrieved_ids=retrieved_ids(batch),
             **teachers,
         )
         metrics["nll"] = (nll, batch["weights"].sum())

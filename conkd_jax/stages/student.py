@@ -23,9 +23,10 @@ from conkd_jax.config import Config, ConfigError, DistillConfig, StudentTraining
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.mentioned_items import mentioned_items
 from conkd_jax.data.teacher_store.files import TeacherStore
+from conkd_jax.data.teacher_store.schema import TeacherHeads
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.gates import find_gate, make_gate
-from conkd_jax.distill.head import Head
+from conkd_jax.distill.head import Head, Switch
 from conkd_jax.distill.mentioned import without_mentioned
 from conkd_jax.distill.teachers import TeacherFeatures, TeacherLogits
 from conkd_jax.files import sha256
@@ -261,6 +262,16 @@ def student_seed(seed: int) -> int:
     return int(child.generate_state(1)[0] >> 1)  # 31 bits, which any key accepts
 
 
+def _dialogue_head(heads: TeacherHeads) -> Head:
+    """The output layer of the dialogue teacher, rebuilt from a store of features."""
+    kernel, bias = jnp.asarray(heads.dialogue_kernel), jnp.asarray(heads.dialogue_bias)
+    if heads.switch_kernel is None:
+        return Head(kernel, bias)
+    num_words = len(bias) - heads.rec_biases.shape[1]
+    switch = Switch(jnp.asarray(heads.switch_kernel), jnp.asarray(heads.switch_bias), num_words)
+    return Head(kernel, bias, switch)
+
+
 def distillation(settings: GateSettings, store: TeacherStore) -> Distillation:
     """The gate, and both teachers rebuilt from the store inside the train step."""
     heads = store.heads
@@ -270,8 +281,7 @@ def distillation(settings: GateSettings, store: TeacherStore) -> Distillation:
     }
     is_dense = store.spec.format == "dense"
     if heads.dialogue_kernel is not None and heads.dialogue_bias is not None:
-        head = Head(jnp.asarray(heads.dialogue_kernel), jnp.asarray(heads.dialogue_bias))
-        constants["dialogue_head"] = head
+        constants["dialogue_head"] = _dialogue_head(heads)
 
     def teacher(batch, constants):
         normalizer = batch["teacher_log_normalizer"]

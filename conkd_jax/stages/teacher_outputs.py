@@ -29,7 +29,12 @@ from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
 from conkd_jax.eval.gate.detector import fit_eta
 from conkd_jax.eval.gate.token_classes import gate_statistics
-from conkd_jax.eval.scoring import head_statistics, logit_statistics, response_features
+from conkd_jax.eval.scoring import (
+    head_statistics,
+    logit_statistics,
+    response_features,
+    retrieved_ids,
+)
 from conkd_jax.stages import backbones, language_model
 from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.backbones import RowSettings
@@ -169,7 +174,7 @@ def _labels_of_recommenders(
 def _spec(
     part: TeacherStoreSettings, teacher: LanguageModel, labels: _RecommenderLabels
 ) -> TeacherStoreSpec:
-    width = teacher.num_targets if part.format == "dense" else teacher.head().kernel.shape[0]
+    width = teacher.num_targets if part.format == "dense" else teacher.head().num_features
     return TeacherStoreSpec(
         part.format, part.dtype, width=width, user_dim=labels.user_vectors.shape[1]
     )
@@ -181,8 +186,14 @@ def _heads(
     if part.format == "dense":
         return TeacherHeads(labels.kernels, labels.biases)
     head = teacher.head()
+    switch = head.switch
     return TeacherHeads(
-        labels.kernels, labels.biases, np.asarray(head.kernel), np.asarray(head.bias)
+        labels.kernels,
+        labels.biases,
+        np.asarray(head.kernel),
+        np.asarray(head.bias),
+        None if switch is None else np.asarray(switch.kernel),
+        None if switch is None else np.asarray(switch.bias),
     )
 
 
@@ -223,7 +234,7 @@ def _outputs_of_batch(params, batch, *, model, num_words, num_targets, dtype, de
     features = response_features(model, params, batch)  # [N, F]
     head: Head = model.head(params, num_targets)
     if dense:
-        logits = head.logits(features)
+        logits = head.logits(features, retrieved_ids(batch))
         outputs = logits.astype(dtype)
         rounded = logit_statistics(outputs.astype(jnp.float32), batch["labels"], num_words)
         exact = logit_statistics(logits, batch["labels"], num_words)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from conkd_jax.distill.fused import fused_gated_kd_loss
-from conkd_jax.distill.head import Head, spread_over_targets
+from conkd_jax.distill.head import Head, Retrieved, Switch
 from conkd_jax.distill.losses import gated_kd_loss, nll
 from conkd_jax.distill.teachers import TeacherFeatures, TeacherLogits, TeacherTopK
 
@@ -36,7 +36,6 @@ def make_batch(num_tokens=17, capacity=23, seed=0, dtype=jnp.float32):
         "rec_logits": normal(G, I),
         "response_index": jnp.asarray(rng.integers(0, G, capacity), jnp.int32),
         "gate": jnp.asarray(rng.random(capacity), dtype),
-        "logit_bias": None,
     }
 
 
@@ -53,6 +52,13 @@ def make_teacher(batch, form):
     return TeacherLogits(logits, log_normalizer)
 
 
+def head_of(batch):
+    """The student's head; with the terms that a batch has parameters of."""
+    switch = Switch(*batch["switch"], V) if "switch" in batch else None
+    retrieved = Retrieved(*batch["retrieved"]) if "retrieved" in batch else None
+    return Head(batch["kernel"], batch["bias"], switch, retrieved)
+
+
 def fused(batch, teacher="features", chunk_size=8, gamma=GAMMA, **changes):
     arguments = {
         "teacher": make_teacher(batch, teacher) if isinstance(teacher, str) else teacher,
@@ -62,7 +68,7 @@ def fused(batch, teacher="features", chunk_size=8, gamma=GAMMA, **changes):
     }
     return fused_gated_kd_loss(
         batch["features"],
-        Head(batch["kernel"], batch["bias"]),
+        head_of(batch),
         batch["labels"],
         batch["weights"],
         num_tokens=batch["num_tokens"],
@@ -70,16 +76,13 @@ def fused(batch, teacher="features", chunk_size=8, gamma=GAMMA, **changes):
         gamma=gamma,
         num_words=V,
         chunk_size=chunk_size,
-        logit_bias=batch["logit_bias"],
+        retrieved_ids=batch.get("retrieved_ids"),
         **arguments,
     )
 
 
 def student_logits(batch):
-    logits = Head(batch["kernel"], batch["bias"]).logits(batch["features"])
-    if batch["logit_bias"] is not None:
-        logits += spread_over_targets(batch["logit_bias"], V, Y)
-    return logits
+    return head_of(batch).logits(batch["features"], batch.get("retrieved_ids"))
 
 
 def reference(batch, gamma=GAMMA):
@@ -122,13 +125,74 @@ def test_fused_is_the_reference(teacher, chunk_size):
     assert_same(got, value_and_gradients(reference, BATCH))
 
 
-def test_fused_is_the_reference_with_a_logit_bias():
-    batch = {**BATCH, "logit_bias": jax.random.normal(jax.random.key(5), (23, 2))}
-    names = (*DIFFERENTIATED, "logit_bias")
+def with_terms(batch, terms, dtype=jnp.float32, extra=3, longest=4):
+    """The batch with a switch, with retrieved words, or with both."""
+    rng = np.random.default_rng(1)
+    normal = lambda *shape: jnp.asarray(rng.standard_normal(shape), dtype)  # noqa: E731
+    capacity, batch = len(batch["labels"]), dict(batch)
+    if "switch" in terms:
+        batch["switch"] = (normal(F), normal())
+    if "retrieved" in terms:
+        batch["retrieved"] = (normal(extra, Y), normal(Y))
+        batch["features"] = jnp.concatenate([batch["features"], normal(capacity, extra)], axis=1)
+        ids = np.stack([rng.permutation(V)[:longest] for _ in range(capacity)])
+        ids[rng.random(ids.shape) < 0.3] = -1
+        batch["retrieved_ids"] = jnp.asarray(ids, jnp.int32)
+    return batch
+
+
+TERMS = [("switch",), ("retrieved",), ("switch", "retrieved")]
+
+
+@pytest.mark.parametrize("terms", TERMS, ids="+".join)
+def test_fused_is_the_reference_with_the_terms_of_a_head(terms):
+    batch = with_terms(BATCH, terms)
+    names = (*DIFFERENTIATED, *terms)
     got = value_and_gradients(fused, batch, names)
     assert_same(got, value_and_gradients(reference, batch, names))
-    without = value_and_gradients(fused, BATCH)
+    without = value_and_gradients(fused, {**BATCH, "features": batch["features"][:, :F]})
     assert abs(float(got[0][0] - without[0][0])) > 1e-2
+
+
+@settings(deadline=None, max_examples=6)  # each compiles anew
+@given(
+    terms=st.sampled_from(TERMS),
+    num_tokens=st.integers(1, 9),
+    padding=st.integers(0, 9),
+    size=st.integers(1, 12),
+    gamma=st.floats(0, 1),
+)
+def test_fused_is_the_reference_with_terms_for_any_sizes(terms, num_tokens, padding, size, gamma):
+    batch = with_terms(make_batch(num_tokens, num_tokens + padding), terms)
+    names = (*DIFFERENTIATED, *terms)
+    got = value_and_gradients(lambda b: fused(b, chunk_size=size, gamma=gamma), batch, names)
+    expected = value_and_gradients(lambda b: reference(b, gamma), batch, names)
+    assert_same(got, expected, rtol=1e-4)
+
+
+def test_the_nll_of_a_switch_is_that_within_the_class_plus_that_of_the_class():
+    batch = with_terms(BATCH, ("switch",))
+    n, labels = batch["num_tokens"], batch["labels"]
+    z = Head(batch["kernel"], batch["bias"]).logits(batch["features"])
+    is_item = labels >= V
+    own_class = jnp.where(is_item[:, None] == (jnp.arange(Y) >= V)[None, :], z, -jnp.inf)
+    within = nll(own_class, labels)
+    switch = batch["features"] @ batch["switch"][0] + batch["switch"][1]
+    of_class = -jax.nn.log_sigmoid(jnp.where(is_item, switch, -switch))
+    got = fused(batch, teacher=None, rec_logits=None, gate=None, gamma=0.0)[0]
+    expected = jnp.sum((batch["weights"] * (within + of_class))[:n])
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("terms", TERMS, ids="+".join)
+def test_terms_of_tokens_that_do_not_count_may_hold_anything(terms):
+    names = ("features", "kernel", *terms)
+    clean, spoiled = garbage(with_terms(BATCH, terms), jnp.nan, "padding")
+    if "retrieved" in terms:
+        padding = np.arange(23)[:, None] >= BATCH["num_tokens"]
+        spoiled["retrieved_ids"] = jnp.where(padding, 5, spoiled["retrieved_ids"])
+    got = value_and_gradients(fused, spoiled, names)
+    assert_same(got, value_and_gradients(fused, clean, names), 1e-6, 1e-6)
 
 
 def test_fused_is_the_reference_in_float64():
@@ -330,7 +394,7 @@ def test_bfloat16_student_keeps_float32_sums():
 
 def test_micro_batches_in_a_scan_add_up():
     parts = [make_batch(num_tokens=n, seed=n) for n in (17, 23, 0, 5)]
-    shared = ("kernel", "bias", "teacher_head", "logit_bias")
+    shared = ("kernel", "bias", "teacher_head")
     stacked = {
         name: jnp.stack([jnp.asarray(p[name]) for p in parts])
         for name in BATCH
@@ -364,7 +428,7 @@ def test_eight_devices_sum_to_one():
     shared = {name: batch[name] for name in ("kernel", "bias", "teacher_head", "rec_logits")}
 
     def step(split, shared):
-        whole = {**split, **shared, "num_tokens": rows, "logit_bias": None}
+        whole = {**split, **shared, "num_tokens": rows}
         sums, gradients = value_and_gradients(
             functools.partial(fused, chunk_size=2), whole, ("kernel", "bias")
         )

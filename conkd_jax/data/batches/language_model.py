@@ -48,6 +48,11 @@ class LanguageModelBatches:
         mentioned_items [G, K] int32 items mentioned before the response, as numbers from 0 to
                                      I - 1; I is padding
 
+    if the rows have retrieved words::
+
+        retrieved_ids [G, L] int32   words retrieved for the response, -1 for padding; in
+                                     `Rows.inputs` they are [b, L], for rows of one response each
+
     and, if the rows have picks, `is_choice` [N] float32: 1 where an item can be chosen
     (`Rows.choices_of`), 0 in a text whose items are given, and for padding.
 
@@ -155,6 +160,11 @@ class LanguageModelBatches:
             batch["mentioned_items"] = _padded(
                 self.mentioned[responses], num_responses, np.int32, self.num_items
             )
+        if "retrieved_ids" in inputs:  # from one row per slot of the batch to one per response
+            slots = np.flatnonzero(row_ids != FILL)
+            slots = np.repeat(slots, self._row_responses[row_ids[slots]])
+            retrieved = inputs["retrieved_ids"][slots]
+            batch["retrieved_ids"] = _padded(retrieved, num_responses, np.int32, FILL)
         if rows.pick_tokens is not None:
             is_choice = within < rows.choices_of(responses)[index]
             batch["is_choice"] = _padded(is_choice, num_targets, np.float32)

@@ -108,9 +108,13 @@ class TeacherHeads:
       dialogue_kernel: [F, Y] kernel of the dialogue teacher; None in a dense store, which holds the
         logits themselves.
       dialogue_bias: [Y] its bias, or None in a dense store.
+      switch_kernel: [F] of its switch between words and items; None for a teacher without one.
+      switch_bias: the bias of that switch, or None.
     """
 
     rec_kernels: Float32[np.ndarray, "K d I"]
     rec_biases: Float32[np.ndarray, "K I"]
     dialogue_kernel: Float32[np.ndarray, "F Y"] | None = None
     dialogue_bias: Float32[np.ndarray, " Y"] | None = None
+    switch_kernel: Float32[np.ndarray, " F"] | None = None
+    switch_bias: Float32[np.ndarray, ""] | None = None
