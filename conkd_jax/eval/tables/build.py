@@ -100,7 +100,11 @@ def build_table(
         runs.setdefault(document_label(document), []).append(document)
     values = {label: _values(of_label) for label, of_label in runs.items()}
     _expect_numbers(layout, values)
-    marks = [_marks(column, values) for column in layout.columns]
+    has_backbones = len({document["backbone"] for document in documents}) > 1
+    marks = [
+        {} if column.within_backbone and has_backbones else _marks(column, values)
+        for column in layout.columns
+    ]
     ends = {
         label: of[0].get("intervals", {}) if intervals and len(of) == 1 else {}
         for label, of in runs.items()

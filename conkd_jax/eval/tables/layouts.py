@@ -20,6 +20,9 @@ _UNKNOWN_PPL = (
     "Which form of perplexity the paper prints is not known; ours counts items and words."
 )
 
+# A token is a piece of a word with one backbone and a whole word with another.
+_PPL = Column("PPL", "ppl", "lower", digits=2, within_backbone=True)
+
 _TRIVIAL = (
     Column("new@10", "f1@10_novel"),
     Column("popular new", "f1@10_novel_popularity", None),
@@ -38,7 +41,7 @@ LAYOUTS: Mapping[str, Layout] = {
             *(Column(f"F1@{k}", f"f1@{k}") for k in (10, 50)),
             Column("repeats", "repeated_items", None),
             Column("Rec Ratio", "rec_ratio"),
-            Column("PPL", "ppl", "lower", digits=2),
+            _PPL,
             Column("hit@50", "tf_hit@50"),
         ),
         "F1@k: recommendation in generated responses, over recall and precision; new@k: the same "
@@ -81,10 +84,12 @@ LAYOUTS: Mapping[str, Layout] = {
     "3": Layout(
         "Table 3, its automatic part. Words",
         (
-            Column("PPL", "ppl", "lower", digits=2),
+            _PPL,
             *(Column(f"DIST-{n}", f"dist-{n}") for n in (2, 3, 4)),
+            Column("PPL per word", "ppl_per_word", "lower", digits=2),
         ),
-        _UNKNOWN_PPL,
+        f"{_UNKNOWN_PPL} PPL per word: per word of the reference, which can be compared "
+        "between tokenizers, though whole words have one token for all unknown ones.",
     ),
     "4": Layout(
         "Table 4. Items two hops from what was mentioned count as gold",
@@ -108,7 +113,7 @@ LAYOUTS: Mapping[str, Layout] = {
         "Table 6. Ablations: words",
         (
             *(Column(f"DIST-{n}", f"dist-{n}") for n in (1, 2, 3, 4)),
-            Column("PPL", "ppl", "lower", digits=2),
+            _PPL,
         ),
         _UNKNOWN_PPL,
         is_ladder=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +15,32 @@ from conkd_jax.eval.tables.table import TableError
 from conkd_jax.files import write_whole
 
 KEPT_RESULTS = "docs/results/mini"
-PAGES = {  # and their tables; those that the results have no numbers for are left out
-    "README.md": ("short",),
-    "docs/results.md": ("short", "novel", "2", "trivial", "rate", "3", "gate"),
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """The tables of a page.
+
+    Attributes:
+      tables: their names, as in `LAYOUTS`; those that the results have no numbers for are left out.
+      with_intervals: names of those that show 95 % intervals.
+      is_of_systems: whether all backbones share one table, which has whole systems only: the
+        configs next to `configs/ablations/`, without overrides. Otherwise each backbone has tables
+        of its own, with every row.
+    """
+
+    tables: tuple[str, ...]
+    with_intervals: tuple[str, ...] = ()
+    is_of_systems: bool = False
+
+
+PAGES = {
+    "README.md": Page(("short",)),
+    "docs/results.md": Page(
+        ("short", "novel", "2", "trivial", "rate", "3", "gate"), with_intervals=("short", "3")
+    ),
+    "docs/systems.md": Page(("1", "2", "novel", "trivial", "3", "4", "8"), is_of_systems=True),
 }
-WITH_INTERVALS = {"docs/results.md": ("short", "3")}  # tables that show 95 % intervals
 PLACEHOLDER = "*To come with the first committed runs in `docs/results/`.*"
 
 
@@ -34,10 +56,10 @@ def results_pages(checkout: Path) -> dict[str, str]:
     """
     documents = documents_in(checkout / KEPT_RESULTS)
     made = {}
-    for name, tables in PAGES.items():
+    for name, page in PAGES.items():
         text = (checkout / name).read_text(encoding="utf-8")
         try:
-            made[name] = with_results(text, documents, tables, WITH_INTERVALS.get(name, ()))
+            made[name] = with_results(text, documents, page)
         except TableError as error:
             raise TableError(f"{name}: {error}") from error
     return made
@@ -49,28 +71,22 @@ def write_pages(checkout: Path) -> None:
         write_whole(checkout / name, text)
 
 
-def with_results(
-    page: str,
-    documents: Sequence[Document],
-    names: Sequence[str],
-    with_intervals: Sequence[str] = (),
-) -> str:
+def with_results(text: str, documents: Sequence[Document], page: Page) -> str:
     """Returns a page with new tables between `<!-- results -->` and `<!-- /results -->`.
 
-    Each backbone has its own tables; rate-matched runs stand in the table "rate" alone. Text in
-    that part between `<!-- results-text -->` and `<!-- /results-text -->` is kept, above the
-    tables; everything outside of the part is left alone.
+    Rate-matched runs stand in the table "rate" alone. Text in that part between
+    `<!-- results-text -->` and `<!-- /results-text -->` is kept, above the tables; everything
+    outside of the part is left alone.
 
     Args:
-      page: Markdown.
+      text: the page as it is, Markdown.
       documents: committed runs; without any, a placeholder stands for the tables.
-      names: names of the tables, as in `LAYOUTS`.
-      with_intervals: names of those that show intervals.
+      page: its tables.
 
     Raises:
       TableError: the page has not exactly one such part, or the documents make no table.
     """
-    parts = re.split(r"(<!-- /?results -->)", page)
+    parts = re.split(r"(<!-- /?results -->)", text)
     if len(parts) != 5 or parts[1::2] != ["<!-- results -->", "<!-- /results -->"]:
         raise TableError(
             "expected one '<!-- results -->' and, after it, one '<!-- /results -->', got "
@@ -78,23 +94,33 @@ def with_results(
         )
     kept = re.search(r"<!-- results-text -->.*?<!-- /results-text -->", parts[2], re.DOTALL)
     block = [kept.group()] if kept else []
-    if not documents:
+    groups = _groups(documents, page)
+    if not groups:
         block.append(PLACEHOLDER)
-    backbones = sorted({document["backbone"] for document in documents})
-    for backbone in backbones:  # perplexities over two vocabularies can't be compared
-        runs = [document for document in documents if document["backbone"] == backbone]
+    for title, runs in groups.items():
         tables = [
-            build_table(name, shown, intervals=name in with_intervals)
-            for name in names
+            build_table(name, shown, intervals=name in page.with_intervals)
+            for name in page.tables
             if has_numbers(name, shown := _shown(name, runs))
         ]
-        if len(backbones) > 1:
-            block.append(f"### Backbone `{backbone}`")
+        if len(groups) > 1:
+            block.append(f"### {title}")
         for table in tables:
             block += [markdown_title(table), markdown_grid(table)]
         block.append(tables[0].caption)  # the same for all tables of these runs
     parts[2] = "\n" + "\n\n".join(block) + "\n"
     return "".join(parts)
+
+
+def _groups(documents: Sequence[Document], page: Page) -> dict[str, list[Document]]:
+    """Returns the runs that share tables, by the title of their group."""
+    if page.is_of_systems:
+        systems = [d for d in documents if "/" not in d["config"] and not d.get("overrides")]
+        return {"Systems": systems} if systems else {}
+    groups: dict[str, list[Document]] = {}
+    for document in sorted(documents, key=lambda document: document["backbone"]):
+        groups.setdefault(f"Backbone `{document['backbone']}`", []).append(document)
+    return groups
 
 
 def _shown(name: str, runs: Sequence[Document]) -> list[Document]:

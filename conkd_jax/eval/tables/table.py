@@ -31,12 +31,15 @@ class Column:
       metric: its name in `metrics.json`, or a name that `build` derives from the metrics there.
       better: which end is marked as best; None marks nothing.
       digits: digits after the decimal point.
+      within_backbone: whether it compares systems with the same words only: beside several
+        backbones, nothing is marked.
     """
 
     title: str
     metric: str
     better: Literal["higher", "lower"] | None = "higher"
     digits: int = 3
+    within_backbone: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from conkd_jax.eval.tables.pages import PAGES, PLACEHOLDER, results_pages, with_results
+from conkd_jax.eval.tables.pages import PAGES, PLACEHOLDER, Page, results_pages, with_results
 from conkd_jax.eval.tables.table import TableError
 from tests.eval.scored import document
 
@@ -19,11 +19,11 @@ def test_a_page_shows_what_is_committed(name):
 
 PAGE = "# Name\n\n<!-- results -->\nold\n<!-- /results -->\n\nrest\n"
 
-NAMES = ("2", "3", "gate")
+TABLES = Page(("2", "3", "gate"))
 
 
 def shown(page: str, documents) -> str:
-    return with_results(page, documents, NAMES)
+    return with_results(page, documents, TABLES)
 
 
 def test_the_page_gets_its_tables_and_one_caption():
@@ -38,12 +38,12 @@ def test_the_page_gets_its_tables_and_one_caption():
 
 def test_some_tables_show_intervals_and_those_without_numbers_are_left_out():
     run = document(intervals={"ppl": (9.5, 10.5)})
-    text = with_results(PAGE, [run], ("short", "trivial", "3"), with_intervals=("short",))
+    text = with_results(PAGE, [run], Page(("short", "trivial", "3"), with_intervals=("short",)))
     short, third = text.split("**Table 3")
     assert "10.00 (9.50–10.50)" in short and "(9.50" not in third
     assert "trivial lists" not in text
     run = document(metrics={"f1@10_popularity": 0.03})
-    assert "F1@10 beside trivial lists" in with_results(PAGE, [run], ("short", "trivial"))
+    assert "F1@10 beside trivial lists" in with_results(PAGE, [run], Page(("short", "trivial")))
 
 
 def test_backbones_have_tables_of_their_own():
@@ -55,6 +55,20 @@ def test_backbones_have_tables_of_their_own():
     assert "### Backbone `dialogpt`" in first and "`kgsf_hard`" not in first
     assert first.count("**Table 2") == second.count("**Table 2") == 1
     assert "### Backbone" not in shown(PAGE, [ours])
+
+
+def test_a_page_of_systems_has_one_table_without_ablations_and_marks_no_perplexity():
+    runs = [
+        {**document(metrics={"ppl": 10.0, "ppl_per_word": 30.0}), "backbone": "dialogpt"},
+        document(config="kgsf_hard", metrics={"ppl": 20.0, "ppl_per_word": 25.0}),
+        document(config="ablations/vanilla", backbone="kgsf"),
+        {**document(config="kgsf_hard", seed=1), "overrides": {"distill.gamma": 0.2}},
+    ]
+    text = with_results(PAGE, runs, Page(("2", "3"), is_of_systems=True))
+    assert "### " not in text and text.count("**Table 2") == 1
+    assert "`kgsf_hard`" in text and "vanilla" not in text and "gamma" not in text
+    assert "| 10.00 |" in text and "| **25.00** |" in text
+    assert PLACEHOLDER in with_results(PAGE, [], Page(("2",), is_of_systems=True))
 
 
 def test_the_page_without_results_has_a_placeholder():
