@@ -6,8 +6,9 @@
     python -m conkd_jax.rows all --preset=mini --backbone=dialogpt --dry_run
 
 A ROW is a config file, as --config of conkd_jax.train takes it, or in quotes a config file and
-fields of the config, or the name of a list: table2 (the rows of Table 2), ladder (those of Tables 5
-and 6), all (both and more, what is most wanted first).
+fields of the config, or the name of a list: table2 (DialoGPT and KGSF, alone and with ConKD),
+systems (the other systems of Tables 1 to 4), ladder (the rows of Tables 5 and 6), all (these and
+more, what is most wanted first).
 
 Seed s is a whole training: teachers, turn classifier and student are trained with it. Rows are
 trained in the order given, all seeds of one before the next; all of them share artifacts, and what
@@ -39,13 +40,18 @@ from conkd_jax.run import METRICS
 from conkd_jax.run_folder import default_folder, overrides_of
 from conkd_jax.train import define_config, read_config
 
+PAPERS_BACKBONES = ("dialogpt", "kgsf")  # those that the paper distils into
 TABLE_2 = (
     *(f"configs/dialogpt{gate}.py:PRESET,backbone=dialogpt" for gate in ("", "_hard", "_soft")),
     *(f"configs/kgsf{gate}.py:PRESET,backbone=kgsf" for gate in ("", "_hard", "_soft")),
 )
+SYSTEMS = tuple(
+    f"configs/{name}.py:PRESET,backbone={name}"
+    for name in ("redial", "kbrd", "revcore", "recindial")
+)
 
 
-def _ablations(*names: str, backbones: Sequence[str] = BACKBONES) -> tuple[str, ...]:
+def _ablations(*names: str, backbones: Sequence[str] = PAPERS_BACKBONES) -> tuple[str, ...]:
     return tuple(
         f"configs/ablations/{name}.py:PRESET,backbone={backbone}"
         for backbone in backbones
@@ -55,7 +61,7 @@ def _ablations(*names: str, backbones: Sequence[str] = BACKBONES) -> tuple[str, 
 
 LADDER = (  # its last step, (+) D&R&ST, is the hard gate of Table 2
     *_ablations("vanilla", "dialogue_teacher", "rec_teacher", "both_teachers", "constant_gate"),
-    *(f"configs/{backbone}_hard.py:PRESET,backbone={backbone}" for backbone in BACKBONES),
+    *(f"configs/{backbone}_hard.py:PRESET,backbone={backbone}" for backbone in PAPERS_BACKBONES),
 )
 FIRST = (  # what stands above the gate on DialoGPT, and the gate that is fitted to its teacher
     *TABLE_2[:3],
@@ -63,8 +69,9 @@ FIRST = (  # what stands above the gate on DialoGPT, and the gate that is fitted
 )
 LISTS: Mapping[str, tuple[str, ...]] = {
     "table2": TABLE_2,
+    "systems": SYSTEMS,
     "ladder": LADDER,
-    "all": (*FIRST, *TABLE_2[3:], *LADDER, *_ablations("vanilla_special_tokens")),
+    "all": (*FIRST, *TABLE_2[3:], *SYSTEMS, *LADDER, *_ablations("vanilla_special_tokens")),
 }
 HEADLINE = ("f1@10", "f1@10_novel", "rec_ratio", "ppl", "tf_hit@50")
 

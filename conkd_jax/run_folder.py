@@ -258,7 +258,7 @@ def _draw_figures(
 ) -> None:
     """Draws loss curves, the gate over all tokens and along a few responses, and F1 bars."""
     folder.mkdir(parents=True, exist_ok=True)
-    for stage in ("rec_teacher", "dialogue_teacher", "turn_classifier", "student"):
+    for stage in ("sentiment", "rec_teacher", "dialogue_teacher", "turn_classifier", "student"):
         if lines := _history(directories.get(stage, folder)):
             best = manifests[stage]["metrics"].get("step")
             draw_loss_curves(

@@ -5,17 +5,26 @@ This module is independent of where dialogues and graphs come from.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
-from conkd_jax.data.corpus import ConceptGraph, ItemTable, KnowledgeGraph, write_corpus
+from conkd_jax.data.corpus import (
+    ConceptGraph,
+    Dialogue,
+    ItemTable,
+    KnowledgeGraph,
+    Review,
+    write_corpus,
+)
 from conkd_jax.errors import UserError
 from data_prep.linking import Label, Linker, link_dialogue
 from data_prep.raw_dialogues import RawDialogue
 from data_prep.report import content_warnings, corpus_counts, graph_counts
+from data_prep.reviews import RawReviews
 
 
 class EmptyCorpusError(UserError, ValueError):
@@ -35,6 +44,7 @@ class CorpusParts:
       entity_names: a readable name of every graph node.
       source_counts: counts of the raw graph files, for the report.
       warnings: what is wrong with the raw files, a sentence each.
+      reviews: reviews of movies, if the corpus has them.
     """
 
     raw_splits: Mapping[str, Sequence[RawDialogue]]
@@ -45,6 +55,7 @@ class CorpusParts:
     entity_names: Sequence[str]
     source_counts: Mapping[str, int]
     warnings: Sequence[str] = ()
+    reviews: RawReviews | None = None
 
 
 def assemble_corpus(
@@ -73,6 +84,10 @@ def assemble_corpus(
     report = complete_report(corpus_counts(parts.raw_splits, splits, parts.items))
     graphs = graph_counts(parts.graph, parts.items, parts.concept_graph)
     report["graph"] = graphs | dict(parts.source_counts)
+    if parts.reviews is not None:
+        report["reviews"] = parts.reviews.report(
+            parts.items, _mentions(splits["train"], parts.items)
+        )
     _expect_responses(report["splits"])
     report["warnings"] = [*parts.warnings, *content_warnings(report)]
     if out_dir is not None:
@@ -84,8 +99,27 @@ def assemble_corpus(
             concept_graph=parts.concept_graph,
             report=report,
             entity_names=parts.entity_names,
+            reviews=_linked_reviews(parts, linker),
         )
     return report
+
+
+def _mentions(dialogues: Sequence[Dialogue], items: ItemTable) -> dict[int, int]:
+    """Returns how often dialogues mention each movie, by its id."""
+    counts = collections.Counter(item for d in dialogues for turn in d.turns for item in turn.items)
+    return {int(items.movie_ids[item]): count for item, count in counts.items()}
+
+
+def _linked_reviews(parts: CorpusParts, linker: Linker) -> dict[int, Review]:
+    """Returns the reviews of the candidates, by item, with the concepts of their words."""
+    if parts.reviews is None:
+        return {}
+    texts = parts.reviews.texts
+    return {
+        item: Review(texts[movie], linker.link([texts[movie]]).concepts)
+        for item, movie in enumerate(parts.items.movie_ids.tolist())
+        if movie in texts
+    }
 
 
 def _expect_responses(splits: Mapping[str, Mapping[str, Any]]) -> None:

@@ -21,8 +21,8 @@ from conkd_jax.errors import UserError
 from conkd_jax.files import numbered_lines
 from data_prep.pickles import load_plain
 
-# The code of KBRD and KGSF gives every node a self loop of this relation, and skips the few DBpedia
-# triples whose relation has the same number.
+# The code of KBRD and KGSF gives every node a self loop of this relation. A few DBpedia triples
+# have a relation of the same number; KGSF's code skips them, KBRD's does not.
 SELF_LOOP = 185
 # The same code hard-codes 64,368 nodes, but the dictionary has 64,362 entries. The six spare nodes
 # have self loops, which the published edge counts include.
@@ -152,8 +152,8 @@ def knowledge_graph(
 
     Returns:
       The graph; relations are renumbered from 0 in ascending order of their old numbers. Self loops
-      have a number of their own: `SELF_LOOP` by the published rules, which drop the triples with
-      that number, and the last one by "all".
+      have the number `SELF_LOOP` by the published rules, and one of their own, the last, by "all".
+      The triples with the relation `SELF_LOOP` are dropped by "kgsf" alone.
 
     Raises:
       GraphError: the rule is unknown, or a node or relation has a number that can't be.
@@ -167,7 +167,8 @@ def knowledge_graph(
         names[self_loop] = "self_loop"
     else:
         self_loop = SELF_LOOP
-        table = table[table[:, 1] != SELF_LOOP]
+        if rule == "kgsf":
+            table = table[table[:, 1] != SELF_LOOP]
         names[self_loop] = names[self_loop] or "self_loop"
     _check_numbers(table, num_entities)
     edges = _with_reverse_and_loops(table, num_entities, self_loop)

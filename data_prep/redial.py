@@ -44,6 +44,7 @@ from data_prep.raw_dialogues import (
     expect_usable,
     read_jsonl,
 )
+from data_prep.reviews import read_reviews
 from data_prep.sources import RAW_DIR_VARIABLE, RawFile, Sources, find_sources
 from data_prep.split_ids import VALID_IDS_SHA256, split_train, valid_ids
 from data_prep.stop_words import ENGLISH
@@ -90,6 +91,7 @@ def build_redial(
     graph_rule: str = DEFAULT_GRAPH_RULE,
     use_inferred_order: bool = False,
     use_test: bool = True,
+    reviews: epath.PathLike | None = None,
 ) -> dict[str, Any]:
     """Builds a corpus from ReDial's raw files.
 
@@ -101,6 +103,7 @@ def build_redial(
       use_inferred_order: adds the split "inferred", dialogues with an inferred turn order.
       use_test: adds the split "test" if its file is there. Training never reads it, so a corpus for
         training is built without it: adding the file later then changes nothing.
+      reviews: a file of reviews (`data_prep.reviews`), which the corpus then holds.
 
     Returns:
       The data report, the same as `Corpus.report`.
@@ -138,6 +141,7 @@ def build_redial(
             "labels": len(labels),
         },
         warnings=[*_file_warnings(raw), *graph_warnings(graph, triples)],
+        reviews=None if reviews is None else read_reviews(reviews),
     )
     return assemble_corpus(parts, out_dir, functools.partial(_report, raw))
 

@@ -122,6 +122,12 @@ class Sources:
         }
 
 
+def raw_root(raw_dir: epath.PathLike | None = None) -> epath.Path:
+    """Returns the folder or archive of the raw files; None: `CONKD_RAW_DIR`, then the cache."""
+    root = raw_dir or os.environ.get(RAW_DIR_VARIABLE) or default_cache()
+    return epath.Path(root).expanduser()
+
+
 def find_sources(
     raw_dir: epath.PathLike | None = None,
     *,
@@ -144,8 +150,7 @@ def find_sources(
     Raises:
       MissingDataError: the folder or a required file is missing.
     """
-    root = raw_dir or os.environ.get(RAW_DIR_VARIABLE) or default_cache()
-    root = epath.Path(root).expanduser()
+    root = raw_root(raw_dir)
     if not root.exists():
         raise _missing(raw_dir, root, "the path does not exist")
     found: dict[str, RawFile] = {}

@@ -177,6 +177,9 @@ def differences(first: ConfigDict, second: ConfigDict) -> dict:
         ("rec_teacher.cross_fit_folds", 1, "0 (off), or 2 or more"),
         ("rec_teacher.mim_epochs", 14, "less than rec_teacher.epochs (14)"),
         ("rec_teacher.norm", "median", "one of mean, sum"),
+        ("rec_teacher.attention_init", "zeros", "one of xavier_normal, xavier_uniform"),
+        ("rec_teacher.context_nodes", "movies", "one of entities, items"),
+        ("rec_teacher.architecture", "tree", "one of graph, autorec"),
         ("dialogue_teacher.num_heads", 5, "a multiple of dialogue_teacher.num_heads (5)"),
         ("dialogue_teacher.num_heads", 0, "1 or more"),
         ("turn_classifier.num_heads", 3, "a multiple of turn_classifier.num_heads (3)"),
@@ -268,6 +271,33 @@ def test_a_backbone_is_held_to_its_own_fields():
     assert validate_config(config) is config
     with pytest.raises(conkd.ConfigError, match="config.vocabulary.max_row_tokens"):
         validate_config(with_field("vocabulary.max_response_tokens", 300))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("rec_teacher.architecture", "graph", "autorec with backbone=redial"),
+        ("redial.hidden_dim", 0, "1 or more"),
+        ("redial.word_vectors", "glove", "one of word2vec, random"),
+        ("sentiment.word_dim", 100, "redial.word_dim (128), as they share word vectors"),
+        ("sentiment.max_utterance_tokens", 1, "2 or more"),
+        ("sentiment.dropout", 1.0, "a number from 0 to 0.99"),
+        ("sentiment.optimizer.schedule", "square", "one of cosine, linear, constant"),
+        ("autorec.hidden_dim", 0, "1 or more"),
+        ("autorec.epochs", 0, "1 or more"),
+        ("rec_teacher.use_inferred_order", True, "False with rec_teacher.architecture=autorec"),
+    ],
+)
+def test_a_bad_value_of_redial_is_refused(field, value, expected):
+    with pytest.raises(conkd.ConfigError) as error:
+        validate_config(with_field(field, value, "mini,backbone=redial"))
+    assert f"config.{field}: expected {expected}" in str(error.value)
+
+
+def test_what_autorec_alone_reads_binds_no_other_recommender():
+    validate_config(with_field("autorec.hidden_dim", 0))
+    with pytest.raises(conkd.ConfigError, match="graph with backbone=kgsf"):
+        validate_config(with_field("rec_teacher.architecture", "autorec", "mini,backbone=kgsf"))
 
 
 # --- devices -----------------------------------------------------------------------------------
@@ -461,12 +491,22 @@ def test_an_ablation_is_its_parent_but_for_its_fields(name, preset):
     assert found == changed
 
 
+def test_conkd_is_distilled_into_the_row_kbrd():
+    row, hard = read("configs/kbrd.py"), read("configs/kbrd_hard.py")
+    assert differences(row, hard) == {"system": ("dialogue_teacher", "student")}
+
+
 def test_rows_of_the_paper_differ_in_what_they_are_named_for():
     hard = read("configs/dialogpt_hard.py")
     soft = read("configs/dialogpt_soft.py")
     teacher = read("configs/dialogpt.py")
     assert differences(hard, soft) == {"distill.gate": ("hard", "soft")}
     assert differences(hard, teacher) == {"system": ("student", "dialogue_teacher")}
+    hard, teacher = (read(f"configs/recindial{row}.py") for row in ("_hard", ""))
+    assert differences(hard, teacher) == {
+        "system": ("student", "dialogue_teacher"),
+        "distill.eta": (0.0, 0.6),
+    }
     hard, soft, teacher = (read(f"configs/kgsf{row}.py") for row in ("_hard", "_soft", ""))
     assert differences(hard, soft) == {"distill.gate": ("hard", "soft")}
     assert differences(hard, teacher) == {"system": ("student", "dialogue_teacher")}

@@ -19,7 +19,7 @@ from conkd_jax.files import sha256_of_file, sha256_of_json
 View = TypeVar("View")
 
 FINGERPRINT_LENGTH = 16  # hexadecimal digits: 64 bits
-_OUTSIDE, _MERGED = "outside the fingerprint because", "merged"
+_OUTSIDE, _MERGED, _ADDED = "outside the fingerprint because", "merged", "added fields"
 
 
 class ArtifactError(UserError):
@@ -45,6 +45,18 @@ def merged() -> Any:
     fields of `RowSettings` enter on the same level as those of the outer class.
     """
     return dataclasses.field(metadata={_MERGED: True})
+
+
+def with_added(*names: str) -> Any:
+    """A nested dataclass some of whose fields were added after artifacts existed.
+
+    An added field is left out of the fingerprint while it has its default, which must mean what the
+    program did before. A part of the config can't have None as a default, so it needs this.
+
+    Args:
+      names: the added fields of the nested dataclass.
+    """
+    return dataclasses.field(metadata={_ADDED: names})
 
 
 def is_outside_fingerprint(field: dataclasses.Field) -> bool:
@@ -84,6 +96,9 @@ def fingerprinted(settings: Any) -> Any:
         if value is None or is_outside_fingerprint(field):
             continue
         entry = fingerprinted(value)
+        for name in field.metadata.get(_ADDED, ()):
+            if getattr(value, name) == type(value).__dataclass_fields__[name].default:
+                del entry[name]
         entries |= entry if _MERGED in field.metadata else {field.name: entry}
     return entries
 

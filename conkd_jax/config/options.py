@@ -20,14 +20,19 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from conkd_jax.config.parts import (
+    AutoRecConfig,
     CorpusConfig,
     DecodeConfig,
     DialogueTeacherConfig,
     DistillConfig,
     EvaluationConfig,
+    KBRDConfig,
     KGSFConfig,
     ParallelConfig,
     RecTeacherConfig,
+    ReDialConfig,
+    RevCoreConfig,
+    SentimentConfig,
     StudentConfig,
     SweepConfig,
     TeacherOutputsConfig,
@@ -38,10 +43,24 @@ from conkd_jax.errors import UserError
 
 ARGUMENT_FIELDS = ("preset", "backbone")  # they determine other defaults, see from_argument
 PRESETS = ("paper", "small", "mini", "demo")
-BACKBONES = ("dialogpt", "kgsf")
+BACKBONES = ("dialogpt", "kgsf", "kbrd", "recindial", "redial", "revcore")
+
+
+def field_names(config: ConfigDict | Any) -> set[str]:
+    """The dotted names of all fields of a config or of a part of it."""
+    if not isinstance(config, ConfigDict):
+        config = ConfigDict(dataclasses.asdict(config))
+    names = set()
+    for key, value in config.items():
+        inside = field_names(value) if isinstance(value, ConfigDict) else {""}
+        names |= {f"{key}.{name}".rstrip(".") for name in inside}
+    return names
+
+
 # Fields that runs of earlier versions lack. Their defaults must mean what those versions did.
 ADDED_FIELDS = frozenset(
     {
+        "corpus.reviews",
         "decode.item_offset",
         "dialogue_teacher.use_inferred_order",
         "distill.mask_mentioned",
@@ -51,7 +70,26 @@ ADDED_FIELDS = frozenset(
             for part in ("dialogue_teacher", "student")
             for of in ("", "_vectors", "_map", "_scale")
         ),
+        *(
+            f"rec_teacher.{of}"
+            for of in (
+                *("architecture", "use_concepts", "use_reviews", "context_nodes"),
+                *("distinct_targets", "attention_init"),
+            )
+        ),
         "vocabulary.max_picks",
+        "vocabulary.lower_case",
+        *(
+            f"{part}.{name}"
+            for part, added in (
+                ("kbrd", KBRDConfig()),
+                ("revcore", RevCoreConfig()),
+                ("redial", ReDialConfig()),
+                ("sentiment", SentimentConfig()),
+                ("autorec", AutoRecConfig()),
+            )
+            for name in field_names(added)
+        ),
     }
 )
 SYSTEMS = ("dialogue_teacher", "student")
@@ -66,8 +104,8 @@ class Config:
     """All options; the defaults are the paper's setting: ReDial, DialoGPT-small."""
 
     preset: str = "paper"  # paper | small | mini | demo; set after the colon of --config
-    backbone: str = "dialogpt"  # language model of dialogue teacher and student: dialogpt | kgsf;
-    # set after the colon of --config
+    backbone: str = "dialogpt"  # language model of dialogue teacher and student: dialogpt | kgsf |
+    # kbrd | recindial | redial | revcore; set after the colon of --config
     system: str = "student"  # what is scored: student (ConKD) | dialogue_teacher (no distillation)
     paper_row: str = ""  # the row of the paper's tables to compare with; empty = none
     seed: int = 0  # of the student: initialisation, dropout, order of batches
@@ -79,6 +117,11 @@ class Config:
     rec_teacher: RecTeacherConfig = RecTeacherConfig()
     dialogue_teacher: DialogueTeacherConfig = DialogueTeacherConfig()
     kgsf: KGSFConfig = KGSFConfig()
+    revcore: RevCoreConfig = RevCoreConfig()
+    kbrd: KBRDConfig = KBRDConfig()
+    redial: ReDialConfig = ReDialConfig()
+    sentiment: SentimentConfig = SentimentConfig()
+    autorec: AutoRecConfig = AutoRecConfig()
     turn_classifier: TurnClassifierConfig = TurnClassifierConfig()
     teacher_outputs: TeacherOutputsConfig = TeacherOutputsConfig()
     distill: DistillConfig = DistillConfig()
@@ -169,17 +212,6 @@ def _typed(kind: type[Any], values: Any, where: str) -> Any:
             expected = getattr(hint, "__name__", hint)
             raise ConfigError(f"{where}.{name}: expected a value of type {expected}, got None")
     return kind(**parts)
-
-
-def field_names(config: ConfigDict | Any) -> set[str]:
-    """The dotted names of all fields of a config or of a part of it."""
-    if not isinstance(config, ConfigDict):
-        config = ConfigDict(dataclasses.asdict(config))
-    names = set()
-    for key, value in config.items():
-        inside = field_names(value) if isinstance(value, ConfigDict) else {""}
-        names |= {f"{key}.{name}".rstrip(".") for name in inside}
-    return names
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

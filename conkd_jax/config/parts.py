@@ -32,6 +32,8 @@ class CorpusConfig:
     name: str = "redial"  # redial | movieworld (synthetic, generated)
     raw_dir: str = ""  # folder of the raw ReDial and graph files; empty = $CONKD_RAW_DIR
     graph_rule: str = "kgsf"  # relations kept: kgsf (46 of ReDial's 214) | kbrd (35) | all
+    reviews: str = ""  # reviews of movies, for revcore: RevCore's .pkl or a .jsonl, by path or by
+    # its name in raw_dir | generated (movieworld); empty = none
     movieworld_seed: int = 0  # seed of the synthetic movies, people, tastes and dialogues
     movieworld_num_movies: int = 120
     movieworld_num_dialogues: int = 500  # over all splits
@@ -41,14 +43,16 @@ class CorpusConfig:
 class VocabularyConfig:
     """Words, items, and the lengths that dialogues are cut to."""
 
-    tokenizer: str = "microsoft/DialoGPT-small"  # hub name, local folder, or "train"; for kgsf
-    # "train" or the path of KGSF's word2index_redial.json
+    tokenizer: str = "microsoft/DialoGPT-small"  # hub name, local folder, or "train"; for kgsf,
+    # redial and revcore "train" or the path of KGSF's word2index_redial.json; for kbrd "train"
     bpe_size: int = 4096  # dialogpt: |V| when the BPE is trained on the corpus
-    min_word_count: int = 1  # kgsf: a word seen less often becomes <unk>
+    min_word_count: int = 1  # whole words (all but dialogpt and recindial): a word seen less often
+    # becomes <unk>
+    lower_case: bool = False  # whole words: they are lower-cased, as by default for kbrd
     item_vocabulary: str = "full"  # full (all movies) | train (those mentioned in the train split)
     max_row_tokens: int = 512  # dialogpt: a row is a dialogue, or a piece of a longer one
-    max_context_turns: int = 5  # kgsf: number of last turns that the encoder reads
-    max_context_tokens: int = 256  # kgsf: number of last tokens of those turns
+    max_context_turns: int = 5  # kgsf, kbrd, revcore: number of last turns that the encoder reads
+    max_context_tokens: int = 256  # kgsf, kbrd, revcore: number of last tokens of those turns
     max_response_tokens: int = 30  # longest T; longer responses are cut off
     max_picks: int = 0  # item first: a response lists its items, at most so many, before its text,
     # which max_response_tokens limits alone; not in the paper. 0 = off
@@ -56,7 +60,7 @@ class VocabularyConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RecommenderConfig:
-    """The recommendation teacher: KGSF's recommender and its training."""
+    """The recommendation teacher: KGSF's recommender, or KBRD's, and its training."""
 
     embed_dim: int = 128
     num_bases: int = 8  # basis matrices of the R-GCN's basis decomposition
@@ -74,6 +78,14 @@ class RecommenderConfig:
     ema_decay: float = 0.98  # moving average of the weights, which is scored and kept; 0 = off
     batch_size: int = 512  # pairs (turn, movie)
     use_inferred_order: bool = False  # also train on train_inferred_order.jsonl
+    use_reviews: bool = False  # True: the concepts of a context include those of the reviews of its
+    # movies (RevCore's recommender); needs corpus.reviews
+    use_concepts: bool = True  # False: KBRD's recommender, p_u = n(x); no concepts, gate or MIM
+    context_nodes: str = "entities"  # what a context consists of: entities (every node that was
+    # mentioned) | items (the movies alone, as in RecInDial)
+    distinct_targets: bool = False  # True: a movie that a response repeats is one training pair
+    attention_init: str = "xavier_normal"  # of the attentive pooling: xavier_normal (KGSF) |
+    # xavier_uniform (KBRD), both with gain 1.414
     optimizer: OptimizerConfig = OptimizerConfig(
         3e-3, name="adam", schedule="constant", warmup_steps=0, b2=0.999, weight_decay=0.0
     )
@@ -85,6 +97,8 @@ class RecTeacherConfig(RecommenderConfig):
 
     cross_fit_folds: int = 0  # K > 1: split train into K parts; each is labelled by a recommender
     # trained on the others. 0 = off
+    architecture: str = "graph"  # graph (the options of this part) | autorec (ReDial's; those of
+    # config.autorec and config.sentiment)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +107,7 @@ class LanguageModelTraining:
 
     epochs: int = 20
     batch_rows: int = 8  # dialogpt: dialogues, about 43 responses (the paper's batch is 32);
-    # kgsf: responses
+    # backbones of whole words: responses
     num_buckets: int = 12  # lengths that rows are padded to; with 12, padding is below 10 %
     weighting: str = "sample"  # sample (1/T per response, eqs. 8-9) | token
     optimizer: OptimizerConfig = OptimizerConfig(1e-3)
@@ -117,7 +131,8 @@ class DialogueTeacherConfig(ItemInitConfig, LanguageModelTraining):
     """The dialogue teacher, and the shape of DialoGPT in teacher and student."""
 
     weights: str = "microsoft/DialoGPT-small"  # hub name, local folder, or "random"
-    num_layers: int = 12  # the shape is used with random weights only; for kgsf, see config.kgsf
+    num_layers: int = 12  # the shape is used with random weights only; other backbones have a part
+    # of their own
     embed_dim: int = 768
     num_heads: int = 12
     num_positions: int = 1024
@@ -126,15 +141,100 @@ class DialogueTeacherConfig(ItemInitConfig, LanguageModelTraining):
 
 
 @dataclasses.dataclass(frozen=True)
-class KGSFConfig:
-    """The shape of KGSF's dialogue model in teacher and student."""
+class EncoderDecoderConfig:
+    """The shape of a transformer with encoder and decoder."""
 
     num_layers: int = 2  # in encoder and decoder each
     embed_dim: int = 300
     num_heads: int = 2
     mlp_dim: int = 300
     dropout: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class KGSFConfig(EncoderDecoderConfig):
+    """The shape of KGSF's dialogue model in teacher and student."""
+
     word_vectors: str = "word2vec"  # word2vec (trained on the corpus) | random
+
+
+@dataclasses.dataclass(frozen=True)
+class RevCoreConfig:
+    """How RevCore's dialogue model reads reviews; its shape is that of `kgsf`."""
+
+    max_review_tokens: int = 20  # the first ones of each review
+    max_retrieved_words: int = 100  # of a context's reviews: the last distinct words, which the
+    # third term of the logits can raise
+
+
+@dataclasses.dataclass(frozen=True)
+class KBRDConfig(EncoderDecoderConfig):
+    """The shape of KBRD's dialogue model in teacher and student."""
+
+    bias_dim: int = 512  # hidden width of the vocabulary bias
+
+
+@dataclasses.dataclass(frozen=True)
+class ReDialConfig:
+    """The shape of ReDial's dialogue model in teacher and student."""
+
+    word_dim: int = 300  # word vectors of the encoder
+    utterance_dim: int = 256  # each direction of the GRU over the tokens of an utterance
+    hidden_dim: int = 256  # of the GRU over utterances and of the decoder
+    token_dim: int = 512  # embedding that the decoder reads
+    word_vectors: str = "word2vec"  # word2vec (trained on the corpus) | random; also of sentiment
+
+
+@dataclasses.dataclass(frozen=True)
+class HistoryConfig:
+    """What ReDial's networks read of a history."""
+
+    max_utterances: int = 40  # the last ones; an utterance is a merged turn
+    max_utterance_tokens: int = 80  # the first ones
+    max_mentions: int = 16  # pairs (utterance, movie), the last ones; ReDial: 99 % have up to 12
+
+
+@dataclasses.dataclass(frozen=True)
+class SentimentTraining:
+    """The sentiment model of ReDial and its training on the questionnaires."""
+
+    word_dim: int = 300
+    features: int = 512  # of the GRUs over tokens (each direction) and over utterances
+    num_layers: int = 2  # of each
+    dropout: float = 0.4
+    epochs: int = 50  # at most
+    patience: int = 5  # epochs without a better dev loss; 0 = off
+    batch_size: int = 8  # dialogues, each with about 5 movies
+    num_buckets: int = 4  # lengths that dialogues are padded to
+    optimizer: OptimizerConfig = OptimizerConfig(
+        1e-4, name="adam", schedule="constant", warmup_steps=0, b2=0.999, weight_decay=0.0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class SentimentConfig(SentimentTraining, HistoryConfig):
+    """The sentiment model, and what it reads of a history, as AutoRec and the dialogue model do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoRecTraining:
+    """ReDial's recommender and its training on what seekers like."""
+
+    hidden_dim: int = 1000
+    use_sentiment: bool = True  # False: every mentioned movie counts as liked
+    epochs: int = 50  # at most; those of MovieLens are as many again
+    patience: int = 5  # epochs without a smaller dev error; 0 = off
+    batch_size: int = 64  # users (dialogues)
+    optimizer: OptimizerConfig = OptimizerConfig(
+        1e-3, name="adam", schedule="constant", warmup_steps=0, b2=0.999, weight_decay=0.0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoRecConfig(AutoRecTraining):
+    """ReDial's recommender, and the ratings that it is pretrained on."""
+
+    movielens_dir: str = ""  # folder of MovieLens with ratings.csv and movies.csv; empty = without
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,7 +298,8 @@ class StudentConfig(ItemInitConfig, StudentTraining):
 class DecodingRules:
     """What a response may contain."""
 
-    item_rule: str = "argmax"  # argmax | mass (best item whenever the item mass exceeds .5)
+    item_rule: str = "argmax"  # argmax | mass (best item whenever the item mass exceeds .5) |
+    # class (the same, else the best word)
     allow_mentioned_items: bool = True  # False: no item that the dialogue mentioned before
     allow_repeated_items: bool = True  # False: no item twice in a response
     max_tokens: int = 30

@@ -42,7 +42,15 @@ def from_argument(argument: str | None = None, backbone: str = "dialogpt") -> Co
                 "for example --config=configs/dialogpt_hard.py:mini"
             )
     {"paper": _paper, "small": _mini, "mini": _mini, "demo": _demo}[config.preset](config)
-    {"dialogpt": _dialogpt, "kgsf": _kgsf}[config.backbone](config)
+    backbones = {
+        "dialogpt": _dialogpt,
+        "kgsf": _kgsf,
+        "kbrd": _kbrd,
+        "recindial": _recindial,
+        "redial": _redial,
+        "revcore": _revcore,
+    }
+    backbones[config.backbone](config)
     if config.preset == "small":
         _small(config)
     return config
@@ -107,7 +115,7 @@ def _mini(c: ConfigDict) -> None:
 
 
 SMALL_LENGTH = 2
-"""Epochs of `:small` for each of `:mini`'s, with either backbone: 16 for DialoGPT and 8 for KGSF.
+"""Epochs of `:small` for each of `:mini`'s, with any backbone: 16 for DialoGPT and 8 for KGSF.
 
 To be settled by dev: `configs/sweeps/epochs.py` trains students of several lengths, and `python -m
 conkd_jax.tables --curves` shows at which of them NLL and hit@50 turn."""
@@ -182,5 +190,120 @@ def _kgsf(c: ConfigDict) -> None:
     if c.preset == "demo":
         c.kgsf.update({"embed_dim": 32, "mlp_dim": 64})
         for part in (c.dialogue_teacher, c.student):
+            part.epochs = 8
+            part.optimizer.learning_rate = 3e-3
+
+
+def _recindial(c: ConfigDict) -> None:
+    """The RecInDial backbone in any preset: DialoGPT and a recommender of the mentioned items.
+
+    With published weights, the learning rate is a usual one for fine-tuning GPT-2; the smaller
+    presets keep that of their random weights.
+    """
+    c.rec_teacher.update(
+        {"use_concepts": False, "context_nodes": "items", "mim_epochs": 0, "mim_weight": 0.0}
+    )
+    c.decode.item_rule = "class"
+    if c.preset == "paper":
+        for part in (c.dialogue_teacher, c.student):
+            part.optimizer.learning_rate = 1e-4
+
+
+def _revcore(c: ConfigDict) -> None:
+    """The RevCore backbone in any preset: KGSF's settings, and reviews.
+
+    RevCore's public code keeps KGSF's settings but for batches of 128 pairs in the recommender.
+    """
+    _kgsf(c)
+    c.corpus.reviews = "movie2tokenreview_helpful.pkl"  # RevCore's file, from the raw files
+    c.rec_teacher.use_reviews = True
+    c.teacher_outputs.format = "dense"  # the third term of its logits has no form that is stored
+    if c.preset != "paper":
+        c.vocabulary.max_context_tokens = 160  # KGSF's 128, and room for reviews
+    if c.preset == "demo":
+        c.corpus.reviews = "generated"
+
+
+def _kbrd(c: ConfigDict) -> None:
+    """The KBRD backbone in any preset: its graph, its recommender, its whole history of words.
+
+    Graph rule, recommender, Adam's 3e-3, batches and patience are those of KBRD's public code. Its
+    script names no optimizer for the dialogue model; Adam and the rest are KGSF's here, and η is
+    fitted.
+    """
+    _kgsf(c)
+    c.corpus.graph_rule = "kbrd"
+    c.vocabulary.lower_case = True
+    c.vocabulary.max_context_tokens = 1024
+    c.rec_teacher.update(
+        {
+            "use_concepts": False,
+            "distinct_targets": True,
+            "attention_init": "xavier_uniform",
+            "norm": "sum",
+            "score_over": "entities",
+            "user_dropout": 0.0,
+            "context_dropout": 0.0,
+            "mim_epochs": 0,
+            "mim_weight": 0.0,
+            "patience": 5,
+            "ema_decay": 0.0,
+        }
+    )
+    c.dialogue_teacher.weighting = "token"
+    for part in (c.dialogue_teacher, c.student):
+        part.batch_rows = 64
+    if c.preset == "paper":
+        c.rec_teacher.batch_size = 256
+    else:
+        c.vocabulary.max_context_tokens = 256  # about 93 % of the histories are shorter
+        c.rec_teacher.score_over = "items"  # on a CPU, all entities cost seven times as much
+        c.kbrd.update({"embed_dim": 128, "mlp_dim": 256, "bias_dim": 256})
+    if c.preset == "demo":
+        c.kbrd.update({"embed_dim": 32, "mlp_dim": 64, "bias_dim": 64})
+    # Every turn is closed by a token, so the limit on turns never binds.
+    c.vocabulary.max_context_turns = c.vocabulary.max_context_tokens
+
+
+def _redial(c: ConfigDict) -> None:
+    """ReDial's backbone in any preset: whole words, one row per response, AutoRec as recommender.
+
+    Adam with 1e-3 is that of the public code; its batches of 4 responses are 32 here. Warm-up,
+    schedule, clipping and epochs are ours.
+    """
+    c.vocabulary.tokenizer = "train"
+    c.rec_teacher.architecture = "autorec"
+    c.student.item_init = "title"  # its items are scored by AutoRec, not by rows of the embedding
+    c.distill.eta = 0.0
+    for part in (c.dialogue_teacher, c.student):
+        part.batch_rows = 32  # responses
+        part.num_buckets = 4
+        part.optimizer.update(
+            {"name": "adam", "learning_rate": 1e-3, "weight_decay": 0.0, "b2": 0.999}
+        )
+    c.teacher_outputs.batch_rows = 64
+    if c.preset == "paper":
+        return
+    c.vocabulary.min_word_count = 2
+    c.redial.update({"word_dim": 128, "utterance_dim": 128, "hidden_dim": 256, "token_dim": 128})
+    c.sentiment.update(
+        {"word_dim": 128, "features": 64, "num_layers": 1, "epochs": 12, "patience": 3}
+    )
+    c.sentiment.optimizer.learning_rate = 1e-3
+    c.autorec.hidden_dim = 256
+    c.turn_classifier.update({"num_layers": 1, "epochs": 2})
+    for part in (c.dialogue_teacher, c.student):
+        part.batch_rows = 64
+        part.epochs = 6
+        part.optimizer.learning_rate = 2e-3
+    if c.preset == "demo":
+        c.redial.update({"word_dim": 32, "utterance_dim": 32, "hidden_dim": 64, "token_dim": 32})
+        c.sentiment.update(
+            {"word_dim": 32, "features": 16, "epochs": 4, "max_utterances": 16, "num_buckets": 2}
+        )
+        c.sentiment.optimizer.learning_rate = 3e-3
+        c.autorec.update({"hidden_dim": 64, "epochs": 10})
+        for part in (c.dialogue_teacher, c.student):
+            part.num_buckets = 2
             part.epochs = 8
             part.optimizer.learning_rate = 3e-3

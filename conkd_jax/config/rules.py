@@ -6,10 +6,18 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterator, Mapping
-from typing import Any
 
+from conkd_jax.config.backbone_rules import backbone_rules, review_rules
+from conkd_jax.config.fields import (
+    Broken,
+    Choices,
+    Ranges,
+    choices,
+    of_part,
+    ranges,
+    transformer_shape,
+    value_of,
+)
 from conkd_jax.config.options import (
     ARGUMENT_FIELDS,
     BACKBONES,
@@ -19,14 +27,8 @@ from conkd_jax.config.options import (
     field_names,
 )
 from conkd_jax.config.parts import ItemInitConfig
-from conkd_jax.data.batches.plan import BUCKET_MULTIPLE
-from conkd_jax.data.rows.picks import pick_room
 from conkd_jax.distill.gates import GATES
 from conkd_jax.eval.tables.paper import ROW_NAMES
-
-Choices = Mapping[str, tuple[str, ...]]
-Ranges = Mapping[str, tuple[int | float, int | float | None]]  # lowest, highest (None: no limit)
-Broken = Iterator[tuple[str, str]]  # a field, and what was expected
 
 CHOICES: Choices = {
     "system": SYSTEMS,
@@ -36,10 +38,13 @@ CHOICES: Choices = {
     "vocabulary.item_vocabulary": ("full", "train"),
     "rec_teacher.norm": ("mean", "sum"),
     "rec_teacher.score_over": ("items", "entities"),
+    "rec_teacher.context_nodes": ("entities", "items"),
+    "rec_teacher.attention_init": ("xavier_normal", "xavier_uniform"),
+    "rec_teacher.architecture": ("graph", "autorec"),
     "teacher_outputs.format": ("features", "dense"),
     "teacher_outputs.dtype": ("bfloat16", "float32"),
     "student.init": ("pretrained", "dialogue_teacher"),
-    "decode.item_rule": ("argmax", "mass"),
+    "decode.item_rule": ("argmax", "mass", "class"),
     "evaluation.split": ("dev", "valid", "test"),
     "parallel.kind": ("pmap",),
     "rng_impl": ("unsafe_rbg", "rbg", "threefry2x32"),
@@ -115,14 +120,14 @@ TRAINED_RANGES: Ranges = {
     "optimizer.clip_norm": (0, None),
 }
 
-KGSF_CHOICES: Choices = {"kgsf.word_vectors": ("word2vec", "random")}
-KGSF_RANGES: Ranges = {
-    "kgsf.mlp_dim": (1, None),
-    "kgsf.dropout": (0, 0.99),
-    "vocabulary.min_word_count": (1, None),
-    "vocabulary.max_context_turns": (1, None),
-    "vocabulary.max_context_tokens": (1, None),
-}
+# AutoRec and the sentiment model that it reads.
+AUTOREC_TRAINED = ("sentiment", "autorec")
+
+
+def trained_parts(config: Config) -> tuple[str, ...]:
+    """The parts of a config that describe a training, those of AutoRec only where it is used."""
+    is_autorec = config.rec_teacher.architecture == "autorec"
+    return TRAINED + AUTOREC_TRAINED if is_autorec else TRAINED
 
 
 def validate_config(config: Config) -> Config:
@@ -131,26 +136,23 @@ def validate_config(config: Config) -> Config:
     Raises:
       ConfigError: lists every invalid field with the expected and the actual value.
     """
-    broken = [*_choices(config, CHOICES), *_ranges(config, RANGES), *_across_fields(config)]
-    for part in TRAINED:
-        broken += _choices(config, _of_part(config, part, TRAINED_CHOICES))
-        broken += _ranges(config, _of_part(config, part, TRAINED_RANGES))
+    broken = [*choices(config, CHOICES), *ranges(config, RANGES), *_across_fields(config)]
+    for part in trained_parts(config):
+        broken += choices(config, of_part(config, part, TRAINED_CHOICES))
+        broken += ranges(config, of_part(config, part, TRAINED_RANGES))
         optimizer = getattr(config, part).optimizer
         if optimizer.name == "adam" and optimizer.weight_decay:
             broken += [(f"{part}.optimizer.weight_decay", "0 with adam, or adamw as the optimizer")]
     for part in HAVE_ITEM_INIT:
-        broken += _choices(config, _of_part(config, part, ITEM_INIT_CHOICES))
-        broken += _ranges(config, _of_part(config, part, ITEM_INIT_RANGES))
+        broken += choices(config, of_part(config, part, ITEM_INIT_CHOICES))
+        broken += ranges(config, of_part(config, part, ITEM_INIT_RANGES))
         broken += _item_init(config, part)
-    broken += _transformer_shape(config, "turn_classifier")
-    if config.backbone == "dialogpt":
-        broken += _dialogpt(config)
-    if config.backbone == "kgsf":
-        broken += _kgsf(config)
+    broken += transformer_shape(config, "turn_classifier")
+    broken += backbone_rules(config)
     if broken:
         raise ConfigError(
             "; ".join(
-                f"config.{field}: expected {expected}, got {_get(config, field)!r}"
+                f"config.{field}: expected {expected}, got {value_of(config, field)!r}"
                 for field, expected in broken
             )
         )
@@ -184,7 +186,7 @@ def validate_devices(config: Config, num_devices: int) -> None:
     Raises:
       ConfigError: names the field, the devices and the next larger size that fits.
     """
-    for name in TRAINED:
+    for name in trained_parts(config):
         part = getattr(config, name)
         field = "batch_rows" if hasattr(part, "batch_rows") else "batch_size"
         batch = getattr(part, field)
@@ -201,21 +203,6 @@ def validate_devices(config: Config, num_devices: int) -> None:
 # --- checks ----------------------------------------------------------------------------------
 
 
-def _choices(config: Config, choices: Choices) -> Broken:
-    for field, allowed in choices.items():
-        if _get(config, field) not in allowed:
-            yield field, "one of " + ", ".join(allowed)
-
-
-def _ranges(config: Config, ranges: Ranges) -> Broken:
-    for field, (low, high) in ranges.items():
-        got = _get(config, field)
-        if high is None and not low <= got < math.inf:  # `not` also refuses nan
-            yield field, f"{low} or more"
-        elif high is not None and not low <= got <= high:
-            yield field, f"a number from {low} to {high}"
-
-
 def _across_fields(config: Config) -> Broken:
     rec_teacher, gate = config.rec_teacher, config.distill.gate
     if rec_teacher.cross_fit_folds != 0 and rec_teacher.cross_fit_folds < 2:
@@ -223,10 +210,15 @@ def _across_fields(config: Config) -> Broken:
     if rec_teacher.mim_epochs >= rec_teacher.epochs:
         limit = f"less than rec_teacher.epochs ({rec_teacher.epochs}), which include them"
         yield "rec_teacher.mim_epochs", limit
+    for field in ("mim_epochs", "mim_weight"):
+        if getattr(rec_teacher, field) and not rec_teacher.use_concepts:
+            why = "rec_teacher.use_concepts = False, as MIM compares concepts with entities"
+            yield f"rec_teacher.{field}", f"0 with {why}"
     for part in ("rec_teacher", "dialogue_teacher"):
         if getattr(config, part).use_inferred_order and config.corpus.name != "redial":
             why = "as only corpus.name=redial has dialogues with an inferred order"
             yield f"{part}.use_inferred_order", f"False, {why}"
+    yield from review_rules(config)
     if config.paper_row not in ("", *ROW_NAMES):
         yield "paper_row", f'"" or a row of the paper ({", ".join(ROW_NAMES)})'
     if gate not in GATES and ":" not in gate:
@@ -250,53 +242,3 @@ def _item_init(config: Config, part: str) -> Broken:
         why = "student.init = dialogue_teacher, whose item rows are trained already"
         use = "dialogue_teacher.item_init starts those from the recommender"
         yield "student.item_init", f"title with {why} ({use})"
-
-
-def _dialogpt(config: Config) -> Broken:
-    words, teacher = config.vocabulary, config.dialogue_teacher
-    response, row = words.max_response_tokens, words.max_row_tokens
-    picks = pick_room(words.max_picks or None)
-    if row <= 2 * (response + picks):
-        longest = f"vocabulary.max_response_tokens ({response})"
-        longest += f" + vocabulary.max_picks + 1 ({picks})" if picks else ""
-        yield "vocabulary.max_row_tokens", f"more than twice {longest}"
-    if config.decode.max_tokens + picks + 1 >= row:
-        room = f"vocabulary.max_row_tokens - {2 + picks} ({row - 2 - picks})"
-        yield "decode.max_tokens", f"at most {room}, to leave room for the history"
-    if teacher.weights == "random":
-        yield from _transformer_shape(config, "dialogue_teacher")
-        if teacher.num_positions < row + -row % BUCKET_MULTIPLE:
-            padded = f"vocabulary.max_row_tokens ({row}) rounded up to a multiple of"
-            yield "dialogue_teacher.num_positions", f"at least {padded} {BUCKET_MULTIPLE}"
-    elif words.tokenizer == "train":
-        expected = f"the tokenizer that belongs to the pretrained weights {teacher.weights!r}"
-        yield "vocabulary.tokenizer", expected
-
-
-def _kgsf(config: Config) -> Broken:
-    yield from _choices(config, KGSF_CHOICES)
-    yield from _ranges(config, KGSF_RANGES)
-    yield from _transformer_shape(config, "kgsf")
-
-
-def _transformer_shape(config: Config, part: str) -> Broken:
-    shape = getattr(config, part)
-    embed_dim, num_heads = shape.embed_dim, shape.num_heads
-    yield from _ranges(config, {f"{part}.num_layers": (1, None), f"{part}.num_heads": (1, None)})
-    if embed_dim < 1 or embed_dim % max(num_heads, 1):
-        yield f"{part}.embed_dim", f"a multiple of {part}.num_heads ({num_heads})"
-
-
-# --- fields by their names -------------------------------------------------------------------
-
-
-def _of_part(config: Config, part: str, of_each: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of a table for the fields that a part has, by their full dotted names."""
-    has = field_names(getattr(config, part))
-    return {f"{part}.{field}": entry for field, entry in of_each.items() if field in has}
-
-
-def _get(config: Any, field: str) -> Any:
-    for key in field.split("."):
-        config = getattr(config, key)
-    return config

@@ -41,6 +41,7 @@ __all__ = [
     "Dialogue",
     "ItemTable",
     "KnowledgeGraph",
+    "Review",
     "Turn",
     "responses",
     "write_corpus",
@@ -49,7 +50,7 @@ __all__ = [
 FORMAT_VERSION = 1
 SPLITS = ("train", "dev", "valid", "test", "inferred")
 
-_DIALOGUES = "dialogues"
+_DIALOGUES, _REVIEWS = "dialogues", "reviews"
 _INFO, _REPORT = "corpus.json", "report.json"
 _REMEDY = "the folder is damaged, build the corpus again"
 
@@ -113,6 +114,19 @@ class ConceptGraph:
     edges: Int32[np.ndarray, "Ec 2"]
     words: list[str]
     is_stop_word: Bool[np.ndarray, " C"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Review:
+    """A review of a movie.
+
+    Attributes:
+      text: the review.
+      concepts: concept ids of its words, in order of appearance, with repeats.
+    """
+
+    text: str
+    concepts: tuple[int, ...] = ()
 
 
 class Corpus:
@@ -250,6 +264,15 @@ class Corpus:
         )
 
     @functools.cached_property
+    def reviews(self) -> dict[int, Review]:
+        """One review of some candidate movies, by item; none in a corpus built without reviews."""
+        if not (self.directory / f"{_REVIEWS}.json").exists():
+            return {}
+        table = self._table(_REVIEWS)[1]
+        columns = zip(table["items"], table["texts"], table["concepts"], strict=True)
+        return {item: Review(text, tuple(concepts)) for item, text, concepts in columns}
+
+    @functools.cached_property
     def report(self) -> dict[str, Any]:
         """What the corpus holds, and how often its raw files deviated from their format."""
         return read_json(self.directory / _REPORT, CorpusError, _REMEDY)
@@ -277,6 +300,7 @@ def write_corpus(
     concept_graph: ConceptGraph,
     report: Mapping[str, Any],
     entity_names: Sequence[str] = (),
+    reviews: Mapping[int, Review] | None = None,
 ) -> None:
     """Writes a corpus folder; `corpus.json`, written last, marks it as finished.
 
@@ -288,6 +312,7 @@ def write_corpus(
       concept_graph: the concept graph.
       report: the data report, plain JSON.
       entity_names: a readable name of each node, or nothing.
+      reviews: reviews of movies by item, or nothing.
 
     Raises:
       ValueError: an unknown split name.
@@ -298,6 +323,7 @@ def write_corpus(
     directory = epath.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / _INFO).unlink(missing_ok=True)
+    (directory / f"{_REVIEWS}.json").unlink(missing_ok=True)
     order = [name for name in SPLITS if name in splits]
     write_dataset(
         directory / _DIALOGUES,
@@ -332,8 +358,19 @@ def write_corpus(
         {"edges": concept_graph.edges, "is_stop_word": concept_graph.is_stop_word},
         {"words": list(concept_graph.words)},
     )
+    if reviews:
+        _write_table(directory, _REVIEWS, {}, _columns(reviews))
     write_json(directory / _REPORT, dict(report))
     write_json(directory / _INFO, {"format_version": FORMAT_VERSION, "splits": order})
+
+
+def _columns(reviews: Mapping[int, Review]) -> dict[str, Any]:
+    """The table that `Corpus.reviews` reads."""
+    return {
+        "items": list(reviews),
+        "texts": [review.text for review in reviews.values()],
+        "concepts": [review.concepts for review in reviews.values()],
+    }
 
 
 def _write_table(

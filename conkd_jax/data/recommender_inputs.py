@@ -7,7 +7,7 @@ corpus' graphs; `NodeIndex` maps them to the rows of a model's node vectors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -142,6 +142,8 @@ def build_recommender_contexts(
     is_stop_word: Bool[np.ndarray, " C"],
     max_entities: int,
     max_concepts: int,
+    item_entities: Int[np.ndarray, " M"] | None = None,
+    review_concepts: Mapping[int, Sequence[int]] | None = None,
 ) -> RecommenderContexts:
     """Returns the context of every response: the entities and concepts of all earlier turns.
 
@@ -150,16 +152,28 @@ def build_recommender_contexts(
       is_stop_word: whether each concept is a stop word; those are left out.
       max_entities: how many distinct entities are kept, the most recent ones.
       max_concepts: how many distinct concepts are kept, the most recent ones.
+      item_entities: the entity of each item, to keep only the entities of mentioned items; None
+        keeps all, among them those of people and genres.
+      review_concepts: the concepts of an item's review, which count as if they had been said at the
+        end of each turn that mentions the item; None for no reviews.
 
     Returns:
       One row per response, in the canonical order (`responses` over the dialogues).
     """
     entity_rows, concept_rows, keys = [], [], []
+    of_reviews = review_concepts or {}
     for dialogue in dialogues:
+        said = [
+            [*turn.concepts, *(c for item in turn.items for c in of_reviews.get(item, ()))]
+            for turn in dialogue.turns
+        ]
         for turn in responses(dialogue):
             earlier = dialogue.turns[:turn]
-            entities = (entity for t in earlier for entity in t.entities)
-            concepts = (c for t in earlier for c in t.concepts if not is_stop_word[c])
+            if item_entities is None:
+                entities = [entity for t in earlier for entity in t.entities]
+            else:
+                entities = [int(item_entities[item]) for t in earlier for item in t.items]
+            concepts = (c for ids in said[:turn] for c in ids if not is_stop_word[c])
             entity_rows.append(last_distinct(entities, max_entities))
             concept_rows.append(last_distinct(concepts, max_concepts))
             keys.append((dialogue.conversation_id, turn))
@@ -168,17 +182,25 @@ def build_recommender_contexts(
     )
 
 
-def build_recommender_targets(dialogues: Sequence[Dialogue]) -> RecommenderTargets:
-    """Returns one example per movie mention in a response, with repeats.
+def build_recommender_targets(
+    dialogues: Sequence[Dialogue], *, distinct: bool = False
+) -> RecommenderTargets:
+    """Returns one example per movie mention in a response.
 
     `response` counts as in `build_recommender_contexts`.
+
+    Args:
+      dialogues: the dialogues of one split, in order.
+      distinct: whether a movie that a response repeats is one example.
     """
     mentions = []
     index = 0
     for dialogue in dialogues:
         for turn in responses(dialogue):
             named = {item for t in dialogue.turns[:turn] for item in t.items}
-            mentions += [(index, item, item not in named) for item in dialogue.turns[turn].items]
+            items = dialogue.turns[turn].items
+            said = dict.fromkeys(items) if distinct else items
+            mentions += [(index, item, item not in named) for item in said]
             index += 1
     columns = np.array(mentions, np.int64).reshape(-1, 3)
     return RecommenderTargets(

@@ -38,7 +38,7 @@ from tokenizers.models import WordLevel
 
 from conkd_jax.data.mentions import MENTION, encodable, mention_id
 from conkd_jax.data.tokenizers.bpe import END_TOKEN, VocabularyError, merge_text
-from conkd_jax.data.tokenizers.words import UNK_TOKEN, load_tokenizer
+from conkd_jax.data.tokenizers.words import UNK_TOKEN, is_lower_cased, load_tokenizer
 from conkd_jax.files import read_json, sha256, write_whole
 
 _DIGIT = re.compile("[0-9]")  # the digits of a movie id; `str.isdigit` accepts "²" too
@@ -217,6 +217,7 @@ class Vocabulary:
             kind = {"merges": [merge_text(merge) for merge in model["merges"]]}
         else:
             kind = {"unk_id": self.unk_id}
+            kind |= {"lower_case": True} if is_lower_cased(self.tokenizer) else {}
         content = {
             "vocab": sorted(model["vocab"].items(), key=lambda entry: entry[1]),
             **kind,

@@ -38,7 +38,7 @@ class Switch:
     Source: the vocabulary pointer of RecInDial and the switching decoder of ReDial.
     """
 
-    # Not typed as arrays: JAX also builds this pytree from placeholders that are none.
+    # Not typed as arrays: JAX also builds this pytree from placeholders that are not arrays.
     kernel: Any
     bias: Any
     num_words: int = flax.struct.field(pytree_node=False)

@@ -27,7 +27,7 @@ from conkd_jax.eval.pick_grammar import PickRules
 from conkd_jax.models.backbone import Backbone
 from conkd_jax.typing import Array, Bool, Float, Int, Params
 
-ITEM_RULES = ("argmax", "mass")
+ITEM_RULES = ("argmax", "mass", "class")
 
 
 class EmittedItem(NamedTuple):
@@ -96,8 +96,9 @@ def greedy_decode(
       top_k: length of the rankings at item steps.
       buckets: prompt lengths to compile for. A longer prompt keeps its tail. None for 32, 48, 64,
         96, … up to the longest prompt, or to the limit of the model's positions.
-      item_rule: "argmax", or "mass": where all items together have more than half of the
-        probability, the best item is emitted even if a word is more probable than each of them.
+      item_rule: "argmax"; "mass": where all items together have more than half of the probability,
+        the best item is emitted even if a word is more probable than each of them; or "class": the
+        same, and where they have less, the best word is emitted even if an item is more probable.
       forbidden_items: for each prompt, the item tokens that are forbidden in its response (those
         that the dialogue has mentioned, for example). None forbids nothing.
       allow_repeats: False forbids an item once the text of the response has emitted it.
@@ -254,9 +255,14 @@ def choose_token(
     item_rule: str,
     is_forbidden: Bool[Array, "B I"] | None = None,
 ) -> Int[Array, " B"]:
-    """The token to emit: the most probable one, or by "mass" the best item where items have > 1/2.
+    """The token to emit: by "argmax" the most probable one.
 
-    Forbidden items have no probability: the softmax is over words and the other items.
+    By "mass" it is the best item where all items together have more than 1/2. By "class" it is that
+    or else the best word. With a head whose switch is σ(s), the items have exactly σ(s), so "class"
+    masks one class by the switch, as RecInDial does with its pointer.
+
+    Forbidden items have no probability: the softmax is over words and the other items. Under a
+    switch, the items then have less than σ(s), by what the forbidden ones had.
     """
     if is_forbidden is not None:
         items = jnp.where(is_forbidden, FORBIDDEN_LOGIT, logits[:, num_words:])
@@ -265,6 +271,8 @@ def choose_token(
     if item_rule == "argmax":
         return token
     item = num_words + jnp.argmax(logits[:, num_words:], axis=-1).astype(jnp.int32)
+    if item_rule == "class":
+        token = jnp.argmax(logits[:, :num_words], axis=-1).astype(jnp.int32)
     return jnp.where(item_mass(logits, num_words) > 0.5, item, token)
 
 

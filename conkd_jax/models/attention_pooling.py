@@ -16,23 +16,31 @@ from conkd_jax.typing import Array, Bool, Float, Int
 MASKED = -1e30  # finite: a softmax over -inf alone, the set without members, would be nan
 
 
+_INITIALIZERS = {  # gain² = 2
+    "xavier_normal": nn.initializers.variance_scaling(2.0, "fan_avg", "normal"),
+    "xavier_uniform": nn.initializers.variance_scaling(2.0, "fan_avg", "uniform"),
+}
+
+
 class AttentionEnergies(nn.Module):
     """Energy of every node, ε_i = bᵀ tanh(A h_i); a softmax over a set gives attention weights.
 
-    Initialised as in KGSF: Xavier normal with gain 1.414.
+    Initialised by Xavier's rule with gain 1.414, as in KGSF (normal) and KBRD (uniform).
 
     Attributes:
       attention_dim: number of rows of A.
+      initialization: "xavier_normal" or "xavier_uniform".
 
-    Source: the self-attention layers of KGSF's public code.
+    Source: the self-attention layers of KGSF's and KBRD's public code.
     """
 
     attention_dim: int
+    initialization: str = "xavier_normal"
 
     @nn.compact
     def __call__(self, nodes: Float[Array, "N D"]) -> Float[Array, " N"]:
         """Energies of the nodes; `attention_pool` turns those of a set into weights."""
-        xavier = nn.initializers.variance_scaling(2.0, "fan_avg", "normal")  # gain² = 2
+        xavier = _INITIALIZERS[self.initialization]
         hidden = nn.Dense(self.attention_dim, use_bias=False, kernel_init=xavier, name="a")(nodes)
         energies = nn.Dense(1, use_bias=False, kernel_init=xavier, name="b")(jnp.tanh(hidden))
         return energies[:, 0]

@@ -17,7 +17,7 @@ from conkd_jax.typing import Array, Float, Int, Params, PRNGKeyArray
 
 @runtime_checkable
 class Backbone(Protocol):
-    """A language model; GPT-2 (`models.gpt2`) and KGSF's (`models.kgsf`) implement it."""
+    """A language model; GPT-2 (`models.gpt2`), KGSF's and KBRD's (`models.kgsf`, `.kbrd`) do."""
 
     EMBEDDING: ClassVar[str]  # the layer whose "embedding" has the rows of words and items
 

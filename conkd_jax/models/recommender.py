@@ -1,5 +1,7 @@
 """KGSF's recommender: two graph networks, attentive pooling, a gate, and an inner product.
 
+Without concepts it is KBRD's recommender: one graph network, attentive pooling, an inner product.
+
 A prediction has three parts, each a method: node vectors (once per step or per checkpoint), user
 vectors of contexts, and the item head. A teacher store keeps the last two, one user vector per
 response and one head; together they are a complete prediction.
@@ -32,14 +34,15 @@ class RecommenderGraphs:
 
     Attributes:
       entities: the knowledge graph; its outputs are the nodes that can be scored or mentioned.
-      concepts: the concept graph; its outputs are the concepts that can be mentioned.
+      concepts: the concept graph; its outputs are the concepts that can be mentioned. None for a
+        recommender without concepts.
       scored_nodes: [S] output node of each score.
       item_scores: [M] index of each item's score.
       node_scores: [O] index of each output node's score, -1 where it has none.
     """
 
     entities: RelationalGraph
-    concepts: NormalizedGraph
+    concepts: NormalizedGraph | None
     scored_nodes: Int[Array | np.ndarray, "*devices S"]
     item_scores: Int[Array | np.ndarray, "*devices M"]
     node_scores: Int[Array | np.ndarray, "*devices O"]
@@ -55,20 +58,20 @@ class Contexts:
 
 @flax.struct.dataclass
 class NodeVectors:
-    """Vectors of the graphs' outputs, and their attention energies."""
+    """Vectors of the graphs' outputs and their attention energies; no concepts without concepts."""
 
     entities: Float[Array, "*devices O D"]
     entity_energies: Float[Array, "*devices O"]
-    concepts: Float[Array, "*devices C D"]
-    concept_energies: Float[Array, "*devices C"]
+    concepts: Float[Array, "*devices C D"] | None
+    concept_energies: Float[Array, "*devices C"] | None
 
 
 @flax.struct.dataclass
 class UserState:
-    """Vectors of contexts: p_u (`user_vectors`), and v(x), the concept side that is part of it."""
+    """Vectors of contexts: p_u (`user_vectors`), and v(x), the concept side of it, if any."""
 
     user_vectors: Float[Array, "*devices B D"]
-    concept_vectors: Float[Array, "*devices B D"]
+    concept_vectors: Float[Array, "*devices B D"] | None
 
 
 class Recommender(nn.Module):
@@ -78,12 +81,15 @@ class Recommender(nn.Module):
     p_u = β n(x) + (1-β) v(x), so β weighs the entity side. Eq. 3 prints β v(x) + (1-β) n(x) with a
     single matrix, which is the same up to the sign of the gate's argument and one linear layer.
 
+    Graphs without a concept graph make p_u = n(x), as in KBRD, with neither a gate nor MIM.
+
     Attributes:
       embed_dim: D, the size of every vector.
       num_bases: number of bases of the R-GCN.
       gcn_relu: whether the concept side has the ReLU of eq. 13.
       user_dropout: rate on p_u, in training.
       context_dropout: probability that a mentioned entity or concept is left out, in training.
+      attention_init: of the attentive pooling, see `AttentionEnergies`.
     """
 
     embed_dim: int = 128
@@ -91,13 +97,14 @@ class Recommender(nn.Module):
     gcn_relu: bool = False
     user_dropout: float = 0.0
     context_dropout: float = 0.0
+    attention_init: str = "xavier_normal"
 
     def setup(self) -> None:
-        """Creates the submodules."""
+        """Creates the submodules; only those that are used, or called, have parameters."""
         self.rgcn = RGCN(self.embed_dim, self.num_bases)
         self.concept_encoder = ConceptEncoder(self.embed_dim, self.gcn_relu)
-        self.entity_attention = AttentionEnergies(self.embed_dim)
-        self.concept_attention = AttentionEnergies(self.embed_dim)
+        self.entity_attention = AttentionEnergies(self.embed_dim, self.attention_init)
+        self.concept_attention = AttentionEnergies(self.embed_dim, self.attention_init)
         self.gate_hidden = nn.Dense(self.embed_dim, kernel_init=_XAVIER)
         self.gate_output = nn.Dense(1, kernel_init=_XAVIER)
         self.dropout = nn.Dropout(self.user_dropout)
@@ -108,26 +115,26 @@ class Recommender(nn.Module):
     def node_vectors(self, graphs: RecommenderGraphs) -> NodeVectors:
         """Computes vectors and energies of all output nodes, once per step or per checkpoint."""
         entities = self.rgcn(graphs.entities)
+        energies = self.entity_attention(entities)
+        if graphs.concepts is None:
+            return NodeVectors(entities, energies, None, None)
         concepts = self.concept_encoder(graphs.concepts)
-        return NodeVectors(
-            entities=entities,
-            entity_energies=self.entity_attention(entities),
-            concepts=concepts,
-            concept_energies=self.concept_attention(concepts),
-        )
+        return NodeVectors(entities, energies, concepts, self.concept_attention(concepts))
 
     def user_state(
         self, nodes: NodeVectors, contexts: Contexts, *, deterministic: bool = True
     ) -> UserState:
         """Computes p_u of eq. 3 for every context; an empty context gives zeros."""
         entity_mask = self._kept(contexts.entities, deterministic)
-        concept_mask = self._kept(contexts.concepts, deterministic)
         n = attention_pool(
             nodes.entities,
             nodes.entity_energies,
             jnp.maximum(contexts.entities, 0),
             entity_mask,
         )
+        if nodes.concepts is None or nodes.concept_energies is None:
+            return UserState(self.dropout(n, deterministic=deterministic), None)
+        concept_mask = self._kept(contexts.concepts, deterministic)
         v = attention_pool(
             nodes.concepts,
             nodes.concept_energies,
@@ -161,14 +168,15 @@ class Recommender(nn.Module):
 
     def __call__(
         self, graphs: RecommenderGraphs, contexts: Contexts, *, deterministic: bool = True
-    ) -> tuple[Float[Array, "B S"], Float[Array, "B S"]]:
-        """(recommendation logits, MIM scores) of a batch: the forward pass of a training step."""
+    ) -> tuple[Float[Array, "B S"], Float[Array, "B S"] | None]:
+        """(recommendation logits, MIM scores) of a batch: the forward pass of a training step.
+
+        There are no MIM scores without concepts.
+        """
         nodes = self.node_vectors(graphs)
         state = self.user_state(nodes, contexts, deterministic=deterministic)
-        return (
-            self.scores(nodes, state.user_vectors, graphs),
-            self.mim_scores(nodes, state.concept_vectors, graphs),
-        )
+        logits, concepts = self.scores(nodes, state.user_vectors, graphs), state.concept_vectors
+        return logits, None if concepts is None else self.mim_scores(nodes, concepts, graphs)
 
     def _kept(self, ids: Int[Array | np.ndarray, "B L"], deterministic: bool) -> Bool[Array, "B L"]:
         mask = jnp.asarray(ids) >= 0

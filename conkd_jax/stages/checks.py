@@ -33,7 +33,7 @@ def unbuilt(config: Config, stages: Mapping[str, Stage]) -> list[str]:
 def data_stages(stages: Mapping[str, Stage]) -> list[Stage]:
     """The corpora of a run and its vocabulary, each once."""
     evaluation = stages["evaluation"]
-    found = [stages["corpus"], *stages["rec_teacher"].inputs.values(), stages["vocabulary"]]
+    found = [stages["corpus"], stages["rec_teacher"].inputs["corpus"], stages["vocabulary"]]
     found += [stages["dialogue_teacher"].inputs["corpus"]]
     found += [evaluation.inputs[name] for name in ("scored_corpus",) if name in evaluation.inputs]
     return list({stage.fingerprint: stage for stage in found}.values())
@@ -107,8 +107,10 @@ def _schedule_problems(
 ) -> Iterator[str]:
     """What is wrong with the learning rate schedules of trainings to come."""
     for stage in _recommenders(stages):
-        if not is_whole(stage, config.artifacts_dir):
-            settings = stage.settings
+        settings = stage.settings
+        # AutoRec's schedule is checked when its training begins, in the first minutes of a run.
+        is_graph = isinstance(settings, rec_teacher.RecTeacherSettings)
+        if is_graph and not is_whole(stage, config.artifacts_dir):
             corpus = Corpus.open(stage.inputs["corpus"].directory(config.artifacts_dir))
             dialogues = rec_teacher.training_dialogues(settings.model, corpus, settings.fold)
             steps = rec_teacher.num_steps(settings.model, dialogues)

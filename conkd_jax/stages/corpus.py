@@ -4,25 +4,55 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
 
 from conkd_jax import parallel
-from conkd_jax.artifacts.fingerprint import outside_fingerprint
+from conkd_jax.artifacts.fingerprint import digest_files, outside_fingerprint
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config
 from conkd_jax.data.corpus import Corpus, CorpusError
 from data_prep.graphs import read_movies
 from data_prep.movieworld.build import build_movieworld
+from data_prep.movieworld.reviews import GENERATED
 from data_prep.pickles import load_plain
 from data_prep.raw_dialogues import Problems, expect_usable, read_jsonl
 from data_prep.redial import build_redial, redial_fingerprint
+from data_prep.reviews import coverage, find_reviews, read_reviews
 from data_prep.sources import MissingDataError, find_sources
 
 VERSION = 2
+RULE_VERSIONS = {"kbrd": 2}  # at first, it left out the triples of the self loops' relation
 LINES_LOOKED_AT = 20  # of each file of dialogues, before a corpus is built
+
+
+@dataclasses.dataclass(frozen=True)
+class ReviewSettings:
+    """Settings of the reviews of a corpus; a corpus without reviews has none.
+
+    Attributes:
+      content: "generated", or the hash of the file.
+      source: "generated", or the path of the file.
+    """
+
+    content: str | dict[str, str]
+    source: str = outside_fingerprint(because="its content enters")
+
+    @classmethod
+    def of(cls, config: Config) -> ReviewSettings | None:
+        """The settings of a config.
+
+        Raises:
+          data_prep.sources.MissingDataError: there is no such file.
+        """
+        part = config.corpus
+        if part.reviews in ("", GENERATED):
+            return cls(GENERATED, GENERATED) if part.reviews else None
+        path = find_reviews(part.reviews, part.raw_dir or None)
+        return cls(digest_files([path]), os.fspath(path))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +63,7 @@ class MovieWorldSettings:
     seed: int
     num_movies: int
     num_dialogues: int
+    reviews: ReviewSettings | None = None
 
     def build(self, directory: epath.Path) -> dict[str, Any]:
         """Generates the corpus; returns its report."""
@@ -41,12 +72,23 @@ class MovieWorldSettings:
             seed=self.seed,
             num_movies=self.num_movies,
             num_dialogues=self.num_dialogues,
+            with_reviews=self.reviews is not None,
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class ReDialSettings:
-    """Settings of ReDial from raw files."""
+    """Settings of ReDial from raw files.
+
+    Attributes:
+      name: "redial".
+      raw_files: SHA-256 of each file.
+      graph_rule: which relations the knowledge graph keeps.
+      use_inferred_order: whether there is a split `inferred`.
+      use_test: whether there is a split `test`.
+      raw_dir: the folder of the files; empty for $CONKD_RAW_DIR.
+      rule_version: which edges the rule means; None for rules that never changed.
+    """
 
     name: str
     raw_files: Mapping[str, Any]
@@ -54,6 +96,8 @@ class ReDialSettings:
     use_inferred_order: bool
     use_test: bool
     raw_dir: str = outside_fingerprint(because="the files enter by content, as raw_files")
+    reviews: ReviewSettings | None = None
+    rule_version: int | None = None
 
     def build(self, directory: epath.Path) -> dict[str, Any]:
         """Builds the corpus from the raw files; returns its report."""
@@ -63,6 +107,7 @@ class ReDialSettings:
             graph_rule=self.graph_rule,
             use_inferred_order=self.use_inferred_order,
             use_test=self.use_test,
+            reviews=None if self.reviews is None else self.reviews.source,
         )
 
 
@@ -85,15 +130,16 @@ def stage(
       use_test: include the split `test` (ReDial; MovieWorld always has one).
 
     Raises:
-      data_prep.sources.MissingDataError: the raw files are missing.
+      data_prep.sources.MissingDataError: the raw files, or the reviews, are missing.
     """
-    part = config.corpus
+    part, reviews = config.corpus, ReviewSettings.of(config)
     if part.name == "movieworld":
         settings: MovieWorldSettings | ReDialSettings = MovieWorldSettings(
             name=part.name,
             seed=part.movieworld_seed,
             num_movies=part.movieworld_num_movies,
             num_dialogues=part.movieworld_num_dialogues,
+            reviews=reviews,
         )
         return Stage("corpus", VERSION, settings, {}, run)
     raw_dir = part.raw_dir or None
@@ -110,9 +156,11 @@ def stage(
             raw_dir, use_inferred_order=use_inferred_order, use_test=use_test
         ),
         graph_rule=part.graph_rule,
+        rule_version=RULE_VERSIONS.get(part.graph_rule),
         use_inferred_order=use_inferred_order,
         use_test=use_test,
         raw_dir=part.raw_dir,
+        reviews=reviews,
     )
     return Stage("corpus", VERSION, settings, {}, run)
 
@@ -142,6 +190,8 @@ def check_raw_files(settings: MovieWorldSettings | ReDialSettings) -> None:
         load_plain(file.path)
     if files.movies is not None:
         read_movies(files.movies.read_bytes(), str(files.movies))
+    if settings.reviews is not None:
+        read_reviews(settings.reviews.source)
 
 
 def run(
@@ -161,6 +211,8 @@ def run(
     if parallel.is_first_process():
         for warning in report["warnings"]:
             print(f"corpus: warning: {warning}", flush=True)
+        if "reviews" in report:
+            print(f"corpus: {coverage(report['reviews'])}", flush=True)
     expect_trainable(report)
     if getattr(settings, "use_inferred_order", False) and "inferred" not in report["splits"]:
         raise CorpusError(

@@ -48,7 +48,7 @@ from conkd_jax.eval.template import empty_response
 from conkd_jax.files import write_json
 from conkd_jax.progress import counted
 from conkd_jax.stages import backbones, corpus
-from conkd_jax.stages import recommender as recommenders
+from conkd_jax.stages.any_recommender import AnyRecommender
 from conkd_jax.stages.backbones import RowSettings
 from conkd_jax.stages.system import System, prompt_buckets, spread_evenly
 
@@ -184,7 +184,7 @@ def open_system(system: System, split: str) -> SystemOnSplit:
     )
 
 
-def _top(recommender: recommenders.TrainedRecommender, vectors: np.ndarray) -> np.ndarray:
+def _top(recommender: AnyRecommender, vectors: np.ndarray) -> np.ndarray:
     """The best candidates for every response, [N, min(50, M)], best first; ties by index."""
     parts = []
     for start in range(0, len(vectors), 512):

@@ -17,8 +17,8 @@ from etils import epath
 from conkd_jax.config import ItemInitConfig
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.stages import recommender as recommenders
+from conkd_jax.stages.any_recommender import AnyRecommender
 from conkd_jax.stages.language_model import LanguageModel
-from conkd_jax.stages.recommender import TrainedRecommender
 from conkd_jax.typing import Float, PRNGKeyArray
 
 
@@ -80,7 +80,7 @@ class ItemInitSettings:
 
 
 def item_vectors(
-    recommender: TrainedRecommender, corpus: Corpus, which: str
+    recommender: AnyRecommender, corpus: Corpus, which: str
 ) -> Float[np.ndarray, "M _"]:
     """The vectors of all candidates, in their order.
 

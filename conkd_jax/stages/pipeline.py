@@ -5,8 +5,10 @@ corpus ─► vocabulary ─► dialogue_teacher ──┬─► teacher_outputs
    └────► turn_classifier ───────────────────────────────────────────────────────┘
 
 Not drawn: corpus and vocabulary are inputs of all later stages (`rec_teacher` reads the corpus
-only), both teachers are inputs of `evaluation`, and `rec_teacher` is read by KGSF's language models
-and by those whose item rows start from it.
+only), both teachers are inputs of `evaluation`, and `rec_teacher` is read by the language models of
+all backbones but DialoGPT, and by those whose item rows start from it. With
+`rec_teacher.architecture = autorec`, there are two more stages before `rec_teacher`:
+`questionnaires`, and `sentiment`, which is trained on them.
 """
 
 from __future__ import annotations
@@ -23,12 +25,15 @@ from conkd_jax.config.parts import DialogueTeacherConfig, RecTeacherConfig
 from conkd_jax.eval.origin import KEY as LINKS
 from conkd_jax.files import unwritable
 from conkd_jax.stages import (
+    autorec_training,
     backbones,
     checks,
     corpus,
     dialogue_teacher,
     evaluation,
+    questionnaires,
     rec_teacher,
+    sentiment,
     student,
     teacher_outputs,
     turn_classifier,
@@ -49,7 +54,10 @@ def build(config: Config, split: str | None = None) -> Mapping[str, Stage]:
     stages: dict[str, Stage] = {}
     stages["corpus"] = corpus.stage(config, stages)
     stages["vocabulary"] = vocabulary.stage(config, stages)
-    stages["rec_teacher"] = rec_teacher.stage(
+    if config.rec_teacher.architecture == "autorec":
+        stages["questionnaires"] = questionnaires.stage(config, stages)
+        stages["sentiment"] = sentiment.stage(config, stages)
+    stages["rec_teacher"] = _recommender(
         config, _with_corpus_for(config.rec_teacher, config, stages)
     )
     stages["dialogue_teacher"] = dialogue_teacher.stage(
@@ -75,6 +83,13 @@ def _with_corpus_for(
     return stages | {"corpus": corpus.stage(config, stages, use_inferred_order=True)}
 
 
+def _recommender(config: Config, stages: Mapping[str, Stage], *, fold: int | None = None) -> Stage:
+    """The recommendation teacher of either architecture; arguments as in `rec_teacher.stage`."""
+    is_autorec = config.rec_teacher.architecture == "autorec"
+    made_by = autorec_training if is_autorec else rec_teacher
+    return made_by.stage(config, stages, fold=fold)
+
+
 def _labellers(config: Config, stages: dict[str, Stage]) -> dict[str, Stage]:
     """The recommender that labels the training responses or, with cross-fitting, one per fold."""
     folds = config.rec_teacher.cross_fit_folds
@@ -82,7 +97,7 @@ def _labellers(config: Config, stages: dict[str, Stage]) -> dict[str, Stage]:
         return {f"{teacher_outputs.FOLD}0": stages["rec_teacher"]}
     inputs = _with_corpus_for(config.rec_teacher, config, stages)
     return {
-        f"{teacher_outputs.FOLD}{fold}": rec_teacher.stage(config, inputs, fold=fold)
+        f"{teacher_outputs.FOLD}{fold}": _recommender(config, inputs, fold=fold)
         for fold in range(folds)
     }
 
@@ -139,6 +154,6 @@ def check_raw_files(config: Config, stages: Mapping[str, Stage]) -> None:
 
 def untrained(stages: Mapping[str, Stage], artifacts_dir: str) -> list[str]:
     """The names of training stages with a missing artifact."""
-    trained = ("rec_teacher", "dialogue_teacher", "turn_classifier", "student")
+    trained = ("sentiment", "rec_teacher", "dialogue_teacher", "turn_classifier", "student")
     found = [name for name in trained if name in stages]
     return [name for name in found if not is_whole(stages[name], artifacts_dir)]

@@ -17,7 +17,7 @@ from etils import epath
 from jaxtyping import Int, PyTree
 
 from conkd_jax import loop, parallel
-from conkd_jax.artifacts.fingerprint import outside_fingerprint, view
+from conkd_jax.artifacts.fingerprint import outside_fingerprint, view, with_added
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config, RecommenderConfig
 from conkd_jax.data.batches.loader import Batch, BatchLoader
@@ -37,6 +37,7 @@ from conkd_jax.models.recommender import (
     mim_loss,
     recommendation_loss,
 )
+from conkd_jax.stages.recall import score
 from conkd_jax.stages.recommender import (
     RecommenderSpec,
     build_graphs,
@@ -46,7 +47,6 @@ from conkd_jax.stages.recommender import (
     indexed,
     other_nodes,
     save,
-    score,
 )
 from conkd_jax.stages.training import EXECUTION_CHANGES_NO_RESULT, Execution, make_loader, train
 
@@ -60,17 +60,20 @@ class RecTeacherSettings:
     """Settings of a recommendation teacher.
 
     Attributes:
-      model: the recommender and its training.
       seed: config.teacher_seed.
       rng_impl: generator of the dropout keys.
       fold: (k, K) trains without part k of K parts of the training split; None trains on all of it.
+      model: the recommender and its training.
       execution: devices and checkpoints.
     """
 
-    model: RecommenderConfig
     seed: int
     rng_impl: str
     fold: tuple[int, int] | None
+    model: RecommenderConfig = with_added(
+        *("use_concepts", "use_reviews", "context_nodes"),
+        *("distinct_targets", "attention_init"),
+    )
     execution: Execution = outside_fingerprint(because=EXECUTION_CHANGES_NO_RESULT)
 
 
@@ -125,7 +128,7 @@ def run(
     )
     recommender = build_recommender(result.params, spec, index, graphs, others)
     metrics: dict[str, int | float] = {
-        "num_samples": len(build_recommender_targets(dialogues)),
+        "num_samples": len(targets_of(settings.model, dialogues)),
         "best_step": result.step,
     }
     for split in SCORED_SPLITS:
@@ -182,7 +185,10 @@ class MimFirst:
 
 
 def make_loss(module: Recommender, mim_weight: float) -> parallel.Loss:
-    """The loss of one device's micro-batch: first Σ w MIM, then Σ w [CE + mim_weight · MIM]."""
+    """The loss of one device's micro-batch: first Σ w MIM, then Σ w [CE + mim_weight · MIM].
+
+    Without concepts, it is Σ w CE.
+    """
 
     def loss(params, batch, rng, graphs):
         forward: Any = module.apply(
@@ -194,16 +200,18 @@ def make_loss(module: Recommender, mim_weight: float) -> parallel.Loss:
         )
         logits, mim_scores = forward
         entities, weights, mim_only = batch["entities"], batch["weights"], batch["mim_only"]
-        members = jnp.where(entities >= 0, graphs.node_scores[jnp.maximum(entities, 0)], -1)
         cross_entropy = recommendation_loss(logits, graphs.item_scores[batch["targets"]])
-        mim = mim_loss(mim_scores, members)
-        combined = jnp.where(mim_only > 0, mim, cross_entropy + mim_weight * mim)
         num_pairs = jnp.sum(weights > 0).astype(jnp.float32)
         metrics = {
             "cross_entropy": (jnp.sum(weights * cross_entropy), weights.sum()),
-            "mim": (jnp.sum(weights * mim), weights.sum()),
             "tokens": (num_pairs, num_pairs),  # pairs, for the displayed rate
         }
+        if mim_scores is None:
+            return metrics["cross_entropy"][0], metrics
+        members = jnp.where(entities >= 0, graphs.node_scores[jnp.maximum(entities, 0)], -1)
+        mim = mim_loss(mim_scores, members)
+        metrics["mim"] = (jnp.sum(weights * mim), weights.sum())
+        combined = jnp.where(mim_only > 0, mim, cross_entropy + mim_weight * mim)
         return jnp.sum(weights * combined), metrics
 
     return loss
@@ -234,12 +242,17 @@ def training_dialogues(
         if num_folds < 2 or not 0 <= number < num_folds:
             raise ValueError(f"fold: expected one of at least 2 folds, got {number} of {num_folds}")
         dialogues = [d for d in dialogues if fold_of(d.conversation_id, num_folds) != number]
-    if not len(build_recommender_targets(dialogues)):
+    if not len(targets_of(model, dialogues)):
         raise CorpusError(
             f"{corpus.directory}: expected recommended movies to train on, found none in "
             f"{len(dialogues)} training dialogues"
         )
     return dialogues
+
+
+def targets_of(model: RecommenderConfig, dialogues: Sequence[Dialogue]) -> RecommenderTargets:
+    """The training pairs of dialogues."""
+    return build_recommender_targets(dialogues, distinct=model.distinct_targets)
 
 
 def batch_plan(model: RecommenderConfig, num_pairs: int, seed: int = 0) -> BatchPlan:
@@ -249,7 +262,7 @@ def batch_plan(model: RecommenderConfig, num_pairs: int, seed: int = 0) -> Batch
 
 def num_steps(model: RecommenderConfig, dialogues: Sequence[Dialogue]) -> int:
     """The number of training steps on these dialogues."""
-    num_pairs = len(build_recommender_targets(dialogues))
+    num_pairs = len(targets_of(model, dialogues))
     return model.epochs * batch_plan(model, num_pairs).steps_per_epoch
 
 
@@ -267,7 +280,7 @@ def make_task(
         spec, user_dropout=model.user_dropout, context_dropout=model.context_dropout
     )
     batches = RecommenderBatches(
-        indexed(spec.contexts(dialogues, corpus), index), build_recommender_targets(dialogues)
+        indexed(spec.contexts(dialogues, corpus), index), targets_of(model, dialogues)
     )
     plan = batch_plan(model, len(batches.targets), settings.seed)
     loader = make_loader(plan, batches, model.optimizer, settings.execution)

@@ -1,7 +1,7 @@
 """A trained recommender: built from parameters, scored, saved and reopened.
 
-The stage `rec_teacher` trains it. The teacher store, the evaluation and KGSF's dialogue model use
-its user vectors, its node vectors and its item head.
+The stage `rec_teacher` trains it. The teacher store, the evaluation and the dialogue models of the
+backbones that read a graph use its user vectors, its node vectors and its item head.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from conkd_jax import checkpoint, parallel
 from conkd_jax.artifacts.fingerprint import view
@@ -26,17 +26,16 @@ from conkd_jax.data.recommender_inputs import (
     NodeIndex,
     RecommenderContexts,
     build_recommender_contexts,
-    build_recommender_targets,
 )
 from conkd_jax.distill.head import Head
-from conkd_jax.eval.metrics import ranking
 from conkd_jax.files import write_json, write_whole
 from conkd_jax.models.gcn import build_normalized_graph
 from conkd_jax.models.recommender import Contexts, NodeVectors, Recommender, RecommenderGraphs
 from conkd_jax.models.rgcn import build_relational_graph
+from conkd_jax.stages import autorec
+from conkd_jax.stages.any_recommender import AnyRecommender
 
 PARAMS, INDEX, REPORT = "params", "index.npz", "rec_teacher.json"
-RECALL_AT = (1, 10, 50)
 _ROWS_AT_A_TIME = 1024  # contexts, or targets, that are processed at once
 
 
@@ -51,6 +50,10 @@ class RecommenderSpec:
     score_over: str
     max_context_entities: int
     max_context_concepts: int
+    use_concepts: bool = True  # the specs of earlier versions lack the following
+    attention_init: str = "xavier_normal"
+    context_nodes: str = "entities"
+    use_reviews: bool = False
 
     @classmethod
     def of(cls, config_part: RecommenderConfig) -> RecommenderSpec:
@@ -63,8 +66,15 @@ class RecommenderSpec:
             dialogues,
             is_stop_word=corpus.concept_graph.is_stop_word,
             max_entities=self.max_context_entities,
-            max_concepts=self.max_context_concepts,
+            max_concepts=self.max_context_concepts if self.use_concepts else 0,
+            item_entities=corpus.items.entity_ids if self.context_nodes == "items" else None,
+            review_concepts=concepts_of_reviews(corpus) if self.use_reviews else None,
         )
+
+
+def concepts_of_reviews(corpus: Corpus) -> dict[int, tuple[int, ...]]:
+    """The concepts of each item's review; empty for a corpus without reviews."""
+    return {item: review.concepts for item, review in corpus.reviews.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +129,7 @@ def build_module(
         gcn_relu=spec.gcn_relu,
         user_dropout=user_dropout,
         context_dropout=context_dropout,
+        attention_init=spec.attention_init,
     )
 
 
@@ -150,6 +161,8 @@ def other_nodes(
     """
     entities = np.setdiff1d(np.arange(index.num_entities), index.entities)
     concepts = np.setdiff1d(np.arange(index.num_concepts), index.concepts)
+    if not spec.use_concepts:
+        concepts = concepts[:0]
     others = RecommenderGraphs(
         entities=build_relational_graph(
             corpus.graph.edges,
@@ -159,7 +172,9 @@ def other_nodes(
             senders=np.asarray(graphs.entities.graph.nodes),
             norm=spec.norm,
         ),
-        concepts=build_normalized_graph(
+        concepts=None
+        if graphs.concepts is None
+        else build_normalized_graph(
             corpus.concept_graph.edges,
             num_nodes=index.num_concepts,
             outputs=concepts,
@@ -191,7 +206,9 @@ def build_graphs(corpus: Corpus, spec: RecommenderSpec, index: NodeIndex) -> Rec
         ),
         concepts=build_normalized_graph(
             corpus.concept_graph.edges, num_nodes=index.num_concepts, outputs=index.concepts
-        ),
+        )
+        if spec.use_concepts
+        else None,
         scored_nodes=scored,
         item_scores=item_scores,
         node_scores=node_scores,
@@ -251,57 +268,6 @@ def _user_vectors(module, params, nodes, contexts):
     return state.user_vectors
 
 
-# --- scoring -------------------------------------------------------------------------------------
-
-
-def score(recommender: TrainedRecommender, corpus: Corpus, split: str) -> dict[str, int | float]:
-    """Recall@1/10/50, MRR, NDCG@10 and cross-entropy over the movies that responses mention.
-
-    Without a prefix, the metrics are over all mentions of a split. `linked_` restricts them to
-    movies that are DBpedia entities, as KGSF does; `novel_` to movies that were not mentioned
-    before in the dialogue. Items with the same score rank in the order of the candidates.
-    """
-    dialogues = corpus.dialogues(split)
-    targets = build_recommender_targets(dialogues)
-    vectors = recommender.user_vectors(recommender.spec.contexts(dialogues, corpus))
-    ranks, nll = target_scores(recommender.head, vectors[targets.response], targets.item)
-    parts = {
-        "": np.ones(len(targets), bool),
-        "linked_": corpus.items.is_linked[targets.item],
-        "novel_": targets.is_novel,
-    }
-    metrics: dict[str, int | float] = {}
-    for prefix, chosen in parts.items():
-        metrics[f"{prefix}num_targets"] = int(chosen.sum())
-        if not chosen.any():
-            continue
-        for k in RECALL_AT:
-            metrics[f"{prefix}recall@{k}"] = ranking.recall_at_k(ranks[chosen], k)
-        metrics[f"{prefix}mrr"] = ranking.mrr(ranks[chosen])
-        metrics[f"{prefix}ndcg@10"] = ranking.ndcg(ranks[chosen], 10)
-        metrics[f"{prefix}cross_entropy"] = float(nll[chosen].mean())
-    return metrics
-
-
-def target_scores(
-    head: Head, user_vectors: Float[np.ndarray, "N D"], items: Int[np.ndarray, " N"]
-) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
-    """(rank from 1, negative log-likelihood) of one target item per user vector; ties by index."""
-    ranks, nll = np.zeros(len(items), np.int64), np.zeros(len(items), np.float64)
-    for start in range(0, len(items), _ROWS_AT_A_TIME):
-        part = slice(start, start + _ROWS_AT_A_TIME)
-        ranks[part], nll[part] = _target_scores(head, user_vectors[part], items[part])
-    return ranks, nll
-
-
-@jax.jit
-def _target_scores(head, user_vectors, items):
-    logits = head.logits(user_vectors)
-    target = jnp.take_along_axis(logits, items[:, None], axis=1)
-    rank = ranking.rank_by_score(logits, target[:, 0], items)
-    return rank, jax.nn.logsumexp(logits, axis=1) - target[:, 0]
-
-
 # --- files ---------------------------------------------------------------------------------------
 
 
@@ -324,8 +290,25 @@ def save(
     write_json(directory / REPORT, report)
 
 
-def load(directory: epath.PathLike, corpus: Corpus) -> TrainedRecommender:
-    """Reopens a trained recommender.
+def load(directory: epath.PathLike, corpus: Corpus) -> AnyRecommender:
+    """Reopens a trained recommender, of either architecture.
+
+    Args:
+      directory: the artifact of the stage `rec_teacher`.
+      corpus: a corpus with the graphs of the training.
+
+    Raises:
+      FileNotFoundError: the artifact is missing or incomplete.
+      ValueError: the corpus is not that of the training.
+    """
+    directory = epath.Path(directory)
+    if autorec.is_autorec(directory):
+        return autorec.load(directory, corpus)
+    return load_graph_recommender(directory, corpus)
+
+
+def load_graph_recommender(directory: epath.PathLike, corpus: Corpus) -> TrainedRecommender:
+    """Reopens a trained recommender that reads graphs.
 
     Args:
       directory: the artifact of the stage `rec_teacher`.

@@ -19,6 +19,7 @@ from conkd_jax.data.rows.contract import Rows
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.stages import backbones, language_model, turn_classifier
 from conkd_jax.stages import recommender as recommenders
+from conkd_jax.stages.any_recommender import AnyRecommender
 from conkd_jax.stages.backbones import RowSettings
 from conkd_jax.stages.language_model import LanguageModel
 
@@ -99,7 +100,7 @@ class System:
         return language_model.load(self.backbone, self.directory("student"), self.vocabulary)
 
     @functools.cached_property
-    def recommender(self) -> recommenders.TrainedRecommender:
+    def recommender(self) -> AnyRecommender:
         """The recommender, with the graphs of the corpus."""
         return recommenders.load(self.directory("rec_teacher"), self.corpus)
 

@@ -55,6 +55,7 @@ def run(settings: VocabularySettings, directory: epath.Path, context: Context) -
     if parallel.is_first_process():
         turns = [turn for dialogue in corpus.dialogues("train") for turn in dialogue.turns]
         texts = [turn.text for turn in turns]
+        texts += [review.text for review in corpus.reviews.values()]  # contexts may hold them
         vocabulary = Vocabulary.for_corpus(
             settings.words.tokenizer(texts),
             corpus.items.movie_ids,

@@ -21,6 +21,7 @@ from data_prep.assembly import CorpusParts, assemble_corpus
 from data_prep.graphs import concept_graph, knowledge_graph
 from data_prep.movieworld import words
 from data_prep.movieworld.conversations import make_dialogues
+from data_prep.movieworld.reviews import make_reviews
 from data_prep.movieworld.world import DECADES, FIRST_MOVIE_ID, World, make_world
 from data_prep.raw_dialogues import RawDialogue
 from data_prep.split_ids import is_dev
@@ -44,6 +45,7 @@ def build_movieworld(
     seed: int = DEFAULT_SEED,
     num_dialogues: int = DEFAULT_NUM_DIALOGUES,
     num_movies: int = DEFAULT_NUM_MOVIES,
+    with_reviews: bool = False,
 ) -> dict[str, Any]:
     """Builds a MovieWorld corpus; the same arguments give the same bytes.
 
@@ -52,6 +54,7 @@ def build_movieworld(
       seed: any integer.
       num_dialogues: number of dialogues; one in ten is "valid", one in ten "test".
       num_movies: number of movies.
+      with_reviews: whether the corpus has reviews; nothing else in it depends on them.
 
     Returns:
       The data report, the same as `Corpus.report`.
@@ -87,6 +90,7 @@ def build_movieworld(
         },
         entity_names=list(nodes),
         source_counts={"triples": len(triples), "concept_edges": len(pairs)},
+        reviews=make_reviews(world, seed) if with_reviews else None,
     )
     size = {"seed": seed, "num_movies": num_movies, "people": len(world.people)}
     return assemble_corpus(parts, out_dir, lambda counts: counts | {"world": size})

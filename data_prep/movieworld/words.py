@@ -106,3 +106,10 @@ BYE_RECOMMENDER = (
     "You are welcome!", "Enjoy the movie!",
 )  # fmt: skip
 BYE_SEEKER = ("Bye!", "Thanks again, bye!", "Have a good night.")
+# Of a movie; people write them, so they are longer than what is said in a dialogue.
+REVIEWS = (
+    "A {genre} with a {theme} and a {other}, and {person} is wonderful in it.",
+    "I have seen this {genre} twice. The {theme} alone is worth it, and so is {person}.",
+    "{director} made the best {genre} of the {decade}, with {person} and a {theme}.",
+    "Not for everyone, but who likes a {theme} or a {other} will love {person} here.",
+)

@@ -22,6 +22,7 @@ from conkd_jax.artifacts.fingerprint import (
     merged,
     named_content,
     outside_fingerprint,
+    with_added,
 )
 from conkd_jax.artifacts.manifest import is_whole
 from conkd_jax.artifacts.stage import Stage
@@ -116,6 +117,22 @@ def test_settings_enter_without_none_and_without_what_stays_outside():
     settings = Outer(Inner(0.1, later=0), Inner(0.2), fold=(0, 2), threads=4)
     wanted = {"kept": {"rate": 0.1, "later": 0}, "rate": 0.2, "fold": [0, 2]}
     assert fingerprinted(settings) == wanted
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    rate: float = 0.1
+    is_newer: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class WithAdded:
+    part: Part = with_added("is_newer")
+
+
+def test_an_added_field_enters_once_it_has_another_value():
+    assert fingerprinted(WithAdded(Part())) == {"part": {"rate": 0.1}}
+    assert fingerprinted(WithAdded(Part(0.2, True))) == {"part": {"rate": 0.2, "is_newer": True}}
 
 
 def test_raw_files_enter_by_content(tmp_path):

@@ -31,10 +31,9 @@ DIALOGUES = [
 ]
 
 
-def contexts(max_entities=3, max_concepts=2):
-    return build_recommender_contexts(
-        DIALOGUES, is_stop_word=STOP, max_entities=max_entities, max_concepts=max_concepts
-    )
+def contexts(max_entities=3, max_concepts=2, **options):
+    limits = {"max_entities": max_entities, "max_concepts": max_concepts}
+    return build_recommender_contexts(DIALOGUES, is_stop_word=STOP, **limits, **options)
 
 
 def test_contexts_hold_all_earlier_turns_and_nothing_else():
@@ -51,12 +50,41 @@ def test_the_limit_keeps_what_was_said_last():
     np.testing.assert_array_equal(contexts(max_entities=1).entities[:, 0], [7, 12, -1])
 
 
+def test_contexts_of_items_alone_leave_out_what_else_was_mentioned():
+    actual = build_recommender_contexts(
+        DIALOGUES,
+        is_stop_word=STOP,
+        max_entities=3,
+        max_concepts=0,
+        item_entities=np.array([10, 11, 12]),
+    )
+    # 7, which is no item's, is gone; the items of a turn count in their own order.
+    np.testing.assert_array_equal(actual.entities, [[11, -1, -1], [11, 12, -1], [-1, -1, -1]])
+    assert actual.concepts.shape == (3, 0)
+
+
+def test_concepts_of_reviews_are_said_with_their_items():
+    """After the turn's own; of a response's items, they count from the next response on."""
+    actual = contexts(max_concepts=4, review_concepts={1: (3, 2), 2: (0,)})
+    # 3, 0, 1, 0 and the review of 1: the stop word 2 is left out.
+    expected = [[1, 0, 3, -1], [1, 3, 0, -1], [-1] * 4]
+    np.testing.assert_array_equal(actual.concepts, expected)
+    np.testing.assert_array_equal(actual.entities, contexts().entities)
+
+
 def test_one_sample_per_mention():
     targets = build_recommender_targets(DIALOGUES)
     np.testing.assert_array_equal(targets.response, [0, 0, 0, 2])
     np.testing.assert_array_equal(targets.item, [2, 1, 2, 0])
     np.testing.assert_array_equal(targets.is_novel, [True, False, True, True])
     assert len(build_recommender_targets([])) == 0
+
+
+def test_one_sample_per_distinct_movie_of_a_response():
+    targets = build_recommender_targets(DIALOGUES, distinct=True)
+    np.testing.assert_array_equal(targets.response, [0, 0, 2])
+    np.testing.assert_array_equal(targets.item, [2, 1, 0])
+    np.testing.assert_array_equal(targets.is_novel, [True, False, True])
 
 
 @given(st.lists(st.integers(0, 9)), st.integers(1, 12))

@@ -263,6 +263,17 @@ def test_the_fingerprint_tells_vocabularies_apart():
     assert len({FULL.fingerprint, *(other.fingerprint for other in others)}) == 8
 
 
+def test_the_fingerprint_tells_whether_words_are_lower_cased():
+    """Even where the words are the same."""
+    cased, lowered = (
+        Vocabulary(train_words(["hi ho"], lower_case=lower_case), MOVIES, TITLES)
+        for lower_case in (False, True)
+    )
+    assert cased.tokenizer.get_vocab() == lowered.tokenizer.get_vocab()
+    assert cased.fingerprint != lowered.fingerprint
+    assert lowered.encode("HI") == lowered.encode("hi") == cased.encode("hi") != cased.encode("HI")
+
+
 def test_a_fingerprint_stays_from_release_to_release(tmp_path):
     """Trained artifacts carry it: who changes one of these asks every user to train again."""
     (tmp_path / "vocab.json").write_text(json.dumps({END_TOKEN: 0, "h": 1, "i": 2, "hi": 3}))

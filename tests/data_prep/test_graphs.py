@@ -55,6 +55,15 @@ def test_self_triples_and_the_loop_relation_of_the_file_are_skipped():
     ).any()
 
 
+def test_kbrd_keeps_the_triples_that_share_the_number_of_the_self_loops():
+    triples = [(1, graphs.SELF_LOOP, 2), (3, graphs.SELF_LOOP, 3)]
+    graph = graphs.knowledge_graph(triples, 1001, "kbrd")
+    assert graph.relation_names == ["self_loop"]
+    loops = [[node, 0, node] for node in range(1001)]
+    assert graph.edges.tolist() == sorted([*loops, [1, 0, 2], [2, 0, 1]])
+    assert len(graphs.knowledge_graph(triples, 1001, "kgsf").edges) == 1001
+
+
 def test_a_small_graph_keeps_every_relation():
     triples = [*chain(graphs.SELF_LOOP, 3), (0, 7, 4), (2, 8, 2)]
     graph = graphs.knowledge_graph(triples, 6, "all", {7: "seven"})

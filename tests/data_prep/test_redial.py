@@ -292,7 +292,7 @@ def test_the_published_figures(raw_dir):
 @pytest.mark.real_data
 def test_kbrd_rule_on_the_published_graph(raw_dir):
     graph = redial.build_redial(raw_dir, None, graph_rule="kbrd")["graph"]
-    assert (graph["relations"], graph["edges"]) == (35, 358_092)
+    assert (graph["relations"], graph["edges"]) == (35, 358_238)
 
 
 @pytest.mark.real_data

@@ -153,14 +153,17 @@ def test_tie_is_listed_with_the_emitted_item_first(params, contexts):
 # --- the rules ----------------------------------------------------------------------------------
 
 
-def test_choose_token_by_both_rules():
+def test_choose_token_by_each_rule():
     # Words 0-1, items 2-4. A word leads and items hold 60 %, then 40 %; then an item leads.
     probabilities = jnp.array(
         [[0.35, 0.05, 0.2, 0.3, 0.1], [0.5, 0.1, 0.1, 0.2, 0.1], [0.3, 0.3, 0.4, 0.0, 0.0]]
     )
+    tokens = {"argmax": [0, 0, 2], "mass": [3, 0, 2], "class": [3, 0, 0]}
+    assert set(tokens) == set(decoding.ITEM_RULES)
     logits = jnp.log(probabilities + 1e-9)
-    np.testing.assert_array_equal(choose_token(logits, num_words=2, item_rule="argmax"), [0, 0, 2])
-    np.testing.assert_array_equal(choose_token(logits, num_words=2, item_rule="mass"), [3, 0, 2])
+    for rule, expected in tokens.items():
+        got = choose_token(logits, num_words=2, item_rule=rule)
+        np.testing.assert_array_equal(got, expected, err_msg=rule)
 
 
 def test_mass_rule_emits_the_best_item_where_a_word_leads(params, head, contexts):
@@ -276,7 +279,7 @@ def test_loop_stops_when_all_rows_have_ended():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"item_rule": "best"}, "item_rule: expected one of argmax, mass, got 'best'"),
+        ({"item_rule": "best"}, "item_rule: expected one of argmax, mass, class, got 'best'"),
         ({"buckets": (16, 58)}, "prompt lengths from 1 to 57"),
         ({"buckets": ()}, "prompt lengths from 1 to 57"),
         ({"max_tokens": 65}, "leave no room for a prompt"),

@@ -9,7 +9,7 @@ import pytest
 
 from conkd_jax.eval.decoding import decode_steps
 from conkd_jax.models.kgsf import KGSF, KGSFSpec
-from conkd_jax.models.transformer import sinusoidal_positions
+from tests.models.numpy_kgsf import oracle
 from tests.models.small_kgsf import (
     MODEL,
     NUM_ROWS,
@@ -56,86 +56,6 @@ def features(params, inputs):
 # --- against NumPy ------------------------------------------------------------------------------
 
 
-def softmax(scores):
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return weights / weights.sum(axis=-1, keepdims=True)
-
-
-def linear(params, x):
-    return x @ params["kernel"] + params["bias"]
-
-
-def norm(params, x):
-    x = x - x.mean(axis=-1, keepdims=True)
-    return (
-        x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-5) * params["scale"] + params["bias"]
-    )
-
-
-def attend(params, queries, memory, mask=True):
-    """[Q, D], [L, D] -> [Q, D], one head after the other; zeros where there is no memory."""
-    if not len(memory):
-        return np.zeros_like(queries)
-    total = params["out"]["bias"]
-    for head in range(SPEC.num_heads):
-        q, k, v = (
-            x @ params[name]["kernel"][:, head] + params[name]["bias"][head]
-            for name, x in (("query", queries), ("key", memory), ("value", memory))
-        )
-        scores = np.where(mask, q @ k.T / np.sqrt(SPEC.embed_dim // SPEC.num_heads), -np.inf)
-        total = total + softmax(scores) @ v @ params["out"]["kernel"][head]
-    return total
-
-
-def mlp(params, x):
-    return linear(params["linear_2"], np.maximum(linear(params["linear_1"], x), 0))
-
-
-def embed(params, ids):
-    positions = sinusoidal_positions(len(ids), SPEC.embed_dim)
-    return params["tokens"]["embedding"][ids] * np.sqrt(SPEC.embed_dim) + positions
-
-
-def pooled(nodes, energies):
-    return softmax(energies) @ nodes if len(nodes) else np.zeros(SPEC.node_dim)
-
-
-def oracle(params, sample):
-    """(decoder states [T, D], copy states [T, D], logits [T, Y]) of one sample, term by term."""
-    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
-    graph, mentioned, vectors = params["graph"], {}, {}
-    for side, one in (("entities", "entity"), ("concepts", "concept")):
-        rows = graph[f"{one}_rows"][sample[side]].astype(int)
-        mentioned[one] = graph[side][rows]
-        vectors[one] = pooled(mentioned[one], graph[f"{one}_energies"][rows])
-    context = embed(params, sample["context"])
-    for index in range(SPEC.num_layers):
-        layer = params[f"encoder_{index}"]
-        context = norm(layer["norm_1"], context + attend(layer["attention"], context, context))
-        context = norm(layer["norm_2"], context + mlp(layer, context))
-    memories = (
-        linear(params["entity_memory"], mentioned["entity"]),
-        linear(params["concept_memory"], mentioned["concept"]),
-        context,
-    )
-    states = embed(params, sample["response"])
-    causal = np.tril(np.ones((len(states), len(states)), bool))
-    for index in range(SPEC.num_layers):
-        layer = params[f"decoder_{index}"]
-        attended = attend(layer["self_attention"], states, states, causal)
-        states = norm(layer["self_norm"], states + attended)
-        for m, memory in enumerate(memories):
-            attended = attend(layer[f"memory_attention_{m}"], states, memory)
-            states = norm(layer[f"memory_norm_{m}"], states + attended)
-        states = norm(layer["mlp_norm"], states + mlp(layer, states))
-    v = linear(params["concept_pooled"], vectors["concept"])
-    n = linear(params["entity_pooled"], vectors["entity"])
-    copied = np.stack([linear(params["copy_state"], np.concatenate([v, n, s])) for s in states])
-    copy_logits = copied @ params["copy_kernel"] + params["copy_bias"]
-    words = states @ params["tokens"]["embedding"][:NUM_TARGETS].T
-    return states, copied, words + copy_logits * graph["copy_mask"]
-
-
 def test_features_and_logits_follow_the_formulas(params, samples, features):
     """Samples are padded in the batch and unpadded in the oracle."""
     logits = MODEL.head(params, NUM_TARGETS).logits(jnp.asarray(features))
@@ -178,7 +98,7 @@ def test_the_decoders_loop_takes_the_cache(params, inputs):
     prompt = {**inputs, "first_token": np.full(3, 35, np.int32)}
 
     @jax.jit
-    def decode(params):
+    def greedy(params):
         start, cache = MODEL.open_cache(params, prompt, 5)
         return decode_steps(
             start,
@@ -190,7 +110,7 @@ def test_the_decoders_loop_takes_the_cache(params, inputs):
             has_ended=jnp.zeros(3, bool),
         )[0]
 
-    tokens = np.asarray(decode(params))
+    tokens = np.asarray(greedy(params))
     forced = {**inputs, "response_ids": np.concatenate([np.full((3, 1), 35), tokens[:, :4]], 1)}
     expected = head.logits(states(MODEL, params, forced)).argmax(axis=-1)
     np.testing.assert_array_equal(tokens, expected)

@@ -22,7 +22,7 @@ OUTPUTS = np.concatenate([ITEM_ENTITIES, [0, 8]])  # two more that can be mentio
 NUM_ITEMS, NUM_OUTPUTS = len(ITEM_ENTITIES), len(OUTPUTS)
 
 
-def make_graphs(score_over="items"):
+def make_graphs(score_over="items", use_concepts=True):
     rng = np.random.default_rng(0)
     edges = np.unique(
         np.stack(
@@ -38,6 +38,7 @@ def make_graphs(score_over="items"):
     )
     num_scored = NUM_ITEMS if score_over == "items" else NUM_OUTPUTS
     node_scores = np.where(np.arange(NUM_OUTPUTS) < num_scored, np.arange(NUM_OUTPUTS), -1)
+    concepts = concepts if use_concepts else None
     return RecommenderGraphs(
         entities, concepts, np.arange(num_scored), np.arange(NUM_ITEMS), node_scores
     )
@@ -128,6 +129,47 @@ def test_gate_weighs_the_entity_side(fitted):
     beta = 1 / (1 + np.exp(-(u @ output["kernel"] + output["bias"])))
     np.testing.assert_allclose(state.user_vectors, beta * n + (1 - beta) * v, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(state.user_vectors[2], np.zeros(EMBED_DIM))
+
+
+def test_without_concepts_the_user_is_the_pooled_entities():
+    """KBRD: s = H_S t_u + b with t_u = Σ softmax(tanh(h A) b) h, in NumPy; no set, no vector."""
+    module, graphs = Recommender(EMBED_DIM, 2), make_graphs("entities", False)
+    no_concepts = Contexts(CONTEXTS.entities, np.zeros((3, 0), np.int32))
+    parameters = module.init(jax.random.key(0), graphs, no_concepts)
+    assert set(parameters["params"]) == {"rgcn", "entity_attention", "head"}
+    bias = np.random.default_rng(0).normal(size=NUM_OUTPUTS).astype(np.float32)
+    parameters["params"]["head"]["bias"] = jnp.asarray(bias)
+    logits, mim = module.apply(parameters, graphs, no_concepts)
+    assert mim is None
+
+    nodes = np.asarray(module.apply(parameters, graphs, method="node_vectors").entities)
+    a, b = (parameters["params"]["entity_attention"][name]["kernel"] for name in "ab")
+    for row, members in enumerate(([4, 0, 2], [1], [])):
+        h = nodes[members]
+        weights = np.exp(np.tanh(h @ a) @ b)
+        user = (weights / weights.sum() * h).sum(0)
+        np.testing.assert_allclose(logits[row], nodes @ user + bias, rtol=1e-5, atol=1e-6)
+
+    def loss(p):
+        logits, _ = module.apply(p, graphs, no_concepts)
+        return recommendation_loss(logits, graphs.item_scores[jnp.array([3, 1, 0])]).sum()
+
+    for path, gradient in jax.tree_util.tree_leaves_with_path(jax.grad(loss)(parameters)):
+        assert np.isfinite(gradient).all() and np.any(gradient), jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize(
+    "initialization, largest", [("xavier_normal", None), ("xavier_uniform", (12 / 200) ** 0.5)]
+)
+def test_attention_starts_by_xavier_s_rule(initialization, largest):
+    """Variance gain² · 2 / (fan_in + fan_out) with gain² = 2; a uniform draw ends at √3 of that."""
+    layer = AttentionEnergies(100, initialization)
+    kernel = layer.init(jax.random.key(0), jnp.zeros((1, 100)))["params"]["a"]["kernel"]
+    assert np.std(kernel) == pytest.approx((4 / 200) ** 0.5, rel=0.05)
+    if largest is None:
+        assert np.abs(kernel).max() > (12 / 200) ** 0.5
+    else:
+        assert np.abs(kernel).max() == pytest.approx(largest, rel=0.01)
 
 
 @pytest.mark.parametrize("score_over", ["items", "entities"])

@@ -1,6 +1,8 @@
 """Training of the recommender, on a world so small that it is learnt quickly."""
 
+import dataclasses
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +27,7 @@ from conkd_jax.data.recommender_inputs import build_recommender_targets
 from conkd_jax.distill.head import Head
 from conkd_jax.models.recommender import Contexts, mim_loss, recommendation_loss
 from conkd_jax.stages import rec_teacher
+from conkd_jax.stages.recall import score, target_scores
 from conkd_jax.stages.recommender import (
     RecommenderSpec,
     build_graphs,
@@ -34,8 +37,6 @@ from conkd_jax.stages.recommender import (
     indexed,
     load,
     other_nodes,
-    score,
-    target_scores,
 )
 from conkd_jax.stages.training import Execution
 
@@ -272,6 +273,43 @@ def test_scoring_over_entities_ranks_items_only(corpus):
     np.testing.assert_array_equal(teacher.head.bias, bias[index.entity_rows(MOVIE_ENTITIES)])
     members = np.arange(NUM_ENTITIES)
     np.testing.assert_array_equal(graphs.node_scores, members)  # MIM names genres too
+
+
+def test_kbrd_learns_from_the_graph_alone(corpus, tmp_path):
+    """No concepts anywhere, scores over all entities; a reopened teacher is the scored one."""
+    part = config_part(
+        use_concepts=False,
+        attention_init="xavier_uniform",
+        distinct_targets=True,
+        norm="sum",
+        score_over="entities",
+        mim_epochs=0,
+        mim_weight=0.0,
+        epochs=20,
+        user_dropout=0.0,
+        context_dropout=0.0,
+    )
+    metrics = run(part, corpus, tmp_path)
+    assert metrics["valid_cross_entropy"] < np.log(NUM_MOVIES) - 0.4 * np.log(NUM_GENRES)
+    teacher = load(tmp_path, corpus)
+    again = score(teacher, corpus, "valid")
+    assert again == {name: metrics[f"valid_{name}"] for name in again}
+    assert teacher.nodes.concepts is None and len(teacher.index.concepts) == 0
+    assert teacher.head.kernel.shape == (8, NUM_MOVIES)
+    # Of the last responses' contexts, only the entities count.
+    contexts = teacher.spec.contexts(corpus.dialogues("valid"), corpus)
+    assert contexts.concepts.shape == (60, 0)
+    nothing = dataclasses.replace(contexts, entities=np.full_like(contexts.entities, -1))
+    assert not teacher.user_vectors(nothing).any()
+
+
+def test_a_spec_of_an_earlier_version_still_opens(trained, corpus, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "old")
+    report = json.loads((tmp_path / "old" / "rec_teacher.json").read_text())
+    for added in ("use_concepts", "attention_init", "context_nodes"):
+        del report["spec"][added]
+    (tmp_path / "old" / "rec_teacher.json").write_text(json.dumps(report))
+    assert load(tmp_path / "old", corpus).spec == load(trained[0], corpus).spec
 
 
 def test_loss_is_mim_alone_at_first_then_cross_entropy_with_a_little_mim(corpus):

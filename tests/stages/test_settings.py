@@ -21,6 +21,7 @@ OUTSIDE = {
     "batch_rows",
     "batch_size",
     "execution",
+    "movielens_dir",
     "raw_dir",
     "source",
     "student",
@@ -32,13 +33,18 @@ OTHER = {
     "paper_row": "KGSF",
     "system": "dialogue_teacher",
     "corpus.graph_rule": "kbrd",
+    "corpus.reviews": "generated",
     "vocabulary.item_vocabulary": "train",
     "vocabulary.tokenizer": "gpt2",
     "rec_teacher.norm": "sum",
     "rec_teacher.score_over": "entities",
+    "rec_teacher.architecture": "autorec",
     "rec_teacher.cross_fit_folds": 2,
+    "rec_teacher.attention_init": "xavier_uniform",
+    "rec_teacher.context_nodes": "items",
     "dialogue_teacher.weights": "gpt2",
     "kgsf.word_vectors": "random",
+    "redial.word_vectors": "random",
     "teacher_outputs.format": "dense",
     "teacher_outputs.dtype": "float32",
     "distill.gate": "soft",
@@ -48,7 +54,8 @@ OTHER = {
     "rng_impl": "threefry2x32",
     "sweep.over": (0.1,),
 }
-UNREAD = {"backbone", "corpus.name", "corpus.raw_dir", "parallel.kind"}  # other tests change these
+# Other tests change these.
+UNREAD = {"autorec.movielens_dir", "backbone", "corpus.name", "corpus.raw_dir", "parallel.kind"}
 
 
 def other_value(config: Config, field: str) -> object:
@@ -92,7 +99,9 @@ def all_dataclasses(settings: object) -> list[object]:
     return [settings, *(each for value in inside for each in all_dataclasses(value))]
 
 
-@pytest.fixture(scope="module", params=["dialogpt", "kgsf"])
+@pytest.fixture(
+    scope="module", params=["dialogpt", "kgsf", "kbrd", "recindial", "redial", "revcore"]
+)
 def config(request) -> Config:
     return frozen(get_config(f"demo,backbone={request.param}"))
 
@@ -205,6 +214,15 @@ def test_what_a_stage_can_see_decides_its_fingerprint(config):
     assert {"seed", "teacher_seed", "distill.gate", "distill.gamma", "rng_impl"} <= seen
 
 
+@pytest.mark.parametrize("backbone", ["kgsf", "kbrd", "redial", "revcore"])
+def test_case_makes_another_word_list(backbone):
+    config = frozen(get_config(f"demo,backbone={backbone}"))
+    name = "vocabulary.lower_case"
+    other = config.replace({name: other_value(config, name)})
+    one, two = (pipeline.build(each)["vocabulary"].fingerprint for each in (config, other))
+    assert one != two
+
+
 def test_another_backbone_has_artifacts_of_its_own(config, monkeypatch):
     """Even if it is a copy of an existing one, field by field."""
     module = importlib.import_module(f"conkd_jax.stages.backbones.{config.backbone}")
@@ -212,4 +230,6 @@ def test_another_backbone_has_artifacts_of_its_own(config, monkeypatch):
     monkeypatch.setattr(backbones, "BACKBONES", (*backbones.BACKBONES, "copy"))
     before, after = stages_of(config), stages_of(config.replace({"backbone": "copy"}))
     same = {name for name in before if before[name].fingerprint == after[name].fingerprint}
-    assert same == {"corpus 0", "rec_teacher 0"}
+    # AutoRec reads words, so it has artifacts for each vocabulary.
+    is_autorec = config.rec_teacher.architecture == "autorec"
+    assert same == {"corpus 0", "questionnaires 0" if is_autorec else "rec_teacher 0"}

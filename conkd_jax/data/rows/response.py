@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
@@ -44,7 +45,12 @@ class ResponseRows(Rows):
     @property
     def lengths(self) -> Int32[np.ndarray, " R"]:
         """Tokens in each context; a batch pads its contexts to a bucket length."""
-        return np.fromiter(map(len, self.context_tokens), np.int32, self.num_rows)
+        return np.fromiter(map(len, self.encoder_tokens), np.int32, self.num_rows)
+
+    @property
+    def encoder_tokens(self) -> list[np.ndarray]:
+        """[N] arrays [L], what the encoder reads of each context: all of it, and nothing else."""
+        return self.context_tokens
 
     def inputs(
         self, row_ids: Shaped[np.ndarray, " b"], bucket_length: int, form: str, pad_id: int
@@ -81,7 +87,7 @@ class ResponseRows(Rows):
         kept = (np.asarray(row_ids) != FILL)[:, None]
         for slot, row in enumerate(row_ids):
             if row != FILL:
-                tail = self.context_tokens[row][-bucket_length:]
+                tail = self.encoder_tokens[row][-bucket_length:]
                 ids[slot, : len(tail)] = tail
                 mask[slot, : len(tail)] = True
         return {
@@ -113,17 +119,19 @@ class ResponseRows(Rows):
 
     def reopened(self, responses: Sequence[int], opening: Sequence[int]) -> ResponseRows:
         """Returns the given responses with the same contexts and other opening tokens."""
+        return dataclasses.replace(self, **self._reopened_fields(responses, opening))
+
+    def _reopened_fields(self, responses: Sequence[int], opening: Sequence[int]) -> dict[str, Any]:
         chosen = np.array(responses, np.int64)
-        return dataclasses.replace(
-            self,
+        return {
             **self._one_a_row(chosen),
-            context_tokens=[self.context_tokens[response] for response in responses],
-            opening={
+            "context_tokens": [self.context_tokens[response] for response in responses],
+            "opening": {
                 "teacher": self.opening["teacher"][chosen],
                 "student": np.array(opening, np.int32),
             },
-            contexts=self.contexts.take(chosen),
-        )
+            "contexts": self.contexts.take(chosen),
+        }
 
 
 @dataclasses.dataclass(frozen=True)

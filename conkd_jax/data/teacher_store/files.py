@@ -8,7 +8,8 @@ A record is one response. Format "features" keeps, per target, the dialogue teac
 rounded to `dtype`. Item mass (λ) and log-normaliser are computed from the rounded features, so the
 stored teacher is exactly head(round(features)). Format "dense" keeps the rounded logits themselves;
 tests compare the other format with it. The heads are stored once: P_φ = softmax(features·kernel +
-bias) over Y, and P_ψ = softmax(user_vector·rec_kernel + rec_bias) over the items that have tokens.
+bias) over Y, class-factored where the teacher has a switch (`distill.head`), and P_ψ =
+softmax(user_vector·rec_kernel + rec_bias) over the items that have tokens.
 
 Records are in the order of the split's response ids. A shard holds the responses of a fixed range
 of rows, so the number of shards doesn't depend on the number of writers. `store.json` is written

@@ -4,9 +4,10 @@ Every tokenizer of whole words cuts text in the same way and has the same unknow
 function loads a saved tokenizer of either kind. This module is independent of movies, turns and the
 ids beyond the words.
 
-A word is a match of the regex `@\d+|\w+|[^\w\s]`; case matters. White space is dropped, and
-decoding puts one space between words. "<|endoftext|>" and "<unk>" are among the words, but the
-regex cuts both into pieces, so no text encodes to the end token.
+A word is a match of the regex `@\d+|\w+|[^\w\s]`; case matters, unless the list was counted on
+lower-cased text. White space is dropped, and decoding puts one space between words. "<|endoftext|>"
+and "<unk>" are among the words, but the regex cuts both into pieces, so no text encodes to the end
+token.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from etils import epath
-from tokenizers import Tokenizer, models, trainers
+from tokenizers import Tokenizer, models, normalizers, trainers
 
 from conkd_jax.data.mentions import MENTION, TOKEN, TOKEN_SPLIT, tokens
 from conkd_jax.data.tokenizers.bpe import (
@@ -34,7 +35,7 @@ _TURN_SEPARATOR = "_split_"  # KGSF puts it between turns; it never occurs in a 
 _REMEDY = "fetch or build it again"
 
 
-def train_words(texts: Iterable[str], min_count: int = 1) -> Tokenizer:
+def train_words(texts: Iterable[str], min_count: int = 1, *, lower_case: bool = False) -> Tokenizer:
     """Makes a tokenizer of the words of texts, without their movie mentions ("@123").
 
     The end and the unknown token come first, then the words from the most frequent to the rarest,
@@ -43,17 +44,18 @@ def train_words(texts: Iterable[str], min_count: int = 1) -> Tokenizer:
     Args:
       texts: the training texts.
       min_count: rarer words are unknown.
+      lower_case: whether texts are lower-cased, here and whenever they are encoded.
 
     Raises:
       VocabularyError: `min_count` is below 1.
 
-    Source: KGSF's public code, which keeps every word (min_count=1).
+    Source: KGSF's public code, which keeps every word (min_count=1); KBRD's, which lower-cases.
     """
     if min_count < 1:
         raise VocabularyError(
             f"min_count must be at least 1, which keeps every word; got {min_count}."
         )
-    tokenizer = _word_level({END_TOKEN: 0, UNK_TOKEN: 1})
+    tokenizer = _word_level({END_TOKEN: 0, UNK_TOKEN: 1}, lower_case)
     trainer = trainers.WordLevelTrainer(
         vocab_size=sys.maxsize,
         min_frequency=min_count,
@@ -63,7 +65,7 @@ def train_words(texts: Iterable[str], min_count: int = 1) -> Tokenizer:
     tokenizer.train_from_iterator(without_mentions(texts), trainer)
     # Training declares special tokens, which the library cuts out of a text before anything else:
     # a user could then write an end token. The same table in a fresh tokenizer has none.
-    return _word_level(tokenizer.get_vocab())
+    return _word_level(tokenizer.get_vocab(), lower_case)
 
 
 def load_words(path: epath.PathLike) -> Tokenizer:
@@ -100,7 +102,7 @@ def load_words(path: epath.PathLike) -> Tokenizer:
         for word in sorted(table, key=table.__getitem__)
         if word != _TURN_SEPARATOR and not MENTION.fullmatch(word) and tokens(word) == [word]
     ]
-    return _word_level({word: i for i, word in enumerate([END_TOKEN, UNK_TOKEN, *words])})
+    return _word_level({word: i for i, word in enumerate([END_TOKEN, UNK_TOKEN, *words])}, False)
 
 
 def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
@@ -121,9 +123,16 @@ def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
     return load_bpe(folder)
 
 
-def _word_level(vocab: dict[str, int]) -> Tokenizer:
-    """Builds the pipeline of whole words over a table, with nothing added."""
+def is_lower_cased(tokenizer: Tokenizer) -> bool:
+    """Returns whether a tokenizer of whole words lower-cases what it encodes."""
+    return isinstance(tokenizer.normalizer, normalizers.Lowercase)
+
+
+def _word_level(vocab: dict[str, int], lower_case: bool) -> Tokenizer:
+    """Builds the pipeline of whole words over a table, with nothing else added."""
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=UNK_TOKEN))
+    if lower_case:
+        tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = TOKEN_SPLIT
     return tokenizer
 
@@ -139,7 +148,7 @@ def _from_tokenizer_json(content: dict[str, Any], path: epath.Path) -> Tokenizer
             f"{path}: expected {END_TOKEN!r} and {UNK_TOKEN!r} among its {len(vocab)} words: make "
             "it with train_words or load_words."
         )
-    tokenizer = _word_level(vocab)
+    tokenizer = _word_level(vocab, content.get("normalizer") == {"type": "Lowercase"})
     if json.loads(tokenizer.to_str())["pre_tokenizer"] != content.get("pre_tokenizer"):
         raise VocabularyError(
             f"{path}: expected a tokenizer that cuts text by the regex {TOKEN}, got "

@@ -12,6 +12,8 @@ from conkd_jax.eval.document import EXTERNAL, RATE_MATCHED, Document, document_l
 DECODINGS: Mapping[str, str] = {  # explains the parts of a label after its "+"
     "mass": "+mass: an item is generated wherever all items together have more than half of the "
     "probability; not the paper's rule.",
+    "class": "+class: first words or items, whichever have more probability together, then the "
+    "best of them, as RecInDial decodes.",
     "novel": "+novel: items that were mentioned earlier in the dialogue are excluded.",
     "once": "+once: an item appears at most once in a response.",
     "offset": "+offset: a constant is added to the logits of items.",

@@ -15,6 +15,7 @@ from conkd_jax.eval.tables.table import TableError
 from conkd_jax.files import write_whole
 
 KEPT_RESULTS = "docs/results/mini"
+ABLATED = ("dialogpt", "kgsf")  # backbones whose every row is shown, each in tables of its own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Page:
       tables: their names, as in `LAYOUTS`; those that the results have no numbers for are left out.
       with_intervals: names of those that show 95 % intervals.
       is_of_systems: whether all backbones share one table, which has whole systems only: the
-        configs next to `configs/ablations/`, without overrides. Otherwise each backbone has tables
-        of its own, with every row.
+        configs next to `configs/ablations/`, without overrides. Otherwise each of `ABLATED` has
+        tables of its own, with every row.
     """
 
     tables: tuple[str, ...]
@@ -39,7 +40,9 @@ PAGES = {
     "docs/results.md": Page(
         ("short", "novel", "2", "trivial", "rate", "3", "gate"), with_intervals=("short", "3")
     ),
-    "docs/systems.md": Page(("1", "2", "novel", "trivial", "3", "4", "8"), is_of_systems=True),
+    "docs/systems.md": Page(
+        ("1", "2", "novel", "trivial", "rate", "3", "4", "8"), is_of_systems=True
+    ),
 }
 PLACEHOLDER = "*To come with the first committed runs in `docs/results/`.*"
 
@@ -119,7 +122,8 @@ def _groups(documents: Sequence[Document], page: Page) -> dict[str, list[Documen
         return {"Systems": systems} if systems else {}
     groups: dict[str, list[Document]] = {}
     for document in sorted(documents, key=lambda document: document["backbone"]):
-        groups.setdefault(f"Backbone `{document['backbone']}`", []).append(document)
+        if document["backbone"] in ABLATED:
+            groups.setdefault(f"Backbone `{document['backbone']}`", []).append(document)
     return groups
 
 

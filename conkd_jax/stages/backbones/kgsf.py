@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -24,12 +24,12 @@ from conkd_jax.data.tokenizers.bpe import VocabularyError
 from conkd_jax.data.tokenizers.words import load_words, train_words
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.data.word_vectors import train_word_vectors
-from conkd_jax.models import kgsf
+from conkd_jax.models import kgsf, revcore
 from conkd_jax.stages import recommender as recommenders
 from conkd_jax.typing import Params
 
 READS_RECOMMENDER = True
-WORD_VECTORS = "word_vectors.npy"
+_WORD_VECTORS = "word_vectors.npy"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +42,7 @@ class WholeWordSettings:
         None for KGSF's own list.
       embed_dim: width of the word2vec vectors; None without word2vec.
       seed: seed of word2vec; None without word2vec.
+      lower_case: True if words are lower-cased, else None.
       source: "train", or the path of KGSF's list.
     """
 
@@ -50,11 +51,12 @@ class WholeWordSettings:
     embed_dim: int | None
     seed: int | None
     source: str = outside_fingerprint(because="its content enters, as the vocabulary's tokenizer")
+    lower_case: bool | None = None  # not False: a cased list has its old fingerprint
 
     def tokenizer(self, texts: Sequence[str]) -> Tokenizer:
         """Builds the word list from texts, or reads KGSF's own."""
         if self.min_word_count is not None:
-            return train_words(texts, self.min_word_count)
+            return train_words(texts, self.min_word_count, lower_case=bool(self.lower_case))
         return load_words(self.source)
 
     def write_word_vectors(
@@ -65,8 +67,14 @@ class WholeWordSettings:
             return
         sentences = vocabulary.encode_batch(texts)
         vectors = train_word_vectors(sentences, vocabulary.num_rows, self.embed_dim, self.seed)
-        with (directory / WORD_VECTORS).open("wb") as file:
+        with (directory / _WORD_VECTORS).open("wb") as file:
             np.save(file, vectors)
+
+
+def read_word_vectors(directory: epath.Path) -> np.ndarray:
+    """Reads what `WholeWordSettings.write_word_vectors` wrote, one vector per row."""
+    with (directory / _WORD_VECTORS).open("rb") as file:
+        return np.load(file, allow_pickle=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +87,7 @@ class ResponseRowSettings:
     max_context_entities: int
     max_context_concepts: int
     max_picks: int | None = None  # not 0: ordinary rows have their old fingerprint
+    use_reviews: bool | None = None  # not False, likewise
 
     def rows_of(
         self, corpus: Corpus, vocabulary: Vocabulary, dialogues: Sequence[Dialogue]
@@ -89,6 +98,7 @@ class ResponseRowSettings:
             is_stop_word=corpus.concept_graph.is_stop_word,
             max_entities=self.max_context_entities,
             max_concepts=self.max_context_concepts,
+            review_concepts=recommenders.concepts_of_reviews(corpus) if self.use_reviews else None,
         )
         return build_response_rows(
             dialogues,
@@ -109,12 +119,14 @@ class ResponseRowSettings:
 class KGSFSettings(KGSFConfig):
     """Settings of a KGSF model: its shape."""
 
+    ARCHITECTURE: ClassVar[type[kgsf.KGSF] | type[revcore.RevCore]] = kgsf.KGSF
+
     def initial(
         self, inputs: Mapping[str, epath.Path], vocabulary: Vocabulary, seed: int, rng_impl: str
-    ) -> tuple[kgsf.KGSF, Params, Params]:
+    ) -> tuple[kgsf.KGSF | revcore.RevCore, Params, Params]:
         """Builds the model with initial word vectors and the recommender's node vectors, frozen."""
         corpus = Corpus.open(inputs["corpus"])
-        recommender = recommenders.load(inputs["rec_teacher"], corpus)
+        recommender = recommenders.load_graph_recommender(inputs["rec_teacher"], corpus)
         frozen = {kgsf.GRAPH: _graph(recommender, corpus, vocabulary)}
         spec = kgsf.KGSFSpec(
             num_layers=self.num_layers,
@@ -124,11 +136,10 @@ class KGSFSettings(KGSFConfig):
             dropout=self.dropout,
             node_dim=recommender.spec.embed_dim,
         )
-        model = kgsf.KGSF(spec, vocabulary.num_rows, vocabulary.num_targets)
+        model = self.ARCHITECTURE(spec, vocabulary.num_rows, vocabulary.num_targets)
         vectors = None
         if self.word_vectors == "word2vec":
-            with (inputs["vocabulary"] / WORD_VECTORS).open("rb") as file:
-                vectors = np.load(file, allow_pickle=False)
+            vectors = read_word_vectors(inputs["vocabulary"])
         params = model.init(jax.random.key(seed, impl=rng_impl), vectors)
         return model, params, frozen
 
@@ -142,6 +153,7 @@ def word_settings(config: Config) -> WholeWordSettings:
         embed_dim=config.kgsf.embed_dim if has_vectors else None,
         seed=config.teacher_seed if has_vectors else None,
         source=part.tokenizer,
+        lower_case=part.lower_case or None,
     )
 
 
@@ -155,6 +167,7 @@ def row_settings(config: Config) -> ResponseRowSettings:
         max_context_entities=recommender.max_context_entities,
         max_context_concepts=recommender.max_context_concepts,
         max_picks=words.max_picks or None,
+        use_reviews=recommender.use_reviews or None,
     )
 
 
@@ -181,20 +194,28 @@ def check_sources(config: Config, *, makes_words: bool, makes_model: bool) -> No
 def _graph(
     recommender: recommenders.TrainedRecommender, corpus: Corpus, vocabulary: Vocabulary
 ) -> dict[str, np.ndarray]:
-    """The recommender's node vectors, the row of every graph id, and the copy mask.
-
-    Contexts are padded with -1. The row of that id comes last, where index -1 finds it.
-    """
+    """The recommender's node vectors, the row of every graph id, and the copy mask."""
     nodes, index = recommender.nodes, recommender.index
-    entities, concepts = np.arange(-1, index.num_entities), np.arange(-1, index.num_concepts)
+    concepts = np.arange(-1, index.num_concepts)
     return {
-        "entities": np.asarray(nodes.entities),
-        "entity_energies": np.asarray(nodes.entity_energies),
-        "entity_rows": np.roll(index.entity_rows(entities), -1),
+        **entity_arrays(recommender),
         "concepts": np.asarray(nodes.concepts),
         "concept_energies": np.asarray(nodes.concept_energies),
         "concept_rows": np.roll(index.concept_rows(concepts), -1),
         "copy_mask": copy_mask(corpus.concept_graph, vocabulary),
+    }
+
+
+def entity_arrays(recommender: recommenders.TrainedRecommender) -> dict[str, np.ndarray]:
+    """The recommender's entity vectors, their energies, and the row of every entity id.
+
+    Contexts are padded with -1. The row of that id comes last, where index -1 finds it.
+    """
+    nodes, index = recommender.nodes, recommender.index
+    return {
+        "entities": np.asarray(nodes.entities),
+        "entity_energies": np.asarray(nodes.entity_energies),
+        "entity_rows": np.roll(index.entity_rows(np.arange(-1, index.num_entities)), -1),
     }
 
 

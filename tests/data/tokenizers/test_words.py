@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from conkd_jax.data.tokenizers.bpe import END_TOKEN, VocabularyError, train_bpe
-from conkd_jax.data.tokenizers.words import UNK_TOKEN, load_tokenizer, load_words, train_words
+from conkd_jax.data.tokenizers.words import (
+    UNK_TOKEN,
+    is_lower_cased,
+    load_tokenizer,
+    load_words,
+    train_words,
+)
 
 TEXTS = [
     "Hi! have you seen @111 ?",
@@ -46,6 +52,16 @@ def test_a_rare_word_is_unknown():
     assert tokenizer.encode("have it mystery").tokens == ["have", "it", UNK_TOKEN]
     with pytest.raises(VocabularyError, match="at least 1"):
         train_words(TEXTS, min_count=0)
+
+
+def test_words_may_be_lower_cased_when_counted_and_when_read(tmp_path):
+    tokenizer = train_words(["Hi hi! HI IT", "@111 It"], lower_case=True)
+    assert words_of(tokenizer)[2:] == ["hi", "it", "!"]
+    assert tokenizer.encode("hI, It").tokens == ["hi", UNK_TOKEN, "it"]
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    again = load_tokenizer(tmp_path)
+    assert is_lower_cased(again) and again.to_str() == tokenizer.to_str()
+    assert not is_lower_cased(train_words(TEXTS))
 
 
 def test_case_is_kept_and_marks_stand_alone():

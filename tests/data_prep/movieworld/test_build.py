@@ -8,6 +8,7 @@ import pytest
 
 from conkd_jax.data.corpus import Corpus, responses
 from data_prep.movieworld.build import MovieWorldError, build_movieworld
+from data_prep.movieworld.words import GENRES
 from data_prep.movieworld.world import make_world
 
 
@@ -25,6 +26,20 @@ def test_the_same_seed_gives_the_same_bytes(corpus, tmp_path):
     for path in files:
         again = tmp_path / "again" / path.relative_to(corpus.directory)
         assert path.read_bytes() == again.read_bytes(), path.name
+
+
+def test_reviews_change_nothing_else_and_tell_what_the_graph_knows(corpus, tmp_path):
+    report = build_movieworld(tmp_path, with_reviews=True)
+    files = {p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file()}
+    for path in files - {Path("reviews.json"), Path("report.json")}:
+        assert (tmp_path / path).read_bytes() == (corpus.directory / path).read_bytes(), path
+    reviewed = Corpus.open(tmp_path)
+    assert not corpus.reviews and len(reviewed.reviews) == report["reviews"]["movies"] == 90
+    movies = make_world(0, 120).movies
+    for item, review in reviewed.reviews.items():
+        movie = movies[item]
+        assert any(person in review.text for person in movie.people)
+        assert {reviewed.concept_graph.words[c] for c in review.concepts} & set(GENRES[movie.genre])
 
 
 def test_the_splits_are_all_there(corpus):

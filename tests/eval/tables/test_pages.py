@@ -55,6 +55,8 @@ def test_backbones_have_tables_of_their_own():
     assert "### Backbone `dialogpt`" in first and "`kgsf_hard`" not in first
     assert first.count("**Table 2") == second.count("**Table 2") == 1
     assert "### Backbone" not in shown(PAGE, [ours])
+    other = document(config="kbrd", backbone="kbrd")  # on the page of systems
+    assert shown(PAGE, [ours, other]) == shown(PAGE, [ours])
 
 
 def test_a_page_of_systems_has_one_table_without_ablations_and_marks_no_perplexity():

@@ -2,6 +2,7 @@
 
 import pytest
 
+from conkd_jax.config import BACKBONES
 from conkd_jax.eval.tables.paper import (
     ABLATIONS,
     SYSTEMS,
@@ -56,8 +57,10 @@ def test_rows_stand_beside_runs_on_their_own_backbone():
     assert paper_row("KGSF + ConKD (hard)", "kgsf") is SYSTEMS["KGSF + ConKD (hard)"]
     assert paper_row("KGSF + ConKD (hard)", "dialogpt") is None
     assert paper_row("(+) D", "dialogpt") is None  # the paper ran its ablations on KGSF
-    for backbone in ("dialogpt", "kgsf", ""):
-        assert paper_row("KBRD", backbone) is SYSTEMS["KBRD"]  # no backbone of ours
+    assert paper_row("KBRD", "kbrd") is paper_row("KBRD", "") is SYSTEMS["KBRD"]
+    assert paper_row("KBRD", "kgsf") is None
+    assert paper_row("ReDial", "kgsf") is None
+    assert {row.backbone for row in SYSTEMS.values()} == set(BACKBONES)
     for name in ("", "no such row"):
         assert paper_row(name, "kgsf") is ablation_row(name, "kgsf") is ablation_step(name) is None
 
