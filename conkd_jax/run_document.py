@@ -93,11 +93,23 @@ def config_sha256(config: Config, without: Collection[str] = ()) -> str:
     settings = config.to_dict()
     kept = {key: value for key, value in settings.items() if key not in {*NO_NUMBER, *without}}
     kept["corpus"] = {key: v for key, v in settings["corpus"].items() if key != "raw_dir"}
-    defaults = Config().to_dict()
-    for part, _, name in (field.rpartition(".") for field in ADDED_FIELDS):
-        if part in kept and kept[part][name] == defaults[part][name]:
-            del kept[part][name]
-    return sha256_of_json(kept)
+    return sha256_of_json(_without_added(kept, Config().to_dict()))
+
+
+def _without_added(part: Mapping[str, Any], defaults: Mapping[str, Any], path: str = "") -> dict:
+    """The options of a part but for those of `ADDED_FIELDS` at their default.
+
+    A part with such options alone is left out, since earlier versions lack it as well.
+    """
+    kept = {}
+    for key, value in part.items():
+        if isinstance(value, Mapping):
+            inside = _without_added(value, defaults[key], f"{path}{key}.")
+            if inside or not value:
+                kept[key] = inside
+        elif f"{path}{key}" not in ADDED_FIELDS or value != defaults[key]:
+            kept[key] = value
+    return kept
 
 
 def machine() -> dict[str, Any]:
