@@ -2,12 +2,10 @@
 
 import json
 
-import jax
 import numpy as np
-import optax
 import pytest
 
-from conkd_jax import checkpoint, parallel
+from conkd_jax import checkpoint
 from conkd_jax.config import ConfigError
 from conkd_jax.config.rules import validate_config
 from conkd_jax.data.corpus import Corpus
@@ -15,12 +13,10 @@ from conkd_jax.data.rows.dialogue_entities import DialogueEntityRows
 from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.eval.predictions import read_predictions
-from conkd_jax.stages import language_model, pipeline, student
+from conkd_jax.stages import language_model, student
 from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.backbones import dialogpt, recindial
-from conkd_jax.stages.language_model_training import make_loss, training_batches
-from conkd_jax.stages.training import Execution
-from tests.fixtures.training import first_step
+from tests.fixtures.backbones import check_one_device_is_eight, check_stored_gate, stage_folders
 
 RECINDIAL = "demo,backbone=recindial"
 
@@ -38,8 +34,7 @@ def folder(small_world, config):
 @pytest.fixture(scope="module")
 def directories(config, folder):
     """The folder of each stage."""
-    stages = pipeline.build(config)
-    return {name: stage.directory(config.artifacts_dir) for name, stage in stages.items()}
+    return stage_folders(config)
 
 
 @pytest.fixture(scope="module")
@@ -177,9 +172,7 @@ def test_the_store_holds_the_teacher_s_pointer(config, directories, opened, teac
     store = TeacherStore.open(directories["teacher_outputs"])
     assert store.spec.width == teacher.head().num_features
     live = teacher.score(rows, "teacher", batch_rows=16).item_mass
-    stored = np.concatenate([record.item_mass for record in store.read(range(len(store)))])
-    assert stored.std() > 1e-3, "a constant gate proves nothing"
-    assert np.abs(live - stored).max() < 5e-3
+    check_stored_gate(store, live)
 
 
 def test_one_device_is_eight(config, directories, opened, teacher):
@@ -191,33 +184,8 @@ def test_one_device_is_eight(config, directories, opened, teacher):
     start = language_model.LanguageModel(model, teacher.params, vocabulary, teacher.frozen)
     given = student.distillation(student.GateSettings.of(config.distill), store)
     rows = rows_of(config, opened, "train")
-    steps = []
-    for num_devices in (1, 8):
-        loader = training_batches(
-            config.student,
-            rows,
-            vocabulary,
-            "student",
-            seed=0,
-            execution=Execution.of(config.replace({"parallel.num_devices": num_devices})),
-            store=store,
-        )
-
-        class Task:
-            init = staticmethod(lambda rng: start.params)
-            loss = staticmethod(make_loss(start, 64, given))
-            constants = {"frozen": start.frozen, **given.constants}
-
-        before, after, measured = first_step(
-            Task, parallel.select_devices(num_devices), loader, optax.sgd(1e4)
-        )
-        steps.append((float(measured["loss"][0]), optax.tree.sub(before, after.params)))
-    (loss, gradients), (loss_8, gradients_8) = steps
-    assert loss == pytest.approx(loss_8, rel=1e-5)
-    largest = max(float(abs(leaf).max()) for leaf in jax.tree.leaves(gradients))
-    assert largest > 1e-3 and float(abs(gradients["pointer"]["kernel"]).max()) > 0
-    for one, eight in zip(jax.tree.leaves(gradients), jax.tree.leaves(gradients_8), strict=True):
-        np.testing.assert_allclose(one, eight, rtol=1e-4, atol=1e-5 * largest)
+    gradients = check_one_device_is_eight(config, start, rows, "student", store=store, given=given)
+    assert float(abs(gradients["pointer"]["kernel"]).max()) > 0
 
 
 def test_concepts_are_refused_before_anything_runs(config):

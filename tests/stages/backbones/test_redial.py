@@ -5,22 +5,17 @@ import json
 
 import jax
 import numpy as np
-import optax
 import pytest
 
-from conkd_jax import checkpoint, parallel
+from conkd_jax import checkpoint
 from conkd_jax.config import ConfigError
-from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.teacher_store.files import TeacherStore
-from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.models.sentiment import liked_probability
 from conkd_jax.stages import autorec, language_model, pipeline, sentiment, student
 from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.backbones import redial
-from conkd_jax.stages.language_model_training import make_loss, training_batches
-from conkd_jax.stages.training import Execution
-from tests.fixtures.training import first_step
+from tests.fixtures.backbones import check_one_device_is_eight, check_stored_gate, open_stages
 
 REDIAL = "demo,backbone=redial"
 
@@ -38,13 +33,7 @@ def folder(small_world, config):
 @pytest.fixture(scope="module")
 def opened(config, folder):
     """Returns (corpus, vocabulary, folder of each stage)."""
-    stages = pipeline.build(config)
-    directories = {name: stage.directory(config.artifacts_dir) for name, stage in stages.items()}
-    return (
-        Corpus.open(directories["corpus"]),
-        Vocabulary.load(directories["vocabulary"]),
-        directories,
-    )
+    return open_stages(config)
 
 
 def test_a_run_has_the_responses_of_the_others(folder, small_world):
@@ -132,9 +121,7 @@ def test_the_store_holds_the_teacher_s_gate(config, opened):
     width = config.redial.hidden_dim + config.autorec.hidden_dim + 1
     assert store.spec.width == width
     live = teacher.score(rows, "teacher", batch_rows=16).item_mass
-    stored = np.concatenate([record.item_mass for record in store.read(range(len(store)))])
-    assert stored.std() > 1e-3, "a constant gate proves nothing"
-    assert np.abs(live - stored).max() < 5e-3
+    check_stored_gate(store, live)
 
 
 def test_one_device_is_eight(config, opened):
@@ -146,33 +133,9 @@ def test_one_device_is_eight(config, opened):
         student.GateSettings.of(config.replace({"distill.eta": 0.1}).distill), store
     )
     rows = redial.row_settings(config).rows_of(corpus, words, corpus.dialogues("train"))
-    steps = []
-    for num_devices in (1, 8):
-        loader = training_batches(
-            config.student,
-            rows,
-            words,
-            "student",
-            seed=0,
-            execution=Execution.of(config.replace({"parallel.num_devices": num_devices})),
-            store=store,
-        )
-
-        class Task:
-            init = staticmethod(lambda rng: start.params)
-            loss = staticmethod(make_loss(start, 64, given))
-            constants = {"frozen": start.frozen, **given.constants}
-
-        before, after, measured = first_step(
-            Task, parallel.select_devices(num_devices), loader, optax.sgd(1.0)
-        )
-        steps.append((float(measured["loss"][0]), optax.tree.sub(before, after.params)))
-    (loss, gradients), (loss_8, gradients_8) = steps
-    assert loss == pytest.approx(loss_8, rel=1e-5)
-    largest = max(float(abs(leaf).max()) for leaf in jax.tree.leaves(gradients))
-    assert largest > 1e-3
-    for one, eight in zip(jax.tree.leaves(gradients), jax.tree.leaves(gradients_8), strict=True):
-        np.testing.assert_allclose(one, eight, rtol=1e-3, atol=1e-5 * largest)
+    check_one_device_is_eight(
+        config, start, rows, "student", store=store, given=given, learning_rate=1.0, rtol=1e-3
+    )
 
 
 def test_a_model_reads_the_words_that_its_sentiment_model_reads(config, opened, monkeypatch):

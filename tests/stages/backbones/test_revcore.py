@@ -5,26 +5,19 @@ MovieWorld generates its reviews.
 
 import json
 
-import jax
 import numpy as np
-import optax
 import pytest
 
-from conkd_jax import parallel
 from conkd_jax.config import ConfigError, frozen
 from conkd_jax.config.rules import validate_config
-from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.teacher_store.files import TeacherStore
-from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.stages import language_model, pipeline
 from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.backbones import kgsf, revcore
-from conkd_jax.stages.language_model_training import make_loss, training_batches
-from conkd_jax.stages.training import Execution
 from data_prep.sources import MissingDataError
+from tests.fixtures.backbones import check_one_device_is_eight, open_stages
 from tests.fixtures.small_world import get_config
-from tests.fixtures.training import first_step
 
 REVCORE = "demo,backbone=revcore"
 
@@ -42,13 +35,7 @@ def folder(small_world, config):
 @pytest.fixture(scope="module")
 def opened(config, folder):
     """Returns (corpus, vocabulary, folder of each stage)."""
-    stages = pipeline.build(config)
-    directories = {name: stage.directory(config.artifacts_dir) for name, stage in stages.items()}
-    return (
-        Corpus.open(directories["corpus"]),
-        Vocabulary.load(directories["vocabulary"]),
-        directories,
-    )
+    return open_stages(config)
 
 
 def test_the_same_responses_are_scored_as_of_the_others(folder, small_world):
@@ -114,32 +101,8 @@ def test_one_device_is_eight(config, opened):
     model = revcore.model_of({**spec, "dropout": 0.0}, words)
     start = language_model.LanguageModel(model, trained.params, words, trained.frozen)
     rows = revcore.row_settings(config).rows_of(corpus, words, corpus.dialogues("train"))
-    steps = []
-    for num_devices in (1, 8):
-        loader = training_batches(
-            config.dialogue_teacher,
-            rows,
-            words,
-            "teacher",
-            seed=0,
-            execution=Execution.of(config.replace({"parallel.num_devices": num_devices})),
-        )
-
-        class Task:
-            init = staticmethod(lambda rng: start.params)
-            loss = staticmethod(make_loss(start, 64))
-            constants = {"frozen": start.frozen}
-
-        before, after, measured = first_step(
-            Task, parallel.select_devices(num_devices), loader, optax.sgd(1e4)
-        )
-        steps.append((float(measured["loss"][0]), optax.tree.sub(before, after.params)))
-    (loss, gradients), (loss_8, gradients_8) = steps
-    assert loss == pytest.approx(loss_8, rel=1e-5)
+    gradients = check_one_device_is_eight(config, start, rows, "teacher")
     assert np.abs(gradients["reviews"]["copy_kernel"]).max() > 0
-    largest = max(float(abs(leaf).max()) for leaf in jax.tree.leaves(gradients))
-    for one, eight in zip(jax.tree.leaves(gradients), jax.tree.leaves(gradients_8), strict=True):
-        np.testing.assert_allclose(one, eight, rtol=1e-4, atol=1e-5 * largest)
 
 
 @pytest.mark.slow  # three more trainings
