@@ -58,6 +58,17 @@ def strict_promotion(request: pytest.FixtureRequest):
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compiled_programs():
+    """Frees the compiled programs of a module's tests.
+
+    Each holds several memory maps. The thousands of a whole suite would reach Linux's limit for one
+    process (vm.max_map_count, 65,530), and XLA would abort the process.
+    """
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(autouse=True)
 def no_raw_dir(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hides CONKD_RAW_DIR from all tests but those marked `real_data`."""
