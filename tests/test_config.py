@@ -286,12 +286,19 @@ def test_a_backbone_is_held_to_its_own_fields():
         ("autorec.hidden_dim", 0, "1 or more"),
         ("autorec.epochs", 0, "1 or more"),
         ("rec_teacher.use_inferred_order", True, "False with rec_teacher.architecture=autorec"),
+        ("student.item_init", "recommender", "title with backbone=redial, whose movies are scored"),
+        ("dialogue_teacher.item_init", "recommender", "title with backbone=redial"),
     ],
 )
 def test_a_bad_value_of_redial_is_refused(field, value, expected):
     with pytest.raises(conkd.ConfigError) as error:
         validate_config(with_field(field, value, "mini,backbone=redial"))
     assert f"config.{field}: expected {expected}" in str(error.value)
+
+
+def test_a_sentiment_model_that_is_not_trained_binds_nothing():
+    config = with_field("autorec.use_sentiment", False, "mini,backbone=redial")
+    validate_config(config.replace({"sentiment.epochs": 0, "sentiment.word_dim": 100}))
 
 
 def test_what_autorec_alone_reads_binds_no_other_recommender():

@@ -171,7 +171,11 @@ def _redial(config: Config) -> Broken:
     yield from _cased_list(config)
     if config.rec_teacher.architecture != "autorec":
         yield "rec_teacher.architecture", "autorec with backbone=redial, which is built on it"
-    if config.redial.word_vectors == "word2vec":
+    for part in ("dialogue_teacher", "student"):
+        if getattr(config, part).item_init != "title":
+            why = "backbone=redial, whose movies are scored by AutoRec, the recommender itself"
+            yield f"{part}.item_init", f"title with {why}, and not by rows of an embedding"
+    if config.redial.word_vectors == "word2vec" and config.autorec.use_sentiment:
         width = config.redial.word_dim
         if config.sentiment.word_dim != width:
             yield "sentiment.word_dim", f"redial.word_dim ({width}), as they share word vectors"

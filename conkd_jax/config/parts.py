@@ -96,7 +96,7 @@ class RecTeacherConfig(RecommenderConfig):
     """The recommendation teacher, and how it labels the training responses."""
 
     cross_fit_folds: int = 0  # K > 1: split train into K parts; each is labelled by a recommender
-    # trained on the others. 0 = off
+    # trained on the others (with autorec, so is the sentiment model that it reads). 0 = off
     architecture: str = "graph"  # graph (the options of this part) | autorec (ReDial's; those of
     # config.autorec and config.sentiment)
 
@@ -221,7 +221,8 @@ class AutoRecTraining:
     """ReDial's recommender and its training on what seekers like."""
 
     hidden_dim: int = 1000
-    use_sentiment: bool = True  # False: every mentioned movie counts as liked
+    use_sentiment: bool = True  # False: every mentioned movie counts as liked, and no sentiment
+    # model is trained
     epochs: int = 50  # at most; those of MovieLens are as many again
     patience: int = 5  # epochs without a smaller dev error; 0 = off
     batch_size: int = 64  # users (dialogues)
@@ -299,7 +300,7 @@ class DecodingRules:
     """What a response may contain."""
 
     item_rule: str = "argmax"  # argmax | mass (best item whenever the item mass exceeds .5) |
-    # class (the same, else the best word)
+    # class (the same, else the best word); forbidden items count for no mass
     allow_mentioned_items: bool = True  # False: no item that the dialogue mentioned before
     allow_repeated_items: bool = True  # False: no item twice in a response
     max_tokens: int = 30

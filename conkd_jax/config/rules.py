@@ -120,14 +120,19 @@ TRAINED_RANGES: Ranges = {
     "optimizer.clip_norm": (0, None),
 }
 
-# AutoRec and the sentiment model that it reads.
-AUTOREC_TRAINED = ("sentiment", "autorec")
-
 
 def trained_parts(config: Config) -> tuple[str, ...]:
-    """The parts of a config that describe a training, those of AutoRec only where it is used."""
-    is_autorec = config.rec_teacher.architecture == "autorec"
-    return TRAINED + AUTOREC_TRAINED if is_autorec else TRAINED
+    """The parts of a config that describe a training.
+
+    Those of AutoRec and of the sentiment model only where they are used.
+    """
+    if config.rec_teacher.architecture != "autorec":
+        return TRAINED
+    return (
+        (*TRAINED, "sentiment", "autorec")
+        if config.autorec.use_sentiment
+        else (*TRAINED, "autorec")
+    )
 
 
 def validate_config(config: Config) -> Config:

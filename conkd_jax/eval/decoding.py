@@ -261,8 +261,10 @@ def choose_token(
     or else the best word. With a head whose switch is σ(s), the items have exactly σ(s), so "class"
     masks one class by the switch, as RecInDial does with its pointer.
 
-    Forbidden items have no probability: the softmax is over words and the other items. Under a
-    switch, the items then have less than σ(s), by what the forbidden ones had.
+    Forbidden items have no probability: the softmax is over words and the other items. If f is the
+    forbidden share of the items' probability, the others have σ(s) (1 - f) / (1 - σ(s) f) under a
+    switch, less than σ(s). So "class" is no longer decided by the switch alone: a response whose
+    likely items are all forbidden goes on with a word.
     """
     if is_forbidden is not None:
         items = jnp.where(is_forbidden, FORBIDDEN_LOGIT, logits[:, num_words:])

@@ -20,7 +20,7 @@ import numpy as np
 
 from conkd_jax.distill.head import Head, Switch
 from conkd_jax.models import autorec
-from conkd_jax.models.sentiment import Sentiment, SentimentSpec, liked_probability
+from conkd_jax.models.sentiment import SentimentSpec, mention_ratings
 from conkd_jax.models.utterances import ConversationGRU, UtteranceGRU, last_state
 from conkd_jax.typing import Array, Float, Int, Params, PRNGKeyArray
 
@@ -218,12 +218,10 @@ class ReDial:
 
     def _user(self, params: Params, inputs: Mapping[str, Any]) -> Float[Array, "B H"]:
         """AutoRec's user vector; no gradient reaches what it reads."""
-        movies = jnp.asarray(inputs["movies"])
-        liked = (movies >= 0).astype(jnp.float32)
-        if self.spec.sentiment is not None:
-            sentiment = Sentiment(self.spec.sentiment, self.num_rows)
-            liked = liked_probability(sentiment, params[SENTIMENT], inputs)
-        return autorec.user_vectors(params[AUTOREC], movies, jax.lax.stop_gradient(liked))
+        sentiment = params.get(SENTIMENT, {})
+        ratings = mention_ratings(self.spec.sentiment, self.num_rows, sentiment, inputs)
+        ratings = jax.lax.stop_gradient(ratings)
+        return autorec.user_vectors(params[AUTOREC], inputs["movies"], ratings)
 
     @functools.cached_property
     def _network(self) -> _Network:

@@ -142,6 +142,22 @@ def liked_probability(
     return jnp.where(jnp.asarray(inputs["movies"]) >= 0, liked, 0.0)
 
 
+def mention_ratings(
+    spec: SentimentSpec | None, num_rows: int, params: Params, inputs: Mapping[str, Any]
+) -> Float[Array, "B K"]:
+    """What AutoRec reads of a history: how far the seeker likes each mentioned movie, from 0 to 1.
+
+    Args:
+      spec: the shape of the sentiment model; None without one, where a mention counts as liked.
+      num_rows: rows of its word vectors.
+      params: its parameters; not read without one.
+      inputs: see `data.rows.utterances.Histories.inputs`.
+    """
+    if spec is None:
+        return (jnp.asarray(inputs["movies"]) >= 0).astype(jnp.float32)
+    return liked_probability(Sentiment(spec, num_rows), params, inputs)
+
+
 def answer_losses(
     logits: Float[Array, "*N A"], answers: Int[Array | np.ndarray, "*N Q"]
 ) -> dict[str, Float[Array, "*N"]]:

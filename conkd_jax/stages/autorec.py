@@ -26,7 +26,7 @@ from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
 from conkd_jax.files import write_json
 from conkd_jax.models import autorec
-from conkd_jax.models.sentiment import Sentiment, SentimentSpec, liked_probability
+from conkd_jax.models.sentiment import SentimentSpec, mention_ratings
 from conkd_jax.typing import Array, Params
 
 REPORT, PARAMS, VOCABULARY = "autorec.json", "params", "vocabulary"
@@ -106,11 +106,9 @@ class TrainedAutoRec:
 @functools.partial(jax.jit, static_argnames=("spec", "num_rows"))
 def _user_vectors(encoder, sentiment, inputs, candidates, *, spec, num_rows) -> Array:
     movies = jnp.asarray(inputs["movies"])
-    liked = (movies >= 0).astype(jnp.float32)
-    if spec is not None:
-        liked = liked_probability(Sentiment(spec, num_rows), sentiment, inputs)
     items = jnp.where(movies >= 0, jnp.asarray(candidates)[movies], -1)
-    return autorec.user_vectors({"encoder": encoder}, items, liked)
+    ratings = mention_ratings(spec, num_rows, sentiment, inputs)
+    return autorec.user_vectors({"encoder": encoder}, items, ratings)
 
 
 # --- files ---------------------------------------------------------------------------------------

@@ -26,11 +26,13 @@ from conkd_jax.data.corpus import Corpus, Dialogue
 from conkd_jax.data.movielens import MovieLensError, Ratings, find_movielens, read_movielens
 from conkd_jax.data.questionnaires import Questionnaires, read_questionnaires
 from conkd_jax.data.rows.contract import FILL
+from conkd_jax.data.rows.utterances import HistoryLimits
+from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.files import by_hash
 from conkd_jax.models import autorec
 from conkd_jax.stages import sentiment
 from conkd_jax.stages.autorec import AutoRecSpec, TrainedAutoRec, save
-from conkd_jax.stages.rec_teacher import fold_of
+from conkd_jax.stages.rec_teacher import without_fold
 from conkd_jax.stages.recall import score
 from conkd_jax.stages.training import EXECUTION_CHANGES_NO_RESULT, Execution, make_loader, train
 from conkd_jax.typing import Params
@@ -51,6 +53,8 @@ class AutoRecSettings:
       seed: config.teacher_seed.
       rng_impl: generator of the random subsets.
       fold: (k, K) trains without part k of K parts of the training split; None trains on all of it.
+      limits: what is read of a history, if there is no sentiment model; else None, since AutoRec
+        reads what the sentiment model does.
       movielens_dir: the folder of the files.
       execution: devices and checkpoints.
     """
@@ -60,6 +64,7 @@ class AutoRecSettings:
     seed: int
     rng_impl: str
     fold: tuple[int, int] | None
+    limits: HistoryLimits | None
     movielens_dir: str = outside_fingerprint(because="the files enter by content, as movielens")
     execution: Execution = outside_fingerprint(because=EXECUTION_CHANGES_NO_RESULT)
 
@@ -71,6 +76,7 @@ def stage(config: Config, stages: Mapping[str, Stage], *, fold: int | None = Non
       ConfigError: the MovieLens files are missing.
     """
     part, folder = config.rec_teacher, config.autorec.movielens_dir
+    hears = config.autorec.use_sentiment
     try:
         movielens = digest_files(find_movielens(folder)) if folder else None
     except MovieLensError as error:
@@ -81,11 +87,12 @@ def stage(config: Config, stages: Mapping[str, Stage], *, fold: int | None = Non
         seed=config.teacher_seed,
         rng_impl=config.rng_impl,
         fold=None if fold is None else (fold, part.cross_fit_folds),
+        limits=None if hears else view(config.sentiment, HistoryLimits),
         movielens_dir=folder,
         execution=Execution.of(config),
     )
-    inputs = {name: stages[name] for name in ("corpus", "questionnaires", "sentiment")}
-    return Stage("rec_teacher", VERSION, settings, inputs, run)
+    wanted = ("corpus", "questionnaires", "sentiment" if hears else "vocabulary")
+    return Stage("rec_teacher", VERSION, settings, {name: stages[name] for name in wanted}, run)
 
 
 def run(
@@ -98,10 +105,7 @@ def run(
     """
     corpus = Corpus.open(context.inputs["corpus"])
     forms = read_questionnaires(context.inputs["questionnaires"])
-    dialogues = corpus.dialogues("train")
-    if settings.fold is not None:
-        number, folds = settings.fold
-        dialogues = [d for d in dialogues if fold_of(d.conversation_id, folds) != number]
+    dialogues = without_fold(corpus.dialogues("train"), settings.fold)
     likes = {
         split: seeker_ratings(given, forms, corpus)
         for split, given in (("train", dialogues), ("dev", corpus.dialogues("dev")))
@@ -119,14 +123,8 @@ def run(
         part, "rec_teacher", likes["train"], likes["dev"], settings.seed, settings.execution, start
     )
     result = _train(settings, task, directory)
-    heard = sentiment.load(context.inputs["sentiment"])
-    spec = AutoRecSpec(
-        embed_dim=part.hidden_dim,
-        limits=heard.limits,
-        vocabulary=heard.vocabulary,
-        sentiment=heard.model.spec if part.use_sentiment else None,
-    )
-    trained = TrainedAutoRec(spec, result.params, heard.params if part.use_sentiment else {})
+    spec, heard = _listener(settings, context.inputs)
+    trained = TrainedAutoRec(spec, result.params, heard)
     metrics |= {"num_samples": len(likes["train"].items), "best_step": result.step}
     for split in SCORED_SPLITS:
         if split in corpus.splits:
@@ -134,6 +132,18 @@ def run(
             metrics |= {f"{split}_{name}": value for name, value in scored.items()}
     save(directory, trained, metrics)
     return metrics
+
+
+def _listener(
+    settings: AutoRecSettings, inputs: Mapping[str, epath.Path]
+) -> tuple[AutoRecSpec, Params]:
+    """What is read of a history, and the parameters of the sentiment model, {} without one."""
+    width = settings.model.hidden_dim
+    if settings.limits is not None:
+        vocabulary = Vocabulary.load(inputs["vocabulary"])
+        return AutoRecSpec(width, settings.limits, vocabulary, sentiment=None), {}
+    heard = sentiment.load(inputs["sentiment"])
+    return AutoRecSpec(width, heard.limits, heard.vocabulary, heard.model.spec), heard.params
 
 
 def _train(settings: AutoRecSettings, task: loop.Task, directory: epath.Path) -> loop.Result:

@@ -8,7 +8,7 @@ Not drawn: corpus and vocabulary are inputs of all later stages (`rec_teacher` r
 only), both teachers are inputs of `evaluation`, and `rec_teacher` is read by the language models of
 all backbones but DialoGPT, and by those whose item rows start from it. With
 `rec_teacher.architecture = autorec`, there are two more stages before `rec_teacher`:
-`questionnaires`, and `sentiment`, which is trained on them.
+`questionnaires`, and `sentiment`, which is trained on them, unless `autorec.use_sentiment` is off.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def build(config: Config, split: str | None = None) -> Mapping[str, Stage]:
     stages["vocabulary"] = vocabulary.stage(config, stages)
     if config.rec_teacher.architecture == "autorec":
         stages["questionnaires"] = questionnaires.stage(config, stages)
-        stages["sentiment"] = sentiment.stage(config, stages)
+        if config.autorec.use_sentiment:
+            stages["sentiment"] = sentiment.stage(config, stages)
     stages["rec_teacher"] = _recommender(
         config, _with_corpus_for(config.rec_teacher, config, stages)
     )
@@ -84,10 +85,15 @@ def _with_corpus_for(
 
 
 def _recommender(config: Config, stages: Mapping[str, Stage], *, fold: int | None = None) -> Stage:
-    """The recommendation teacher of either architecture; arguments as in `rec_teacher.stage`."""
-    is_autorec = config.rec_teacher.architecture == "autorec"
-    made_by = autorec_training if is_autorec else rec_teacher
-    return made_by.stage(config, stages, fold=fold)
+    """The recommendation teacher of either architecture; arguments as in `rec_teacher.stage`.
+
+    A fold's AutoRec has a sentiment model of its own, trained without that fold as well.
+    """
+    if config.rec_teacher.architecture != "autorec":
+        return rec_teacher.stage(config, stages, fold=fold)
+    if fold is not None and config.autorec.use_sentiment:
+        stages = {**stages, "sentiment": sentiment.stage(config, stages, fold=fold)}
+    return autorec_training.stage(config, stages, fold=fold)
 
 
 def _labellers(config: Config, stages: dict[str, Stage]) -> dict[str, Stage]:

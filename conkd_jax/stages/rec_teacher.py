@@ -222,9 +222,27 @@ def fold_of(conversation_id: str, num_folds: int) -> int:
     return by_hash(f"fold:{conversation_id}", num_folds)
 
 
+def without_fold(dialogues: Sequence[Dialogue], fold: tuple[int, int] | None) -> Sequence[Dialogue]:
+    """The dialogues outside of a fold.
+
+    Args:
+      dialogues: any dialogues.
+      fold: (k, K) leaves out fold k of K; None leaves out nothing.
+
+    Raises:
+      ValueError: the fold does not exist, or there are fewer than 2.
+    """
+    if fold is None:
+        return dialogues
+    number, num_folds = fold
+    if num_folds < 2 or not 0 <= number < num_folds:
+        raise ValueError(f"fold: expected one of at least 2 folds, got {number} of {num_folds}")
+    return [d for d in dialogues if fold_of(d.conversation_id, num_folds) != number]
+
+
 def training_dialogues(
     model: RecommenderConfig, corpus: Corpus, fold: tuple[int, int] | None = None
-) -> list[Dialogue]:
+) -> Sequence[Dialogue]:
     """The dialogues of train, and of `inferred` if the config uses it, without those of a fold.
 
     Args:
@@ -237,11 +255,7 @@ def training_dialogues(
       CorpusError: no dialogue with a movie is left.
     """
     dialogues = corpus.training_dialogues(use_inferred_order=model.use_inferred_order)
-    if fold is not None:
-        number, num_folds = fold
-        if num_folds < 2 or not 0 <= number < num_folds:
-            raise ValueError(f"fold: expected one of at least 2 folds, got {number} of {num_folds}")
-        dialogues = [d for d in dialogues if fold_of(d.conversation_id, num_folds) != number]
+    dialogues = without_fold(dialogues, fold)
     if not len(targets_of(model, dialogues)):
         raise CorpusError(
             f"{corpus.directory}: expected recommended movies to train on, found none in "

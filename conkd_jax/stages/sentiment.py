@@ -41,6 +41,7 @@ from conkd_jax.models.sentiment import (
     split_answers,
 )
 from conkd_jax.stages.backbones.kgsf import read_word_vectors
+from conkd_jax.stages.rec_teacher import without_fold
 from conkd_jax.stages.training import EXECUTION_CHANGES_NO_RESULT, Execution, make_loader, train
 from conkd_jax.typing import Params
 
@@ -61,6 +62,7 @@ class SentimentSettings:
       seed: config.teacher_seed.
       rng_impl: generator of the dropout keys.
       word_vectors: "word2vec" if the word vectors start from those of the vocabulary, else None.
+      fold: (k, K) trains without part k of K parts of the training split; None trains on all of it.
       execution: devices and checkpoints.
     """
 
@@ -69,15 +71,19 @@ class SentimentSettings:
     seed: int
     rng_impl: str
     word_vectors: str | None
+    fold: tuple[int, int] | None
     execution: Execution = outside_fingerprint(because=EXECUTION_CHANGES_NO_RESULT)
 
 
-def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
+def stage(config: Config, stages: Mapping[str, Stage], *, fold: int | None = None) -> Stage:
     """The sentiment model of a config.
 
     Args:
       config: the whole config.
       stages: `corpus`, `vocabulary` and `questionnaires`.
+      fold: for cross-fitting, the part of train that is left out. The recommender of a fold must
+        not have seen its dialogues in any way, and what a sentiment model says about a dialogue
+        that it was trained on is close to that dialogue's questionnaire.
     """
     has_vectors = config.backbone == "redial" and config.redial.word_vectors == "word2vec"
     settings = SentimentSettings(
@@ -86,6 +92,7 @@ def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
         seed=config.teacher_seed,
         rng_impl=config.rng_impl,
         word_vectors="word2vec" if has_vectors else None,
+        fold=None if fold is None else (fold, config.rec_teacher.cross_fit_folds),
         execution=Execution.of(config),
     )
     inputs = {name: stages[name] for name in ("corpus", "vocabulary", "questionnaires")}
@@ -97,10 +104,15 @@ def run(settings: SentimentSettings, directory: epath.Path, context: Context) ->
     corpus = Corpus.open(context.inputs["corpus"])
     vocabulary = Vocabulary.load(context.inputs["vocabulary"])
     forms = read_questionnaires(context.inputs["questionnaires"])
-    examples = {
-        split: build_examples(corpus.dialogues(split), vocabulary, forms, settings.limits)
+    dialogues = {
+        split: corpus.dialogues(split)
         for split in ("train", "dev", "valid")
         if split in corpus.splits
+    }
+    dialogues["train"] = without_fold(dialogues["train"], settings.fold)
+    examples = {
+        split: build_examples(of_split, vocabulary, forms, settings.limits)
+        for split, of_split in dialogues.items()
     }
     part = settings.model
     spec = SentimentSpec(part.word_dim, part.features, part.num_layers, part.dropout)

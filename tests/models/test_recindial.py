@@ -142,6 +142,31 @@ def test_decoding_masks_the_class_that_the_pointer_rejects(params, inputs, featu
     assert differs, "argmax chooses the same everywhere, so the test proves nothing"
 
 
+def test_without_forbidden_items_the_others_share_what_is_left(params, inputs, features):
+    """The items have σ(s) (1 - f) / (1 - σ(s) f), and a class is chosen by that."""
+    hidden = np.asarray(MODEL.gpt2.states(params, inputs), np.float64)
+    log_probs = MODEL.head(params, NUM_TARGETS).logits(jnp.asarray(features))
+    turned = 0
+    for row, slot, start, targets in places():
+        span = slice(start, start + targets)
+        probs, pointer = oracle(params, hidden[row, span], RESPONSES[row][1][slot][2])
+        items = probs[:, NUM_WORDS:]
+        is_forbidden = items >= np.sort(items, axis=1)[:, [-2]]  # the two best of each step
+        share = (items * is_forbidden).sum(axis=1) / items.sum(axis=1)
+        left = pointer * (1 - share) / (1 - pointer * share)
+        best_item = NUM_WORDS + np.where(is_forbidden, -1, items).argmax(axis=1)
+        expected = np.where(left > 0.5, best_item, probs[:, :NUM_WORDS].argmax(axis=1))
+        got = choose_token(
+            log_probs[row, span],
+            num_words=NUM_WORDS,
+            item_rule="class",
+            is_forbidden=jnp.asarray(is_forbidden),
+        )
+        np.testing.assert_array_equal(got, expected)
+        turned += int(((pointer > 0.5) & (left <= 0.5)).sum())
+    assert turned, "no step turns from an item to a word, so the test proves nothing"
+
+
 # --- rows ---------------------------------------------------------------------------------------
 
 

@@ -1,16 +1,19 @@
 """AutoRec's training: ratings, losses, pretraining on MovieLens."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from conkd_jax.artifacts import build as artifacts
+from conkd_jax.artifacts.stage import in_order
 from conkd_jax.config import ConfigError
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.movielens import Ratings
 from conkd_jax.data.questionnaires import Questionnaires
 from conkd_jax.models import autorec
-from conkd_jax.stages import autorec_training, pipeline
+from conkd_jax.stages import pipeline
 from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.autorec_training import (
     RatingBatches,
@@ -143,8 +146,29 @@ def test_a_missing_release_is_known_before_anything_runs(config, tmp_path):
         pipeline.build(config.replace({"autorec.movielens_dir": str(tmp_path)}))
 
 
-def test_a_fold_is_left_out(config):
-    stage = autorec_training.stage(
-        config.replace({"rec_teacher.cross_fit_folds": 2}), pipeline.build(config), fold=1
-    )
-    assert stage.settings.fold == (1, 2)
+def test_a_fold_is_left_out_by_autorec_and_by_the_sentiment_model_that_it_reads(config):
+    folded = config.replace({"rec_teacher.cross_fit_folds": 2})
+    stages = pipeline.build(folded)
+    for fold in (0, 1):
+        labeller = stages["teacher_outputs"].inputs[f"rec_teacher_{fold}"]
+        assert labeller.settings.fold == (fold, 2)
+        assert labeller.inputs["sentiment"].settings.fold == (fold, 2)
+        expected = labeller.inputs["sentiment"].settings
+        whole = dataclasses.replace(expected, fold=None)
+        assert whole == stages["sentiment"].settings  # nothing else differs
+    # The recommender of the evaluation and of the dialogue model has seen all of train.
+    assert stages["rec_teacher"].fingerprint == pipeline.build(config)["rec_teacher"].fingerprint
+
+
+def test_without_a_sentiment_model_none_is_trained(config):
+    """And a history is cut as one would cut it."""
+    stages = pipeline.build(config.replace({"autorec.use_sentiment": False}))
+    everything = in_order(stages["evaluation"])
+    assert "sentiment" not in stages and "sentiment" not in {stage.name for stage in everything}
+    assert set(stages["rec_teacher"].inputs) == {"corpus", "vocabulary", "questionnaires"}
+    heard = pipeline.build(config)["sentiment"].settings.limits
+    assert stages["rec_teacher"].settings.limits == heard
+    folded = {"autorec.use_sentiment": False, "rec_teacher.cross_fit_folds": 2}
+    assert "sentiment" not in {
+        stage.name for stage in in_order(pipeline.build(config.replace(folded))["evaluation"])
+    }

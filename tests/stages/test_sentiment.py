@@ -11,6 +11,7 @@ from conkd_jax.data.questionnaires import read_questionnaires
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.models.sentiment import LIKED_WEIGHTS, Sentiment, SentimentSpec
 from conkd_jax.stages import pipeline, sentiment
+from conkd_jax.stages.rec_teacher import fold_of
 from conkd_jax.stages.training import make_loader
 from tests.fixtures.training import assert_close, first_step
 
@@ -44,6 +45,27 @@ def test_examples_are_the_answers_of_both_forms(small_world, stages, examples):
         for movie, row in zip(words.movie_ids[history.movies], answers, strict=False):
             assert tuple(row) == given[int(movie)]
         assert (answers[len(history.movies) :] == sentiment.UNKNOWN).all()
+
+
+def test_a_fold_is_not_trained_on(small_world, stages, examples, monkeypatch):
+    """The dialogues that the examples are built from are those outside of the fold."""
+    config = small_world.config("demo,backbone=redial")
+    folded = config.replace({"rec_teacher.cross_fit_folds": 3})
+    stage = sentiment.stage(folded, stages, fold=1)
+    found = []
+
+    def build(dialogues, *rest):
+        found.append({d.conversation_id for d in dialogues})
+        raise InterruptedError
+
+    monkeypatch.setattr(sentiment, "build_examples", build)
+    with pytest.raises(InterruptedError):
+        artifacts.ensure(stage, small_world.artifacts_dir)
+    corpus = Corpus.open(stages["corpus"].directory(small_world.artifacts_dir))
+    everything = {d.conversation_id for d in corpus.dialogues("train")}
+    left_out = everything - found[0]
+    assert left_out == {each for each in everything if fold_of(each, 3) == 1}
+    assert left_out & {conversation for conversation, _ in examples.histories.keys}
 
 
 def test_each_loss_is_a_mean_over_the_answers_of_the_batch(examples):

@@ -336,6 +336,12 @@ def _check_heads(heads: TeacherHeads, spec: TeacherStoreSpec) -> None:
             f"A store of features needs the dialogue teacher's head, [{spec.width}, Y] and [Y], "
             f"got {getattr(kernel, 'shape', None)} and {getattr(bias, 'shape', None)}."
         )
+    switch = [getattr(part, "shape", None) for part in (heads.switch_kernel, heads.switch_bias)]
+    if switch not in ([None, None], [(spec.width,), ()]):
+        raise TeacherStoreError(
+            f"A dialogue teacher that switches between words and items has a switch of shapes "
+            f"[{spec.width}] and [], one without a switch neither; got {switch[0]} and {switch[1]}."
+        )
 
 
 def _write_json(path: epath.Path, content: Mapping[str, Any]) -> None:

@@ -312,6 +312,23 @@ def test_a_store_without_its_parts_is_refused(tmp_path):
         TeacherStore.open(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "bias"),
+    [((F,), None), (None, ())],
+    ids=["no bias", "no kernel"],
+)
+def test_a_switch_that_does_not_fit_is_refused(tmp_path, kernel, bias):
+    whole = dataclasses.replace(
+        HEADS, switch_kernel=np.zeros(F, np.float32), switch_bias=np.zeros((), np.float32)
+    )
+    write(tmp_path / "whole", heads=whole)
+    assert TeacherStore.open(tmp_path / "whole").heads.switch_kernel.shape == (F,)
+    parts = [None if shape is None else np.zeros(shape, np.float32) for shape in (kernel, bias)]
+    wrong = dataclasses.replace(HEADS, switch_kernel=parts[0], switch_bias=parts[1])
+    with pytest.raises(TeacherStoreError, match=r"has a switch of shapes \[12\] and \[\]"):
+        write(tmp_path / "wrong", heads=wrong)
+
+
 def test_heads_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(TeacherStoreError, match="needs the dialogue teacher's head"):
         write(tmp_path / "a", heads=TeacherHeads(HEADS.rec_kernels, HEADS.rec_biases))
