@@ -12,15 +12,19 @@ MODEL = KBRD(SPEC, NUM_ROWS, NUM_TARGETS)
 WITH_NODES, WITHOUT_NODES = [0, 2, 3, 4, 6, 7], [1, 5, 8]  # entity ids of the corpus's graph
 
 
-def perturbed_params():
+def initial_params():
+    """The trained part as it is drawn."""
+    return MODEL.init(jax.random.key(0))
+
+
+def perturbed_params(start):
     """Trained part and graph, every leaf drawn anew: biases and norms away from 0 and 1."""
     rng = np.random.default_rng(0)
 
     def draw(*shape):
         return jnp.asarray(rng.normal(size=shape), jnp.float32)
 
-    trained = MODEL.init(jax.random.key(0))
-    trained = jax.tree.map(lambda leaf: leaf + 0.3 * draw(*leaf.shape), trained)
+    trained = jax.tree.map(lambda leaf: leaf + 0.3 * draw(*leaf.shape), start)
     graph = {
         "entities": draw(6, SPEC.node_dim),
         "entity_energies": draw(6),

@@ -47,7 +47,7 @@ def perturbed_params(start):
     return {**trained, "graph": graph}
 
 
-def make_rows():
+def make_samples():
     """The token ids of every row."""
     rng = np.random.default_rng(1)
     return [rng.integers(0, NUM_ROWS, length).astype(np.int32) for length, _ in RESPONSES]

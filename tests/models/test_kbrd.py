@@ -8,6 +8,12 @@ import numpy as np
 import pytest
 
 from conkd_jax.models.kbrd import KBRD, KBRDSpec
+from tests.models import small_kbrd
+from tests.models.backbone_model import (
+    check_no_token_looks_ahead,
+    check_steps_equal_teacher_forcing,
+    states,
+)
 from tests.models.numpy_transformer import decode, encode, linear, pooled
 from tests.models.small_kbrd import (
     MODEL,
@@ -15,34 +21,9 @@ from tests.models.small_kbrd import (
     SPEC,
     WITHOUT_NODES,
     batch,
-    make_samples,
-    perturbed_params,
 )
 
-
-@pytest.fixture(scope="module")
-def params():
-    return perturbed_params()
-
-
-@pytest.fixture(scope="module")
-def samples():
-    return make_samples()
-
-
-@pytest.fixture(scope="module")
-def inputs(samples):
-    return batch(samples)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def states(model, params, inputs, rng=None):
-    return model.states(params, inputs, rng)
-
-
-@pytest.fixture(scope="module")
-def features(params, inputs):
-    return np.asarray(states(MODEL, params, inputs))
+SMALL = small_kbrd
 
 
 def oracle(params, sample):
@@ -81,14 +62,7 @@ def test_the_bias_is_the_same_at_every_step(params, samples, inputs, features):
 
 
 def test_steps_equal_teacher_forcing(params, inputs, features):
-    prompt = {name: array for name, array in inputs.items() if name != "response_ids"}
-    prompt["first_token"] = inputs["response_ids"][:, 0]
-    got, cache = jax.jit(MODEL.open_cache, static_argnums=2)(params, prompt, 8)  # 5 are read
-    step = jax.jit(MODEL.step)
-    np.testing.assert_allclose(got, features[:, 0], atol=1e-5)
-    for t in range(1, 5):
-        got, cache = step(params, inputs["response_ids"][:, t], cache)
-        np.testing.assert_allclose(got, features[:, t], atol=1e-5)
+    check_steps_equal_teacher_forcing(MODEL, params, inputs, features)
 
 
 @pytest.mark.parametrize("unknown", [[], WITHOUT_NODES[:2]], ids=["padding", "unknown entities"])
@@ -114,11 +88,7 @@ def test_words_reach_the_decoder_s_states_alone(params, inputs, features, name):
 
 
 def test_no_token_looks_ahead(params, inputs, features):
-    other = {**inputs, "response_ids": inputs["response_ids"].copy()}
-    other["response_ids"][:, 3:] = 39 - other["response_ids"][:, 3:]
-    got = states(MODEL, params, other)
-    np.testing.assert_allclose(got[:, :3], features[:, :3], atol=1e-6)
-    assert (np.abs(got - features)[:, 3:].max(axis=(1, 2)) > 1e-3).all()
+    check_no_token_looks_ahead(MODEL, params, inputs, features)
 
 
 def test_gradients_reach_what_is_trained_and_nothing_that_is_frozen(params, samples):

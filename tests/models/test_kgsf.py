@@ -9,6 +9,12 @@ import pytest
 
 from conkd_jax.eval.decoding import decode_steps
 from conkd_jax.models.kgsf import KGSF, KGSFSpec
+from tests.models import small_kgsf
+from tests.models.backbone_model import (
+    check_no_token_looks_ahead,
+    check_steps_equal_teacher_forcing,
+    states,
+)
 from tests.models.numpy_kgsf import oracle
 from tests.models.small_kgsf import (
     MODEL,
@@ -16,41 +22,9 @@ from tests.models.small_kgsf import (
     NUM_TARGETS,
     SPEC,
     batch,
-    initial_params,
-    make_samples,
-    perturbed_params,
 )
 
-
-@pytest.fixture(scope="module")
-def start():
-    """The trained part as initialised."""
-    return initial_params()
-
-
-@pytest.fixture(scope="module")
-def params(start):
-    return perturbed_params(start)
-
-
-@pytest.fixture(scope="module")
-def samples():
-    return make_samples()
-
-
-@pytest.fixture(scope="module")
-def inputs(samples):
-    return batch(samples)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def states(model, params, inputs, rng=None):
-    return model.states(params, inputs, rng)
-
-
-@pytest.fixture(scope="module")
-def features(params, inputs):
-    return np.asarray(states(MODEL, params, inputs))
+SMALL = small_kgsf
 
 
 # --- against NumPy ------------------------------------------------------------------------------
@@ -82,14 +56,7 @@ def test_words_outside_the_copy_mask_have_the_decoders_logit(params, features):
 
 
 def test_steps_equal_teacher_forcing(params, inputs, features):
-    prompt = {name: array for name, array in inputs.items() if name != "response_ids"}
-    prompt["first_token"] = inputs["response_ids"][:, 0]
-    got, cache = jax.jit(MODEL.open_cache, static_argnums=2)(params, prompt, 8)  # 5 are read
-    step = jax.jit(MODEL.step)
-    np.testing.assert_allclose(got, features[:, 0], atol=1e-5)
-    for t in range(1, 5):
-        got, cache = step(params, inputs["response_ids"][:, t], cache)
-        np.testing.assert_allclose(got, features[:, t], atol=1e-5)
+    check_steps_equal_teacher_forcing(MODEL, params, inputs, features)
 
 
 def test_the_decoders_loop_takes_the_cache(params, inputs):
@@ -149,11 +116,7 @@ def test_every_input_matters(params, inputs, features, name):
 
 
 def test_no_token_looks_ahead(params, inputs, features):
-    other = {**inputs, "response_ids": inputs["response_ids"].copy()}
-    other["response_ids"][:, 3:] = 39 - other["response_ids"][:, 3:]
-    got = states(MODEL, params, other)
-    np.testing.assert_allclose(got[:, :3], features[:, :3], atol=1e-6)
-    assert (np.abs(got - features)[:, 3:].max(axis=(1, 2)) > 1e-3).all()
+    check_no_token_looks_ahead(MODEL, params, inputs, features)
 
 
 # --- gradients, dropout, types ------------------------------------------------------------------

@@ -10,6 +10,8 @@ import pytest
 
 from conkd_jax.distill.losses import nll
 from conkd_jax.eval.decoding import choose_token, decode_steps
+from tests.models import small_recindial
+from tests.models.backbone_model import states
 from tests.models.small_recindial import (
     MODEL,
     NODE_DIM,
@@ -19,41 +21,9 @@ from tests.models.small_recindial import (
     RESPONSES,
     SPEC,
     batch,
-    initial_params,
-    make_rows,
-    perturbed_params,
 )
 
-
-@pytest.fixture(scope="module")
-def start():
-    """The trained part as initialised."""
-    return initial_params()
-
-
-@pytest.fixture(scope="module")
-def params(start):
-    return perturbed_params(start)
-
-
-@pytest.fixture(scope="module")
-def rows():
-    return make_rows()
-
-
-@pytest.fixture(scope="module")
-def inputs(rows):
-    return batch(rows)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def states(model, params, inputs, rng=None):
-    return model.states(params, inputs, rng)
-
-
-@pytest.fixture(scope="module")
-def features(params, inputs):
-    return np.asarray(states(MODEL, params, inputs))
+SMALL = small_recindial
 
 
 def places():
@@ -92,7 +62,7 @@ def oracle(params, hidden, mentioned):
     return np.concatenate([(1 - p) * softmax(words), p * softmax(items)], axis=1), pointer
 
 
-def test_probabilities_follow_the_formulas(params, rows, inputs, features):
+def test_probabilities_follow_the_formulas(params, samples, inputs, features):
     """Each response of each row has its own user vector; GPT-2 has a parity test of its own."""
     hidden = np.asarray(MODEL.gpt2.states(params, inputs))
     log_probs = MODEL.head(params, NUM_TARGETS).logits(jnp.asarray(features))
@@ -170,12 +140,12 @@ def test_without_forbidden_items_the_others_share_what_is_left(params, inputs, f
 # --- rows ---------------------------------------------------------------------------------------
 
 
-def test_a_response_in_its_row_is_the_response_alone(params, rows, features):
+def test_a_response_in_its_row_is_the_response_alone(params, samples, features):
     """The features of each response equal those of a row that holds its history and itself."""
     for row, slot, start, targets in places():
         mentioned = RESPONSES[row][1][slot][2]
         alone = {
-            "input_ids": rows[row][None, : start + targets],
+            "input_ids": samples[row][None, : start + targets],
             "entities": np.array([[[*mentioned, -1]]], np.int32),
             "response_slot": np.where(np.arange(start + targets) < start, -1, 0)[None],
         }
@@ -192,8 +162,8 @@ def test_positions_of_no_response_have_no_user_vector(inputs, features):
         assert (np.abs(features[row, start, SPEC.embed_dim :]).max() == 0) == is_empty
 
 
-def test_padding_and_what_the_graph_lacks_change_nothing(params, rows, features):
-    wider = batch(rows, length=20, slots=5, mentioned=9, fill=17)
+def test_padding_and_what_the_graph_lacks_change_nothing(params, samples, features):
+    wider = batch(samples, length=20, slots=5, mentioned=9, fill=17)
     known = wider["entities"] >= 0
     wider["entities"][..., -2:] = np.where(known.any(-1, keepdims=True), [1, 5], -1)  # no node
     got = states(MODEL, params, wider)
@@ -209,7 +179,7 @@ def test_order_of_mentions_changes_nothing(params, inputs, features):
 # --- decoding -----------------------------------------------------------------------------------
 
 
-def test_steps_equal_teacher_forcing(params, rows, features):
+def test_steps_equal_teacher_forcing(params, samples, features):
     """The last response of every row, whose prompts are padded on the left."""
     last = [(row, responses[-1]) for row, (_, responses) in enumerate(RESPONSES)]
     prompt = {
@@ -218,7 +188,7 @@ def test_steps_equal_teacher_forcing(params, rows, features):
         "entities": np.full((3, 6), -1, np.int32),
     }
     for row, (begin, _, mentioned) in last:
-        read = rows[row][: begin + 1]  # with the opening token
+        read = samples[row][: begin + 1]  # with the opening token
         prompt["input_ids"][row, -len(read) :] = read
         prompt["attention_mask"][row, -len(read) :] = True
         prompt["entities"][row, : len(mentioned)] = mentioned
@@ -226,7 +196,7 @@ def test_steps_equal_teacher_forcing(params, rows, features):
     step = jax.jit(MODEL.step)
     for t in range(4):
         if t:
-            token = np.array([rows[row][begin + t] for row, (begin, *_) in last])
+            token = np.array([samples[row][begin + t] for row, (begin, *_) in last])
             got, cache = step(params, token, cache)
         for row, (begin, *_) in last:
             np.testing.assert_allclose(got[row], features[row, begin + t], atol=1e-5)

@@ -1,7 +1,5 @@
 """ReDial's dialogue model against plain NumPy, and its guarantees on padding, caches, gradients."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +8,12 @@ import pytest
 from conkd_jax.distill.losses import nll
 from conkd_jax.models.redial import ReDial, ReDialSpec
 from conkd_jax.models.sentiment import liked_probability
+from tests.models import small_redial
+from tests.models.backbone_model import (
+    check_no_token_looks_ahead,
+    check_steps_equal_teacher_forcing,
+    states,
+)
 from tests.models.recurrent_oracle import (
     conversation_states,
     gru,
@@ -27,30 +31,14 @@ from tests.models.small_redial import (
     SPEC,
     UTTERANCES,
     batch,
-    initial_params,
-    perturbed_params,
 )
 
-
-@pytest.fixture(scope="module")
-def start():
-    """The trained part as initialised."""
-    return initial_params()
+SMALL = small_redial
 
 
 @pytest.fixture(scope="module")
-def params(start):
-    return perturbed_params(start)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def states(model, params, inputs):
-    return model.states(params, inputs)
-
-
-@pytest.fixture(scope="module")
-def features(params):
-    return np.asarray(states(MODEL, params, batch()))
+def inputs():
+    return batch()
 
 
 def log_softmax(scores):
@@ -107,16 +95,8 @@ def test_without_sentiment_a_mentioned_movie_counts_as_liked(params):
 # --- decoding -----------------------------------------------------------------------------------
 
 
-def test_steps_equal_teacher_forcing(params, features):
-    inputs = batch()
-    prompt = {name: array for name, array in inputs.items() if name != "response_ids"}
-    prompt["first_token"] = inputs["response_ids"][:, 0]
-    got, cache = jax.jit(MODEL.open_cache, static_argnums=2)(params, prompt, 8)
-    step = jax.jit(MODEL.step)
-    np.testing.assert_allclose(got, features[:, 0], atol=1e-5)
-    for t in range(1, 5):
-        got, cache = step(params, inputs["response_ids"][:, t], cache)
-        np.testing.assert_allclose(got, features[:, t], atol=1e-5)
+def test_steps_equal_teacher_forcing(params, inputs, features):
+    check_steps_equal_teacher_forcing(MODEL, params, inputs, features)
 
 
 # --- what changes nothing, and what may ---------------------------------------------------------
@@ -130,12 +110,8 @@ def test_padding_changes_nothing(params, features):
     np.testing.assert_allclose(states(MODEL, params, filled)[:3], features, atol=1e-5)
 
 
-def test_no_token_looks_ahead(params, features):
-    other = batch()
-    other["response_ids"][:, 3:] = 29 - other["response_ids"][:, 3:]
-    got = states(MODEL, params, other)
-    np.testing.assert_allclose(got[:, :3], features[:, :3], atol=1e-6)
-    assert (np.abs(got - features)[:, 3:].max(axis=(1, 2)) > 1e-3).all()
+def test_no_token_looks_ahead(params, inputs, features):
+    check_no_token_looks_ahead(MODEL, params, inputs, features)
 
 
 def test_every_part_of_the_features_is_read(params, features):

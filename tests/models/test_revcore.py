@@ -9,62 +9,15 @@ import pytest
 
 from conkd_jax.models.kgsf import KGSFSpec
 from conkd_jax.models.revcore import RevCore
-from tests.models import small_kgsf
+from tests.models import small_kgsf, small_revcore
+from tests.models.backbone_model import check_steps_equal_teacher_forcing, states
 from tests.models.numpy_kgsf import oracle
 from tests.models.numpy_transformer import embed, encode_states, linear, softmax
 from tests.models.small_kgsf import MODEL as KGSF
-from tests.models.small_kgsf import NUM_ROWS, NUM_TARGETS, SPEC, draw, make_samples, padded
+from tests.models.small_kgsf import NUM_ROWS, NUM_TARGETS, SPEC
+from tests.models.small_revcore import MODEL, batch
 
-MODEL = RevCore(SPEC, NUM_ROWS, NUM_TARGETS)
-REVIEWS = ([2, 3, 4, 7], [], [0, 5])  # places of each context; the second has no review
-
-
-@pytest.fixture(scope="module")
-def start():
-    return MODEL.init(jax.random.key(0))
-
-
-@pytest.fixture(scope="module")
-def params(start):
-    """KGSF's parameters of the other tests, and those of the reviews away from their start."""
-    rng = np.random.default_rng(3)
-    own = jax.tree.map(lambda leaf: leaf + 0.3 * draw(rng, *leaf.shape), start["reviews"])
-    return {**small_kgsf.perturbed_params(small_kgsf.initial_params()), "reviews": own}
-
-
-@pytest.fixture(scope="module")
-def samples():
-    """KGSF's, with the places of reviews and the words retrieved from them."""
-    found = make_samples()
-    for sample, places in zip(found, REVIEWS, strict=True):
-        sample["context"][places] %= NUM_TARGETS - 10  # words
-        retrieved = list(dict.fromkeys(sample["context"][places].tolist()))
-        sample |= {"places": places, "retrieved": retrieved}
-    return found
-
-
-def batch(samples, *, context=9, retrieved=4, **lengths):
-    inputs = small_kgsf.batch(samples, context=context, **lengths)
-    mask = np.zeros((len(samples), context), bool)
-    for row, sample in enumerate(samples):
-        mask[row, sample["places"]] = True
-    ids = padded([sample["retrieved"] for sample in samples], retrieved, -1)
-    return {**inputs, "review_mask": mask, "retrieved_ids": ids}
-
-
-@pytest.fixture(scope="module")
-def inputs(samples):
-    return batch(samples)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def states(model, params, inputs, rng=None):
-    return model.states(params, inputs, rng)
-
-
-@pytest.fixture(scope="module")
-def features(params, inputs):
-    return np.asarray(states(MODEL, params, inputs))
+SMALL = small_revcore
 
 
 def logits_of(params, features, inputs):
@@ -111,14 +64,7 @@ def test_without_reviews_it_is_kgsf(params, samples):
 
 
 def test_steps_equal_teacher_forcing(params, inputs, features):
-    prompt = {name: array for name, array in inputs.items() if name != "response_ids"}
-    prompt["first_token"] = inputs["response_ids"][:, 0]
-    got, cache = jax.jit(MODEL.open_cache, static_argnums=2)(params, prompt, 8)
-    step = jax.jit(MODEL.step)
-    np.testing.assert_allclose(got, features[:, 0], atol=1e-5)
-    for t in range(1, 5):
-        got, cache = step(params, inputs["response_ids"][:, t], cache)
-        np.testing.assert_allclose(got, features[:, t], atol=1e-5)
+    check_steps_equal_teacher_forcing(MODEL, params, inputs, features)
 
 
 def test_padding_changes_nothing(params, samples, inputs, features):
