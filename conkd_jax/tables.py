@@ -39,6 +39,8 @@ from conkd_jax.eval.tables.curves import (
     curves_summary,
     draw_curves,
     read_curves,
+    with_and_without_curves,
+    without_curves,
 )
 from conkd_jax.eval.tables.documents import (
     keep_documents,
@@ -190,14 +192,27 @@ def show_trainings(runs: Sequence[str]) -> None:
 
 
 def show_curves(runs: Sequence[str]) -> None:
-    """Prints where the dev scores of runs turn; writes the files that are asked for."""
-    curves = read_curves(read_documents(runs))
+    """Prints where the dev scores of runs turn; writes the files that are asked for.
+
+    Runs without dev scores are named below, and the others are shown.
+
+    Raises:
+      TableError: no run has any.
+    """
+    found, others = with_and_without_curves(read_documents(runs))
+    if not found:
+        raise TableError(
+            "expected runs with dev scores, got none\n" + "\n".join(without_curves(others))
+        )
+    curves = read_curves(found)
     if _JSON.value:
         command = portable_command(" ".join(sys.argv))
         write_document(_JSON.value, curves_document(curves, command=command))
     if _FIGURE.value:
         draw_curves(curves, _FIGURE.value, title="Dev scores of trainings")
     command_line.show(*curves_summary(curves))
+    if others:
+        command_line.show("", *without_curves(others))
 
 
 def show_table(table: ResultTable, form: str) -> None:

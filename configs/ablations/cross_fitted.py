@@ -2,8 +2,9 @@ r"""ConKD (hard, fitted η) with training responses labelled by recommenders not
 
 A recommender memorises its training dialogues and is overconfident on them. With K folds, each part
 of train is labelled by a recommender trained on the other parts. With three folds each recommender
-has seen two thirds of train; with ten, nine tenths, at the price of ten recommenders. Not in the
-paper.
+has seen two thirds of train; with ten, nine tenths, at the price of ten recommenders. AutoRec
+(`:mini,backbone=redial`) reads a sentiment model, which is trained for each fold as well. Not in
+the paper.
 
     python -m conkd_jax.train --config=configs/ablations/cross_fitted.py:mini
     python -m conkd_jax.train --config=configs/ablations/cross_fitted.py:mini \

@@ -140,6 +140,12 @@ class Learning:
         ]
         return self.scores[HIT][-1] > max(early) + self.standard_error if early else None
 
+    @property
+    def nll_still_falls(self) -> bool | None:
+        """Whether the last NLL is the lowest; None if no earlier evaluation can tell."""
+        *earlier, last = self.scores[NLL]
+        return last < min(earlier) if earlier else None
+
     def notes(self) -> list[str]:
         """What a reader of the results has to know, in sentences; often nothing."""
         hits, last = self.scores[HIT], self.at[-1]

@@ -222,7 +222,7 @@ def fold_of(conversation_id: str, num_folds: int) -> int:
     return by_hash(f"fold:{conversation_id}", num_folds)
 
 
-def without_fold(dialogues: Sequence[Dialogue], fold: tuple[int, int] | None) -> Sequence[Dialogue]:
+def without_fold(dialogues: Sequence[Dialogue], fold: tuple[int, int] | None) -> list[Dialogue]:
     """The dialogues outside of a fold.
 
     Args:
@@ -233,7 +233,7 @@ def without_fold(dialogues: Sequence[Dialogue], fold: tuple[int, int] | None) ->
       ValueError: the fold does not exist, or there are fewer than 2.
     """
     if fold is None:
-        return dialogues
+        return list(dialogues)
     number, num_folds = fold
     if num_folds < 2 or not 0 <= number < num_folds:
         raise ValueError(f"fold: expected one of at least 2 folds, got {number} of {num_folds}")
@@ -242,7 +242,7 @@ def without_fold(dialogues: Sequence[Dialogue], fold: tuple[int, int] | None) ->
 
 def training_dialogues(
     model: RecommenderConfig, corpus: Corpus, fold: tuple[int, int] | None = None
-) -> Sequence[Dialogue]:
+) -> list[Dialogue]:
     """The dialogues of train, and of `inferred` if the config uses it, without those of a fold.
 
     Args:

@@ -101,6 +101,12 @@ def test_too_few_evaluations_tell_nothing():
     assert learning([4.0], [0.9]).notes() == []
 
 
+def test_an_nll_falls_until_its_last_value_is_not_the_lowest():
+    assert learning(FALLING, FLAT).nll_still_falls is True
+    assert learning([*FALLING[:7], FALLING[6]], FLAT).nll_still_falls is False
+    assert learning([4.0], [0.2]).nll_still_falls is None
+
+
 def test_an_nll_that_turns_before_the_hits_is_told_with_what_was_kept():
     nll = [4.6, 4.3, 4.1, 4.2, 4.3, 4.4, 4.5, 4.6]
     hits = [0.1, 0.12, 0.14, 0.2, 0.25, 0.3, 0.3, 0.3]

@@ -2,7 +2,7 @@
 
 A table is one entry of `layouts.LAYOUTS`. This module reads no file, writes no markup (`formats`
 and `figures` do) and measures nothing; the only numbers that were typed in are the paper's
-(`paper`).
+(`paper`) and those of CRSLab (`reruns`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from conkd_jax.eval.tables.paper import (
     ablation_step,
     paper_row,
 )
+from conkd_jax.eval.tables.reruns import RERUNS
 from conkd_jax.eval.tables.seeds import across_seeds
 from conkd_jax.eval.tables.table import (
     Column,
@@ -73,7 +74,11 @@ def has_numbers(name: str, documents: Sequence[Document]) -> bool:
 
 
 def build_table(
-    name: str, documents: Sequence[Document], *, intervals: bool = False
+    name: str,
+    documents: Sequence[Document],
+    *,
+    intervals: bool = False,
+    trivial_at_steps: bool = False,
 ) -> ResultTable:
     """Returns a table of runs, each of our rows above the paper's row for its system.
 
@@ -85,6 +90,8 @@ def build_table(
       name: a key of `LAYOUTS`.
       documents: contents of `metrics.json`, one or more.
       intervals: whether rows of a single run show their 95 % intervals over dialogues.
+      trivial_at_steps: whether each of our rows is followed by those of trivial systems that
+        recommend at its item steps, where it has their numbers.
 
     Raises:
       TableError: there is no such table or no document, a seed of a config comes twice, none of the
@@ -113,14 +120,21 @@ def build_table(
     has_paper = layout.has_paper and is_real
     groups = []
     for row, labels in _beside_the_paper(runs, layout.is_ladder, is_real):
-        ours = [
-            _our_row(label, values[label], ends[label], layout.columns, marks) for label in labels
-        ]
+        ours = []
+        for label in labels:
+            ours.append(_our_row(label, values[label], ends[label], layout.columns, marks))
+            ours += _rows_at_steps(values[label], layout.columns) if trivial_at_steps else []
         groups.append((*ours, *(_paper_rows(row, layout.columns) if has_paper else ())))
     groups.append(trivial_rows(layout.columns, documents))
     if layout.reference is not None and has_paper:
         groups.append(_paper_rows(layout.reference, layout.columns))
-    caption = runs_caption(runs, has_paper=has_paper, has_intervals=any(ends.values()))
+    shown = {row.label for group in groups for row in group}
+    caption = runs_caption(
+        runs,
+        has_paper=has_paper,
+        has_intervals=any(ends.values()),
+        reruns=[rerun for rerun in RERUNS.values() if rerun.name in shown],
+    )
     return ResultTable(layout, tuple(filter(None, groups)), caption)
 
 
@@ -274,9 +288,30 @@ def _our_row(
     return Row(label, tuple(cells))
 
 
+def _rows_at_steps(values: Values, columns: Sequence[Column]) -> list[Row]:
+    """Returns what a row's item steps get with a trivial list; no row without any number."""
+    rows = []
+    for rule in (POPULARITY, REPEAT):
+        found = [values.get(f"{column.metric}_{rule}", (None, None)) for column in columns]
+        if any(value is not None for value, _ in found):
+            cells = zip(columns, found, strict=True)
+            label = f"{TRIVIAL_LABELS[rule]}, at these steps"
+            rows.append(Row(label, tuple(number_cell(c, *f) for c, f in cells), is_paper=True))
+    return rows
+
+
 def _paper_rows(row: PaperRow | None, columns: Sequence[Column]) -> tuple[Row, ...]:
-    """Returns the paper's row as it is printed, unless it has no number for any column."""
-    if row is None or not any(column.metric in row.metrics for column in columns):
+    """Returns the paper's row as it is printed, and below it that of a re-run.
+
+    One that has no number for any column is left out.
+    """
+    if row is None:
         return ()
-    cells = tuple(number_cell(column, row.metrics.get(column.metric)) for column in columns)
-    return (Row(f"paper: {row.name}", cells, is_paper=True),)
+    printed = {f"paper: {row.name}": row.metrics}
+    if rerun := RERUNS.get(row.name):
+        printed[rerun.name] = rerun.metrics
+    return tuple(
+        Row(label, tuple(number_cell(c, metrics.get(c.metric)) for c in columns), is_paper=True)
+        for label, metrics in printed.items()
+        if any(column.metric in metrics for column in columns)
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from conkd_jax.eval.document import EXTERNAL, RATE_MATCHED, Document, document_label
+from conkd_jax.eval.tables.reruns import Rerun
 
 DECODINGS: Mapping[str, str] = {  # explains the parts of a label after its "+"
     "mass": "+mass: an item is generated wherever all items together have more than half of the "
@@ -23,7 +24,11 @@ DECODINGS: Mapping[str, str] = {  # explains the parts of a label after its "+"
 
 
 def runs_caption(
-    runs: Mapping[str, Sequence[Document]], *, has_paper: bool, has_intervals: bool = False
+    runs: Mapping[str, Sequence[Document]],
+    *,
+    has_paper: bool,
+    has_intervals: bool = False,
+    reruns: Sequence[Rerun] = (),
 ) -> str:
     """Returns the caption of a table of runs.
 
@@ -31,6 +36,7 @@ def runs_caption(
       runs: documents of each of our rows.
       has_paper: whether rows of the paper stand in the table.
       has_intervals: whether rows of a single run show their intervals.
+      reruns: the re-runs that stand in the table.
     """
     documents = [document for of_label in runs.values() for document in of_label]
     trained = [document for document in documents if document["preset"] != EXTERNAL]
@@ -64,6 +70,9 @@ def runs_caption(
         parts.append("Underlined: second best of our rows.")
     if has_paper:
         parts.append("Rows of the paper: as printed there, on ReDial's test split.")
+    if reruns:
+        sources = "; ".join(f"{rerun.name.split(': ')[1]}: {rerun.source}" for rerun in reruns)
+        parts.append(f"Rows of CRSLab: as its users reported them, on test. {sources}.")
     return " ".join(parts)
 
 

@@ -1,6 +1,7 @@
 """Learning curves of several runs: a figure, the points, and a summary of 80 columns.
 
-Rows of a table have colours, lengths of training have line styles. Everything comes from the field
+Rows of a table have colours, and markers where colours repeat; lengths of training have line
+styles. Everything comes from the field
 "learning" of metrics.json.
 """
 
@@ -26,6 +27,8 @@ from conkd_jax.eval.tables.sections import printed_number
 from conkd_jax.eval.tables.table import TableError
 
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, INK, GREY)
+MARKERS = (None, "s", "^")  # of the second and the third set of rows, where colours repeat
+MOST_ROWS = len(COLORS) * len(MARKERS)
 STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (1, 3)), (0, (6, 2, 1, 2, 1, 2)))
 LENGTHS = ("dialogue_teacher.epochs", "student.epochs")  # these tell curves apart, not rows
 ITEM_PERPLEXITY = "ppl_item"
@@ -39,6 +42,7 @@ PANELS = {  # scores, in their order, with their titles
 }
 COLUMNS = 3
 LEGEND: Mapping[str, Any] = {"frameon": False, "fontsize": 9}
+Look = tuple[str | None, str]  # the marker and the colour of a row
 WIDE = 4  # lengths that differ by this factor are drawn on a logarithmic scale
 
 
@@ -87,6 +91,36 @@ class Curve:
         return found | {ITEM_PERPLEXITY: tuple(map(math.exp, found["nll_item"]))}
 
 
+def with_and_without_curves(
+    documents: Sequence[Document],
+) -> tuple[list[Document], list[str]]:
+    """Parts runs by whether they have dev scores, which those of an earlier version lack.
+
+    Args:
+      documents: contents of `metrics.json`.
+
+    Returns:
+      The runs that have them, and the names of the others.
+    """
+    found = [document for document in documents if document.get(LEARNING)]
+    others = [
+        f"{document_label(d)} ({d['preset']}), {seeds_label(d['seed'], d.get('teacher_seed', 0))}"
+        for d in documents
+        if not d.get(LEARNING)
+    ]
+    return found, others
+
+
+def without_curves(names: Sequence[str]) -> list[str]:
+    """Says which runs have no dev scores, and how they get them."""
+    return [
+        "Without dev scores:",
+        *(f"  {name}" for name in names),
+        "An earlier version did not record them. Run conkd_jax.train again with the",
+        "command of the run, which trains nothing and writes its folder anew.",
+    ]
+
+
 def read_curves(documents: Sequence[Document]) -> list[Curve]:
     """The curves of runs, by row and then by length.
 
@@ -106,7 +140,7 @@ def read_curves(documents: Sequence[Document]) -> list[Curve]:
                 "got two."
             )
     for what, number, most in (
-        ("rows", len(rows), len(COLORS)),
+        ("rows", len(rows), MOST_ROWS),
         ("lengths", len(_lengths(curves)), len(STYLES)),
     ):
         if number > most:
@@ -193,7 +227,7 @@ def draw_curves(curves: Sequence[Curve], path: epath.PathLike, *, title: str = "
     """
     rows = list(dict.fromkeys(curve.row for curve in curves))
     lengths = _lengths(curves)
-    colors = dict(zip(rows, COLORS, strict=False))
+    looks = dict(zip(rows, itertools.product(MARKERS, COLORS), strict=False))
     styles = dict(zip(reversed(lengths), STYLES, strict=False))  # the longest is drawn through
     num_lines = math.ceil(len(PANELS) / COLUMNS)
     size = (3.4 * COLUMNS, 2.7 * num_lines + 0.22 * max(len(rows), len(lengths) + 1))
@@ -201,31 +235,36 @@ def draw_curves(curves: Sequence[Curve], path: epath.PathLike, *, title: str = "
         axes = figure.subplots(num_lines, COLUMNS, sharex=True).ravel()
         for ax, (name, panel) in zip(axes, PANELS.items(), strict=True):
             for curve in curves:
-                _draw_curve(ax, curve, name, colors[curve.row], styles[curve.learning.epochs])
+                _draw_curve(ax, curve, name, looks[curve.row], styles[curve.learning.epochs])
             ax.set_title(panel)
         if lengths[-1] >= WIDE * lengths[0]:
             axes[0].set_xscale("log", base=2)
             axes[0].xaxis.set_major_formatter("{x:g}")
         for ax in axes[-COLUMNS:]:
             ax.set_xlabel("epochs")
-        _explain(figure, colors, styles)
+        _explain(figure, looks, styles)
 
 
-def _draw_curve(ax: Axes, curve: Curve, name: str, color: str, style: Any) -> None:
-    at, values = curve.learning.at, curve.scores[name]
-    ax.plot(at, values, color=color, linestyle=style, linewidth=1.6)
+def _draw_curve(ax: Axes, curve: Curve, name: str, look: Look, style: Any) -> None:
+    at, values, (marker, color) = curve.learning.at, curve.scores[name], look
+    ax.plot(at, values, color=color, linestyle=style, linewidth=1.6, **_marked(marker))
     best = {"tf_hit@50": curve.learning.best_hit_at, "nll": curve.learning.best_nll_at}
     if name in best:
         place = at.index(best[name])
         ax.plot(at[place], values[place], "o", color=color, markersize=4.5)
 
 
-def _explain(figure: Figure, colors: Mapping[str, str], styles: Mapping[int, Any]) -> None:
-    rows = [Line2D([], [], color=color, linewidth=2.5) for color in colors.values()]
+def _marked(marker: str | None) -> dict[str, Any]:
+    """How a line is marked at every epoch: hollow, unlike the best epoch of a curve."""
+    return {"marker": marker, "markersize": 5, "markerfacecolor": "white"} if marker else {}
+
+
+def _explain(figure: Figure, looks: Mapping[str, Look], styles: Mapping[int, Any]) -> None:
+    rows = [Line2D([], [], color=c, linewidth=2.5, **_marked(m)) for m, c in looks.values()]
     lines = [Line2D([], [], color=INK, linestyle=styles[n], linewidth=1.6) for n in sorted(styles)]
     lines.append(Line2D([], [], color=INK, marker="o", linestyle="", markersize=4.5))
     names = [f"{n} epoch{'s' if n != 1 else ''}" for n in sorted(styles)]
-    figure.legend(rows, [drawable(row) for row in colors], loc="outside lower left", **LEGEND)
+    figure.legend(rows, [drawable(row) for row in looks], loc="outside lower left", **LEGEND)
     figure.legend(lines, [*names, "best of its curve"], loc="outside lower right", **LEGEND)
 
 

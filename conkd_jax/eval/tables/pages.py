@@ -1,14 +1,24 @@
-"""The pages that show committed results: their tables are made from docs/results/."""
+"""The pages that show committed results: their tables are made from docs/results/.
+
+The learning curves of a page are made from runs, whose metrics.json has the dev scores:
+
+    python -m conkd_jax.tables --curves RUN RUN … --json=JSON --figure=PNG
+
+writes the two files that a page names, and `--pages` makes their table.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from conkd_jax.eval.document import RATE_MATCHED, Document
 from conkd_jax.eval.tables.build import build_table, has_numbers
+from conkd_jax.eval.tables.curves_page import curves_section
 from conkd_jax.eval.tables.documents import documents_in
 from conkd_jax.eval.tables.formats import markdown_grid, markdown_title
 from conkd_jax.eval.tables.table import TableError
@@ -28,11 +38,17 @@ class Page:
       is_of_systems: whether all backbones share one table, which has whole systems only: the
         configs next to `configs/ablations/`, without overrides. Otherwise each of `ABLATED` has
         tables of its own, with every row.
+      trivial_at_steps: names of the tables in which each system is followed by trivial ones that
+        recommend at its item steps.
+      curves: the JSON of the learning curves and their figure, from the root of the checkout; ""
+        for none.
     """
 
     tables: tuple[str, ...]
     with_intervals: tuple[str, ...] = ()
     is_of_systems: bool = False
+    trivial_at_steps: tuple[str, ...] = ()
+    curves: tuple[str, str] = ("", "")
 
 
 PAGES = {
@@ -41,7 +57,10 @@ PAGES = {
         ("short", "novel", "2", "trivial", "rate", "3", "gate"), with_intervals=("short", "3")
     ),
     "docs/systems.md": Page(
-        ("1", "2", "novel", "trivial", "rate", "3", "4", "8"), is_of_systems=True
+        ("1", "2", "novel", "rate", "3", "4", "8"),
+        is_of_systems=True,
+        trivial_at_steps=("2", "novel"),
+        curves=("docs/results/curves/systems.json", "docs/figures/curves_systems.png"),
     ),
 }
 PLACEHOLDER = "*To come with the first committed runs in `docs/results/`.*"
@@ -62,7 +81,8 @@ def results_pages(checkout: Path) -> dict[str, str]:
     for name, page in PAGES.items():
         text = (checkout / name).read_text(encoding="utf-8")
         try:
-            made[name] = with_results(text, documents, page)
+            section = _curves(checkout, name, page, documents)
+            made[name] = with_results(text, documents, page, section)
         except TableError as error:
             raise TableError(f"{name}: {error}") from error
     return made
@@ -74,7 +94,7 @@ def write_pages(checkout: Path) -> None:
         write_whole(checkout / name, text)
 
 
-def with_results(text: str, documents: Sequence[Document], page: Page) -> str:
+def with_results(text: str, documents: Sequence[Document], page: Page, section: str = "") -> str:
     """Returns a page with new tables between `<!-- results -->` and `<!-- /results -->`.
 
     Rate-matched runs stand in the table "rate" alone. Text in that part between
@@ -85,6 +105,7 @@ def with_results(text: str, documents: Sequence[Document], page: Page) -> str:
       text: the page as it is, Markdown.
       documents: committed runs; without any, a placeholder stands for the tables.
       page: its tables.
+      section: what stands below them, Markdown.
 
     Raises:
       TableError: the page has not exactly one such part, or the documents make no table.
@@ -102,7 +123,12 @@ def with_results(text: str, documents: Sequence[Document], page: Page) -> str:
         block.append(PLACEHOLDER)
     for title, runs in groups.items():
         tables = [
-            build_table(name, shown, intervals=name in page.with_intervals)
+            build_table(
+                name,
+                shown,
+                intervals=name in page.with_intervals,
+                trivial_at_steps=name in page.trivial_at_steps,
+            )
             for name in page.tables
             if has_numbers(name, shown := _shown(name, runs))
         ]
@@ -111,8 +137,18 @@ def with_results(text: str, documents: Sequence[Document], page: Page) -> str:
         for table in tables:
             block += [markdown_title(table), markdown_grid(table)]
         block.append(tables[0].caption)  # the same for all tables of these runs
-    parts[2] = "\n" + "\n\n".join(block) + "\n"
+    parts[2] = "\n" + "\n\n".join(filter(None, (*block, section))) + "\n"
     return "".join(parts)
+
+
+def _curves(checkout: Path, name: str, page: Page, documents: Sequence[Document]) -> str:
+    """Returns the learning curves of a page; "" if it has none, or before they are committed."""
+    points, figure = page.curves
+    if not points or not (checkout / points).exists():
+        return ""
+    systems = [run for runs in _groups(documents, page).values() for run in _shown("", runs)]
+    link = os.path.relpath(figure, os.path.dirname(name))
+    return curves_section(json.loads((checkout / points).read_text()), link, systems)
 
 
 def _groups(documents: Sequence[Document], page: Page) -> dict[str, list[Document]]:

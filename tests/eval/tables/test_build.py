@@ -4,7 +4,7 @@ import pytest
 
 from conkd_jax.eval.document import EXTERNAL
 from conkd_jax.eval.metrics.trivial import is_trivial
-from conkd_jax.eval.tables.build import build_table, build_tables
+from conkd_jax.eval.tables.build import TRIVIAL_LABELS, build_table, build_tables
 from conkd_jax.eval.tables.layouts import LAYOUTS
 from conkd_jax.eval.tables.paper import ABLATIONS, SYSTEMS
 from conkd_jax.eval.tables.table import ABSENT, ResultTable, TableError
@@ -45,6 +45,50 @@ def test_the_recommender_stands_above_trivial_systems():
     assert (rows["popularity"]["R@10"], rows["chance"]["R@10"]) == ("0.070", "0.001")
     assert rows["popularity"]["ReR@10"] == rows["popularity"]["R@1"] == ABSENT
     assert "popularity" not in cells(build_table("1", [document()]))
+
+
+AT_STEPS = {
+    f"{name}@10{kind}_{rule}": value
+    for name, value in (("rer", 0.01), ("prr", 0.02), ("f1", 0.03))
+    for kind, rule in (("", "popularity"), ("", "repeat"), ("_novel", "popularity"))
+}
+
+
+def test_trivial_systems_recommend_at_the_steps_of_each_row():
+    """In the same table, with mean and deviation, where a run has their numbers."""
+    runs = [document("kgsf", metrics=AT_STEPS), document()]
+    runs.append(document("kgsf", seed=1, metrics={name: 2 * x for name, x in AT_STEPS.items()}))
+    table = build_table("2", runs, trivial_at_steps=True)
+    names = [f"{name}, at these steps" for name in ("popularity", TRIVIAL_LABELS["repeat"])]
+    first, second = table.groups
+    assert [row.label for row in first] == ["kgsf", *names, "paper: KGSF"]
+    assert [row.is_paper for row in first] == [False, True, True, True]
+    assert cells(table)[names[0]]["F1@10"] == "0.045 ± 0.021"
+    assert cells(table)[names[0]]["Rec Ratio"] == ABSENT
+    assert len(second) == 2  # an older document
+    assert all("these steps" not in label for label in cells(build_table("2", runs)))
+    novel = document(metrics=AT_STEPS | {"f1@10_novel": 0.1})
+    labels = cells(build_table("novel", [novel], trivial_at_steps=True))
+    assert names[0] in labels and names[1] not in labels  # what was mentioned is not new
+
+
+def test_crslab_stands_below_the_paper_where_it_has_numbers():
+    runs = [document("kgsf"), document("redial", backbone="redial", metrics=RECALL)]
+    table = build_table("1", runs)
+    rows = cells(table)
+    assert list(rows)[:6] == [
+        *("redial", "paper: ReDial", "CRSLab: ReDial"),
+        *("kgsf", "paper: KGSF", "CRSLab: KGSF"),
+    ]
+    assert rows["CRSLab: KGSF"]["R@10"] == "0.179" and rows["CRSLab: ReDial"]["R@50"] == "0.088"
+    assert rows["CRSLab: KGSF"]["ReR@10"] == ABSENT
+    assert "KGSF: https://github.com/RUCAIBox/CRSLab/issues/44" in table.caption
+    assert "CRSLab: KGSF" not in cells(build_table("2", runs))  # no items in responses
+    assert "CRSLab" not in build_table("2", runs).caption
+    original = build_table("8", [document("kgsf", metrics={"dist-2_original": 0.2})])
+    assert cells(original)["CRSLab: KGSF"]["DIST-2"] == "1.244"
+    student = build_table("1", [document("kgsf_hard", metrics=RECALL)])
+    assert "CRSLab: KGSF" not in cells(student)
 
 
 def test_new_items_come_before_table_2_and_trivial_lists_below_it():
@@ -168,7 +212,7 @@ def test_ablations_on_dialogpt_climb_without_the_paper():
 
 def test_what_reaches_the_response_is_derived():
     runs = [document("kgsf", metrics={"recall@1": 0.04, "rer@1": 0.01})]
-    ours, theirs = cells(build_table("1", runs)).values()
+    ours, theirs, _ = cells(build_table("1", runs)).values()
     assert (ours["ReR/R@1"], theirs["ReR/R@1"]) == ("0.250", "0.211")
     assert ours["ReR/R@10"] == ABSENT
     assert (ours["R@1"], theirs["Mismatch"]) == ("0.040", "0.926")

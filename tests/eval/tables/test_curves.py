@@ -10,6 +10,7 @@ from conkd_jax.eval.learning import Learning
 from conkd_jax.eval.tables.curves import (
     COLORS,
     ITEM_PERPLEXITY,
+    MOST_ROWS,
     PANELS,
     curves_document,
     curves_summary,
@@ -73,8 +74,8 @@ def test_what_can_t_be_drawn_is_refused():
     with pytest.raises(TableError, match="expected each run once"):
         read_curves([run(), run()])
     assert len(read_curves([run(), run(seed=1), run(seed=1, teacher_seed=1)])) == 3
-    many = [run(config=f"row{number}") for number in range(len(COLORS) + 1)]
-    with pytest.raises(TableError, match=f"at most {len(COLORS)} rows, got {len(many)}"):
+    many = [run(config=f"row{number}") for number in range(MOST_ROWS + 1)]
+    with pytest.raises(TableError, match=f"at most {MOST_ROWS} rows, got {len(many)}"):
         read_curves(many)
 
 
@@ -122,6 +123,36 @@ def test_the_figure_has_a_colour_for_each_row_and_a_style_for_each_length(tmp_pa
     ]
     draw_curves(curves, tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_rows_of_one_colour_have_other_markers(tmp_path, drawn):
+    curves = read_curves([run(config=f"row{number:02}") for number in range(MOST_ROWS)])
+    draw_curves(curves, tmp_path / "a.png")
+    (figure,) = drawn
+    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 1]
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == MOST_ROWS
+    assert len({line.get_color() for line in lines}) == len(COLORS)
+    explained = figure.legends[0].get_lines()
+    assert [(line.get_color(), line.get_marker()) for line in explained] == [
+        (line.get_color(), line.get_marker()) for line in lines
+    ]
+
+
+def test_runs_without_scores_are_named_and_the_others_shown(call, tmp_path):
+    for name, made in (("old", document(seed=3)), ("new", run()), ("other", run(seed=1))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text(json.dumps(made))
+    code, output, errors = call(
+        tables, "--curves", tmp_path, f"--json={tmp_path}/c.json", f"--figure={tmp_path}/c.png"
+    )
+    assert code == 0, errors
+    assert len(json.loads((tmp_path / "c.json").read_text())["curves"]) == 2
+    assert "Without dev scores:\n  dialogpt_hard (mini), seed3\n" in output
+    assert "conkd_jax.train again" in output
+    assert all(len(line) <= 80 for line in output.splitlines())
+    code, _, errors = call(tables, "--curves", tmp_path / "old")
+    assert code == 2 and "expected runs with dev scores, got none" in errors
+    assert "dialogpt_hard (mini), seed3" in errors
 
 
 def test_the_points_are_kept_as_json():

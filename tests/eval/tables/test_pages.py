@@ -73,6 +73,21 @@ def test_a_page_of_systems_has_one_table_without_ablations_and_marks_no_perplexi
     assert PLACEHOLDER in with_results(PAGE, [], Page(("2",), is_of_systems=True))
 
 
+def test_a_page_shows_trivial_systems_and_learning_curves_where_it_says_so(tmp_path):
+    """The curves are those that are committed; the link leads from the page to the figure."""
+    run = document(metrics={"f1@10_popularity": 0.03})
+    page = Page(("2", "3"), trivial_at_steps=("2",), curves=("docs/c.json", "docs/c.png"))
+    second, third = with_results(PAGE, [run], page).split("**Table 3")
+    assert "popularity, at these steps" in second and "at these steps" not in third
+    text = with_results(PAGE, [run], page, "the curves")
+    assert text.endswith("test split.\n\nthe curves\n<!-- /results -->\n\nrest\n")
+    systems = PAGES["docs/systems.md"]
+    assert all((ROOT / each).exists() for each in systems.curves)
+    committed = results_pages(ROOT)["docs/systems.md"]
+    assert "](figures/curves_systems.png)" in committed
+    assert (ROOT / "docs" / "figures" / "curves_systems.png").exists()
+
+
 def test_the_page_without_results_has_a_placeholder():
     text = shown(PAGE, [])
     assert text == PAGE.replace("old", PLACEHOLDER)
