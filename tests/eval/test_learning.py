@@ -9,6 +9,7 @@ import pytest
 
 from conkd_jax import tables, train
 from conkd_jax.eval.learning import HIT, NLL, Learning
+from conkd_jax.stages import pipeline
 from tests.fixtures.programs import CONFIG
 from tests.fixtures.small_world import SmallWorld
 
@@ -157,7 +158,8 @@ def test_what_dev_said_is_in_the_summary_and_in_the_curves(call, small_world, tm
     """The finished student, with hits in its history that rise to the end."""
     world = SmallWorld(tmp_path / "copy")
     shutil.copytree(small_world.artifacts_dir, world.artifacts_dir)
-    (file,) = world.artifacts_dir.glob("student/*/history.jsonl")
+    student = pipeline.build(small_world.config())["student"]  # other tests may have trained others
+    file = student.directory(world.artifacts_dir) / "history.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     for line in lines:
         if "dev_nll" in line:
