@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A module may import modules on its own line and on the lines above. Add a new module here.
 ROOMS = (
-    ("errors", "files", "terminal", "compiling", "typing", "jobs"),
+    ("errors", "files", "own_code", "terminal", "compiling", "typing", "jobs"),
     ("distill",),
     ("models",),
     ("config", "data", "eval"),

@@ -1,13 +1,14 @@
 """The options of the program, their presets, and the rules that they have to meet.
 
 `options` and `parts` define every field with its default and its meaning, `presets` the settings
-that a config file starts from, and `rules` the checks that run before anything compiles. `help`
-formats the fields for `--help`.
+that a config file starts from, and `rules` the checks that run before anything compiles. What is
+set and checked for one backbone alone is in its module in `backbones`. `help` formats the fields
+for `--help`.
 """
 
+from conkd_jax.config.backbones import BACKBONES
 from conkd_jax.config.options import (
     ARGUMENT_FIELDS,
-    BACKBONES,
     PRESETS,
     SYSTEMS,
     Config,

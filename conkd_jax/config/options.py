@@ -43,7 +43,6 @@ from conkd_jax.errors import UserError
 
 ARGUMENT_FIELDS = ("preset", "backbone")  # they determine other defaults, see from_argument
 PRESETS = ("paper", "small", "mini", "demo")
-BACKBONES = ("dialogpt", "kgsf", "kbrd", "recindial", "redial", "revcore")
 
 
 def field_names(config: ConfigDict | Any) -> set[str]:
@@ -105,7 +104,7 @@ class Config:
 
     preset: str = "paper"  # paper | small | mini | demo; set after the colon of --config
     backbone: str = "dialogpt"  # language model of dialogue teacher and student: dialogpt | kgsf |
-    # kbrd | recindial | redial | revcore; set after the colon of --config
+    # kbrd | recindial | redial | revcore | package.module:name; set after the colon of --config
     system: str = "student"  # what is scored: student (ConKD) | dialogue_teacher (no distillation)
     paper_row: str = ""  # the row of the paper's tables to compare with; empty = none
     seed: int = 0  # of the student: initialisation, dropout, order of batches

@@ -1,8 +1,9 @@
-"""Presets and backbones: the settings behind `--config=FILE.py:PRESET[,backbone=NAME]`.
+"""Presets: the settings behind `--config=FILE.py:PRESET[,backbone=NAME]`.
 
 A file in `configs/` defines one row of a results table. It calls `from_argument` with the text
 after the colon and changes the few fields that define its row. Presets differ in data, model sizes
-and training lengths, not in the method.
+and training lengths, not in the method. What a backbone sets in each of them is in its own module
+(`config/backbones/`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import sys
 
 from ml_collections import ConfigDict
 
-from conkd_jax.config.options import BACKBONES, PRESETS, ConfigError, base
+from conkd_jax.config.backbones import BACKBONES, is_backbone, options_of
+from conkd_jax.config.options import PRESETS, ConfigError, base
 
 
 def from_argument(argument: str | None = None, backbone: str = "dialogpt") -> ConfigDict:
@@ -21,10 +23,11 @@ def from_argument(argument: str | None = None, backbone: str = "dialogpt") -> Co
 
     Args:
       argument: the text after the colon of --config=FILE.py:…
-      backbone: the config file's default backbone.
+      backbone: the config file's default backbone, by its name or as "package.module:name".
 
     Raises:
-      ConfigError: the preset, the backbone or a key is unknown.
+      ConfigError: the preset, the backbone or a key is unknown, or a backbone of the user's own
+        can't be found.
     """
     config = base()
     config.backbone = backbone
@@ -33,24 +36,17 @@ def from_argument(argument: str | None = None, backbone: str = "dialogpt") -> Co
         key, _, value = word.partition("=")
         if not value and key in PRESETS:
             config.preset = key
-        elif key == "backbone" and value in BACKBONES:
+        elif key == "backbone" and is_backbone(value):
             config.backbone = value
         else:
             raise ConfigError(
                 f"--config=FILE.py:{argument}: {word!r} is not known. Expected one of "
-                f"{', '.join(PRESETS)} and, optionally, backbone={'|'.join(BACKBONES)}, "
+                f"{', '.join(PRESETS)} and, optionally, backbone={'|'.join(BACKBONES)} or one of "
+                "your own, backbone=package.module:name, "
                 "for example --config=configs/dialogpt_hard.py:mini"
             )
     {"paper": _paper, "small": _mini, "mini": _mini, "demo": _demo}[config.preset](config)
-    backbones = {
-        "dialogpt": _dialogpt,
-        "kgsf": _kgsf,
-        "kbrd": _kbrd,
-        "recindial": _recindial,
-        "redial": _redial,
-        "revcore": _revcore,
-    }
-    backbones[config.backbone](config)
+    options_of(config.backbone).presets(config)
     if config.preset == "small":
         _small(config)
     return config
@@ -82,7 +78,7 @@ def load_config_file(filename: str) -> ConfigDict:
             sys.path.remove(root)
 
 
-# --- presets and backbones -----------------------------------------------------------------------
+# --- presets -------------------------------------------------------------------------------------
 
 
 def _paper(c: ConfigDict) -> None:
@@ -153,157 +149,3 @@ def _demo(c: ConfigDict) -> None:
     c.student.item_init = "recommender"
     c.teacher_outputs.num_shards = 2
     c.evaluation.bootstrap_resamples = 200
-
-
-def _dialogpt(c: ConfigDict) -> None:
-    """Changes nothing: the dataclasses' defaults are this backbone's."""
-
-
-def _kgsf(c: ConfigDict) -> None:
-    """The KGSF backbone in any preset: whole words, one row per response.
-
-    The paper's settings for this backbone are not available. Adam, the learning rate of 1e-3,
-    clipping at .1 and batches of 32 are those of KGSF's public code; warm-up, schedule and epochs
-    are ours, and η is fitted.
-    """
-    c.vocabulary.tokenizer = "train"
-    c.distill.eta = 0.0
-    for part in (c.dialogue_teacher, c.student):
-        part.batch_rows = 32  # responses
-        part.num_buckets = 4
-        part.optimizer.update(
-            {"name": "adam", "learning_rate": 1e-3, "weight_decay": 0.0, "b2": 0.999}
-        )
-        part.optimizer.clip_norm = 0.1
-    c.teacher_outputs.batch_rows = 64
-    if c.preset == "paper":
-        return
-    c.vocabulary.min_word_count = 2
-    c.vocabulary.max_context_tokens = 128  # about 95 % of the contexts are shorter
-    c.kgsf.update({"embed_dim": 128, "mlp_dim": 256})
-    c.turn_classifier.update({"num_layers": 1, "epochs": 2})
-    for part in (c.dialogue_teacher, c.student):
-        part.batch_rows = 64
-        part.num_buckets = 2  # on a GPU, each takes most of a minute to compile
-        part.epochs = 4  # fewer are needed, thanks to word vectors and graphs
-        part.optimizer.learning_rate = 2e-3
-    if c.preset == "demo":
-        c.kgsf.update({"embed_dim": 32, "mlp_dim": 64})
-        for part in (c.dialogue_teacher, c.student):
-            part.epochs = 8
-            part.optimizer.learning_rate = 3e-3
-
-
-def _recindial(c: ConfigDict) -> None:
-    """The RecInDial backbone in any preset: DialoGPT and a recommender of the mentioned items.
-
-    With published weights, the learning rate is a usual one for fine-tuning GPT-2; the smaller
-    presets keep that of their random weights.
-    """
-    c.rec_teacher.update(
-        {"use_concepts": False, "context_nodes": "items", "mim_epochs": 0, "mim_weight": 0.0}
-    )
-    c.decode.item_rule = "class"
-    if c.preset == "paper":
-        for part in (c.dialogue_teacher, c.student):
-            part.optimizer.learning_rate = 1e-4
-
-
-def _revcore(c: ConfigDict) -> None:
-    """The RevCore backbone in any preset: KGSF's settings, and reviews.
-
-    RevCore's public code keeps KGSF's settings but for batches of 128 pairs in the recommender.
-    """
-    _kgsf(c)
-    c.corpus.reviews = "movie2tokenreview_helpful.pkl"  # RevCore's file, from the raw files
-    c.rec_teacher.use_reviews = True
-    c.teacher_outputs.format = "dense"  # the third term of its logits has no form that is stored
-    if c.preset != "paper":
-        c.vocabulary.max_context_tokens = 160  # KGSF's 128, and room for reviews
-    if c.preset == "demo":
-        c.corpus.reviews = "generated"
-
-
-def _kbrd(c: ConfigDict) -> None:
-    """The KBRD backbone in any preset: its graph, its recommender, its whole history of words.
-
-    Graph rule, recommender, Adam's 3e-3, batches and patience are those of KBRD's public code. Its
-    script names no optimizer for the dialogue model; Adam and the rest are KGSF's here, and η is
-    fitted.
-    """
-    _kgsf(c)
-    c.corpus.graph_rule = "kbrd"
-    c.vocabulary.lower_case = True
-    c.vocabulary.max_context_tokens = 1024
-    c.rec_teacher.update(
-        {
-            "use_concepts": False,
-            "distinct_targets": True,
-            "attention_init": "xavier_uniform",
-            "norm": "sum",
-            "score_over": "entities",
-            "user_dropout": 0.0,
-            "context_dropout": 0.0,
-            "mim_epochs": 0,
-            "mim_weight": 0.0,
-            "patience": 5,
-            "ema_decay": 0.0,
-        }
-    )
-    c.dialogue_teacher.weighting = "token"
-    for part in (c.dialogue_teacher, c.student):
-        part.batch_rows = 64
-    if c.preset == "paper":
-        c.rec_teacher.batch_size = 256
-    else:
-        c.vocabulary.max_context_tokens = 256  # about 93 % of the histories are shorter
-        c.rec_teacher.score_over = "items"  # on a CPU, all entities cost seven times as much
-        c.kbrd.update({"embed_dim": 128, "mlp_dim": 256, "bias_dim": 256})
-    if c.preset == "demo":
-        c.kbrd.update({"embed_dim": 32, "mlp_dim": 64, "bias_dim": 64})
-    # Every turn is closed by a token, so the limit on turns never binds.
-    c.vocabulary.max_context_turns = c.vocabulary.max_context_tokens
-
-
-def _redial(c: ConfigDict) -> None:
-    """ReDial's backbone in any preset: whole words, one row per response, AutoRec as recommender.
-
-    Adam with 1e-3 is that of the public code; its batches of 4 responses are 32 here. Warm-up,
-    schedule, clipping and epochs are ours.
-    """
-    c.vocabulary.tokenizer = "train"
-    c.rec_teacher.architecture = "autorec"
-    c.student.item_init = "title"  # its items are scored by AutoRec, not by rows of the embedding
-    c.distill.eta = 0.0
-    for part in (c.dialogue_teacher, c.student):
-        part.batch_rows = 32  # responses
-        part.num_buckets = 4
-        part.optimizer.update(
-            {"name": "adam", "learning_rate": 1e-3, "weight_decay": 0.0, "b2": 0.999}
-        )
-    c.teacher_outputs.batch_rows = 64
-    if c.preset == "paper":
-        return
-    c.vocabulary.min_word_count = 2
-    c.redial.update({"word_dim": 128, "utterance_dim": 128, "hidden_dim": 256, "token_dim": 128})
-    c.sentiment.update(
-        {"word_dim": 128, "features": 64, "num_layers": 1, "epochs": 12, "patience": 3}
-    )
-    c.sentiment.optimizer.learning_rate = 1e-3
-    c.autorec.hidden_dim = 256
-    c.turn_classifier.update({"num_layers": 1, "epochs": 2})
-    for part in (c.dialogue_teacher, c.student):
-        part.batch_rows = 64
-        part.epochs = 6
-        part.optimizer.learning_rate = 2e-3
-    if c.preset == "demo":
-        c.redial.update({"word_dim": 32, "utterance_dim": 32, "hidden_dim": 64, "token_dim": 32})
-        c.sentiment.update(
-            {"word_dim": 32, "features": 16, "epochs": 4, "max_utterances": 16, "num_buckets": 2}
-        )
-        c.sentiment.optimizer.learning_rate = 3e-3
-        c.autorec.update({"hidden_dim": 64, "epochs": 10})
-        for part in (c.dialogue_teacher, c.student):
-            part.num_buckets = 2
-            part.epochs = 8
-            part.optimizer.learning_rate = 3e-3

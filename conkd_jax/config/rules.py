@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from conkd_jax.config.backbone_rules import backbone_rules, review_rules
+from conkd_jax.config.backbones import KNOWN, is_backbone, options_of
 from conkd_jax.config.fields import (
     Broken,
     Choices,
@@ -20,19 +20,18 @@ from conkd_jax.config.fields import (
 )
 from conkd_jax.config.options import (
     ARGUMENT_FIELDS,
-    BACKBONES,
     SYSTEMS,
     Config,
     ConfigError,
     field_names,
 )
 from conkd_jax.config.parts import ItemInitConfig
+from conkd_jax.config.recommender_rules import recommender_rules
 from conkd_jax.distill.gates import GATES
 from conkd_jax.eval.tables.paper import ROW_NAMES
 
 CHOICES: Choices = {
     "system": SYSTEMS,
-    "backbone": BACKBONES,
     "corpus.name": ("redial", "movieworld"),
     "corpus.graph_rule": ("kgsf", "kbrd", "all"),
     "vocabulary.item_vocabulary": ("full", "train"),
@@ -139,7 +138,8 @@ def validate_config(config: Config) -> Config:
     """Checks single fields and combinations of fields; returns the config.
 
     Raises:
-      ConfigError: lists every invalid field with the expected and the actual value.
+      ConfigError: lists every invalid field with the expected and the actual value, or says why a
+        backbone of the user's own can't be used.
     """
     broken = [*choices(config, CHOICES), *ranges(config, RANGES), *_across_fields(config)]
     for part in trained_parts(config):
@@ -153,7 +153,10 @@ def validate_config(config: Config) -> Config:
         broken += ranges(config, of_part(config, part, ITEM_INIT_RANGES))
         broken += _item_init(config, part)
     broken += transformer_shape(config, "turn_classifier")
-    broken += backbone_rules(config)
+    if is_backbone(config.backbone):
+        broken += options_of(config.backbone).check(config)
+    else:
+        broken += [("backbone", KNOWN)]
     if broken:
         raise ConfigError(
             "; ".join(
@@ -223,7 +226,7 @@ def _across_fields(config: Config) -> Broken:
         if getattr(config, part).use_inferred_order and config.corpus.name != "redial":
             why = "as only corpus.name=redial has dialogues with an inferred order"
             yield f"{part}.use_inferred_order", f"False, {why}"
-    yield from review_rules(config)
+    yield from recommender_rules(config)
     if config.paper_row not in ("", *ROW_NAMES):
         yield "paper_row", f'"" or a row of the paper ({", ".join(ROW_NAMES)})'
     if gate not in GATES and ":" not in gate:

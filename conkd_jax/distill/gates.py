@@ -19,13 +19,13 @@ the mass comes from or what the gate is used for.
 import functools
 import inspect
 import math
-import pkgutil
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from conkd_jax import own_code
 from conkd_jax.distill.head import accumulation_dtype
 from conkd_jax.distill.teachers import Teacher, take_rows
 from conkd_jax.typing import Array, Bool, Float
@@ -236,8 +236,8 @@ def find_gate(name: str) -> Callable:
     if ":" not in name:
         raise ValueError(f"No gate is called {name!r}. {known}")
     try:
-        found = pkgutil.resolve_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
+        found = own_code.find(name)
+    except LookupError as error:
         raise ValueError(f"No gate was found at {name!r}: {error}. {known}") from error
     # Only a function has the source text that a student's fingerprint covers.
     if not inspect.isfunction(inspect.unwrap(found)):

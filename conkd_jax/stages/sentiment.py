@@ -40,7 +40,8 @@ from conkd_jax.models.sentiment import (
     final_answers,
     split_answers,
 )
-from conkd_jax.stages.backbones.kgsf import read_word_vectors
+from conkd_jax.stages import backbones
+from conkd_jax.stages.backbones.kgsf import WholeWordSettings, read_word_vectors
 from conkd_jax.stages.rec_teacher import without_fold
 from conkd_jax.stages.training import EXECUTION_CHANGES_NO_RESULT, Execution, make_loader, train
 from conkd_jax.typing import Params
@@ -85,7 +86,8 @@ def stage(config: Config, stages: Mapping[str, Stage], *, fold: int | None = Non
         not have seen its dialogues in any way, and what a sentiment model says about a dialogue
         that it was trained on is close to that dialogue's questionnaire.
     """
-    has_vectors = config.backbone == "redial" and config.redial.word_vectors == "word2vec"
+    words = backbones.named(config.backbone).word_settings(config)
+    has_vectors = isinstance(words, WholeWordSettings) and words.embed_dim is not None
     settings = SentimentSettings(
         model=view(config.sentiment, SentimentTraining),
         limits=view(config.sentiment, HistoryLimits),

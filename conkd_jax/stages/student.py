@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import linecache
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -29,7 +28,7 @@ from conkd_jax.distill.gates import find_gate, make_gate
 from conkd_jax.distill.head import Head, Switch
 from conkd_jax.distill.mentioned import without_mentioned
 from conkd_jax.distill.teachers import TeacherFeatures, TeacherLogits
-from conkd_jax.files import sha256
+from conkd_jax.own_code import source_sha256
 from conkd_jax.stages import backbones, language_model, teacher_outputs
 from conkd_jax.stages.backbones import ModelSettings, RowSettings
 from conkd_jax.stages.dialogue_teacher import model_sources
@@ -121,9 +120,7 @@ FITTED = "fitted"
 
 def _module_sha256(gate: str) -> str:
     """SHA-256 of the source of a gate's module: its helpers and constants count as well."""
-    module = sys.modules[inspect.unwrap(find_gate(gate)).__module__]
-    linecache.checkcache(module.__file__)
-    return sha256(inspect.getsource(module))
+    return source_sha256(sys.modules[inspect.unwrap(find_gate(gate)).__module__])
 
 
 def _parameters(gate: str) -> set[str]:

@@ -27,6 +27,8 @@ class VocabularySettings:
     Attributes:
       backbone: the name of the backbone, which everything that is trained on the vocabulary
         inherits; None for DialoGPT, whose first vocabularies had no name.
+      backbone_source: for a backbone outside the package, the hashes of its source files, which
+        everything that is trained on the vocabulary inherits as well; else None.
       tokenizer: "train", a hub name, or the hashes of the tokenizer's files.
       item_vocabulary: "full" or "train".
       words: the backbone's settings for its words.
@@ -36,6 +38,7 @@ class VocabularySettings:
     tokenizer: str | dict[str, str]
     item_vocabulary: str
     words: WordSettings = merged()
+    backbone_source: dict[str, str] | None = None
 
 
 def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
@@ -45,6 +48,7 @@ def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
         tokenizer=named_content(config.vocabulary.tokenizer, made_here="train"),
         item_vocabulary=config.vocabulary.item_vocabulary,
         words=backbones.named(config.backbone).word_settings(config),
+        backbone_source=backbones.source_hashes(config.backbone),
     )
     return Stage("vocabulary", VERSION, settings, {"corpus": stages["corpus"]}, run)
 

@@ -6,18 +6,26 @@ untrained model (`ModelSettings`). Each object holds the fields that enter finge
 methods that use them, so the stages don't depend on the backbone. Training, distillation, the
 teacher store, decoding and scoring are the same for all backbones; they rely only on the contract
 of `conkd_jax.models.backbone`.
+
+What a backbone sets in each preset, and its rules, are in the module of the same name in
+`conkd_jax/config/backbones/`, which imports no model. A backbone of the user's own
+("package.module:name") is an object, or a module, that has the functions of both.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, Protocol, cast, runtime_checkable
 
 from etils import epath
 from tokenizers import Tokenizer
 
+from conkd_jax import own_code
 from conkd_jax.config import BACKBONES, Config, ConfigError
+from conkd_jax.config.backbones import BackboneOptions, expect, find_own, options_of
 from conkd_jax.data.corpus import Corpus, Dialogue
 from conkd_jax.data.rows.contract import Rows
 from conkd_jax.data.vocabulary import Vocabulary
@@ -116,14 +124,86 @@ class BackboneStages(Protocol):
         ...
 
 
+SETTINGS: Mapping[str, type] = {  # the functions that make settings
+    "word_settings": WordSettings,
+    "row_settings": RowSettings,
+    "model_settings": ModelSettings,
+}
+
+
 def named(backbone: str) -> BackboneStages:
-    """Returns the backbone with a name.
+    """Returns the backbone with a name, which may be the user's own, "package.module:name".
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: there is none, or it lacks a function.
     """
-    if backbone not in BACKBONES:
+    if backbone in BACKBONES:
+        return cast(BackboneStages, importlib.import_module(f"{__name__}.{backbone}"))
+    found = find_own(backbone)
+    expect(found, BackboneStages, backbone)
+    members = {name: getattr(found, name) for name in own_code.members_of(BackboneStages)}
+    for name, kind in SETTINGS.items():
+        members[name] = functools.partial(_settings, members[name], kind, backbone)
+    return cast(BackboneStages, SimpleNamespace(**members))
+
+
+def variant_of(backbone: str, **own: Any) -> BackboneStages:
+    """A backbone that differs from another one in a few functions only.
+
+    Args:
+      backbone: the name of the other backbone.
+      **own: functions of `BackboneStages` or `BackboneOptions` to use instead of the other's.
+
+    Returns:
+      All functions of both, which is what a config may name as "package.module:name".
+
+    Raises:
+      ConfigError: there is no such backbone.
+      TypeError: a backbone has no such function.
+
+    Example::
+
+        stages = variant_of("dialogpt", model_settings=model_settings)
+    """
+    members: dict[str, Any] = {}
+    for part, protocol in (
+        (named(backbone), BackboneStages),
+        (options_of(backbone), BackboneOptions),
+    ):
+        members |= {name: getattr(part, name) for name in own_code.members_of(protocol)}
+    if unknown := own.keys() - members.keys():
+        raise TypeError(f"expected some of {', '.join(members)}; got {', '.join(sorted(unknown))}")
+    return cast(BackboneStages, SimpleNamespace(**(members | own)))
+
+
+def source_hashes(backbone: str) -> dict[str, str] | None:
+    """The hashes of the source files of a user's own backbone; None for one of this package.
+
+    Raises:
+      ConfigError: there is no such backbone, or it has no source file.
+    """
+    if backbone in BACKBONES:
+        return None
+    find_own(backbone)
+    try:
+        return own_code.source_hashes(backbone)
+    except LookupError as error:
+        raise ConfigError(f"config.backbone: {backbone!r}: {error}") from error
+
+
+def _settings(make: Callable, kind: type, backbone: str, config: Config) -> Any:
+    """The settings that a function of a user's own backbone makes, checked.
+
+    Raises:
+      ConfigError: they are no frozen dataclass, or lack a method.
+    """
+    settings = make(config)
+    of = f"what {make.__name__} returns in "
+    dataclass_params = getattr(settings, "__dataclass_params__", None)
+    if isinstance(settings, type) or dataclass_params is None or not dataclass_params.frozen:
         raise ConfigError(
-            f"config.backbone: expected one of {', '.join(BACKBONES)}, got {backbone!r}"
+            f"config.backbone: {of}{backbone!r} enters fingerprints, so it must be an instance of "
+            f"a frozen dataclass; got {settings!r}"
         )
-    return cast(BackboneStages, importlib.import_module(f"{__name__}.{backbone}"))
+    expect(settings, kind, backbone, of)
+    return settings
