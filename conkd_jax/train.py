@@ -22,7 +22,6 @@ from conkd_jax.artifacts.build import PlanRow, explain
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.command_line import UsageError
 from conkd_jax.config import (
-    ARGUMENT_FIELDS,
     BACKBONES,
     PRESETS,
     Config,
@@ -118,6 +117,8 @@ def make_room(folder: epath.Path, runs: Collection[str]) -> None:
 def read_config(options: flags.FlagValues) -> tuple[Config, str, Config]:
     """Returns the config of a command line, checked, its name, and the config file's own.
 
+    `--config.backbone=NAME` means the same as `backbone=NAME` after the colon of --config.
+
     Args:
       options: what the command line was parsed into, with those of `define_config`.
 
@@ -131,15 +132,24 @@ def read_config(options: flags.FlagValues) -> tuple[Config, str, Config]:
     filename = config_flags.get_config_filename(options["config"])
     command_line.expect_config_file(filename)
     overridden = config_flags.get_override_values(options["config"])
-    for field in ARGUMENT_FIELDS:
-        if field in overridden:
+    config = frozen(options["config"].value)
+    if "preset" in overridden:
+        raise UsageError(
+            "--config.preset: it determines other fields, so it is given after the colon of "
+            "--config. Expected --config=FILE.py:PRESET[,backbone=NAME], got preset = "
+            f"{overridden['preset']!r}"
+        )
+    if "backbone" in overridden:  # determines other fields as well, so it goes before them
+        path, _, argument = filename.partition(":")
+        filename = f"{path}:{argument or config.preset},backbone={config.backbone}"
+        fields = {name: value for name, value in overridden.items() if name != "backbone"}
+        config, backbone = frozen(load_config_file(filename)).replace(fields), config.backbone
+        if config.backbone != backbone:
             raise UsageError(
-                f"--config.{field}: it determines other fields, so it is given after the colon of "
-                f"--config. Expected --config=FILE.py:PRESET[,backbone=NAME], got {field} = "
-                f"{overridden[field]!r}"
+                f"--config.backbone={backbone}: expected a config file that passes its argument on "
+                f"to from_argument, as --config={filename} has another backbone, {config.backbone}"
             )
-    config = validate_config(frozen(options["config"].value))
-    return config, config_name(filename), frozen(load_config_file(filename))
+    return validate_config(config), config_name(filename), frozen(load_config_file(filename))
 
 
 def check_devices(config: Config) -> None:

@@ -70,10 +70,26 @@ def test_a_plan_says_why(call, small_world):
     assert "config.distill.eta 0.04 -> 0.7" in output
 
 
-@pytest.mark.parametrize("field, value", [("backbone", "kgsf"), ("preset", "mini")])
-def test_what_other_settings_follow_from_is_said_behind_the_colon(call, small_world, field, value):
-    arguments = [CONFIG, *folders(small_world), f"--config.{field}={value}", "--plan"]
-    refused(call(train, *arguments), f"config.{field}", "PRESET[,backbone=NAME]", value)
+def test_a_preset_is_said_behind_the_colon(call, small_world):
+    arguments = [CONFIG, *folders(small_world), "--config.preset=mini", "--plan"]
+    refused(call(train, *arguments), "config.preset", "PRESET[,backbone=NAME]", "mini")
+
+
+def test_a_backbone_is_applied_before_other_fields(call, world):
+    options = [*folders(world), "--config.distill.eta=.3", "--plan"]
+    by_field = call(train, CONFIG, *options, "--config.backbone=kgsf")
+    assert by_field == call(train, f"{CONFIG}:demo,backbone=kgsf", *options)
+    assert by_field[0] == 0 and by_field[1] != call(train, CONFIG, *options)[1]
+    refused(call(train, CONFIG, *options, "--config.backbone=kgfs"), "backbone=kgfs", "dialogpt")
+
+
+def test_a_config_file_that_ignores_its_argument_keeps_its_backbone(call, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from conkd_jax import config as conkd\n"
+        "def get_config(argument=''):\n    return conkd.from_argument('demo')\n"
+    )
+    refused(call(train, f"--config={file}", "--config.backbone=kgsf"), "from_argument", "dialogpt")
 
 
 def test_a_sweep_over_what_is_not_read_is_refused(call, small_world):

@@ -22,8 +22,8 @@ COLUMN = 34  # where comments begin
 INTRODUCTION = f"""\
 Fields of the config, set with --config.PART.FIELD=VALUE. The defaults are the
 paper's; presets and config files change some of them. The fields
-{" and ".join(ARGUMENT_FIELDS)} determine others, so they are given after the
-colon of --config."""
+{" and ".join(ARGUMENT_FIELDS)} determine others: they are given after the colon
+of --config, and the backbone can be given as --config.backbone, too."""
 
 
 class ConfigField(NamedTuple):

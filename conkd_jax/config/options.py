@@ -104,7 +104,8 @@ class Config:
 
     preset: str = "paper"  # paper | small | mini | demo; set after the colon of --config
     backbone: str = "dialogpt"  # language model of dialogue teacher and student: dialogpt | kgsf |
-    # kbrd | recindial | redial | revcore | package.module:name; set after the colon of --config
+    # kbrd | recindial | redial | revcore | package.module:name (your own); it is applied before all
+    # other fields, also when it is given as --config.backbone
     system: str = "student"  # what is scored: student (ConKD) | dialogue_teacher (no distillation)
     paper_row: str = ""  # the row of the paper's tables to compare with; empty = none
     seed: int = 0  # of the student: initialisation, dropout, order of batches

@@ -201,7 +201,7 @@ def run_label(
 
     Args:
       config_name: path of the config under configs/, without ".py".
-      backbone: "dialogpt" or "kgsf"; "" for a system that this project did not train.
+      backbone: the name of its backbone; "" for a system that this project did not train.
       decoding: what `decoding_label` returns.
       overrides: values by dotted field.
 
@@ -211,7 +211,10 @@ def run_label(
     'kbrd'
     >>> run_label("dialogpt_hard", "dialogpt", overrides={"distill.gamma": 0.2})
     'dialogpt_hard+gamma=0.2'
+    >>> run_label("dialogpt_hard", "my_backbone:stages")
+    'dialogpt_hard-my_backbone_stages'
     """
+    backbone = re.sub(r"[^\w.-]", "_", backbone)  # it becomes part of a folder's name
     is_named = config_name.rpartition("/")[2].startswith(backbone)
     label = config_name if is_named else f"{config_name}-{backbone}"
     return "+".join(filter(None, (label, decoding, overrides_label(overrides or {}))))
