@@ -22,7 +22,8 @@ from etils import epath
 from conkd_jax import terminal
 from conkd_jax.artifacts.manifest import is_whole, whole_manifest
 from conkd_jax.artifacts.stage import Stage
-from conkd_jax.config import Config
+from conkd_jax.config import Config, field_names
+from conkd_jax.config.parts import SearchConfig
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.eval import origin
@@ -60,6 +61,7 @@ NOT_IN_NAME = {  # fields that a run's name shows elsewhere, or that no number d
     "decode.batch_size",
     "decode.item_offset",
     "decode.item_rule",
+    *(f"decode.{name}" for name in field_names(SearchConfig())),
     "evaluation.num_samples",
     "evaluation.split",
     "parallel.num_devices",

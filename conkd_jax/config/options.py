@@ -32,6 +32,7 @@ from conkd_jax.config.parts import (
     RecTeacherConfig,
     ReDialConfig,
     RevCoreConfig,
+    SearchConfig,
     SentimentConfig,
     StudentConfig,
     SweepConfig,
@@ -61,6 +62,7 @@ ADDED_FIELDS = frozenset(
     {
         "corpus.reviews",
         "decode.item_offset",
+        *(f"decode.{name}" for name in field_names(SearchConfig())),
         "dialogue_teacher.use_inferred_order",
         "distill.mask_mentioned",
         "paper_row",

@@ -307,7 +307,20 @@ class DecodingRules:
 
 
 @dataclasses.dataclass(frozen=True)
-class DecodeConfig(DecodingRules):
+class SearchConfig:
+    """How a response is chosen among those that the rules allow; not in the paper."""
+
+    strategy: str = "greedy"  # greedy (the most probable token at each step) | sample (a random
+    # one) | beam (of several responses, the one with the best score)
+    temperature: float = 1.0  # with sample: τ; a token is drawn in proportion to P^(1/τ)
+    top_p: float = 1.0  # with sample: only the fewest tokens that together have this probability
+    seed: int = 0  # with sample: of the random numbers, which depend on it and the response alone
+    beam_width: int = 4  # with beam: responses that are kept at every step
+    length_penalty: float = 1.0  # with beam: α of the score log P / T^α for T tokens; 0 = log P
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodeConfig(SearchConfig, DecodingRules):
     """How responses are generated."""
 
     item_offset: float = 0.0  # added to the logit of every item: above 0, more items are named

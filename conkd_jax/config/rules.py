@@ -25,7 +25,7 @@ from conkd_jax.config.options import (
     ConfigError,
     field_names,
 )
-from conkd_jax.config.parts import ItemInitConfig
+from conkd_jax.config.parts import ItemInitConfig, SearchConfig
 from conkd_jax.config.recommender_rules import recommender_rules
 from conkd_jax.distill.gates import GATES
 from conkd_jax.eval.tables.paper import ROW_NAMES
@@ -44,6 +44,7 @@ CHOICES: Choices = {
     "teacher_outputs.dtype": ("bfloat16", "float32"),
     "student.init": ("pretrained", "dialogue_teacher"),
     "decode.item_rule": ("argmax", "mass", "class"),
+    "decode.strategy": ("greedy", "sample", "beam"),
     "evaluation.split": ("dev", "valid", "test"),
     "parallel.kind": ("pmap",),
     "rng_impl": ("unsafe_rbg", "rbg", "threefry2x32"),
@@ -89,6 +90,11 @@ RANGES: Ranges = {
     "distill.chunk_size": (1, None),
     "decode.max_tokens": (1, None),
     "decode.item_offset": (-100, 100),
+    "decode.temperature": (0.01, 100),
+    "decode.top_p": (0, 1),
+    "decode.seed": SEEDS,
+    "decode.beam_width": (1, 100),
+    "decode.length_penalty": (0, 10),
     "decode.batch_size": (1, None),
     "evaluation.max_responses": (0, None),
     "evaluation.num_samples": (0, None),
@@ -117,6 +123,15 @@ TRAINED_RANGES: Ranges = {
     "optimizer.eps": (0, None),
     "optimizer.weight_decay": (0, None),
     "optimizer.clip_norm": (0, None),
+}
+
+# The strategy of decoding that reads a field.
+OF_STRATEGY = {
+    "temperature": "sample",
+    "top_p": "sample",
+    "seed": "sample",
+    "beam_width": "beam",
+    "length_penalty": "beam",
 }
 
 
@@ -227,6 +242,11 @@ def _across_fields(config: Config) -> Broken:
             why = "as only corpus.name=redial has dialogues with an inferred order"
             yield f"{part}.use_inferred_order", f"False, {why}"
     yield from recommender_rules(config)
+    for field, strategy in OF_STRATEGY.items():
+        default = getattr(SearchConfig(), field)
+        if config.decode.strategy != strategy and getattr(config.decode, field) != default:
+            why = f"only decode.strategy = {strategy} reads another value"
+            yield f"decode.{field}", f"{default}, since {why} (it is {config.decode.strategy})"
     if config.paper_row not in ("", *ROW_NAMES):
         yield "paper_row", f'"" or a row of the paper ({", ".join(ROW_NAMES)})'
     if gate not in GATES and ":" not in gate:

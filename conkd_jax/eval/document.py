@@ -8,12 +8,14 @@ nothing.
 from __future__ import annotations
 
 import collections
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from conkd_jax.config import Config, field_names
+from conkd_jax.config.parts import SearchConfig
 from conkd_jax.errors import UserError
 from conkd_jax.eval.metrics.pairs import Number
 from conkd_jax.files import sha256
@@ -147,7 +149,8 @@ def decoding_label(decode: Mapping) -> str:
     """Returns how responses were decoded, or "" for plain greedy decoding.
 
     Args:
-      decode: the `decode` part of a config, as plain values; without a constraint there is none.
+      decode: the `decode` part of a config, as plain values; a field that is missing has its
+        default.
 
     >>> decoding_label({"item_rule": "argmax"})
     ''
@@ -155,12 +158,32 @@ def decoding_label(decode: Mapping) -> str:
     'mass+once'
     >>> decoding_label({"item_rule": "argmax", "item_offset": 1.5})
     'offset=1.5'
+    >>> decoding_label({"item_rule": "argmax", "strategy": "sample", "top_p": 0.9, "seed": 1})
+    'sample+top_p=0.9+draw=1'
+    >>> decoding_label({"item_rule": "argmax", "strategy": "beam", "beam_width": 8})
+    'beam=8'
     """
     found = [] if decode["item_rule"] == "argmax" else [decode["item_rule"]]
     found += [] if decode.get("allow_mentioned_items", True) else ["novel"]
     found += [] if decode.get("allow_repeated_items", True) else ["once"]
     found += [f"offset={decode['item_offset']:g}"] if decode.get("item_offset") else []
-    return "+".join(found)
+    return "+".join([*found, *_search_labels(decode)])
+
+
+def _search_labels(decode: Mapping) -> list[str]:
+    """Returns the strategy, unless it is greedy, and what differs from the defaults of sampling."""
+    search = dataclasses.asdict(SearchConfig()) | decode
+    if search["strategy"] == "sample":
+        names = {"temperature": "temperature", "top_p": "top_p", "seed": "draw"}
+        found = ["sample"]
+    elif search["strategy"] == "beam":
+        names = {"length_penalty": "length_penalty"}
+        found = [f"beam={search['beam_width']}"]
+    else:
+        return []
+    plain = SearchConfig()
+    changed = {name: label for name, label in names.items() if search[name] != getattr(plain, name)}
+    return [*found, *(f"{label}={search[name]:g}" for name, label in changed.items())]
 
 
 def overrides_label(overrides: Mapping[str, Any]) -> str:

@@ -1,9 +1,9 @@
 """How long an answer takes: the turn classifier, reading the history, writing each token.
 
-Every system writes a fixed number of tokens with the loop that evaluation uses (`decoding`), and no
-token ends a response, so times do not depend on what is said. Systems alternate, answer by answer,
-A B B A A B …, so that neither a busy machine nor the order favours one. Only times from the same
-call are comparable.
+Every system writes a fixed number of tokens, greedily, with the loop that evaluation uses
+(`decode_loop`), and no token ends a response, so times do not depend on what is said. Systems
+alternate, answer by answer, A B B A A B …, so that neither a busy machine nor the order favours
+one. Only times from the same call are comparable.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from conkd_jax.data.rows.contract import Prompts
 from conkd_jax.distill.head import Head
-from conkd_jax.eval.decoding import choose_token, decode_steps
+from conkd_jax.eval.decode_loop import choose_token, decode_steps
 from conkd_jax.models.backbone import Backbone
 from conkd_jax.typing import Params
 
@@ -38,7 +38,7 @@ class TimedDecoder:
       head: onto Y = V ∪ I.
       num_words: |V|, the id of the first item token.
       num_tokens: length of every response, two or more.
-      item_rule: as in `decoding.greedy_decode`.
+      item_rule: as in `decoding.decode_responses`.
     """
 
     model: Backbone

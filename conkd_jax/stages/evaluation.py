@@ -21,6 +21,7 @@ from conkd_jax import parallel, terminal
 from conkd_jax.artifacts.fingerprint import outside_fingerprint, view
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config, DecodingRules
+from conkd_jax.config.parts import SearchConfig
 from conkd_jax.data.corpus import Dialogue
 from conkd_jax.data.mentioned_items import mentioned_with_token
 from conkd_jax.data.mentions import tokens
@@ -28,7 +29,7 @@ from conkd_jax.data.rows.contract import Rows
 from conkd_jax.data.rows.picks import charged_to_text
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
-from conkd_jax.eval.decoding import DecodedResponse, greedy_decode
+from conkd_jax.eval.decoding import DecodedResponse, decode_responses
 from conkd_jax.eval.item_rankings import FORBIDDEN_LOGIT
 from conkd_jax.eval.metrics.bootstrap import bootstrap_intervals
 from conkd_jax.eval.metrics.options import options_from_corpus
@@ -67,6 +68,7 @@ class EvaluationSettings:
       max_responses: number of responses to decode; 0 = all.
       bootstrap_resamples: number of resamples for the intervals.
       item_offset: what is added to the logits of items; None for nothing.
+      search: sampling or beams; None for greedy decoding.
       rows: the rows of the language models.
       backbone: the backbone of the language models.
       batch_size: number of responses that are decoded at once.
@@ -78,6 +80,7 @@ class EvaluationSettings:
     max_responses: int
     bootstrap_resamples: int
     item_offset: float | None  # not 0.0: an evaluation without one has its old fingerprint
+    search: SearchConfig | None  # None for the same reason
     rows: RowSettings
     backbone: str = outside_fingerprint(because="inputs and rows already depend on it")
     batch_size: int = outside_fingerprint(because="it changes speed and memory only")
@@ -106,6 +109,7 @@ def stage(config: Config, stages: Mapping[str, Stage], *, split: str | None = No
         max_responses=config.evaluation.max_responses,
         bootstrap_resamples=config.evaluation.bootstrap_resamples,
         item_offset=config.decode.item_offset or None,
+        search=None if config.decode.strategy == "greedy" else view(config.decode, SearchConfig),
         rows=backbones.named(config.backbone).row_settings(config),
         backbone=config.backbone,
         batch_size=config.decode.batch_size,
@@ -213,7 +217,7 @@ def _nll_under_predicted_prefix(opened: SystemOnSplit, scored: TokenScores) -> n
 def answers(
     settings: EvaluationSettings, opened: SystemOnSplit
 ) -> Iterator[tuple[int, DecodedResponse]]:
-    """Decodes greedily; yields (response id, response) in the order of the split."""
+    """Decodes; yields (response id, response) in the order of the split."""
     system, rows, rules = opened.system, opened.rows, settings.decode
     words, longest = system.vocabulary, settings.rows.longest_prompt(rules.max_tokens)
     wanted = spread_evenly(rows.num_responses, settings.max_responses or None)
@@ -225,7 +229,7 @@ def answers(
     for start in range(0, len(wanted), RESPONSES_AT_A_TIME):
         some = wanted[start : start + RESPONSES_AT_A_TIME]
         opening = system.openings(is_rec[some]).tolist()
-        decoded = greedy_decode(
+        decoded = decode_responses(
             system.model.model,
             system.model.variables,
             head,
@@ -249,6 +253,8 @@ def answers(
                 settings.rows.max_picks,
                 is_rec[some].tolist() if system.has_tags else [None] * len(some),
             ),
+            search=settings.search or SearchConfig(),
+            response_ids=some.tolist(),
         )
         yield from zip(some.tolist(), decoded, strict=True)
 

@@ -7,8 +7,9 @@ import pytest
 
 from conkd_jax.data.rows.dialogue import TokenPrompts
 from conkd_jax.distill.head import Head
-from conkd_jax.eval import decoding
-from conkd_jax.eval.decoding import choose_token, decode_steps, greedy_decode
+from conkd_jax.eval import decode_loop, decoding
+from conkd_jax.eval.decode_loop import choose_token, decode_steps
+from conkd_jax.eval.decoding import decode_responses
 from conkd_jax.models.gpt2 import GPT2, GPT2Spec
 
 NUM_WORDS, NUM_ITEMS, END, REC = 30, 20, 29, 51
@@ -77,7 +78,7 @@ def plain(decoded):
 def test_equals_a_loop_without_cache(
     params, head, contexts, openings, expected, batch_size, buckets
 ):
-    decoded = greedy_decode(
+    decoded = decode_responses(
         MODEL,
         params,
         head,
@@ -106,7 +107,9 @@ def prompts(contexts, openings):
 def decode(params, head, contexts, **changes):
     # One batch size and one bucket wherever they don't matter: one compilation serves them all.
     settings = {**SETTINGS, "batch_size": 8, "buckets": (40,), **changes}
-    return greedy_decode(MODEL, params, head, prompts(contexts, [REC] * len(contexts)), **settings)
+    return decode_responses(
+        MODEL, params, head, prompts(contexts, [REC] * len(contexts)), **settings
+    )
 
 
 def test_long_context_keeps_its_tail(params, head, contexts):
@@ -116,10 +119,10 @@ def test_long_context_keeps_its_tail(params, head, contexts):
 
 
 def test_one_compilation_for_each_bucket_in_use(params, head, contexts):
-    before = decoding._decode_batch._cache_size()
+    before = decode_loop.decode_batch._cache_size()
     for several in (contexts, contexts[::-1], contexts[:13]):  # the last batch is a short one
         decode(params, head, several, buckets=(17, 41, 57))
-        assert decoding._decode_batch._cache_size() == before + 2  # none is longer than 41
+        assert decode_loop.decode_batch._cache_size() == before + 2  # none is longer than 41
 
 
 def test_nothing_to_decode(params, head):

@@ -9,7 +9,7 @@ import pytest
 
 from conkd_jax.data.rows.dialogue import TokenPrompts
 from conkd_jax.eval import latency
-from conkd_jax.eval.decoding import greedy_decode
+from conkd_jax.eval.decoding import decode_responses
 from conkd_jax.eval.latency import (
     NO_TOKEN,
     TimedDecoder,
@@ -55,7 +55,7 @@ def system(decoder, prompts, classify=None, batch_size=2) -> TimedSystem:
 @pytest.mark.parametrize("item_rule", ["argmax", "mass"])
 def test_both_parts_write_what_scoring_writes(decoder, prompts, item_rule):
     decoder = dataclasses.replace(decoder, item_rule=item_rule)
-    expected = greedy_decode(
+    expected = decode_responses(
         decoder.model,
         decoder.params,
         decoder.head,

@@ -7,7 +7,7 @@ import pytest
 
 from conkd_jax.data.rows.dialogue import TokenPrompts
 from conkd_jax.distill.head import Head
-from conkd_jax.eval.decoding import greedy_decode
+from conkd_jax.eval.decoding import decode_responses
 from conkd_jax.eval.pick_grammar import DONE, PICKS, START, TEXT, PickRules, after, allowed
 from conkd_jax.models.gpt2 import GPT2, GPT2Spec
 
@@ -41,7 +41,7 @@ def contexts():
 
 def decode(params, head, contexts, **changes):
     options = {"batch_size": 16, "buckets": (41,), "top_k": TOP, **changes}
-    return greedy_decode(
+    return decode_responses(
         MODEL,
         params,
         head,

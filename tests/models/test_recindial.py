@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from conkd_jax.distill.losses import nll
-from conkd_jax.eval.decoding import choose_token, decode_steps
+from conkd_jax.eval.decode_loop import choose_token, decode_steps
 from tests.models import small_recindial
 from tests.models.backbone_model import states
 from tests.models.small_recindial import (

@@ -17,6 +17,11 @@ DECODINGS: Mapping[str, str] = {  # explains the parts of a label after its "+"
     "best of them, as RecInDial decodes.",
     "novel": "+novel: items that were mentioned earlier in the dialogue are excluded.",
     "once": "+once: an item appears at most once in a response.",
+    "sample": "+sample: tokens are drawn at random, at the +temperature (1 if none is given) and "
+    "among the most probable ones that together have +top_p (all if none is given); +draw: another "
+    "seed.",
+    "beam": "+beam: beam search of that width; the score is the log-probability over the length to "
+    "the power of +length_penalty (1 if none is given).",
     "offset": "+offset: a constant is added to the logits of items.",
     RATE_MATCHED: f"+{RATE_MATCHED}: a constant is added to the logits of items, chosen on dev "
     "such that responses name as many movies as the references.",
