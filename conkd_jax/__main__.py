@@ -21,6 +21,8 @@ PROGRAMS = (
     "evaluate",
     "gate",
     "cold_items",
+    "samples",
+    "tradeoff",
     "latency",
     "tables",
     "human",

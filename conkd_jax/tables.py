@@ -6,6 +6,7 @@
     python -m conkd_jax.tables --compare runs/dialogpt-mini-seed0 runs/dialogpt_hard-mini-seed0
     python -m conkd_jax.tables --compare --over=trainings runs/dialogpt-mini-* runs/kgsf-mini-*
     python -m conkd_jax.tables --curves runs/dialogpt_hard+* --json=curves.json --figure=curves.png
+    python -m conkd_jax.tables --said docs/results/mini --json=said.json --figure=said.png
     python -m conkd_jax.tables --keep runs/dialogpt_hard-mini-seed0
     python -m conkd_jax.tables --pages
 
@@ -14,10 +15,11 @@ contains several of them at any depth. Tables 7 and 9 (which are the same) and `
 predictions.jsonl, given as a run's folder or as a file. `--compare --over=trainings` takes several
 trainings of two rows and compares their metrics with a t-test paired by seed. `--curves` shows the
 dev scores of trainings over their epochs: where NLL and hit@50 turn, and whether hit@50 still rises
-at the end. `--json` writes a comparison, or the points of curves, into a file. `--figure` draws the
-table, the comparison or the curves. `--keep` copies a run's metrics.json into docs/results/ of this
-checkout; `--pages` rewrites the tables of README.md and docs/results.md from the runs that are kept
-there.
+at the end. `--said` shows how much of what its recommender knows each system says: ReR@10 over
+R@10. `--json` writes a comparison, the points of curves or the numbers of `--said` into a file.
+`--figure` draws the table, the comparison, the curves or `--said`. `--keep` copies a run's
+metrics.json into docs/results/ of this checkout; `--pages` rewrites the tables of README.md and
+docs/results.md from the runs that are kept there.
 """
 
 from __future__ import annotations
@@ -53,6 +55,7 @@ from conkd_jax.eval.tables.formats import table_as_latex, table_as_markdown
 from conkd_jax.eval.tables.layouts import LAYOUTS
 from conkd_jax.eval.tables.pages import KEPT_RESULTS, PAGES, write_pages
 from conkd_jax.eval.tables.paired import comparison_table, draw_both, paired_test
+from conkd_jax.eval.tables.said import draw_said, said_document, said_of_known
 from conkd_jax.eval.tables.samples import (
     samples_as_latex,
     samples_as_markdown,
@@ -89,11 +92,17 @@ _OVER = flags.DEFINE_enum(
 _CURVES = flags.DEFINE_bool(
     "curves", False, "Show the dev scores of trainings over their epochs.", flag_values=OPTIONS
 )
+_SAID = flags.DEFINE_bool(
+    "said",
+    False,
+    "Show ReR@10 of systems over their recommenders' R@10.",
+    flag_values=OPTIONS,
+)
 _JSON = flags.DEFINE_string(
     "json",
     "",
-    "With --compare or --curves: also write what is shown, unrounded, into this JSON file, to be "
-    "committed.",
+    "With --compare, --curves or --said: also write what is shown, unrounded, into this JSON file, "
+    "to be committed.",
     flag_values=OPTIONS,
 )
 _FORMAT = flags.DEFINE_enum(
@@ -102,7 +111,7 @@ _FORMAT = flags.DEFINE_enum(
 _FIGURE = flags.DEFINE_string(
     "figure",
     "",
-    "Also draw the table, the comparison or the curves into this PNG file.",
+    "Also draw the table, the comparison, the curves or --said into this PNG file.",
     flag_values=OPTIONS,
 )
 _INTERVALS = flags.DEFINE_bool(
@@ -139,6 +148,8 @@ def main(argv: list[str]) -> None:
         show_comparison({name: answers.file for name, answers in open_answers(runs).items()})
     elif _CURVES.value:
         show_curves(runs)
+    elif _SAID.value:
+        show_said(runs)
     elif _TABLE.value in SAMPLE_TABLES:
         show_samples(runs, _FORMAT.value)
     else:
@@ -153,21 +164,24 @@ def main(argv: list[str]) -> None:
 
 
 def _check_options(runs: Sequence[str]) -> None:
-    chosen = (bool(_TABLE.value), _COMPARE.value, _CURVES.value, _KEEP.value, _PAGES.value)
-    if sum(chosen) != 1:
-        raise UsageError("expected one of --table=NAME, --compare, --curves, --keep and --pages.")
+    shown = (bool(_TABLE.value), _COMPARE.value, _CURVES.value, _SAID.value)
+    if sum((*shown, _KEEP.value, _PAGES.value)) != 1:
+        raise UsageError(
+            "expected one of --table=NAME, --compare, --curves, --said, --keep and --pages."
+        )
     if _PAGES.value and runs:
         raise UsageError(f"--pages takes no runs; it reads {KEPT_RESULTS}.")
     if not _PAGES.value and not runs:
         raise UsageError("expected runs: metrics.json files, folders of runs, or folders of them.")
-    if _JSON.value and not (_COMPARE.value or _CURVES.value):
+    has_file = _COMPARE.value or _CURVES.value or _SAID.value
+    if _JSON.value and not has_file:
         raise UsageError(
-            "--json needs --compare or --curves: it is the file that these are written to."
+            "--json needs --compare, --curves or --said: it is the file that these are written to."
         )
     if _OVER.value == "trainings" and (not _COMPARE.value or _FIGURE.value):
         raise UsageError("--over=trainings needs --compare, and has no --figure.")
-    if _FIGURE.value and not (_COMPARE.value or _CURVES.value or _TABLE.value in LAYOUTS):
-        raise UsageError("--figure needs a --table of numbers, --compare or --curves.")
+    if _FIGURE.value and not (has_file or _TABLE.value in LAYOUTS):
+        raise UsageError("--figure needs a --table of numbers, --compare, --curves or --said.")
 
 
 def show_comparison(files: Mapping[str, epath.Path]) -> None:
@@ -213,6 +227,18 @@ def show_curves(runs: Sequence[str]) -> None:
     command_line.show(*curves_summary(curves))
     if others:
         command_line.show("", *without_curves(others))
+
+
+def show_said(runs: Sequence[str]) -> None:
+    """Prints Table 1, and writes its ReR@10 over R@10 into the files that are asked for."""
+    documents = read_documents(runs)
+    said = said_of_known(documents)
+    if _JSON.value:
+        command = portable_command(" ".join(sys.argv))
+        write_document(_JSON.value, said_document(said, documents, command=command))
+    if _FIGURE.value:
+        draw_said(said, _FIGURE.value)
+    show_table(build_table("1", documents), _FORMAT.value)
 
 
 def show_table(table: ResultTable, form: str) -> None:

@@ -32,6 +32,8 @@ ROOMS = (
         "demo",
         "gate",
         "cold_items",
+        "samples",
+        "tradeoff",
         "__main__",
     ),
 )

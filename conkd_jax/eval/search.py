@@ -7,11 +7,11 @@ as a row of the batch. Pure functions of arrays; the loop is in `decoding`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from conkd_jax.distill.gates import item_mass
 from conkd_jax.eval.item_rankings import FORBIDDEN_LOGIT
@@ -193,7 +193,7 @@ class Beams(NamedTuple):
         return tokens, parents, kept
 
 
-def row_axes(cache_of: Any, inputs: Any) -> Any:
+def row_axes(cache_of: Callable[[Any], Any], inputs: Any) -> list[int]:
     """The axis along which each array of a cache has the rows of the batch, or `SHARED`.
 
     A cache may be any pytree, so this is found by comparing its shapes with those for a batch of
@@ -203,6 +203,9 @@ def row_axes(cache_of: Any, inputs: Any) -> Any:
       cache_of: inputs → cache.
       inputs: of a batch; every array has its rows first.
 
+    Returns:
+      The axes in the order of the cache's leaves.
+
     Raises:
       ValueError: an array has the rows in no axis of its own.
     """
@@ -210,37 +213,37 @@ def row_axes(cache_of: Any, inputs: Any) -> Any:
     def twice(array):
         return jax.ShapeDtypeStruct((2 * array.shape[0], *array.shape[1:]), array.dtype)
 
-    num_rows = jax.tree.leaves(inputs)[0].shape[0]
-    doubled = jax.eval_shape(cache_of, jax.tree.map(twice, inputs))
+    def shapes(inputs):
+        leaves = jax.eval_shape(lambda inputs: jax.tree.leaves(cache_of(inputs)), inputs)
+        return [leaf.shape for leaf in leaves]
 
-    def axis_of(one, two):
-        changed = [
-            i
-            for i, sizes in enumerate(zip(one.shape, two.shape, strict=True))
-            if len(set(sizes)) > 1
-        ]
-        if not changed:
-            return SHARED
-        if len(changed) > 1 or one.shape[changed[0]] != num_rows:
+    num_rows = jax.tree.leaves(inputs)[0].shape[0]
+    axes = []
+    for one, two in zip(shapes(inputs), shapes(jax.tree.map(twice, inputs)), strict=True):
+        changed = [axis for axis in range(len(one)) if one[axis] != two[axis]]
+        if len(changed) > 1 or any(one[axis] != num_rows for axis in changed):
             raise ValueError(
                 "decode.strategy = beam: expected a cache whose arrays have the rows of the batch "
-                f"in one axis; with {num_rows} rows got shape {one.shape}, with twice as many "
-                f"{two.shape}"
+                f"in one axis; with {num_rows} rows got shape {one}, with twice as many {two}"
             )
-        return changed[0]
-
-    return jax.tree.map(axis_of, jax.eval_shape(cache_of, inputs), doubled)
-
-
-def repeated(tree: Any, axes: Any, width: int) -> Any:
-    """A cache with each row `width` times."""
-    return jax.tree.map(
-        lambda array, axis: array if axis == SHARED else jnp.repeat(array, width, axis), tree, axes
-    )
+        axes.append(changed[0] if changed else SHARED)
+    return axes
 
 
-def taken(tree: Any, axes: Any, rows: Int[Array | np.ndarray, " R"]) -> Any:
-    """A cache with other rows."""
-    return jax.tree.map(
-        lambda array, axis: array if axis == SHARED else jnp.take(array, rows, axis), tree, axes
-    )
+def repeated(cache: Any, axes: Sequence[int], width: int) -> Any:
+    """A cache with each row `width` times; `axes` is what `row_axes` returned."""
+    return _by_rows(cache, axes, lambda array, axis: jnp.repeat(array, width, axis))
+
+
+def taken(cache: Any, axes: Sequence[int], rows: Int[Array, " R"]) -> Any:
+    """A cache with other rows; `axes` is what `row_axes` returned."""
+    return _by_rows(cache, axes, lambda array, axis: jnp.take(array, rows, axis))
+
+
+def _by_rows(cache: Any, axes: Sequence[int], change: Callable[[Array, int], Array]) -> Any:
+    leaves, structure = jax.tree.flatten(cache)
+    changed = [
+        leaf if axis == SHARED else change(leaf, axis)
+        for leaf, axis in zip(leaves, axes, strict=True)
+    ]
+    return jax.tree.unflatten(structure, changed)

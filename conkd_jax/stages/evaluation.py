@@ -9,7 +9,8 @@ decoded and written in chunks, and then read again one by one to be scored. Writ
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -171,10 +172,26 @@ class SystemOnSplit:
         conversation, turn = self.rows.response_keys[response]
         return self.dialogues[conversation], int(turn)
 
+    def reference(self, response: int) -> Prediction:
+        """A response before the system answers: its context and its reference."""
+        movie_ids, known = self._items
+        dialogue, turn = self.dialogue_and_turn(response)
+        return empty_response(dialogue, turn, movie_ids, split=self.split, vocabulary=known)
+
+    @functools.cached_property
+    def _items(self) -> tuple[list[int], set[int]]:
+        """The movie id of every candidate, and the candidates that have a token."""
+        candidates = self.system.vocabulary.item_candidates
+        return self.system.corpus.items.movie_ids.tolist(), {*candidates.tolist()}
+
 
 def open_system(system: System, split: str) -> SystemOnSplit:
     """Computes a system's rows, recommendations and predicted turn types for a split."""
-    dialogues = system.corpus.dialogues(split)
+    return on_dialogues(system, system.corpus.dialogues(split), split)
+
+
+def on_dialogues(system: System, dialogues: Sequence[Dialogue], split: str) -> SystemOnSplit:
+    """The same for some dialogues, of a split or written by hand."""
     rows = system.rows_of(dialogues)
     recommender = system.recommender
     vectors = recommender.user_vectors(recommender.spec.contexts(dialogues, system.corpus))
@@ -273,38 +290,15 @@ def _predictions(
     predicted_nll: np.ndarray | None,
 ) -> Iterator[Prediction]:
     """One prediction per response, in the order of the split."""
-    system = opened.system
-    movie_ids = system.corpus.items.movie_ids.tolist()
-    in_vocabulary = set(system.vocabulary.item_candidates.tolist())
     offsets = np.searchsorted(scored.response_index, np.arange(opened.rows.num_responses + 1))
     pick_tokens = opened.rows.pick_tokens
     if pick_tokens is None:
         pick_tokens = np.zeros(opened.rows.num_responses, np.int32)
     for response, decoded in answers:
-        dialogue, turn = opened.dialogue_and_turn(response)
         whole = slice(offsets[response], offsets[response + 1])
         span = slice(whole.start + pick_tokens[response], whole.stop)  # of the text
-        ids = [token for token in decoded.tokens if token != system.vocabulary.end_id]
-        items = tuple(_movie(system, step.item) for step in decoded.item_steps)
-        text = spell_apart(system.vocabulary.decode(ids), items)
-        predicted = None
-        if opened.predicted_is_rec is not None:
-            predicted = "rec" if opened.predicted_is_rec[response] else "gen"
         yield msgspec.structs.replace(
-            empty_response(dialogue, turn, movie_ids, split=opened.split, vocabulary=in_vocabulary),
-            predicted_turn_type=predicted,
-            generated=text,
-            generated_tokens=tuple(tokens(text)),
-            generated_items=items,
-            item_steps=tuple(
-                ItemStep(
-                    step.step,
-                    _movie(system, step.item),
-                    tuple(_movie(system, token) for token in step.top),
-                )
-                for step in decoded.item_steps
-            ),
-            recommender_top=tuple(movie_ids[i] for i in opened.recommender_top[response]),
+            prediction_of(opened, response, decoded),
             token_nll=_nll_of_text(opened, response, scored.nll[whole]),
             token_is_item=tuple(scored.is_item[span].tolist()),
             token_nll_predprefix=None
@@ -312,6 +306,34 @@ def _predictions(
             else _nll_of_text(opened, response, predicted_nll[whole]),
             token_item_mass=tuple(scored.item_mass[span].clip(0, 1).tolist()),
         )
+
+
+def prediction_of(opened: SystemOnSplit, response: int, decoded: DecodedResponse) -> Prediction:
+    """What a system says at a response, without scores of the reference."""
+    system = opened.system
+    movie_ids = system.corpus.items.movie_ids
+    ids = [token for token in decoded.tokens if token != system.vocabulary.end_id]
+    items = tuple(_movie(system, step.item) for step in decoded.item_steps)
+    text = spell_apart(system.vocabulary.decode(ids), items)
+    predicted = None
+    if opened.predicted_is_rec is not None:
+        predicted = "rec" if opened.predicted_is_rec[response] else "gen"
+    return msgspec.structs.replace(
+        opened.reference(response),
+        predicted_turn_type=predicted,
+        generated=text,
+        generated_tokens=tuple(tokens(text)),
+        generated_items=items,
+        item_steps=tuple(
+            ItemStep(
+                step.step,
+                _movie(system, step.item),
+                tuple(_movie(system, token) for token in step.top),
+            )
+            for step in decoded.item_steps
+        ),
+        recommender_top=tuple(movie_ids[opened.recommender_top[response]].tolist()),
+    )
 
 
 def _nll_of_text(opened: SystemOnSplit, response: int, nll: np.ndarray) -> tuple[float, ...]:

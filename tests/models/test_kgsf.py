@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from conkd_jax.eval.decoding import decode_steps
+from conkd_jax.eval.decode_loop import decode_steps
 from conkd_jax.models.kgsf import KGSF, KGSFSpec
 from tests.models import small_kgsf
 from tests.models.backbone_model import (

@@ -1,7 +1,6 @@
 """Responses of one or more systems to the same histories, side by side: the paper's Tables 7 and 9.
 
 Responses are chosen by a rule, never by eye, and written for a terminal, as Markdown or as LaTeX.
-Samples of ReDial are for reading and are never committed.
 """
 
 from __future__ import annotations
@@ -19,8 +18,9 @@ from conkd_jax.data.mentions import MENTION, mention_id
 from conkd_jax.eval.predictions import ContextTurn, Prediction
 from conkd_jax.eval.tables.formats import latex_text
 from conkd_jax.eval.tables.table import ABSENT
+from conkd_jax.files import sha256
 
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~])")
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~&$])")
 HEAD = ("", "turn", "response", "items, most probable first")
 
 
@@ -43,12 +43,21 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One history with everything that answers it: the reference, the systems, the recommender."""
+    """One history with everything that answers it: the reference, the systems, the recommender.
+
+    Attributes:
+      conversation_id: the dialogue.
+      turn: of the response in it.
+      context: the history.
+      lines: the answers.
+      title: instead of dialogue and turn, for a history that is not of a corpus.
+    """
 
     conversation_id: str
     turn: int
     context: tuple[ContextTurn, ...]
     lines: tuple[Line, ...]
+    title: str = ""
 
 
 def samples_side_by_side(
@@ -57,14 +66,16 @@ def samples_side_by_side(
     num_samples: int,
     num_candidates: int = 3,
     with_items: bool = False,
+    seed: int | None = None,
 ) -> tuple[list[Sample], int]:
-    """Returns responses to the same histories, spread evenly over the split.
+    """Returns responses to the same histories, spread evenly over the split or chosen at random.
 
     Args:
       systems: predictions of each system by its name, in the order of the first one.
       num_samples: the number of histories.
       num_candidates: the number of most probable items to show at each item step.
       with_items: whether to choose only histories where the reference mentions an item.
+      seed: of a random choice; None spreads the histories evenly.
 
     Returns:
       The samples, and the number of histories to choose from.
@@ -87,10 +98,13 @@ def samples_side_by_side(
         )
     count = min(num_samples, len(keys))
     chosen = [keys[i * len(keys) // count] for i in range(count)]
+    if seed is not None:  # by hashes: the same with every system and version of Python
+        drawn = sorted(keys, key=lambda key: sha256(f"{seed}:{key[0]}:{key[1]}"))[:count]
+        chosen = [key for key in keys if key in set(drawn)]
     found = []
     for key in chosen:
         answers = {name: predictions[key] for name, predictions in by_key.items()}
-        found.append(_sample(answers, num_candidates))
+        found.append(sample_of(answers, num_candidates))
     return found, len(keys)
 
 
@@ -116,13 +130,26 @@ def samples_page(
     return f"# Samples\n\n{summary}\n\n{samples_as_markdown(chosen, titles)}"
 
 
-def samples_as_markdown(samples: Sequence[Sample], titles: Mapping[int, str]) -> str:
-    """Returns, for each sample, a heading, the history as a quotation and a table of answers."""
+def samples_as_markdown(
+    samples: Sequence[Sample], titles: Mapping[int, str], *, last_turns: int = 0, level: int = 2
+) -> str:
+    """Returns, for each sample, a heading, the history as a quotation and a table of answers.
+
+    Args:
+      samples: what to write.
+      titles: title of each item; an item without one stays `@id`.
+      last_turns: the number of turns of a history that are shown; 0 shows all.
+      level: of the headings.
+    """
     parts = []
     for number, sample in enumerate(samples, start=1):
-        where = f"Conversation {_markdown_text(sample.conversation_id)}, turn {sample.turn}"
-        lines = [f"## {number}. {where}", ""]
-        for turn in sample.context:
+        where = _markdown_text(sample.title or f"Conversation {sample.conversation_id}")
+        where += "" if sample.title else f", turn {sample.turn}"
+        lines = [f"{'#' * level} {number}. {where}", ""]
+        shown = sample.context[-last_turns:]  # -0 is 0: all of them
+        if num_before := len(sample.context) - len(shown):
+            lines += [f"> *({num_before} earlier turn{'s' * (num_before > 1)})*", ">"]
+        for turn in shown:
             text = _rendered(turn.text, titles, _markdown_text, "*{}*")
             lines += [f"> **{turn.role.capitalize()}** {text}", ">"]
         if sample.context:
@@ -178,7 +205,8 @@ def samples_as_latex(samples: Sequence[Sample], titles: Mapping[int, str]) -> st
     return "\n\n".join(parts) + "\n"
 
 
-def _sample(answers: Mapping[str, Prediction], num_candidates: int) -> Sample:
+def sample_of(answers: Mapping[str, Prediction], num_candidates: int = 3) -> Sample:
+    """Returns the answers of systems, by name, to one history as a sample."""
     gold = next(iter(answers.values()))
     gold_items = {*gold.reference_items, *(gold.reference_items_out_of_vocabulary or ())}
 
