@@ -119,12 +119,11 @@ def decode_responses(
     if item_rule not in ITEM_RULES:
         raise ValueError(f"item_rule: expected one of {', '.join(ITEM_RULES)}, got {item_rule!r}")
     lengths = prompts.lengths
-    longest = int(max(lengths, default=1))
     num_steps = max_tokens + (pick_rules.room if pick_rules else 0)
-    buckets = _usable_buckets(buckets, longest, model.longest_prompt(num_steps))
+    limit = model.longest_prompt(num_steps)
+    buckets = _usable_buckets(buckets, int(max(lengths, default=1)), limit)
     num_items = head.num_targets - num_words
     is_constrained = forbidden_items is not None or not allow_repeats or pick_rules is not None
-    ids = np.arange(len(lengths)) if response_ids is None else np.asarray(response_ids)
     decoded = [DecodedResponse([], []) for _ in lengths]
     emitted = _EmittedItems(num_words, allow_repeats)
     for members, length in _batches(lengths, batch_size, buckets):
@@ -136,7 +135,7 @@ def decode_responses(
             np.arange(batch_size) >= len(members),
             item_mask(given, batch_size, num_items, num_words) if is_constrained else None,
             pick_rules.states(members, batch_size, num_items) if pick_rules else None,
-            _search_arrays(search, np.resize(ids[members], batch_size)),
+            _search_arrays(search, members, response_ids, batch_size),
             model=model,
             end_id=end_id,
             max_tokens=num_steps,
@@ -148,10 +147,10 @@ def decode_responses(
         )
         tokens, features = np.asarray(tokens), np.asarray(features)
         for row, member in enumerate(members):
-            picks, text = [], tokens[row].tolist()
+            text = tokens[row].tolist()
             if pick_rules is not None:
                 picks, text = split_picks(text, num_words, end_id)
-            decoded[member].picks.extend(picks)
+                decoded[member].picks.extend(picks)
             decoded[member].tokens.extend(_until_end(text[:max_tokens], end_id))
             emitted.add(decoded[member], features[row], given[row])
     emitted.rank(head, top_k, is_constrained)
@@ -195,12 +194,15 @@ class _EmittedItems:
             response.item_steps.append(EmittedItem(step, item, top))
 
 
-def _search_arrays(search: SearchConfig, response_ids: np.ndarray) -> dict[str, Any]:
-    """The numbers of a search that the compiled decoder takes as arguments."""
+def _search_arrays(
+    search: SearchConfig, members: Sequence[int], response_ids: Sequence[int] | None, size: int
+) -> dict[str, Any]:
+    """The numbers of a search that the compiled decoder takes as arguments, for a batch."""
     if search.strategy == "sample":
+        ids = members if response_ids is None else [response_ids[member] for member in members]
         return {
             "seed": np.uint32(search.seed),
-            "responses": response_ids.astype(np.int32),
+            "responses": np.resize(np.asarray(ids, np.int32), size),
             "temperature": np.float32(search.temperature),
             "top_p": np.float32(search.top_p),
         }

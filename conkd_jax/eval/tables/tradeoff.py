@@ -60,7 +60,7 @@ def ways(
     """Greedy decoding, then each value by itself: sampling with all else at 1, and beams."""
     drawn = SearchConfig(strategy="sample", seed=seed)
     return [
-        Way(GREEDY, 0, SearchConfig()),
+        Way(GREEDY, 0.0, SearchConfig()),
         *(
             Way("temperature", value, dataclasses.replace(drawn, temperature=value))
             for value in sorted(set(temperatures))
@@ -70,7 +70,7 @@ def ways(
             for value in sorted(set(top_ps))
         ),
         *(
-            Way("beam_width", width, SearchConfig(strategy="beam", beam_width=width))
+            Way("beam_width", float(width), SearchConfig(strategy="beam", beam_width=width))
             for width in sorted(set(widths))
         ),
     ]
@@ -137,7 +137,7 @@ def draw_tradeoff(document: Mapping[str, Any], path: epath.PathLike) -> None:
     """
     title = f"Fluency and diversity of {document['run']} on {document['split']}"
     with figure_file(path, (9.6, 4.0), title=title, style={"axes.grid.axis": "both"}) as figure:
-        axes = figure.subplots(1, len(PANELS))
+        axes = figure.subplots(1, len(PANELS), sharex=True)
         for ax, (metric, name) in zip(axes, PANELS.items(), strict=True):
             for field, (color, marker) in STYLES.items():
                 points = [p for p in document["points"] if p["field"] == field]
@@ -152,6 +152,7 @@ def draw_tradeoff(document: Mapping[str, Any], path: epath.PathLike) -> None:
             ax.xaxis.set_minor_formatter("{x:g}")
             ax.tick_params(axis="x", which="both", labelsize=8)
             ax.set_title(name)
+            ax.margins(y=0.15)
             ax.set_ylim(bottom=0)
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
