@@ -24,6 +24,7 @@ PROGRAMS = (
     "samples",
     "tradeoff",
     "latency",
+    "memory",
     "tables",
     "human",
 )

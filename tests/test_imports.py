@@ -29,6 +29,7 @@ ROOMS = (
         "tables",
         "human",
         "latency",
+        "memory",
         "demo",
         "gate",
         "cold_items",
@@ -43,7 +44,7 @@ RANK = {room: rank for rank, line in enumerate(ROOMS) for room in line}
 HOMES = {
     "orbax": ("conkd_jax/checkpoint.py",),
     "jraph": ("conkd_jax/models",),
-    "transformers": ("conkd_jax/models/gpt2.py",),
+    "transformers": ("conkd_jax/models/gpt2_network.py",),
     "torch": ("conkd_jax/models/gpt2_weights.py",),  # inside a function: pytorch_model.bin
     "tensorflow_datasets": ("conkd_jax/data",),
     "array_record": ("conkd_jax/data/shards",),

@@ -60,12 +60,14 @@ def field_names(config: ConfigDict | Any) -> set[str]:
 # Fields that runs of earlier versions lack. Their defaults must mean what those versions did.
 ADDED_FIELDS = frozenset(
     {
+        "compute_dtype",
         "corpus.reviews",
         "decode.item_offset",
         *(f"decode.{name}" for name in field_names(SearchConfig())),
         "dialogue_teacher.use_inferred_order",
         "distill.mask_mentioned",
         "paper_row",
+        "parallel.remat",
         *(
             f"{part}.item_init{of}"
             for part in ("dialogue_teacher", "student")
@@ -134,6 +136,9 @@ class Config:
     parallel: ParallelConfig = ParallelConfig()
     checkpoint_every: int = 200  # steps
     rng_impl: str = "unsafe_rbg"  # generator of the dropout keys; threefry2x32 is slower, portable
+    compute_dtype: str = "float32"  # type of the language models' products in training, scoring and
+    # decoding: float32 | bfloat16, for GPUs and TPUs. Parameters, optimizer, softmaxes, layer norms
+    # and the sums of the loss stay float32. It changes results, so it is never chosen by the device
 
     def to_dict(self) -> dict[str, Any]:
         """All options as plain JSON, as in a run's `config.json`."""

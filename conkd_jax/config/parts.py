@@ -347,7 +347,9 @@ class SweepConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ParallelConfig:
-    """Devices."""
+    """Devices and their memory."""
 
     kind: str = "pmap"  # pmap (parameters replicated, batch split)
     num_devices: int = 0  # 0 = all
+    remat: bool = False  # True: the backward pass computes the layers of the language model again
+    # instead of keeping them; less memory, about a third more arithmetic, the same gradients

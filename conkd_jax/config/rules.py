@@ -29,6 +29,7 @@ from conkd_jax.config.parts import ItemInitConfig, SearchConfig
 from conkd_jax.config.recommender_rules import recommender_rules
 from conkd_jax.distill.gates import GATES
 from conkd_jax.eval.tables.paper import ROW_NAMES
+from conkd_jax.models.compute import DTYPES
 
 CHOICES: Choices = {
     "system": SYSTEMS,
@@ -47,6 +48,7 @@ CHOICES: Choices = {
     "decode.strategy": ("greedy", "sample", "beam"),
     "evaluation.split": ("dev", "valid", "test"),
     "parallel.kind": ("pmap",),
+    "compute_dtype": DTYPES,
     "rng_impl": ("unsafe_rbg", "rbg", "threefry2x32"),
 }
 # The parts with fields of `ItemInitConfig`.

@@ -115,6 +115,17 @@ class Head(NamedTuple):
         width = self.kernel.shape[0]
         return width if self.retrieved is None else width + self.retrieved.kernel.shape[0]
 
+    def cast(self, dtype: jnp.dtype) -> Head:
+        """The head with its kernels in another type, for products of that type.
+
+        Biases and switch are added to float32 sums and keep theirs.
+        """
+        kernel, retrieved = jnp.asarray(self.kernel).astype(dtype), self.retrieved
+        if retrieved is not None:
+            columns = jnp.asarray(retrieved.kernel).astype(dtype)
+            retrieved = retrieved._replace(kernel=columns)
+        return self._replace(kernel=kernel, retrieved=retrieved)
+
     def logits(
         self, features: Float[Array, "*N F"], retrieved_ids: Int[Array, "*N L"] | None = None
     ) -> Float[Array, "*N Y"]:

@@ -132,7 +132,7 @@ def head_statistics(
 @functools.partial(jax.jit, static_argnames=("model", "num_words", "num_targets"))
 def _score_batch(params, batch, *, model: Backbone, num_words: int, num_targets: int):
     features = response_features(model, params, batch)
-    head = model.head(params, num_targets)
+    head = model.head(params, num_targets).cast(model.compute.array_dtype)
     labels, count, retrieved = batch["labels"], batch["num_tokens"], retrieved_ids(batch)
     return head_statistics(features, head, labels, num_words, count, retrieved)
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from conkd_jax.distill.head import Head
+from conkd_jax.models.compute import Compute
 from conkd_jax.typing import Array, Float, Int, Params, PRNGKeyArray
 
 
@@ -24,6 +25,15 @@ class Backbone(Protocol):
     @property
     def spec(self) -> Any:
         """The model's shape: a dataclass of numbers."""
+        ...
+
+    @property
+    def compute(self) -> Compute:
+        """How it computes: the type of products and features, and what the backward pass keeps."""
+        ...
+
+    def computing(self, compute: Compute) -> Backbone:
+        """The same model, with another `compute`."""
         ...
 
     def states(

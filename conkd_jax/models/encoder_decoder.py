@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from conkd_jax.models.attention_pooling import attention_pool
+from conkd_jax.models.compute import Compute
 from conkd_jax.models.transformer import (
     DecoderLayer,
     EncoderLayer,
@@ -118,12 +119,14 @@ class EncoderDecoderNetwork(nn.Module):
       spec: the shape.
       num_rows: rows of the token embedding.
       num_targets: |Y|.
+      compute: the type of its products, and what the backward pass keeps.
       num_memories: what a decoder layer attends to, the context included.
     """
 
     spec: Any
     num_rows: int
     num_targets: int
+    compute: Compute = Compute()
     num_memories: ClassVar[int] = 1
 
     def setup(self) -> None:
@@ -134,12 +137,20 @@ class EncoderDecoderNetwork(nn.Module):
         )
         self.drop = nn.Dropout(spec.dropout)
         self.encoder = [
-            EncoderLayer(spec.num_heads, spec.mlp_dim, spec.dropout) for _ in range(spec.num_layers)
-        ]
-        self.decoder = [
-            DecoderLayer(width, self.num_memories, spec.num_heads, spec.mlp_dim, spec.dropout)
+            EncoderLayer(spec.num_heads, spec.mlp_dim, spec.dropout, dtype=self.dtype)
             for _ in range(spec.num_layers)
         ]
+        self.decoder = [
+            DecoderLayer(
+                width, self.num_memories, spec.num_heads, spec.mlp_dim, spec.dropout, self.dtype
+            )
+            for _ in range(spec.num_layers)
+        ]
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """The type of products, states and features."""
+        return self.compute.array_dtype
 
     def memories(self, *mentioned: MentionedNodes) -> tuple[Float[Array, "B L _"], ...]:
         """What a decoder layer attends to before the context, in order."""
@@ -163,8 +174,12 @@ class EncoderDecoderNetwork(nn.Module):
         positions = sinusoidal_positions(inputs["response_ids"].shape[1], self.spec.embed_dim)
         memories, masks = self._read(inputs, mentioned, deterministic)
         states = self._embed(inputs["response_ids"], positions, deterministic)
+
+        def decode(layer, states, memories):
+            return layer(states, memories, masks, deterministic=deterministic)
+
         for layer in self.decoder:
-            states = layer(states, memories, masks, deterministic=deterministic)
+            states = self.compute.layer(decode)(layer, states, memories)
         return self.features(states, self.of_context(*mentioned))
 
     def open_cache(
@@ -201,8 +216,12 @@ class EncoderDecoderNetwork(nn.Module):
         """Encodes tokens; none attends to a masked one."""
         positions = sinusoidal_positions(mask.shape[1], self.spec.embed_dim)
         states = self._embed(ids, positions, deterministic)
+
+        def encode(layer, states):
+            return layer(states, mask, deterministic=deterministic)
+
         for layer in self.encoder:
-            states = layer(states, mask, deterministic=deterministic)
+            states = self.compute.layer(encode)(layer, states)
         return states
 
     def _read(self, inputs, mentioned, deterministic):
@@ -216,7 +235,8 @@ class EncoderDecoderNetwork(nn.Module):
     def _embed(self, ids, positions, deterministic):
         scaled = self.tokens(ids) * self.spec.embed_dim**0.5
         states = scaled + jnp.asarray(positions, scaled.dtype)[None]
-        return self.drop(states, deterministic=deterministic)
+        # Not before: the gradient of an embedding row is a sum over all tokens that read it.
+        return self.drop(states, deterministic=deterministic).astype(self.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,6 +250,7 @@ class EncoderDecoder(abc.ABC):
       spec: the network's shape.
       num_rows: rows of the token embedding: Y = V ∪ I first, then the input-only rows.
       num_targets: |Y|.
+      compute: the type of its products, and what the backward pass keeps.
     """
 
     EMBEDDING: ClassVar[str] = "tokens"
@@ -238,6 +259,7 @@ class EncoderDecoder(abc.ABC):
     spec: Any
     num_rows: int
     num_targets: int
+    compute: Compute = Compute()
 
     def __post_init__(self) -> None:
         """Checks that the embedding has a row for every target.
@@ -250,6 +272,10 @@ class EncoderDecoder(abc.ABC):
                 f"{type(self).__name__}.num_targets = {self.num_targets} exceeds num_rows = "
                 f"{self.num_rows}, but every target needs a row of the embedding"
             )
+
+    def computing(self, compute: Compute) -> EncoderDecoder:
+        """The same model, with another `compute`."""
+        return dataclasses.replace(self, compute=compute)
 
     @abc.abstractmethod
     def mentioned(self, graph: Params, inputs: Mapping[str, Any]) -> tuple[MentionedNodes, ...]:
@@ -342,7 +368,7 @@ class EncoderDecoder(abc.ABC):
 
     @functools.cached_property
     def _network(self) -> EncoderDecoderNetwork:
-        return self.NETWORK(self.spec, self.num_rows, self.num_targets)
+        return self.NETWORK(self.spec, self.num_rows, self.num_targets, self.compute)
 
     def _apply(self, params: Params, *args, **settings) -> Any:
         trained = {name: leaf for name, leaf in params.items() if name != GRAPH}

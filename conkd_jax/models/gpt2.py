@@ -1,19 +1,17 @@
 """GPT-2 as a backbone: token ids in, features out, with cached decoding and published weights.
 
-The network is transformers' FlaxGPT2. This module is its only importer, so replacing it changes one
-file. Parameters are a plain dict under GPT-2's published names. The output layer is a `Head`, like
-that of every backbone, so no logits are computed here. This file must not depend on corpora, losses
-or decoding rules.
+The network is transformers' FlaxGPT2 (`models.gpt2_network`). Parameters are a plain dict under
+GPT-2's published names. The output layer is a `Head`, like that of every backbone, so no logits are
+computed here. This file must not depend on corpora, losses or decoding rules.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -22,11 +20,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from transformers import GPT2Config
-from transformers.models.gpt2.modeling_flax_gpt2 import FlaxConv1D, FlaxGPT2Module
 
 from conkd_jax.distill.head import Head
 from conkd_jax.models import gpt2_weights
+from conkd_jax.models.compute import Compute
+from conkd_jax.models.gpt2_network import (
+    GPT2Network,
+    gpt2_network,
+    transformers_promotion,
+    without_transpose,
+)
 from conkd_jax.models.item_rows import title_rows
 from conkd_jax.typing import Array, Bool, Float, Int, Params, PRNGKeyArray
 
@@ -75,6 +78,7 @@ class GPT2:
     Attributes:
       spec: the network's shape.
       num_rows: rows of the token embedding: Y = V ∪ I first, then the input-only rows.
+      compute: the type of its products, and what the backward pass keeps.
 
     Source: Radford et al. 2019 (GPT-2). DialoGPT (Zhang et al. 2020) has the same form.
     """
@@ -83,6 +87,11 @@ class GPT2:
 
     spec: GPT2Spec
     num_rows: int
+    compute: Compute = Compute()
+
+    def computing(self, compute: Compute) -> GPT2:
+        """The same model, with another `compute`."""
+        return dataclasses.replace(self, compute=compute)
 
     def init(self, rng: PRNGKeyArray) -> Params:
         """Draws parameters by GPT-2's scheme.
@@ -95,7 +104,7 @@ class GPT2:
           fp32 parameters: "wte", "wpe", "h" → "0"…, "ln_f".
         """
         ids = jnp.zeros((1, 1), jnp.int32)
-        with _transformers_promotion():
+        with transformers_promotion():
             params = jax.jit(self._module.init)(rng, ids, None, ids)["params"]
         scale = 1 / math.sqrt(2 * self.spec.num_layers)
 
@@ -127,7 +136,7 @@ class GPT2:
         batch_size, length = input_ids.shape
         self._check_length(length)
         positions = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (batch_size, length))
-        with _transformers_promotion():
+        with transformers_promotion():
             return self._module.apply(
                 {"params": params},
                 input_ids,
@@ -198,28 +207,22 @@ class GPT2:
         return self._advance(params, token[:, None], cache.positions[:, None], advanced)
 
     @functools.cached_property
-    def _module(self) -> FlaxGPT2Module:
+    def _module(self) -> GPT2Network:
         spec = self.spec
         if spec.embed_dim % spec.num_heads:
             raise ValueError(
                 f"GPT2Spec.embed_dim = {spec.embed_dim} is not a multiple of "
                 f"num_heads = {spec.num_heads}; change one of them"
             )
-        config = GPT2Config(
-            vocab_size=self.num_rows,
-            n_layer=spec.num_layers,
-            n_embd=spec.embed_dim,
-            n_head=spec.num_heads,
-            n_positions=spec.num_positions,
-            embd_pdrop=spec.dropout,
-            attn_pdrop=spec.dropout,
-            resid_pdrop=spec.dropout,
+        return gpt2_network(
+            **dataclasses.asdict(spec),
+            num_rows=self.num_rows,
             initializer_range=INIT_STDDEV,
+            compute=self.compute,
         )
-        return FlaxGPT2Module(config)
 
     def _advance(self, params, input_ids, positions, cache):
-        with _transformers_promotion(), nn.intercept_methods(_without_transpose):
+        with transformers_promotion(), nn.intercept_methods(without_transpose):
             (states, *_), updated = self._module.apply(
                 {"params": params, "cache": cache.layers},
                 input_ids,
@@ -232,7 +235,7 @@ class GPT2:
 
     def _empty_layers(self, batch_size, max_length):
         ids = jnp.zeros((batch_size, max_length), jnp.int32)
-        with _transformers_promotion():
+        with transformers_promotion():
             variables = jax.eval_shape(
                 lambda: self._module.init(jax.random.key(0), ids, None, ids, init_cache=True)
             )
@@ -244,31 +247,6 @@ class GPT2:
                 f"a sequence of {length} tokens is longer than the model's "
                 f"{self.spec.num_positions} positions; shorten it or raise GPT2Spec.num_positions"
             )
-
-
-@contextlib.contextmanager
-def _transformers_promotion() -> Iterator[None]:
-    """Relaxes JAX's strict modes for FlaxGPT2, which adds across ranks and mixes integer types."""
-    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        yield
-
-
-def _without_transpose(next_function, args, kwargs, context):
-    """FlaxConv1D as one contraction with W as it is stored: y = W x + b, the same sums.
-
-    FlaxConv1D transposes W first. When a single row is decoded on a CPU, XLA then copies every W at
-    every step, and GPT-2 small took 250 ms per token, five times as long as PyTorch.
-    """
-    module = context.module
-    if not isinstance(module, FlaxConv1D) or context.method_name != "__call__":
-        return next_function(*args, **kwargs)
-    (inputs,) = (jnp.asarray(each, module.dtype) for each in args)
-    kernel, bias = (
-        jnp.asarray(module.get_variable("params", name), module.dtype)
-        for name in ("kernel", "bias")
-    )
-    last = inputs.ndim - 1
-    return jax.lax.dot_general(inputs, kernel, (((last,), (1,)), ((), ()))) + bias
 
 
 def extend_embedding(

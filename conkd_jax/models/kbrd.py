@@ -42,7 +42,7 @@ class KBRDNetwork(EncoderDecoderNetwork):
     def setup(self) -> None:
         """Adds the two layers of the vocabulary bias."""
         super().setup()
-        self.bias_hidden = nn.Dense(self.spec.bias_dim)
+        self.bias_hidden = nn.Dense(self.spec.bias_dim, dtype=self.dtype)
         # Only `KBRD.head` reads these; they are declared here to be drawn and trained with the
         # rest.
         kernel_init, bias_init = nn.initializers.lecun_normal(), nn.initializers.zeros

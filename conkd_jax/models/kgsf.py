@@ -42,9 +42,13 @@ class KGSFNetwork(EncoderDecoderNetwork):
         """Adds the layers that read the graphs, and those of the copy term."""
         super().setup()
         width = self.spec.embed_dim
-        self.entity_memory, self.concept_memory = nn.Dense(width), nn.Dense(width)
-        self.entity_pooled, self.concept_pooled = nn.Dense(width), nn.Dense(width)
-        self.copy_state = nn.Dense(width)
+
+        def dense():
+            return nn.Dense(width, dtype=self.dtype)
+
+        self.entity_memory, self.concept_memory = dense(), dense()
+        self.entity_pooled, self.concept_pooled = dense(), dense()
+        self.copy_state = dense()
         # The head's part of the copy term. Only `KGSF.head` reads it; it is declared here to be
         # drawn and trained with the rest.
         kernel_init, bias_init = nn.initializers.lecun_normal(), nn.initializers.zeros

@@ -22,6 +22,7 @@ import numpy as np
 
 from conkd_jax.distill.head import Head, Switch
 from conkd_jax.models.attention_pooling import attention_pool
+from conkd_jax.models.compute import Compute
 from conkd_jax.models.gpt2 import GPT2, INIT_STDDEV, GPT2Spec, KVCache
 from conkd_jax.typing import Array, Float, Int, Params, PRNGKeyArray
 
@@ -77,6 +78,15 @@ class RecInDial:
     def spec(self) -> GPT2Spec:
         """GPT-2's shape; that of the rest follows from the graph."""
         return self.gpt2.spec
+
+    @property
+    def compute(self) -> Compute:
+        """How GPT-2 computes."""
+        return self.gpt2.compute
+
+    def computing(self, compute: Compute) -> RecInDial:
+        """The same model, with another `compute`."""
+        return RecInDial(self.gpt2.computing(compute))
 
     def pointer_params(self, rng: PRNGKeyArray) -> Params:
         """Draws the pointer: w from N(0, .02²), as GPT-2's weights, and b = 0."""

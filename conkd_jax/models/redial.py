@@ -20,6 +20,7 @@ import numpy as np
 
 from conkd_jax.distill.head import Head, Switch
 from conkd_jax.models import autorec
+from conkd_jax.models.compute import Compute
 from conkd_jax.models.sentiment import SentimentSpec, mention_ratings
 from conkd_jax.models.utterances import ConversationGRU, UtteranceGRU, last_state
 from conkd_jax.typing import Array, Float, Int, Params, PRNGKeyArray
@@ -97,6 +98,8 @@ class ReDial:
       num_rows: rows of the token embeddings: Y = V ∪ I first, then the input-only rows.
       num_words: |V|.
       num_targets: |Y|.
+      compute: the type of the products of encoder and decoder. Recurrent states and AutoRec are
+        float32, and there are no layers for `remat`.
 
     Source: Li et al. 2018 (ReDial) and its public code.
     """
@@ -107,6 +110,11 @@ class ReDial:
     num_rows: int
     num_words: int
     num_targets: int
+    compute: Compute = Compute()
+
+    def computing(self, compute: Compute) -> ReDial:
+        """The same model, with another `compute`."""
+        return dataclasses.replace(self, compute=compute)
 
     def init(
         self,
@@ -155,7 +163,8 @@ class ReDial:
         user = self._user(params, inputs)
         states, switch = self._apply(params, inputs)
         user = jnp.broadcast_to(user[:, None], (*states.shape[:2], user.shape[-1]))
-        return jnp.concatenate([states, user, switch], axis=-1)
+        features = jnp.concatenate([states, user, switch], axis=-1)
+        return features.astype(self.compute.array_dtype)
 
     def head(self, params: Params, num_targets: int) -> Head:
         """The output layer: W_V on h_t for words, W₂ on a for movies, and s_t as the switch.
@@ -211,7 +220,7 @@ class ReDial:
             params, token, cache.state, cache.context.vector, method="decode"
         )
         features = jnp.concatenate([state, cache.context.user, switch], axis=-1)
-        return features, ReDialCache(state, cache.context)
+        return features.astype(self.compute.array_dtype), ReDialCache(state, cache.context)
 
     def longest_prompt(self, max_tokens: int) -> None:
         """No limit, since a recurrent network has no positions."""
@@ -230,7 +239,7 @@ class ReDial:
                 f"expected 0 < num_words < num_targets <= num_rows, got {self.num_words}, "
                 f"{self.num_targets} and {self.num_rows}"
             )
-        return _Network(self.spec, self.num_rows, self.num_words)
+        return _Network(self.spec, self.num_rows, self.num_words, self.compute.array_dtype)
 
     def _apply(self, params: Params, *args, **settings) -> Any:
         own = {name: leaf for name, leaf in params.items() if name not in (AUTOREC, SENTIMENT)}
@@ -243,6 +252,7 @@ class _Network(nn.Module):
     spec: ReDialSpec
     num_rows: int
     num_words: int
+    dtype: Any = jnp.float32
 
     def setup(self) -> None:
         spec = self.spec
@@ -253,9 +263,9 @@ class _Network(nn.Module):
             )
 
         self.words, self.tokens = embedding(spec.word_dim), embedding(spec.token_dim)
-        self.utterances = UtteranceGRU(spec.utterance_dim)
-        self.conversation = ConversationGRU(spec.hidden_dim)
-        self.decoder = nn.GRUCell(spec.hidden_dim)
+        self.utterances = UtteranceGRU(spec.utterance_dim, dtype=self.dtype)
+        self.conversation = ConversationGRU(spec.hidden_dim, dtype=self.dtype)
+        self.decoder = nn.GRUCell(spec.hidden_dim, dtype=self.dtype)
         self.switch = nn.Dense(1)
         # The head's part for words; declared here to be drawn and trained with the rest.
         self.word_scores = nn.Dense(self.num_words)

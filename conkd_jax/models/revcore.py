@@ -19,6 +19,7 @@ import numpy as np
 
 from conkd_jax.distill.head import Head, Retrieved
 from conkd_jax.models.attention_pooling import AttentionEnergies, attention_pool
+from conkd_jax.models.compute import Compute
 from conkd_jax.models.encoder_decoder import DecoderCache
 from conkd_jax.models.kgsf import KGSF, KGSFSpec
 from conkd_jax.typing import Array, Float, Int, Params, PRNGKeyArray
@@ -59,6 +60,8 @@ class RevCore:
       spec: the shape, which is KGSF's.
       num_rows: rows of the token embedding: Y = V ∪ I first, then the input-only rows.
       num_targets: |Y|.
+      compute: the type of its products, and what the backward pass keeps. Reviews are pooled in
+        float32.
 
     Source: Lu et al. 2021 (RevCore) and its public code.
     """
@@ -68,6 +71,11 @@ class RevCore:
     spec: KGSFSpec
     num_rows: int
     num_targets: int
+    compute: Compute = Compute()
+
+    def computing(self, compute: Compute) -> RevCore:
+        """The same model, with another `compute`."""
+        return dataclasses.replace(self, compute=compute)
 
     def init(
         self,
@@ -126,11 +134,11 @@ class RevCore:
 
     @functools.cached_property
     def _kgsf(self) -> KGSF:
-        return KGSF(self.spec, self.num_rows, self.num_targets)
+        return KGSF(self.spec, self.num_rows, self.num_targets, self.compute)
 
     @functools.cached_property
     def _network(self) -> _ReviewNetwork:
-        return _ReviewNetwork(self.spec.embed_dim, self.num_targets)
+        return _ReviewNetwork(self.spec.embed_dim, self.num_targets, self.compute.array_dtype)
 
     def _pooled(self, params, inputs, rng) -> Float[Array, "B D"]:
         """The pooled reviews r of every context."""
@@ -155,10 +163,11 @@ class _ReviewNetwork(nn.Module):
 
     embed_dim: int
     num_targets: int
+    dtype: Any = jnp.float32
 
     def setup(self) -> None:
         self.attention = AttentionEnergies(self.embed_dim)
-        self.copy_state = nn.Dense(self.embed_dim)
+        self.copy_state = nn.Dense(self.embed_dim, dtype=self.dtype)
         # Read by `RevCore.head` only, as in KGSF.
         shape, kernel_init = (self.embed_dim, self.num_targets), nn.initializers.lecun_normal()
         self.copy_kernel = self.param("copy_kernel", kernel_init, shape)

@@ -9,7 +9,7 @@ vocabularies, embeddings or graphs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -51,6 +51,7 @@ class Attention(nn.Module):
       embed_dim: D of queries and output; a memory may have another width.
       num_heads: divides `embed_dim`.
       dropout: rate on the attention weights.
+      dtype: the type of products and outputs; the softmax is float32.
 
     Source: Vaswani et al. 2017, §3.2.
     """
@@ -58,6 +59,7 @@ class Attention(nn.Module):
     embed_dim: int
     num_heads: int
     dropout: float = 0.0
+    dtype: Any = jnp.float32
 
     def setup(self) -> None:
         """Creates the projections."""
@@ -67,10 +69,10 @@ class Attention(nn.Module):
                 f"num_heads = {self.num_heads} equal heads; change one of them"
             )
         heads = (self.num_heads, self.embed_dim // self.num_heads)
-        self.query = nn.DenseGeneral(heads)
-        self.key = nn.DenseGeneral(heads)
-        self.value = nn.DenseGeneral(heads)
-        self.out = nn.DenseGeneral(self.embed_dim, axis=(-2, -1))
+        self.query = nn.DenseGeneral(heads, dtype=self.dtype)
+        self.key = nn.DenseGeneral(heads, dtype=self.dtype)
+        self.value = nn.DenseGeneral(heads, dtype=self.dtype)
+        self.out = nn.DenseGeneral(self.embed_dim, axis=(-2, -1), dtype=self.dtype)
 
     def keys_values(self, memory: Float[Array, "B L D"]) -> KeysValues:
         """Computes the memory's keys and values, which serve any number of queries."""
@@ -118,6 +120,7 @@ class EncoderLayer(nn.Module):
       mlp_dim: hidden width of the MLP.
       dropout: rate on the outputs of attention and MLP, and inside the MLP after its ReLU.
       attention_dropout: rate on the attention weights.
+      dtype: the type of products and states; layer norms are computed in float32.
 
     Source: Vaswani et al. 2017, §3.1.
     """
@@ -126,6 +129,7 @@ class EncoderLayer(nn.Module):
     mlp_dim: int
     dropout: float = 0.1
     attention_dropout: float = 0.0
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
@@ -148,15 +152,17 @@ class EncoderLayer(nn.Module):
             return nn.Dropout(self.dropout)(x, deterministic=deterministic)
 
         def norm(name):
-            return nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name=name)
+            return nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, dtype=self.dtype, name=name)
 
-        attention = Attention(width, self.num_heads, self.attention_dropout, name="attention")
+        attention = Attention(
+            width, self.num_heads, self.attention_dropout, self.dtype, name="attention"
+        )
         attended = attention(
             states, attention.keys_values(states), mask[:, None, :], deterministic=deterministic
         )
         states = norm("norm_1")(states + drop(attended))
-        hidden = drop(nn.relu(nn.Dense(self.mlp_dim, name="linear_1")(states)))
-        hidden = nn.Dense(width, name="linear_2")(hidden)
+        hidden = drop(nn.relu(nn.Dense(self.mlp_dim, dtype=self.dtype, name="linear_1")(states)))
+        hidden = nn.Dense(width, dtype=self.dtype, name="linear_2")(hidden)
         return norm("norm_2")(states + drop(hidden))
 
 
@@ -172,6 +178,7 @@ class DecoderLayer(nn.Module):
       num_heads: as in `EncoderLayer`.
       mlp_dim: as in `EncoderLayer`.
       dropout: as in `EncoderLayer`; attention weights have none.
+      dtype: as in `EncoderLayer`.
 
     Source: Vaswani et al. 2017, §3.1; more than one memory: KGSF's decoder.
     """
@@ -181,22 +188,23 @@ class DecoderLayer(nn.Module):
     num_heads: int
     mlp_dim: int
     dropout: float = 0.1
+    dtype: Any = jnp.float32
 
     def setup(self) -> None:
         """Creates the submodules."""
 
         def attention():
-            return Attention(self.embed_dim, self.num_heads)
+            return Attention(self.embed_dim, self.num_heads, dtype=self.dtype)
 
         def norm():
-            return nn.LayerNorm(epsilon=LAYER_NORM_EPSILON)
+            return nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, dtype=self.dtype)
 
         self.self_attention = attention()
         self.self_norm = norm()
         self.memory_attention = [attention() for _ in range(self.num_memories)]
         self.memory_norm = [norm() for _ in range(self.num_memories)]
-        self.linear_1 = nn.Dense(self.mlp_dim)
-        self.linear_2 = nn.Dense(self.embed_dim)
+        self.linear_1 = nn.Dense(self.mlp_dim, dtype=self.dtype)
+        self.linear_2 = nn.Dense(self.embed_dim, dtype=self.dtype)
         self.mlp_norm = norm()
         self.drop = nn.Dropout(self.dropout)
 

@@ -28,11 +28,13 @@ class UtteranceGRU(nn.Module):
       features: width of each direction.
       num_layers: number of layers; a layer reads both directions of the layer below.
       dropout: rate between layers.
+      dtype: the type of the products; the states are float32.
     """
 
     features: int
     num_layers: int = 1
     dropout: float = 0.0
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
@@ -59,12 +61,12 @@ class UtteranceGRU(nn.Module):
         for layer in range(self.num_layers):
             if layer:
                 states = nn.Dropout(self.dropout)(states, deterministic=deterministic)
-            forward = _RestartingGRU(self.features, name=f"forward_{layer}")(
+            forward = _RestartingGRU(self.features, self.dtype, name=f"forward_{layer}")(
                 states, _is_at(starts, length)
             )
-            backward = _RestartingGRU(self.features, is_reversed=True, name=f"backward_{layer}")(
-                states, _is_at(ends, length)
-            )
+            backward = _RestartingGRU(
+                self.features, self.dtype, is_reversed=True, name=f"backward_{layer}"
+            )(states, _is_at(ends, length))
             states = jnp.concatenate([forward, backward], axis=-1)
         return jnp.concatenate([_at(forward, ends), _at(backward, starts)], axis=-1)
 
@@ -76,11 +78,13 @@ class ConversationGRU(nn.Module):
       features: width of the states.
       num_layers: number of layers.
       dropout: rate between layers.
+      dtype: the type of the products; the states are float32.
     """
 
     features: int
     num_layers: int = 1
     dropout: float = 0.0
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
@@ -101,7 +105,8 @@ class ConversationGRU(nn.Module):
         for layer in range(self.num_layers):
             if layer:
                 states = nn.Dropout(self.dropout)(states, deterministic=deterministic)
-            states = nn.RNN(nn.GRUCell(self.features, name=f"layer_{layer}"))(states)
+            cell = nn.GRUCell(self.features, dtype=self.dtype, name=f"layer_{layer}")
+            states = nn.RNN(cell)(states)
         return states
 
 
@@ -122,6 +127,7 @@ class _RestartingGRU(nn.Module):
     """A GRU over the places of a sequence, in one direction, with a zero state at every restart."""
 
     features: int
+    dtype: Any
     is_reversed: bool = False
 
     @nn.compact
@@ -139,7 +145,7 @@ class _RestartingGRU(nn.Module):
             reverse=self.is_reversed,
         )
         start = jnp.zeros((vectors.shape[0], self.features), vectors.dtype)
-        cell = nn.GRUCell(self.features, name="cell")
+        cell = nn.GRUCell(self.features, dtype=self.dtype, name="cell")
         return scan(cell, start, (vectors, is_restart))[1]  # [B, L, F]
 
 

@@ -25,7 +25,7 @@ from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.stages import backbones
 from conkd_jax.stages.backbones import ModelSettings, RowSettings
 from conkd_jax.stages.item_init import ItemInitSettings
-from conkd_jax.stages.language_model import LanguageModel, save
+from conkd_jax.stages.language_model import LanguageModel, compute_setting, save
 from conkd_jax.stages.language_model_training import (
     check_schedule,
     train_language_model,
@@ -55,6 +55,7 @@ class DialogueTeacherSettings:
       rng_impl: generator of the dropout keys.
       use_inferred_order: True if it is trained on the split `inferred` as well, else None.
       item_init: the start of its item rows from the recommender's vectors; None without one.
+      compute_dtype: the type of the language model's products (`compute_setting`).
       student: the student's training, if there will be one.
       execution: devices and checkpoints.
     """
@@ -64,6 +65,7 @@ class DialogueTeacherSettings:
     seed: int
     rng_impl: str
     use_inferred_order: bool | None  # not False: a teacher without it has its old fingerprint
+    compute_dtype: str | None  # not "float32": an artifact of float32 has its old fingerprint
     item_init: ItemInitSettings | None = merged()
     student: LanguageModelTraining | None = outside_fingerprint(
         because="its schedule is only checked here, so that an error shows before a long training"
@@ -97,6 +99,7 @@ def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
         rng_impl=config.rng_impl,
         item_init=ItemInitSettings.of(config.dialogue_teacher),
         use_inferred_order=config.dialogue_teacher.use_inferred_order or None,
+        compute_dtype=compute_setting(config),
         student=view(config.student, LanguageModelTraining) if config.system == "student" else None,
         execution=Execution.of(config),
     )
@@ -131,7 +134,7 @@ def run(
         start = settings.item_init.applied(start, context.inputs["rec_teacher"], corpus, key)
     trained, result = train_language_model(
         "dialogue_teacher",
-        start,
+        start.computing(settings.compute_dtype, remat=settings.execution.remat),
         training_batches(
             training, train, vocabulary, "teacher", seed=settings.seed, execution=settings.execution
         ),

@@ -52,6 +52,7 @@ from conkd_jax.progress import counted
 from conkd_jax.stages import backbones, corpus
 from conkd_jax.stages.any_recommender import AnyRecommender
 from conkd_jax.stages.backbones import RowSettings
+from conkd_jax.stages.language_model import compute_setting
 from conkd_jax.stages.system import System, prompt_buckets, spread_evenly
 
 VERSION = 4
@@ -70,6 +71,7 @@ class EvaluationSettings:
       bootstrap_resamples: number of resamples for the intervals.
       item_offset: what is added to the logits of items; None for nothing.
       search: sampling or beams; None for greedy decoding.
+      compute_dtype: the type of the language models' products (`compute_setting`).
       rows: the rows of the language models.
       backbone: the backbone of the language models.
       batch_size: number of responses that are decoded at once.
@@ -82,6 +84,7 @@ class EvaluationSettings:
     bootstrap_resamples: int
     item_offset: float | None  # not 0.0: an evaluation without one has its old fingerprint
     search: SearchConfig | None  # None for the same reason
+    compute_dtype: str | None  # not "float32", likewise
     rows: RowSettings
     backbone: str = outside_fingerprint(because="inputs and rows already depend on it")
     batch_size: int = outside_fingerprint(because="it changes speed and memory only")
@@ -111,6 +114,7 @@ def stage(config: Config, stages: Mapping[str, Stage], *, split: str | None = No
         bootstrap_resamples=config.evaluation.bootstrap_resamples,
         item_offset=config.decode.item_offset or None,
         search=None if config.decode.strategy == "greedy" else view(config.decode, SearchConfig),
+        compute_dtype=compute_setting(config),
         rows=backbones.named(config.backbone).row_settings(config),
         backbone=config.backbone,
         batch_size=config.decode.batch_size,
@@ -121,7 +125,11 @@ def stage(config: Config, stages: Mapping[str, Stage], *, split: str | None = No
 def run(settings: EvaluationSettings, directory: epath.Path, context: Context) -> dict[str, Any]:
     """Decodes and scores the responses of the split; returns the names of the written files."""
     system = System(
-        settings.backbone, settings.rows, context.inputs.keys(), context.inputs.__getitem__
+        settings.backbone,
+        settings.rows,
+        context.inputs.keys(),
+        context.inputs.__getitem__,
+        settings.compute_dtype,
     )
     opened = open_system(system, settings.split)
     scored = system.model.score(opened.rows, system.form, SCORING_ROWS)

@@ -14,6 +14,7 @@ import numpy as np
 from etils import epath
 
 from conkd_jax import checkpoint, parallel
+from conkd_jax.config import Config
 from conkd_jax.data.batches.language_model import LanguageModelBatches
 from conkd_jax.data.batches.plan import BatchPlan, quantile_buckets
 from conkd_jax.data.rows.contract import FILL, Rows
@@ -22,6 +23,7 @@ from conkd_jax.distill.head import Head
 from conkd_jax.eval.scoring import TokenScores, score_tokens
 from conkd_jax.files import write_json
 from conkd_jax.models.backbone import Backbone
+from conkd_jax.models.compute import Compute
 from conkd_jax.models.item_rows import add_item_vectors
 from conkd_jax.stages import backbones
 from conkd_jax.stages.backbones import ModelSettings
@@ -60,6 +62,11 @@ class LanguageModel:
         model, params, frozen = settings.initial(inputs, vocabulary, seed, rng_impl)
         return cls(model, params, vocabulary, frozen)
 
+    def computing(self, dtype: str | None, *, remat: bool = False) -> LanguageModel:
+        """This model, computing in a type (`compute_setting`), with or without `remat`."""
+        compute = Compute(dtype or Compute.dtype, remat)
+        return dataclasses.replace(self, model=self.model.computing(compute))
+
     @property
     def variables(self) -> dict:
         """All arrays, as the model's functions take them."""
@@ -71,7 +78,11 @@ class LanguageModel:
         return self.vocabulary.num_targets
 
     def head(self) -> Head:
-        """The output layer onto Y = V ∪ I."""
+        """The output layer onto Y = V ∪ I, in the type that the model computes in."""
+        return self.exact_head().cast(self.model.compute.array_dtype)
+
+    def exact_head(self) -> Head:
+        """The output layer with the float32 parameters themselves, as a teacher store keeps it."""
         return self.model.head(self.variables, self.num_targets)
 
     def with_item_vectors(
@@ -117,18 +128,30 @@ def save(language_model: LanguageModel, directory: epath.Path) -> None:
         write_json(directory / SPEC_FILE, spec, indent=2)
 
 
-def load(backbone: str, directory: epath.Path, vocabulary: Vocabulary) -> LanguageModel:
+def compute_setting(config: Config) -> str | None:
+    """The type that a config's language models compute in, as the settings of a stage hold it.
+
+    None for float32, so that an artifact of float32 has its old fingerprint.
+    """
+    return None if config.compute_dtype == Compute.dtype else config.compute_dtype
+
+
+def load(
+    backbone: str, directory: epath.Path, vocabulary: Vocabulary, dtype: str | None = None
+) -> LanguageModel:
     """Reopens a model that `save` wrote.
 
     Args:
       backbone: the name of the model's backbone.
       directory: the artifact of a dialogue teacher or a student.
       vocabulary: the model's vocabulary.
+      dtype: the type that it will compute in (`compute_setting`); its weights are float32.
     """
     spec = json.loads((directory / SPEC_FILE).read_text())
     frozen = checkpoint.load(directory / FROZEN) if (directory / FROZEN).exists() else {}
     model = backbones.named(backbone).model_of(spec, vocabulary)
-    return LanguageModel(model, checkpoint.load(directory / PARAMS), vocabulary, frozen)
+    params = checkpoint.load(directory / PARAMS)
+    return LanguageModel(model, params, vocabulary, frozen).computing(dtype)
 
 
 def sequential(

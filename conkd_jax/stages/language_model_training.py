@@ -214,7 +214,7 @@ def make_loss(
             metrics["gate"] = ((gate * mask).sum(), mask.sum())
         total, nll = fused_gated_kd_loss(
             response_features(model, variables, batch, rng),
-            model.head(variables, vocabulary.num_targets),
+            model.head(variables, vocabulary.num_targets).cast(model.compute.array_dtype),
             batch["labels"],
             batch["weights"],
             num_tokens=batch["num_tokens"],

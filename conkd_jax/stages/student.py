@@ -9,7 +9,7 @@ import dataclasses
 import inspect
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -139,6 +139,7 @@ class StudentSettings:
       rows: its rows.
       seed: config.seed.
       rng_impl: generator of the dropout keys.
+      compute_dtype: the type of the language model's products (`compute_setting`).
       backbone: the name of its backbone.
       execution: devices and checkpoints.
     """
@@ -149,6 +150,7 @@ class StudentSettings:
     rows: RowSettings
     seed: int
     rng_impl: str
+    compute_dtype: str | None  # not "float32": an artifact of float32 has its old fingerprint
     item_init: ItemInitSettings | None = merged()
     backbone: str = outside_fingerprint(because="initial and rows already depend on it")
     execution: Execution = outside_fingerprint(because=EXECUTION_CHANGES_NO_RESULT)
@@ -173,6 +175,7 @@ def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
         rows=backbone.row_settings(config),
         seed=config.seed,
         rng_impl=config.rng_impl,
+        compute_dtype=language_model.compute_setting(config),
         item_init=ItemInitSettings.of(config.student),
         backbone=config.backbone,
         execution=Execution.of(config),
@@ -221,7 +224,7 @@ def run(settings: StudentSettings, directory: epath.Path, context: Context) -> d
         start = settings.item_init.applied(start, context.inputs["rec_teacher"], corpus, key)
     trained, result = train_language_model(
         "student",
-        start,
+        start.computing(settings.compute_dtype, remat=settings.execution.remat),
         training_batches(
             part,
             train,
@@ -261,22 +264,35 @@ def student_seed(seed: int) -> int:
 
 def _dialogue_head(heads: TeacherHeads) -> Head:
     """The output layer of the dialogue teacher, rebuilt from a store of features."""
-    kernel, bias = jnp.asarray(heads.dialogue_kernel), jnp.asarray(heads.dialogue_bias)
+    # Left as they are stored: whoever places the constants on devices makes arrays of them.
+    kernel, bias = cast(Any, heads.dialogue_kernel), cast(Any, heads.dialogue_bias)
     if heads.switch_kernel is None:
         return Head(kernel, bias)
     num_words = len(bias) - heads.rec_biases.shape[1]
-    switch = Switch(jnp.asarray(heads.switch_kernel), jnp.asarray(heads.switch_bias), num_words)
-    return Head(kernel, bias, switch)
+    return Head(kernel, bias, Switch(heads.switch_kernel, heads.switch_bias, num_words))
 
 
 def distillation(settings: GateSettings, store: TeacherStore) -> Distillation:
     """The gate, and both teachers rebuilt from the store inside the train step."""
-    heads = store.heads
+    fitted_eta, is_dense = store.stats["fitted_eta"], store.spec.format == "dense"
+    return distillation_from(settings, store.heads, is_dense=is_dense, fitted_eta=fitted_eta)
+
+
+def distillation_from(
+    settings: GateSettings, heads: TeacherHeads, *, is_dense: bool, fitted_eta: float | None
+) -> Distillation:
+    """`distillation`, from the parts of a store that it needs.
+
+    Args:
+      settings: γ and the gate.
+      heads: the output layers of both teachers.
+      is_dense: whether the store holds logits instead of features.
+      fitted_eta: η of the store, for a gate that uses it.
+    """
     constants: dict[str, Any] = {
         "rec_kernels": heads.rec_kernels,
         "rec_biases": heads.rec_biases,
     }
-    is_dense = store.spec.format == "dense"
     if heads.dialogue_kernel is not None and heads.dialogue_bias is not None:
         constants["dialogue_head"] = _dialogue_head(heads)
 
@@ -297,7 +313,7 @@ def distillation(settings: GateSettings, store: TeacherStore) -> Distillation:
         return logits
 
     return Distillation(
-        gate=settings.gate_function(store.stats["fitted_eta"]),
+        gate=settings.gate_function(fitted_eta),
         gamma=settings.gamma,
         teacher=teacher,
         rec_logits=rec_logits,

@@ -35,12 +35,14 @@ class System:
       rows: the settings of their rows.
       names: the names of its artifacts, as in the inputs of `evaluation`: "corpus", "student", …
       directory: returns the folder of an artifact; may raise if it is missing.
+      compute_dtype: the type of the language models' products (`language_model.compute_setting`).
     """
 
     backbone: str
     rows: RowSettings
     names: Collection[str]
     directory: Callable[[str], epath.Path]
+    compute_dtype: str | None = None
 
     @classmethod
     def of_config(
@@ -48,7 +50,8 @@ class System:
     ) -> System:
         """The system of a config; the other arguments are the attributes of the same names."""
         rows = backbones.named(config.backbone).row_settings(config)
-        return cls(config.backbone, rows, names, directory)
+        dtype = language_model.compute_setting(config)
+        return cls(config.backbone, rows, names, directory, dtype)
 
     # --- data ----------------------------------------------------------------------------------
 
@@ -88,16 +91,18 @@ class System:
     @functools.cached_property
     def dialogue_teacher(self) -> LanguageModel:
         """The dialogue teacher, from which the gate takes the item mass."""
-        return language_model.load(
-            self.backbone, self.directory("dialogue_teacher"), self.vocabulary
-        )
+        return self._load("dialogue_teacher")
 
     @functools.cached_property
     def model(self) -> LanguageModel:
         """The model that generates the responses."""
         if not self.has_student:
             return self.dialogue_teacher
-        return language_model.load(self.backbone, self.directory("student"), self.vocabulary)
+        return self._load("student")
+
+    def _load(self, name: str) -> LanguageModel:
+        directory = self.directory(name)
+        return language_model.load(self.backbone, directory, self.vocabulary, self.compute_dtype)
 
     @functools.cached_property
     def recommender(self) -> AnyRecommender:

@@ -56,6 +56,8 @@ class TeacherStoreSettings:
       num_shards: number of shards, independent of the number of hosts.
       rows: the rows of the dialogue teacher.
       folds: number of recommenders that label the responses.
+      compute_dtype: the type of the teacher's products (`compute_setting`); its head, which is
+        stored, is float32.
       backbone: the backbone of the dialogue teacher.
       batch_rows: rows that are processed at once.
     """
@@ -65,6 +67,7 @@ class TeacherStoreSettings:
     num_shards: int
     rows: RowSettings
     folds: int
+    compute_dtype: str | None  # not "float32": an artifact of float32 has its old fingerprint
     backbone: str = outside_fingerprint(because="rows and inputs already depend on it")
     batch_rows: int = outside_fingerprint(because="it changes speed and memory only")
 
@@ -85,6 +88,7 @@ def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
         num_shards=part.num_shards,
         rows=backbones.named(config.backbone).row_settings(config),
         folds=len(folds),
+        compute_dtype=language_model.compute_setting(config),
         backbone=config.backbone,
         batch_rows=part.batch_rows,
     )
@@ -96,7 +100,9 @@ def run(settings: TeacherStoreSettings, directory: epath.Path, context: Context)
     """Writes this host's missing shards; returns λ, the fitted η and the errors of rounding."""
     corpus = Corpus.open(context.inputs["corpus"])
     vocabulary = Vocabulary.load(context.inputs["vocabulary"])
-    teacher = language_model.load(settings.backbone, context.inputs["dialogue_teacher"], vocabulary)
+    teacher = language_model.load(
+        settings.backbone, context.inputs["dialogue_teacher"], vocabulary, settings.compute_dtype
+    )
     train, dev = (
         settings.rows.rows_of(corpus, vocabulary, corpus.dialogues(split))
         for split in ("train", "dev")
@@ -174,7 +180,7 @@ def _labels_of_recommenders(
 def _spec(
     part: TeacherStoreSettings, teacher: LanguageModel, labels: _RecommenderLabels
 ) -> TeacherStoreSpec:
-    width = teacher.num_targets if part.format == "dense" else teacher.head().num_features
+    width = teacher.num_targets if part.format == "dense" else teacher.exact_head().num_features
     return TeacherStoreSpec(
         part.format, part.dtype, width=width, user_dim=labels.user_vectors.shape[1]
     )
@@ -185,7 +191,7 @@ def _heads(
 ) -> TeacherHeads:
     if part.format == "dense":
         return TeacherHeads(labels.kernels, labels.biases)
-    head = teacher.head()
+    head = teacher.exact_head()
     switch = head.switch
     return TeacherHeads(
         labels.kernels,

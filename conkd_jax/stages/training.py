@@ -26,11 +26,13 @@ class Execution:
       num_devices: number of devices over all processes; 0 = all.
       checkpoint_every: steps between checkpoints.
       chunk_size: response tokens per chunk in the fused head of a language model.
+      remat: whether the backward pass of a language model computes its layers again.
     """
 
     num_devices: int
     checkpoint_every: int
     chunk_size: int
+    remat: bool = False
 
     @classmethod
     def of(cls, config: Config) -> Execution:
@@ -39,6 +41,7 @@ class Execution:
             num_devices=config.parallel.num_devices,
             checkpoint_every=config.checkpoint_every,
             chunk_size=config.distill.chunk_size,
+            remat=config.parallel.remat,
         )
 
 

@@ -52,6 +52,7 @@ OTHER = {
     "decode.item_rule": "mass",
     "evaluation.split": "dev",
     "rng_impl": "threefry2x32",
+    "compute_dtype": "bfloat16",
     "sweep.over": (0.1,),
 }
 # Other tests change these.
@@ -207,11 +208,13 @@ def test_what_a_stage_can_see_decides_its_fingerprint(config):
         "evaluation.num_samples",
         "paper_row",
         "parallel.num_devices",
+        "parallel.remat",
         "preset",
         "runs_dir",
         "teacher_outputs.batch_rows",
     }
     assert {"seed", "teacher_seed", "distill.gate", "distill.gamma", "rng_impl"} <= seen
+    assert "compute_dtype" in seen
 
 
 @pytest.mark.parametrize("backbone", ["kgsf", "kbrd", "redial", "revcore"])

@@ -65,6 +65,8 @@ def check(config: Config) -> Broken:
     """Sizes, words, and AutoRec as the recommender."""
     yield from choices(config, {"redial.word_vectors": ("word2vec", "random")})
     yield from ranges(config, RANGES)
+    if config.parallel.remat:
+        yield "parallel.remat", "False with backbone=redial, whose recurrent layers have none"
     yield from word_list_rules(config)
     if config.rec_teacher.architecture != "autorec":
         yield "rec_teacher.architecture", "autorec with backbone=redial, which is built on it"

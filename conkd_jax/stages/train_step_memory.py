@@ -1,0 +1,238 @@
+"""How much device memory a student's train step takes, from the shapes of its arrays alone.
+
+The step that is compiled is the one that a training runs (`parallel.make_train_step` over
+`make_loss`, with both teachers), at the largest batch that the config allows. No parameter, batch
+or teacher exists: the compiler gets types and shapes. Data and vocabulary enter by their sizes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from tokenizers import Tokenizer, models
+
+from conkd_jax import optimizers, parallel
+from conkd_jax.config import Config, ConfigError
+from conkd_jax.data.batches.plan import BUCKET_MULTIPLE
+from conkd_jax.data.teacher_store.schema import FORMATS, TeacherHeads, TeacherStoreSpec
+from conkd_jax.data.tokenizers.bpe import END_TOKEN
+from conkd_jax.data.vocabulary import Vocabulary
+from conkd_jax.models.compute import Compute
+from conkd_jax.stages import backbones
+from conkd_jax.stages.language_model import LanguageModel
+from conkd_jax.stages.language_model_training import Distillation, make_loss
+from conkd_jax.stages.student import GateSettings, distillation_from
+from conkd_jax.typing import PyTree
+
+TARGETS_PER_RESPONSE = 8  # fewer than any corpus has on average, so there are responses enough
+ROWS_OF_DIALOGUES = ("dialogpt", "llama")  # backbones whose batch is `input_ids` alone
+
+
+@dataclasses.dataclass(frozen=True)
+class StepMemory:
+    """The memory of one device during a train step, in bytes, as the compiler planned it.
+
+    Attributes:
+      arguments: parameters, optimizer state, the batch, the teachers' heads and the key.
+      outputs: the next state and the metrics.
+      donated: the part of the outputs that takes over the memory of arguments.
+      temporaries: activations, gradients, logits of a chunk, copies of weights in bfloat16.
+      program: the compiled code.
+    """
+
+    arguments: int
+    outputs: int
+    donated: int
+    temporaries: int
+    program: int
+
+    @property
+    def total(self) -> int:
+        """What the step needs at once."""
+        return self.arguments + self.outputs - self.donated + self.temporaries + self.program
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedStep:
+    """A train step that can be compiled for shapes.
+
+    Attributes:
+      start: the model, with shapes for parameters.
+      state: shapes of the training state of one device.
+      batch: shapes of one micro-batch.
+      constants: shapes of what every step reads.
+      taught: gate and teachers; None for the NLL.
+    """
+
+    start: LanguageModel
+    state: parallel.TrainState
+    batch: dict[str, jax.ShapeDtypeStruct]
+    constants: dict[str, Any]
+    taught: Distillation | None
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trained parameters."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self.start.params))
+
+
+def planned_step(config: Config, num_words: int, num_items: int, num_devices: int) -> PlannedStep:
+    """The train step of a config's student.
+
+    Published weights are taken to have the shape that the config's fields give.
+
+    Args:
+      config: the whole config.
+      num_words: |V|.
+      num_items: |I|.
+      num_devices: devices that a batch is split over.
+
+    Raises:
+      ConfigError: the backbone's rows are not whole dialogues.
+    """
+    if config.backbone not in ROWS_OF_DIALOGUES:
+        raise ConfigError(
+            f"config.backbone: expected one of {', '.join(ROWS_OF_DIALOGUES)}, got "
+            f"{config.backbone!r}. The memory of the others depends on the corpus and its graphs"
+        )
+    config = config.replace({"dialogue_teacher.weights": "random"})
+    vocabulary = vocabulary_of_size(num_words, num_items)
+    made = {}
+
+    def initial() -> PyTree:
+        settings = backbones.named(config.backbone).model_settings(config)
+        made["model"], params, _ = settings.initial({}, vocabulary, 0, config.rng_impl)
+        return params
+
+    params = jax.eval_shape(initial)
+    start = LanguageModel(made["model"], params, vocabulary)
+    optimizer = optimizers.make_optimizer(config.student.optimizer, 1 << 20)
+    state = parallel.TrainState(
+        params, jax.eval_shape(optimizer.init, params), jax.ShapeDtypeStruct((), np.int32)
+    )
+    width = made["model"].spec.embed_dim
+    taught = None
+    if config.distill.gamma > 0:
+        taught = _taught(config, width, vocabulary)
+    constants = {"frozen": {}} | ({} if taught is None else taught.constants)
+    rows = config.student.batch_rows // (num_devices * config.student.optimizer.accumulate_steps)
+    return PlannedStep(
+        start,
+        state,
+        batch_shapes(config, rows, vocabulary, width if taught else None),
+        jax.tree.map(_shape_of, constants),
+        taught,
+    )
+
+
+def step_memory(
+    config: Config, planned: PlannedStep, compute: Compute, devices: Sequence[Any]
+) -> StepMemory:
+    """Compiles the step for some devices; no array is made, and nothing runs.
+
+    Args:
+      config: the config of the step.
+      planned: the step.
+      compute: the type of its products, and whether layers are computed again.
+      devices: real devices, or those of a topology that is described but not present.
+    """
+    training = config.student.optimizer
+    start = dataclasses.replace(planned.start, model=planned.start.model.computing(compute))
+    update = parallel.make_train_step(
+        make_loss(start, config.distill.chunk_size, planned.taught),
+        optimizers.make_optimizer(training, 1 << 20),
+        devices,
+        rng_impl=config.rng_impl,
+    )
+    key = jax.random.key_data(jax.random.key(0, impl=config.rng_impl))
+    fixed = {"key": _shape_of(key), "constants": planned.constants}
+    found = update.lower(
+        _stacked(planned.state, len(devices)),
+        _stacked(planned.batch, len(devices), training.accumulate_steps),
+        _stacked(fixed, len(devices)),
+    )
+    analysis = found.compile().memory_analysis()
+    return StepMemory(
+        arguments=analysis.argument_size_in_bytes,
+        outputs=analysis.output_size_in_bytes,
+        donated=analysis.alias_size_in_bytes,
+        temporaries=analysis.temp_size_in_bytes,
+        program=analysis.generated_code_size_in_bytes,
+    )
+
+
+def batch_shapes(
+    config: Config, num_rows: int, vocabulary: Vocabulary, teacher_width: int | None
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """The largest micro-batch of a config: full rows in which every token is a target.
+
+    The names and types are those of `LanguageModelBatches`.
+
+    Args:
+      config: the whole config.
+      num_rows: rows of a micro-batch.
+      vocabulary: its sizes.
+      teacher_width: width of the stored features; None without a teacher store.
+    """
+    length = config.vocabulary.max_row_tokens
+    length += -length % BUCKET_MULTIPLE
+    num_targets = num_rows * length  # N
+    num_responses = -(-num_targets // TARGETS_PER_RESPONSE)  # G
+    integers, floats = np.dtype(np.int32), np.dtype(np.float32)
+    shapes: dict[str, tuple[tuple[int, ...], np.dtype]] = {
+        "input_ids": ((num_rows, length), integers),
+        **dict.fromkeys(("feature_index", "labels", "response_index"), ((num_targets,), integers)),
+        **dict.fromkeys(("weights", "loss_mask"), ((num_targets,), floats)),
+        "num_tokens": ((), integers),
+        "response_id": ((num_responses,), integers),
+    }
+    if teacher_width is not None:
+        part, user_dim = config.teacher_outputs, config.rec_teacher.embed_dim
+        width = vocabulary.num_targets if part.format == "dense" else teacher_width
+        store = TeacherStoreSpec(part.format, part.dtype, width, user_dim)
+        shapes |= {
+            FORMATS[part.format]: ((num_targets, width), store.array_dtype),
+            **dict.fromkeys(("teacher_log_normalizer", "item_mass"), ((num_targets,), floats)),
+            "user_vectors": ((num_responses, user_dim), floats),
+            "rec_head_index": ((num_responses,), integers),
+        }
+    return {name: jax.ShapeDtypeStruct(*each) for name, each in shapes.items()}
+
+
+def vocabulary_of_size(num_words: int, num_items: int) -> Vocabulary:
+    """A vocabulary of placeholders."""
+    words = {END_TOKEN: 0, **{f"word {n}": n for n in range(1, num_words)}}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token=END_TOKEN))
+    return Vocabulary(tokenizer, range(num_items), [""] * num_items)
+
+
+def _taught(config: Config, width: int, vocabulary: Vocabulary) -> Distillation:
+    """Gate and teachers, with heads of zeros that take no memory."""
+    folds, targets = max(config.rec_teacher.cross_fit_folds, 1), vocabulary.num_targets
+    is_dense = config.teacher_outputs.format == "dense"
+
+    def zeros(*shape: int) -> np.ndarray:
+        return np.broadcast_to(np.float32(0), shape)
+
+    heads = TeacherHeads(
+        zeros(folds, config.rec_teacher.embed_dim, vocabulary.num_items),
+        zeros(folds, vocabulary.num_items),
+        None if is_dense else zeros(width, targets),
+        None if is_dense else zeros(targets),
+    )
+    settings = GateSettings.of(config.distill)
+    settings = dataclasses.replace(settings, mask_mentioned=None)  # of no size
+    return distillation_from(settings, heads, is_dense=is_dense, fitted_eta=0.5)
+
+
+def _shape_of(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype)
+
+
+def _stacked(tree: PyTree, *leading: int) -> PyTree:
+    """The same shapes with further axes in front."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*leading, *x.shape), x.dtype), tree)
