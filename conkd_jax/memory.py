@@ -3,10 +3,10 @@
     python -m conkd_jax.memory --config=configs/dialogpt_hard.py:paper --topology=v5e:1x1x1
 
 Compiles the train step from the shapes of its arrays, at the largest batch that the config allows,
-in float32 and bfloat16, with and without `parallel.remat`, and prints what each needs on one device:
-arguments (parameters, optimizer state, batch, teachers), temporaries, and the total. Weights that
-`dialogue_teacher.weights` names are taken to have the shape of `dialogue_teacher.num_layers` and so
-on, whose defaults are DialoGPT-small's.
+in float32 and bfloat16, with and without `parallel.remat`, and prints what each needs on one
+device: arguments (parameters, optimizer state, batch, teachers), temporaries, and the total.
+Weights that `dialogue_teacher.weights` names are taken to have the shape of
+`dialogue_teacher.num_layers` and so on, whose defaults are DialoGPT-small's.
 
 With --topology the compiler is the TPU's, which needs no TPU (install the extra [tpu]): its plan is
 what that chip allocates, and a step that does not fit is refused. Without it the step is compiled
@@ -48,8 +48,8 @@ define_config(OPTIONS)
 _WORDS = flags.DEFINE_integer(
     "words",
     None,
-    f"The number of words. If not given: {BPE_WORDS:,}, or config.vocabulary.bpe_size if the BPE is "
-    "trained.",
+    f"The number of words. If not given: {BPE_WORDS:,}, or vocabulary.bpe_size of the config if "
+    "the BPE is trained.",
     1,
     flag_values=OPTIONS,
 )

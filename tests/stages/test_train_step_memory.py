@@ -1,0 +1,135 @@
+"""The memory of a train step is that of the step that a training runs, at its largest batch."""
+
+import dataclasses
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from conkd_jax import parallel
+from conkd_jax.config import ConfigError
+from conkd_jax.data.corpus import Corpus
+from conkd_jax.data.teacher_store.files import TeacherStore
+from conkd_jax.data.vocabulary import Vocabulary
+from conkd_jax.models.compute import Compute
+from conkd_jax.stages import pipeline
+from conkd_jax.stages.language_model_training import training_batches
+from conkd_jax.stages.train_step_memory import batch_shapes, planned_step, step_memory
+from tests.fixtures.small_world import SmallWorld
+
+NUM_WORDS, NUM_ITEMS = 300, 40
+DEVICES = slice(0, 1)
+
+
+def bytes_of(tree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """Six layers, so that what a layer keeps is most of the memory."""
+    world = SmallWorld(tmp_path_factory.mktemp("world"))
+    return world.config(dialogue_teacher__num_layers=6)
+
+
+@pytest.fixture(scope="module")
+def planned(config):
+    return planned_step(config, NUM_WORDS, NUM_ITEMS, num_devices=1)
+
+
+@pytest.fixture(scope="module")
+def found(config, planned):
+    return {
+        remat: step_memory(config, planned, Compute(remat=remat), jax.devices()[DEVICES])
+        for remat in (False, True)
+    }
+
+
+def test_arguments_are_state_batch_and_teachers(planned, found):
+    """To the byte, but for the key and the alignment of each array."""
+    wanted = bytes_of((planned.state, planned.batch, planned.constants))
+    arrays = len(jax.tree.leaves((planned.state, planned.batch, planned.constants)))
+    assert wanted <= found[False].arguments <= wanted + 64 * (arrays + 1)
+    assert bytes_of(planned.start.params) * 3 < wanted  # parameters and both moments of Adam
+
+
+def test_the_state_is_donated(planned, found):
+    assert found[False].donated >= bytes_of(planned.state.params) * 3
+    assert found[False].total < found[False].arguments + found[False].temporaries + (1 << 20)
+
+
+def test_remat_needs_fewer_temporaries_and_the_same_arguments(found):
+    kept, again = found[False], found[True]
+    assert again.arguments == kept.arguments
+    assert again.temporaries < 0.7 * kept.temporaries
+
+
+def test_more_micro_batches_need_less(config, planned, found):
+    smaller = config.replace({"student.optimizer.accumulate_steps": 4})
+    again = planned_step(smaller, NUM_WORDS, NUM_ITEMS, num_devices=1)
+    assert again.batch["input_ids"].shape[0] * 4 == planned.batch["input_ids"].shape[0]
+    memory = step_memory(smaller, again, Compute(), jax.devices()[DEVICES])
+    assert memory.temporaries < 0.7 * found[False].temporaries
+
+
+def test_without_distillation_there_are_no_teachers(config):
+    plain = planned_step(config.replace({"distill.gamma": 0.0}), NUM_WORDS, NUM_ITEMS, 1)
+    assert plain.taught is None and plain.constants == {"frozen": {}}
+    assert "teacher_features" not in plain.batch
+
+
+def test_rows_of_another_kind_are_refused(config):
+    with pytest.raises(ConfigError, match=r"config\.backbone: expected one of dialogpt"):
+        planned_step(config.replace({"backbone": "kgsf"}), NUM_WORDS, NUM_ITEMS, 1)
+
+
+def test_the_shapes_are_those_of_a_real_batch_at_most(small_world):
+    config = small_world.config()
+    stages = pipeline.build(config)
+    folders = {name: stage.directory(config.artifacts_dir) for name, stage in stages.items()}
+    settings = stages["student"].settings
+    corpus, vocabulary = Corpus.open(folders["corpus"]), Vocabulary.load(folders["vocabulary"])
+    rows = settings.rows.rows_of(corpus, vocabulary, corpus.dialogues("train"))
+    store = TeacherStore.open(folders["teacher_outputs"])
+    loader = training_batches(
+        config.student,
+        rows,
+        vocabulary,
+        "student",
+        seed=0,
+        execution=settings.execution,
+        store=store,
+    )
+    real = jax.tree.map(lambda x: x[0, 0], loader.batch(0))
+    planned = planned_step(config, vocabulary.num_words, vocabulary.num_items, 1)
+    assert real.keys() == planned.batch.keys()
+    for name, array in real.items():
+        shape = planned.batch[name]
+        assert array.dtype == shape.dtype, name
+        assert len(array.shape) == len(shape.shape), name
+        assert all(n <= m for n, m in zip(array.shape, shape.shape, strict=True)), name
+    heads = planned.constants["dialogue_head"]
+    assert heads.kernel.shape == store.heads.dialogue_kernel.shape
+    assert planned.constants["rec_kernels"].shape == store.heads.rec_kernels.shape
+    params = jax.eval_shape(lambda: planned.start.params)
+    assert math.prod(params["wte"]["embedding"].shape) == vocabulary.num_rows * 32
+
+
+def test_a_dense_store_holds_logits(config, planned):
+    dense = config.replace({"teacher_outputs.format": "dense"})
+    vocabulary = planned.start.vocabulary
+    shapes = batch_shapes(dense, 8, vocabulary, teacher_width=32)
+    assert shapes["teacher_logits"].shape == (8 * 64, vocabulary.num_targets)
+    assert planned_step(dense, NUM_WORDS, NUM_ITEMS, 1).constants.keys() == {
+        *("frozen", "rec_kernels", "rec_biases")
+    }
+
+
+def test_devices_share_the_batch(config):
+    spread = planned_step(config, NUM_WORDS, NUM_ITEMS, num_devices=4)
+    devices = parallel.select_devices(4)
+    memory = step_memory(config, spread, Compute(), devices)
+    assert memory.arguments < 2 * bytes_of((spread.state, spread.batch, spread.constants))
+    assert np.prod(spread.batch["input_ids"].shape) * 4 == config.student.batch_rows * 64
+    assert dataclasses.asdict(memory)["temporaries"] > 0
