@@ -10,10 +10,11 @@ Weights that `dialogue_teacher.weights` names are taken to have the shape of
 
 With --topology the compiler is the TPU's, which needs no TPU (install the extra [tpu]): its plan is
 what that chip allocates, and a step that does not fit is refused. Without it the step is compiled
-for this machine's devices. On a CPU the plan is only an estimate for another device: it keeps the
-same parameters, gradients and activations, but it fuses less, and it computes bfloat16 products in
-float32 copies, so that it says too much of bfloat16. No plan includes what a GPU's libraries take
-for themselves, and what the allocator loses.
+for this machine's devices. A CPU's plan says how large the arguments are on any device, but its
+temporaries are only a rough estimate, and neither `parallel.remat` nor bfloat16 shows in them: the
+CPU compiler merges a layer that is computed twice into one, multiplies bfloat16 numbers by way of
+float32 copies, and fuses less. No plan includes what a GPU's libraries take for themselves, or what
+its allocator loses.
 """
 
 from __future__ import annotations

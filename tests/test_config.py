@@ -203,6 +203,8 @@ def differences(first: ConfigDict, second: ConfigDict) -> dict:
         ("corpus.name", "imdb", "one of redial, movieworld"),
         ("corpus.movieworld_num_movies", 3, "a number from 20 to 5000"),
         ("corpus.movieworld_num_dialogues", 3, "20 or more"),
+        ("compute_dtype", "float16", "one of float32, bfloat16"),
+        ("compute_dtype", "auto", "one of float32, bfloat16"),
         ("rng_impl", "dice", "one of unsafe_rbg, rbg, threefry2x32"),
         ("seed", -1, "a number from 0 to"),
         ("teacher_seed", 2**32, "a number from 0 to"),
@@ -282,6 +284,7 @@ def test_a_backbone_is_held_to_its_own_fields():
     ("field", "value", "expected"),
     [
         ("rec_teacher.architecture", "graph", "autorec with backbone=redial"),
+        ("parallel.remat", True, "False with backbone=redial"),
         ("redial.hidden_dim", 0, "1 or more"),
         ("redial.word_vectors", "glove", "one of word2vec, random"),
         ("sentiment.word_dim", 100, "redial.word_dim (128), as they share word vectors"),

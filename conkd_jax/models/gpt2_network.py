@@ -1,8 +1,8 @@
 """The network behind `models.gpt2`: FlaxGPT2, with what it lacks for bfloat16 and for long rows.
 
 In float32 and without `remat` this is FlaxGPT2, operation by operation. In bfloat16 FlaxGPT2 would
-compute the softmax of attention in bfloat16, and add up the gradients of an embedding row there,
-one token at a time. Here both are float32.
+compute the softmax of attention in bfloat16, and add up the gradients of biases and embedding rows
+there, token by token. Here all of these are float32.
 """
 
 from __future__ import annotations
@@ -81,22 +81,24 @@ class _Blocks(FlaxGPT2BlockCollection):
 def transformers_promotion() -> Iterator[None]:
     """Relaxes JAX's strict modes for FlaxGPT2, which adds across ranks and mixes integer types.
 
-    It is also where the softmax of attention becomes float32.
+    It is also where sums become float32 in a network of bfloat16.
     """
     with (
         jax.numpy_rank_promotion("allow"),
         jax.numpy_dtype_promotion("standard"),
-        nn.intercept_methods(_float32_softmax),
+        nn.intercept_methods(_float32_sums),
     ):
         yield
 
 
-def _float32_softmax(next_function, args, kwargs, context):
-    """FlaxGPT2Attention in bfloat16: the same, but for a softmax in float32."""
-    module = context.module
-    is_attention = isinstance(module, FlaxGPT2Attention) and context.method_name == "__call__"
-    if not is_attention or module.dtype == jnp.float32:
+def _float32_sums(next_function, args, kwargs, context):
+    """Attention and products in bfloat16, with softmax and the addition of biases in float32."""
+    module, is_call = context.module, context.method_name == "__call__"
+    is_ours = isinstance(module, (FlaxGPT2Attention, FlaxConv1D)) and is_call
+    if not is_ours or module.dtype == jnp.float32 or module.is_initializing():
         return next_function(*args, **kwargs)
+    if isinstance(module, FlaxConv1D):
+        return _product(module, *args)
     return _attention(module, *args, **kwargs)
 
 
@@ -139,13 +141,18 @@ def without_transpose(next_function, args, kwargs, context):
     module = context.module
     if not isinstance(module, FlaxConv1D) or context.method_name != "__call__":
         return next_function(*args, **kwargs)
-    (inputs,) = (jnp.asarray(each, module.dtype) for each in args)
-    kernel, bias = (
-        jnp.asarray(module.get_variable("params", name), module.dtype)
-        for name in ("kernel", "bias")
-    )
+    return _product(module, *args)
+
+
+def _product(module: FlaxConv1D, inputs: jax.Array) -> jax.Array:
+    """W x + b, with the sum in float32, where the gradient of b is then summed as well."""
+    kernel = jnp.asarray(module.get_variable("params", "kernel"), module.dtype)
     last = inputs.ndim - 1
-    return jax.lax.dot_general(inputs, kernel, (((last,), (1,)), ((), ()))) + bias
+    inputs = jnp.asarray(inputs, module.dtype)
+    product = jax.lax.dot_general(inputs, kernel, (((last,), (1,)), ((), ())))
+    return (product.astype(jnp.float32) + module.get_variable("params", "bias")).astype(
+        module.dtype
+    )
 
 
 def gpt2_network(

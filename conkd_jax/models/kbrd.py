@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from conkd_jax.distill.head import Head
+from conkd_jax.models.compute import Dense
 from conkd_jax.models.encoder_decoder import (
     EncoderDecoder,
     EncoderDecoderNetwork,
@@ -42,7 +43,7 @@ class KBRDNetwork(EncoderDecoderNetwork):
     def setup(self) -> None:
         """Adds the two layers of the vocabulary bias."""
         super().setup()
-        self.bias_hidden = nn.Dense(self.spec.bias_dim, dtype=self.dtype)
+        self.bias_hidden = Dense(self.spec.bias_dim, dtype=self.dtype)
         # Only `KBRD.head` reads these; they are declared here to be drawn and trained with the
         # rest.
         kernel_init, bias_init = nn.initializers.lecun_normal(), nn.initializers.zeros

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from conkd_jax.distill.head import Head
+from conkd_jax.models.compute import Dense
 from conkd_jax.models.encoder_decoder import (
     GRAPH,
     EncoderDecoder,
@@ -44,7 +45,7 @@ class KGSFNetwork(EncoderDecoderNetwork):
         width = self.spec.embed_dim
 
         def dense():
-            return nn.Dense(width, dtype=self.dtype)
+            return Dense(width, dtype=self.dtype)
 
         self.entity_memory, self.concept_memory = dense(), dense()
         self.entity_pooled, self.concept_pooled = dense(), dense()

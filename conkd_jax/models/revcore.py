@@ -19,7 +19,7 @@ import numpy as np
 
 from conkd_jax.distill.head import Head, Retrieved
 from conkd_jax.models.attention_pooling import AttentionEnergies, attention_pool
-from conkd_jax.models.compute import Compute
+from conkd_jax.models.compute import Compute, Dense
 from conkd_jax.models.encoder_decoder import DecoderCache
 from conkd_jax.models.kgsf import KGSF, KGSFSpec
 from conkd_jax.typing import Array, Float, Int, Params, PRNGKeyArray
@@ -167,7 +167,7 @@ class _ReviewNetwork(nn.Module):
 
     def setup(self) -> None:
         self.attention = AttentionEnergies(self.embed_dim)
-        self.copy_state = nn.Dense(self.embed_dim, dtype=self.dtype)
+        self.copy_state = Dense(self.embed_dim, dtype=self.dtype)
         # Read by `RevCore.head` only, as in KGSF.
         shape, kernel_init = (self.embed_dim, self.num_targets), nn.initializers.lecun_normal()
         self.copy_kernel = self.param("copy_kernel", kernel_init, shape)

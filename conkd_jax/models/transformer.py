@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from conkd_jax.models.compute import Dense, DenseGeneral
 from conkd_jax.typing import Array, Bool, Float, Int
 
 LAYER_NORM_EPSILON = 1e-5  # PyTorch's default
@@ -69,10 +70,10 @@ class Attention(nn.Module):
                 f"num_heads = {self.num_heads} equal heads; change one of them"
             )
         heads = (self.num_heads, self.embed_dim // self.num_heads)
-        self.query = nn.DenseGeneral(heads, dtype=self.dtype)
-        self.key = nn.DenseGeneral(heads, dtype=self.dtype)
-        self.value = nn.DenseGeneral(heads, dtype=self.dtype)
-        self.out = nn.DenseGeneral(self.embed_dim, axis=(-2, -1), dtype=self.dtype)
+        self.query = DenseGeneral(heads, dtype=self.dtype)
+        self.key = DenseGeneral(heads, dtype=self.dtype)
+        self.value = DenseGeneral(heads, dtype=self.dtype)
+        self.out = DenseGeneral(self.embed_dim, axis=(-2, -1), dtype=self.dtype)
 
     def keys_values(self, memory: Float[Array, "B L D"]) -> KeysValues:
         """Computes the memory's keys and values, which serve any number of queries."""
@@ -161,8 +162,8 @@ class EncoderLayer(nn.Module):
             states, attention.keys_values(states), mask[:, None, :], deterministic=deterministic
         )
         states = norm("norm_1")(states + drop(attended))
-        hidden = drop(nn.relu(nn.Dense(self.mlp_dim, dtype=self.dtype, name="linear_1")(states)))
-        hidden = nn.Dense(width, dtype=self.dtype, name="linear_2")(hidden)
+        hidden = drop(nn.relu(Dense(self.mlp_dim, dtype=self.dtype, name="linear_1")(states)))
+        hidden = Dense(width, dtype=self.dtype, name="linear_2")(hidden)
         return norm("norm_2")(states + drop(hidden))
 
 
@@ -203,8 +204,8 @@ class DecoderLayer(nn.Module):
         self.self_norm = norm()
         self.memory_attention = [attention() for _ in range(self.num_memories)]
         self.memory_norm = [norm() for _ in range(self.num_memories)]
-        self.linear_1 = nn.Dense(self.mlp_dim, dtype=self.dtype)
-        self.linear_2 = nn.Dense(self.embed_dim, dtype=self.dtype)
+        self.linear_1 = Dense(self.mlp_dim, dtype=self.dtype)
+        self.linear_2 = Dense(self.embed_dim, dtype=self.dtype)
         self.mlp_norm = norm()
         self.drop = nn.Dropout(self.dropout)
 

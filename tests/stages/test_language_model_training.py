@@ -2,6 +2,9 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from etils import epath
 
@@ -12,14 +15,21 @@ from conkd_jax.eval.learning import Learning
 from conkd_jax.stages import pipeline
 from conkd_jax.stages.language_model import LanguageModel
 from conkd_jax.stages.language_model_training import train_language_model, training_batches
+from tests.fixtures.backbones import check_one_device_is_eight
 from tests.fixtures.small_world import SmallWorld
+
+BFLOAT16_UNIT = 2.0**-8  # relative spacing
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory):
-    """Settings, rows of the training split, and the model before its first step; 200 movies."""
+def config(tmp_path_factory):
     world = SmallWorld(tmp_path_factory.mktemp("world"))
-    config = world.config(corpus__movieworld_num_movies=200)
+    return world.config(corpus__movieworld_num_movies=200)
+
+
+@pytest.fixture(scope="module")
+def parts(config):
+    """Settings, rows of the training split, and the model before its first step; 200 movies."""
     stages = pipeline.build(config)
     ensure(stages["vocabulary"], config.artifacts_dir)
     folders = {
@@ -33,6 +43,38 @@ def parts(tmp_path_factory):
         settings.model.initial, folders, vocabulary, settings.seed, settings.rng_impl
     )
     return settings, rows, start
+
+
+def test_in_bfloat16_one_device_is_eight(parts, config):
+    """Every device rounds its share of a gradient to 8 bits, before they are summed in float32."""
+    _, rows, start = parts
+    still = dataclasses.replace(start.model.spec, dropout=0.0)
+    start = dataclasses.replace(start, model=dataclasses.replace(start.model, spec=still))
+    gradients = check_one_device_is_eight(
+        config,
+        start.computing("bfloat16"),
+        rows,
+        "teacher",
+        rtol=4 * BFLOAT16_UNIT,
+        unit=BFLOAT16_UNIT,
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(gradients)} == {np.dtype(np.float32)}
+
+
+def test_scores_in_bfloat16_are_those_of_float32_but_for_rounding(parts):
+    _, rows, start = parts
+    exact, low = (model.score(rows, "teacher", 8) for model in (start, start.computing("bfloat16")))
+    assert np.abs(exact.nll - low.nll).max() > 0, "nothing was computed in bfloat16"
+    np.testing.assert_allclose(low.nll, exact.nll, rtol=4 * BFLOAT16_UNIT)
+    np.testing.assert_allclose(low.item_mass, exact.item_mass, rtol=8 * BFLOAT16_UNIT)
+
+
+def test_the_head_is_cast_and_the_stored_one_is_not(parts):
+    _, _, start = parts
+    low = start.computing("bfloat16")
+    assert low.head().kernel.dtype == jnp.bfloat16 and low.head().bias.dtype == jnp.float32
+    assert low.exact_head().kernel.dtype == jnp.float32
+    assert start.computing(None).model == start.model, "None is float32, as in settings"
 
 
 @pytest.mark.parametrize("epochs, warmup_steps", [(8, 100), (24, 5)])
