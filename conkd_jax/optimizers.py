@@ -87,7 +87,8 @@ def make_optimizer(config: Any, num_steps: int) -> optax.GradientTransformation:
 
 def _is_matrix(params: Any) -> Any:
     """Selects the leaves with weight decay."""
-    # By name as well as by rank: the bias of an attention projection has two axes, heads and width.
+    # By name as well as by rank: the bias of an attention projection has two axes, heads and width,
+    # and the scales of equal layers may be stacked.
     return jax.tree.map_with_path(
-        lambda path, leaf: leaf.ndim > 1 and path[-1].key != "bias", params
+        lambda path, leaf: leaf.ndim > 1 and path[-1].key not in ("bias", "scale"), params
     )

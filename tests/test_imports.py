@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A module may import modules on its own line and on the lines above. Add a new module here.
 ROOMS = (
-    ("errors", "files", "own_code", "terminal", "compiling", "typing", "jobs"),
+    ("errors", "files", "own_code", "terminal", "compiling", "typing", "jobs", "published"),
     ("distill",),
     ("models",),
     ("config", "data", "eval"),
@@ -49,6 +49,7 @@ HOMES = {
     "tensorflow_datasets": ("conkd_jax/data",),
     "array_record": ("conkd_jax/data/shards",),
     "grain": ("conkd_jax/data",),
+    "gguf": ("conkd_jax/published.py",),  # inside a function: an optional dependency
     "gensim": ("conkd_jax/data/word_vectors.py",),
 }
 NEVER = ("tensorflow", "torch_geometric", "nltk", "beartype", "pytest", "clu")

@@ -15,6 +15,7 @@ from etils import epath
 
 from conkd_jax.errors import UserError
 from conkd_jax.files import sha256_of_file, sha256_of_json
+from conkd_jax.published import located
 
 View = TypeVar("View")
 
@@ -139,15 +140,18 @@ def named_content(name: str, made_here: str) -> str | dict[str, str]:
     """The fingerprint entry of a tokenizer or weights, given by a hub name or a local path.
 
     Args:
-      name: a hub name, a path, or `made_here`.
+      name: a hub name, a path, "package:NAME" (`published.located`), or `made_here`.
       made_here: the reserved name for what the program makes itself, such as "train" or "random".
 
     Returns:
       `digest_files` of a local file or of a folder's files; otherwise the name itself.
     """
-    path = epath.Path(name)
     if name == made_here:
         return name
+    try:
+        path = epath.Path(located(name))
+    except FileNotFoundError:
+        return name  # a check of the sources says what is missing
     if path.is_dir():
         return digest_files(each for each in sorted(path.iterdir()) if each.is_file())
     return digest_files([path]) if path.is_file() else name

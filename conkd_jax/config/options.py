@@ -28,6 +28,7 @@ from conkd_jax.config.parts import (
     EvaluationConfig,
     KBRDConfig,
     KGSFConfig,
+    LlamaConfig,
     ParallelConfig,
     RecTeacherConfig,
     ReDialConfig,
@@ -90,6 +91,7 @@ ADDED_FIELDS = frozenset(
                 ("redial", ReDialConfig()),
                 ("sentiment", SentimentConfig()),
                 ("autorec", AutoRecConfig()),
+                ("llama", LlamaConfig()),
             )
             for name in field_names(added)
         ),
@@ -108,8 +110,8 @@ class Config:
 
     preset: str = "paper"  # paper | small | mini | demo; set after the colon of --config
     backbone: str = "dialogpt"  # language model of dialogue teacher and student: dialogpt | kgsf |
-    # kbrd | recindial | redial | revcore | package.module:name (your own); it is applied before all
-    # other fields, also when it is given as --config.backbone
+    # kbrd | llama | recindial | redial | revcore | package.module:name (your own); it is applied
+    # before all other fields, also when it is given as --config.backbone
     system: str = "student"  # what is scored: student (ConKD) | dialogue_teacher (no distillation)
     paper_row: str = ""  # the row of the paper's tables to compare with; empty = none
     seed: int = 0  # of the student: initialisation, dropout, order of batches
@@ -120,6 +122,7 @@ class Config:
     vocabulary: VocabularyConfig = VocabularyConfig()
     rec_teacher: RecTeacherConfig = RecTeacherConfig()
     dialogue_teacher: DialogueTeacherConfig = DialogueTeacherConfig()
+    llama: LlamaConfig = LlamaConfig()
     kgsf: KGSFConfig = KGSFConfig()
     revcore: RevCoreConfig = RevCoreConfig()
     kbrd: KBRDConfig = KBRDConfig()

@@ -43,14 +43,16 @@ class CorpusConfig:
 class VocabularyConfig:
     """Words, items, and the lengths that dialogues are cut to."""
 
-    tokenizer: str = "microsoft/DialoGPT-small"  # hub name, local folder, or "train"; for kgsf,
-    # redial and revcore "train" or the path of KGSF's word2index_redial.json; for kbrd "train"
-    bpe_size: int = 4096  # dialogpt: |V| when the BPE is trained on the corpus
-    min_word_count: int = 1  # whole words (all but dialogpt and recindial): a word seen less often
-    # becomes <unk>
+    tokenizer: str = (
+        "microsoft/DialoGPT-small"  # hub name, local folder, or "train"; for llama also
+    )
+    # a .gguf file or "package:NAME"; for kgsf, redial and revcore "train" or the path of KGSF's word2index_redial.json; for kbrd "train"
+    bpe_size: int = 4096  # dialogpt, recindial, llama: |V| when the BPE is trained on the corpus
+    min_word_count: int = 1  # whole words (all but dialogpt, recindial, llama): a word seen less
+    # often becomes <unk>
     lower_case: bool = False  # whole words: they are lower-cased, as by default for kbrd
     item_vocabulary: str = "full"  # full (all movies) | train (those mentioned in the train split)
-    max_row_tokens: int = 512  # dialogpt: a row is a dialogue, or a piece of a longer one
+    max_row_tokens: int = 512  # dialogpt, llama: a row is a dialogue, or a piece of a longer one
     max_context_turns: int = 5  # kgsf, kbrd, revcore: number of last turns that the encoder reads
     max_context_tokens: int = 256  # kgsf, kbrd, revcore: number of last tokens of those turns
     max_response_tokens: int = 30  # longest T; longer responses are cut off
@@ -106,7 +108,7 @@ class LanguageModelTraining:
     """The training of a language model, teacher or student."""
 
     epochs: int = 20
-    batch_rows: int = 8  # dialogpt: dialogues, about 43 responses (the paper's batch is 32);
+    batch_rows: int = 8  # dialogpt, llama: dialogues, about 43 responses (the paper's batch is 32);
     # backbones of whole words: responses
     num_buckets: int = 12  # lengths that rows are padded to; with 12, padding is below 10 %
     weighting: str = "sample"  # sample (1/T per response, eqs. 8-9) | token
@@ -128,9 +130,10 @@ class ItemInitConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DialogueTeacherConfig(ItemInitConfig, LanguageModelTraining):
-    """The dialogue teacher, and the shape of DialoGPT in teacher and student."""
+    """The dialogue teacher, and the shape of DialoGPT or Llama in teacher and student."""
 
-    weights: str = "microsoft/DialoGPT-small"  # hub name, local folder, or "random"
+    weights: str = "microsoft/DialoGPT-small"  # hub name, local folder, or "random"; for llama also
+    # a .gguf file or "package:NAME", the one in an installed package
     num_layers: int = 12  # the shape is used with random weights only; other backbones have a part
     # of their own
     embed_dim: int = 768
@@ -138,6 +141,16 @@ class DialogueTeacherConfig(ItemInitConfig, LanguageModelTraining):
     num_positions: int = 1024
     dropout: float = 0.1
     use_inferred_order: bool = False  # also train on train_inferred_order.jsonl (not in the paper)
+
+
+@dataclasses.dataclass(frozen=True)
+class LlamaConfig:
+    """The rest of the shape of Llama; with the shape in `dialogue_teacher`, for random weights."""
+
+    num_kv_heads: int = 4  # heads of keys and values; divides dialogue_teacher.num_heads
+    mlp_dim: int = 2048  # hidden width of the MLP
+    rope_theta: float = 10_000.0  # θ of the rotary positions
+    tied: bool = True  # whether the output layer is the embedding
 
 
 @dataclasses.dataclass(frozen=True)

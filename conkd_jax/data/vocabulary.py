@@ -16,7 +16,7 @@ Decoding puts one space before every item that does not open the text. So "have 
 survives encoding and decoding, "(@123)" becomes "( @123)", and
 `encode(decode(encode(text))) == encode(text)`.
 
-Two kinds of words. GPT-2 reads a byte-level BPE (`tokenizers.bpe`), KGSF whole words
+Two kinds of words. GPT-2 and Llama read a byte-level BPE (`tokenizers.bpe`), KGSF whole words
 (`tokenizers.words`). Whole words drop white space: decoding puts one space before each word and
 each item. `unk_id` stands for every word that is not in the list; without it,
 `encode(decode(ids)) == ids`.
@@ -29,6 +29,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -37,7 +38,12 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from conkd_jax.data.mentions import MENTION, encodable, mention_id
-from conkd_jax.data.tokenizers.bpe import END_TOKEN, VocabularyError, merge_text
+from conkd_jax.data.tokenizers.bpe import (
+    END_TOKEN,
+    VocabularyError,
+    has_single_digits,
+    merge_text,
+)
 from conkd_jax.data.tokenizers.words import UNK_TOKEN, is_lower_cased, load_tokenizer
 from conkd_jax.files import read_json, sha256, write_whole
 
@@ -214,7 +220,8 @@ class Vocabulary:
         # Trained artifacts carry this hash, so the exact JSON text below must not change.
         model = json.loads(self.tokenizer.to_str())["model"]
         if self.unk_id is None:
-            kind = {"merges": [merge_text(merge) for merge in model["merges"]]}
+            kind: dict[str, Any] = {"merges": [merge_text(merge) for merge in model["merges"]]}
+            kind |= {"single_digits": True} if has_single_digits(self.tokenizer) else {}
         else:
             kind = {"unk_id": self.unk_id}
             kind |= {"lower_case": True} if is_lower_cased(self.tokenizer) else {}

@@ -30,7 +30,7 @@ from conkd_jax.models.gpt2_network import (
     transformers_promotion,
     without_transpose,
 )
-from conkd_jax.models.item_rows import title_rows
+from conkd_jax.models.item_rows import extend_rows
 from conkd_jax.typing import Array, Bool, Float, Int, Params, PRNGKeyArray
 
 INIT_STDDEV = 0.02  # GPT-2's initializer_range
@@ -256,47 +256,22 @@ def extend_embedding(
     num_rows: int,
     rng: PRNGKeyArray,
 ) -> Params:
-    """Extends a word embedding to Y = V ∪ I and the input-only rows.
-
-    An item starts at the mean of its title's sub-words plus noise N(0, .02²). Starting at 0 would
-    give items most of the softmax, since a trained GPT-2 gives its own words large negative logits.
-    An item without a title starts at the mean of all words. Tags and padding rows, which are input
-    only, start at the noise alone.
+    """Extends GPT-2's word embedding to Y = V ∪ I and the input-only rows (`extend_rows`).
 
     Args:
       params: of the published model.
       num_words: |V|; further rows of the published embedding are dropped.
       title_token_ids: for each item, the word ids of its title.
       num_rows: rows of the result: words, items, then the input-only rows.
-      rng: key of the noise.
+      rng: key of the noise, which is that of GPT-2's initial rows.
 
     Raises:
       ValueError: the published embedding or `num_rows` is too small, or a title contains an id that
         is not a word.
-
-    Source: Radford et al. 2019 for the noise; the paper's Y = V ∪ I; Hewitt 2021 for the mean.
     """
-    embedding = params["wte"]["embedding"]
-    num_items = len(title_token_ids)
-    flat = np.array([token for title in title_token_ids for token in title], np.int32)
-    if embedding.shape[0] < num_words:
-        raise ValueError(
-            f"the checkpoint embeds {embedding.shape[0]} tokens, but the tokenizer has {num_words} "
-            "words; take both from the same model"
-        )
-    if num_rows < num_words + num_items:
-        raise ValueError(f"{num_rows} rows can't hold {num_words} words and {num_items} items")
-    if flat.size and not 0 <= flat.min() <= flat.max() < num_words:
-        raise ValueError(
-            f"expected title ids from 0 to below {num_words}, the number of words, "
-            f"got {flat.min()} to {flat.max()}"
-        )
-    words = embedding[:num_words]
-    means = title_rows(words, title_token_ids)
-    noise = INIT_STDDEV * jax.random.normal(
-        rng, (num_rows - num_words, words.shape[1]), words.dtype
+    table = extend_rows(
+        params["wte"]["embedding"], num_words, title_token_ids, num_rows, rng, INIT_STDDEV
     )
-    table = jnp.concatenate([words, noise.at[:num_items].add(means)])
     return {**params, "wte": {"embedding": table}}
 
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import huggingface_hub
-import jax.numpy as jnp
 import numpy as np
 import safetensors
 from etils import epath
@@ -24,6 +23,7 @@ from flax.traverse_util import flatten_dict
 from huggingface_hub import errors as hub_errors
 
 from conkd_jax.files import is_remote, parse_json
+from conkd_jax.published import WeightsError, parse_safetensors
 
 WITHOUT_WEIGHTS = "the presets :small, :mini and :demo train from scratch and need no weights"
 
@@ -41,10 +41,6 @@ EXPECTED_CONFIG = {
 
 # A head of its own under these names must be the word embedding, which the GPT-2 here uses instead.
 _HEADS = (("lm_head", "kernel"), ("lm_head", "decoder", "kernel"))
-
-
-class WeightsError(ValueError):
-    """Weights that can be read, but are not those of a GPT-2 as it is computed here."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,18 +248,7 @@ def _parse_msgpack(data: bytes) -> dict:
 
 
 def _parse_safetensors(data: bytes) -> dict:
-    dtypes = {"F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
-    tensors = {}
-    for name, view in safetensors.deserialize(data):
-        if _is_buffer(name):
-            continue
-        if view["dtype"] not in dtypes:
-            raise WeightsError(
-                f"{name}: expected numbers of type {', '.join(dtypes)}, got {view['dtype']}. "
-                "Choose a checkpoint that is not quantised"
-            )
-        tensors[name] = np.frombuffer(view["data"], dtypes[view["dtype"]]).reshape(view["shape"])
-    return from_pytorch_names(tensors)
+    return from_pytorch_names(parse_safetensors(data, skip=_is_buffer))
 
 
 def _parse_torch(data: bytes) -> dict:

@@ -75,6 +75,55 @@ def add_item_vectors(
     return embedding.at[first : first + num_items].set(rows)
 
 
+def extend_rows(
+    embedding: Float[Array, "P D"],
+    num_words: int,
+    title_token_ids: Sequence[Sequence[int]],
+    num_rows: int,
+    rng: PRNGKeyArray,
+    stddev: float,
+) -> Float[Array, "R D"]:
+    """Extends the rows of words to Y = V ∪ I and the input-only rows.
+
+    An item starts at the mean of its title's sub-words plus noise N(0, stddev²). Starting at 0
+    would give items most of the softmax, since a trained language model gives its own words large
+    negative logits. An item without a title starts at the mean of all words. Tags and padding rows,
+    which are input only, start at the noise alone.
+
+    Args:
+      embedding: the published rows; those beyond `num_words` are dropped.
+      num_words: |V|.
+      title_token_ids: for each item, the word ids of its title.
+      num_rows: rows of the result: words, items, then the input-only rows.
+      rng: key of the noise.
+      stddev: standard deviation of the noise; the model's own of initial rows.
+
+    Raises:
+      ValueError: the published embedding or `num_rows` is too small, or a title contains an id that
+        is not a word.
+
+    Source: the paper's Y = V ∪ I; Hewitt 2021 for the mean.
+    """
+    num_items = len(title_token_ids)
+    flat = np.array([token for title in title_token_ids for token in title], np.int32)
+    if embedding.shape[0] < num_words:
+        raise ValueError(
+            f"the checkpoint embeds {embedding.shape[0]} tokens, but the tokenizer has {num_words} "
+            "words; take both from the same model"
+        )
+    if num_rows < num_words + num_items:
+        raise ValueError(f"{num_rows} rows can't hold {num_words} words and {num_items} items")
+    if flat.size and not 0 <= flat.min() <= flat.max() < num_words:
+        raise ValueError(
+            f"expected title ids from 0 to below {num_words}, the number of words, "
+            f"got {flat.min()} to {flat.max()}"
+        )
+    words = embedding[:num_words]
+    means = title_rows(words, title_token_ids)
+    noise = stddev * jax.random.normal(rng, (num_rows - num_words, words.shape[1]), words.dtype)
+    return jnp.concatenate([words, noise.at[:num_items].add(means)])
+
+
 def title_rows(words: Float[Array, "V D"], titles: Sequence[Sequence[int]]) -> Float[Array, "I D"]:
     """Returns the mean of the rows of every title's words, or of all words for an empty title.
 

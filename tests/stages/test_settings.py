@@ -101,7 +101,7 @@ def all_dataclasses(settings: object) -> list[object]:
 
 
 @pytest.fixture(
-    scope="module", params=["dialogpt", "kgsf", "kbrd", "recindial", "redial", "revcore"]
+    scope="module", params=["dialogpt", "kgsf", "kbrd", "llama", "recindial", "redial", "revcore"]
 )
 def config(request) -> Config:
     return frozen(get_config(f"demo,backbone={request.param}"))

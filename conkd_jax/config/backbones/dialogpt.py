@@ -18,7 +18,8 @@ def check(config: Config) -> Broken:
     """BPE, lengths of rows, and positions of the model."""
     words, teacher = config.vocabulary, config.dialogue_teacher
     if words.lower_case:
-        yield "vocabulary.lower_case", "False with the backbone dialogpt, whose BPE is cased"
+        cased = f"False with the backbone {config.backbone}, whose BPE is cased"
+        yield "vocabulary.lower_case", cased
     response, row = words.max_response_tokens, words.max_row_tokens
     picks = pick_room(words.max_picks or None)
     if row <= 2 * (response + picks):

@@ -1,7 +1,8 @@
-"""The tokenizer of GPT-2: a byte-level BPE from a folder, from the Hugging Face hub, or trained.
+"""Byte-level BPEs, as GPT-2 has: from a folder, a GGUF file, the Hugging Face hub, or trained.
 
 Every BPE of the project is built in one way: GPT-2's pipeline over a table of words and merges,
-with nothing added, so that no text encodes to the end token. This module is independent of movies,
+with nothing added, so that no text encodes to the end token. SmolLM's differs from it in one step:
+every digit is a word of its own. This module is independent of movies,
 turns and the ids beyond the words.
 """
 
@@ -9,7 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from etils import epath
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -17,6 +19,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from conkd_jax.data.mentions import MENTION, encodable
 from conkd_jax.errors import UserError
 from conkd_jax.files import read_json
+from conkd_jax.published import GGUFFile, is_gguf, located
 
 END_TOKEN = "<|endoftext|>"
 _NUM_BYTES = 256
@@ -28,11 +31,12 @@ class VocabularyError(UserError, ValueError):
 
 
 def load_bpe(name_or_folder: epath.PathLike) -> Tokenizer:
-    """Loads a GPT-2 byte-level BPE from a folder or from the Hugging Face hub.
+    """Loads a byte-level BPE like GPT-2's or SmolLM's.
 
     Args:
-      name_or_folder: a folder with `vocab.json` and `merges.txt`, or with `tokenizer.json`; or a
-        hub name such as "microsoft/DialoGPT-small".
+      name_or_folder: a folder with `vocab.json` and `merges.txt`, or with `tokenizer.json`; a GGUF
+        file; "package:NAME", the model in an installed package; or a hub name such as
+        "microsoft/DialoGPT-small".
 
     Returns:
       A tokenizer without special tokens: "<|endoftext|>" has an id, but no text encodes to it.
@@ -40,7 +44,12 @@ def load_bpe(name_or_folder: epath.PathLike) -> Tokenizer:
     Raises:
       VocabularyError: nothing was found, or the files hold another kind of tokenizer.
     """
-    folder = epath.Path(name_or_folder)
+    try:
+        folder = epath.Path(located(os.fspath(name_or_folder)))
+    except FileNotFoundError as error:
+        raise VocabularyError(str(error)) from error
+    if is_gguf(folder):
+        return _from_gguf(folder)
     if not folder.is_dir():
         folder = _download(os.fspath(name_or_folder))
     if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
@@ -48,7 +57,10 @@ def load_bpe(name_or_folder: epath.PathLike) -> Tokenizer:
         # Not `splitlines`: a merge may hold characters that it takes for line ends.
         lines = (folder / "merges.txt").read_text().split("\n")
         merges = [line for line in lines if line and not line.startswith("#version")]
-        return _byte_level_bpe(vocab, merges, folder)
+        # The two files don't say how digits are cut; a tokenizer.json beside them does.
+        path = folder / "tokenizer.json"
+        cut = path.exists() and _cuts_digits(read_json(path, VocabularyError, _REMEDY))
+        return _byte_level_bpe(vocab, merges, folder, single_digits=cut)
     if (folder / "tokenizer.json").exists():
         return _from_tokenizer_json(folder / "tokenizer.json")
     raise VocabularyError(
@@ -89,8 +101,17 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return _byte_level_bpe(model["vocab"], model["merges"], "the trained tokenizer")
 
 
+def has_single_digits(tokenizer: Tokenizer) -> bool:
+    """Whether a byte-level BPE never joins two digits, or a digit and the space before it."""
+    return _cuts_digits(json.loads(tokenizer.to_str()))
+
+
 def _byte_level_bpe(
-    vocab: dict[str, int], merges: Sequence[str | Sequence[str]], where: object
+    vocab: dict[str, int],
+    merges: Sequence[str | Sequence[str]],
+    where: object,
+    *,
+    single_digits: bool = False,
 ) -> Tokenizer:
     """Builds GPT-2's pipeline over a table of words and merges, with nothing added."""
     if END_TOKEN not in vocab:
@@ -109,6 +130,9 @@ def _byte_level_bpe(
             )
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=pairs))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if single_digits:
+        digits = pre_tokenizers.Digits(individual_digits=True)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, tokenizer.pre_tokenizer])
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
@@ -116,13 +140,43 @@ def _byte_level_bpe(
 def _from_tokenizer_json(path: epath.Path) -> Tokenizer:
     content = read_json(path, VocabularyError, _REMEDY)
     model = content.get("model") or {}
-    kinds = (model.get("type"), (content.get("pre_tokenizer") or {}).get("type"))
-    if kinds != ("BPE", "ByteLevel"):
-        raise VocabularyError(f"{path}: expected a byte-level BPE like GPT-2's, got {kinds}.")
+    single_digits = _cuts_digits(content)
+    pre_tokenizer = content.get("pre_tokenizer") or {}
+    kinds = (model.get("type"), pre_tokenizer.get("type"))
+    if kinds != ("BPE", "ByteLevel") and not (kinds[0] == "BPE" and single_digits):
+        raise VocabularyError(
+            f"{path}: expected a byte-level BPE like GPT-2's or SmolLM's, got {kinds}."
+        )
     # Some files list the end token among the added tokens only.
     vocab = dict(model["vocab"])
     vocab.update({token["content"]: token["id"] for token in content.get("added_tokens") or ()})
-    return _byte_level_bpe(vocab, model["merges"], path)
+    return _byte_level_bpe(vocab, model["merges"], path, single_digits=single_digits)
+
+
+def _cuts_digits(content: Mapping[str, Any]) -> bool:
+    """Whether a tokenizer.json cuts out single digits, then goes on like GPT-2, as SmolLM's does."""
+    steps = (content.get("pre_tokenizer") or {}).get("pretokenizers") or ()
+    if [step.get("type") for step in steps] != ["Digits", "ByteLevel"]:
+        return False
+    return bool(steps[0].get("individual_digits")) and not steps[1].get("add_prefix_space")
+
+
+def _from_gguf(path: epath.Path) -> Tokenizer:
+    if not path.exists():
+        raise VocabularyError(f"{path} does not exist. Set the tokenizer to a file that does.")
+    try:
+        file = GGUFFile(path)
+    except ValueError as error:
+        raise VocabularyError(str(error)) from error
+    kinds = (file.get("tokenizer.ggml.model"), file.get("tokenizer.ggml.pre"))
+    if kinds not in (("gpt2", "gpt-2"), ("gpt2", "smollm")):
+        raise VocabularyError(
+            f"{path}: expected a byte-level BPE like GPT-2's or SmolLM's, got {kinds}."
+        )
+    words = file.get("tokenizer.ggml.tokens", [])
+    vocab = {word: token for token, word in enumerate(words)}
+    merges = file.get("tokenizer.ggml.merges", [])
+    return _byte_level_bpe(vocab, merges, path, single_digits=kinds[1] == "smollm")
 
 
 def _download(name: str) -> epath.Path:

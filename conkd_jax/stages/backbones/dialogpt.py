@@ -7,7 +7,7 @@ random and the BPE is trained on the corpus.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -161,6 +161,28 @@ def model_of(spec: Mapping[str, Any], vocabulary: Vocabulary) -> gpt2.GPT2:
 
 def check_sources(config: Config, *, makes_words: bool, makes_model: bool) -> None:
     """Checks that tokenizer and weights exist and that rows fit the weights' positions."""
+    check_published(
+        config,
+        lambda weights: gpt2_weights.num_positions(gpt2_weights.find_weights(weights)[0]),
+        makes_words=makes_words,
+        makes_model=makes_model,
+    )
+
+
+def check_published(
+    config: Config, positions_of: Callable[[str], int], *, makes_words: bool, makes_model: bool
+) -> None:
+    """Checks the published tokenizer and weights that a config names, if any.
+
+    Args:
+      config: the whole config.
+      positions_of: finds weights and returns the longest sequence that they can read.
+      makes_words: as of `BackboneStages.check_sources`.
+      makes_model: the same.
+
+    Raises:
+      ConfigError: the tokenizer or the weights can't be used; names the field.
+    """
     tokenizer, weights = config.vocabulary.tokenizer, config.dialogue_teacher.weights
     try:
         if makes_words and tokenizer != "train":
@@ -170,7 +192,7 @@ def check_sources(config: Config, *, makes_words: bool, makes_model: bool) -> No
     if not makes_model or weights == "random":
         return
     try:
-        num_positions = gpt2_weights.num_positions(gpt2_weights.find_weights(weights)[0])
+        num_positions = positions_of(weights)
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(f"config.dialogue_teacher.weights: {error}") from error
     longest = config.vocabulary.max_row_tokens
