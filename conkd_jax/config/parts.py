@@ -43,10 +43,9 @@ class CorpusConfig:
 class VocabularyConfig:
     """Words, items, and the lengths that dialogues are cut to."""
 
-    tokenizer: str = (
-        "microsoft/DialoGPT-small"  # hub name, local folder, or "train"; for llama also
-    )
-    # a .gguf file or "package:NAME"; for kgsf, redial and revcore "train" or the path of KGSF's word2index_redial.json; for kbrd "train"
+    tokenizer: str = "microsoft/DialoGPT-small"  # hub name, local folder, or "train"; for llama
+    # also a .gguf file or "package:NAME", the one in an installed package; for kgsf, redial and
+    # revcore "train" or the path of KGSF's word2index_redial.json; for kbrd "train"
     bpe_size: int = 4096  # dialogpt, recindial, llama: |V| when the BPE is trained on the corpus
     min_word_count: int = 1  # whole words (all but dialogpt, recindial, llama): a word seen less
     # often becomes <unk>

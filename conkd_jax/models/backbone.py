@@ -18,7 +18,7 @@ from conkd_jax.typing import Array, Float, Int, Params, PRNGKeyArray
 
 @runtime_checkable
 class Backbone(Protocol):
-    """A language model; GPT-2 (`models.gpt2`), KGSF's and KBRD's (`models.kgsf`, `.kbrd`) do."""
+    """A language model, such as `models.gpt2`, `.llama`, `.kgsf` or `.kbrd`."""
 
     EMBEDDING: ClassVar[str]  # the layer whose "embedding" has the rows of words and items
 

