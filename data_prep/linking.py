@@ -14,7 +14,15 @@ import re
 import urllib.parse
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from conkd_jax.data.corpus import RECOMMENDER, SEEKER, ConceptGraph, Dialogue, ItemTable, Turn
+from conkd_jax.data.corpus import (
+    RECOMMENDER,
+    SEEKER,
+    ConceptGraph,
+    Corpus,
+    Dialogue,
+    ItemTable,
+    Turn,
+)
 from conkd_jax.data.mentions import MENTION, mention_id, tokens
 from data_prep.raw_dialogues import RawDialogue, merge_turns
 
@@ -316,3 +324,40 @@ def link_dialogue(dialogue: RawDialogue, linker: Linker) -> Dialogue:
             )
         )
     return Dialogue(dialogue.conversation_id, tuple(turns))
+
+
+def labels_of_corpus(corpus: Corpus) -> dict[Label, int]:
+    """Finds the labels by which the text of a corpus was linked, from the corpus alone.
+
+    A corpus has the names of its nodes and the links of its turns, but no list of labels. Its
+    candidates are those of `uri_labels`. A candidate that occurs in the training text is a label if
+    the text was linked to its node wherever it occurs; one that doesn't occur is a label if it has
+    two words or more, as single words need evidence (`misleading_labels`).
+
+    Args:
+      corpus: a corpus of any source.
+
+    Returns:
+      The node of every label, for `Linker.for_corpus`.
+    """
+    movies = set(corpus.items.entity_ids.tolist())
+    nodes = {
+        f"{_RESOURCE}{name.replace(' ', '_')}>": node
+        for node, name in enumerate(corpus.entity_names)
+        if name and "://" not in name and node not in movies
+    }
+    degrees = collections.Counter(corpus.graph.edges[:, 0].tolist())
+    candidates = uri_labels(nodes, movies, degrees)
+    matcher = LabelMatcher(candidates)
+    written: collections.Counter[Label] = collections.Counter()
+    linked: collections.Counter[Label] = collections.Counter()
+    for dialogue in corpus.dialogues("train"):
+        for turn in dialogue.turns:
+            for _, label in matcher.spans(tokens(turn.text)):
+                written[label] += 1
+                linked[label] += matcher.node(label) in turn.entities
+    return {
+        label: node
+        for label, node in candidates.items()
+        if (linked[label] * 2 > written[label] if written[label] else _num_words(label) > 1)
+    }

@@ -32,17 +32,28 @@ def tokens(text: str) -> list[str]:
     >>> tokens("Have you seen @123? It's great!")
     ['Have', 'you', 'seen', '@123', '?', 'It', "'", 's', 'great', '!']
     """
-    found: list[str] = []
+    text = encodable(text)
+    return [text[start:end] for start, end in token_places(text)]
+
+
+def token_places(text: str) -> list[tuple[int, int]]:
+    """Returns where the `tokens` of a text begin and end; the text has no lone surrogates.
+
+    >>> token_places("See @7!")
+    [(0, 3), (4, 6), (6, 7)]
+    """
+    found: list[tuple[int, int]] = []
     end = 0
     for mention in MENTION.finditer(text):
-        found += _words(text[end : mention.start()])
-        found.append(mention[0])
+        found += _word_places(text, end, mention.start())
+        found.append(mention.span())
         end = mention.end()
-    return found + _words(text[end:])
+    return found + _word_places(text, end, len(text))
 
 
-def _words(text: str) -> list[str]:
-    return [piece for piece, _ in TOKEN_SPLIT.pre_tokenize_str(encodable(text))]
+def _word_places(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    pieces = TOKEN_SPLIT.pre_tokenize_str(text[start:end])
+    return [(start + first, start + last) for _, (first, last) in pieces]
 
 
 def encodable(text: str) -> str:

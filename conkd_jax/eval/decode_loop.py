@@ -109,7 +109,7 @@ def choose_token(
     return jnp.argmax(may, axis=-1).astype(jnp.int32)
 
 
-class _Memory(NamedTuple):
+class Memory(NamedTuple):
     """What the choice of a token depends on besides the features; a part that is not used is None.
 
     Attributes:
@@ -128,34 +128,40 @@ class _Memory(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Chooser:
+class Chooser:
     """The choice of a token for each row; the arguments are those of `decode_batch`."""
 
     num_words: int
     end_id: int
     item_rule: str
     allow_repeats: bool
-    max_picks: int
-    beam_width: int
+    max_picks: int = 0
+    beam_width: int = 0
 
-    def choose(
-        self, logits: Float[Array, "B Y"], memory: _Memory
-    ) -> tuple[Int[Array, " B"], _Memory]:
-        """The tokens, and the memory after them."""
-        ids = {"num_words": self.num_words, "end_id": self.end_id}
+    def possible(self, logits: Float[Array, "B Y"], memory: Memory) -> Float[Array, "B Y"]:
+        """The logits without what is forbidden; the item rule excludes nothing here."""
         if memory.picks is not None:
+            ids = {"num_words": self.num_words, "end_id": self.end_id}
             is_allowed = pick_grammar.allowed(memory.picks, max_picks=self.max_picks, **ids)
             logits = jnp.where(is_allowed, logits, FORBIDDEN_LOGIT)
-        logits = sayable(
+        return sayable(
             logits,
             num_words=self.num_words,
-            item_rule=self.item_rule,
+            item_rule="argmax",
             is_forbidden=memory.is_forbidden,
+        )
+
+    def choose(
+        self, logits: Float[Array, "B Y"], memory: Memory
+    ) -> tuple[Int[Array, " B"], Memory]:
+        """The tokens, and the memory after them."""
+        logits = sayable(
+            self.possible(logits, memory), num_words=self.num_words, item_rule=self.item_rule
         )
         if memory.beams is not None:
             token, parents, beams = memory.beams.extended(logits, self.beam_width, self.end_id)
             of_parents = jax.tree.map(lambda rows: rows[parents], memory[:2])
-            memory = _Memory(*of_parents, beams=beams, parents=parents)
+            memory = Memory(*of_parents, beams=beams, parents=parents)
         elif memory.draws is not None:
             token, draws = memory.draws.drawn(logits)
             memory = memory._replace(draws=draws)
@@ -163,7 +169,7 @@ class _Chooser:
             token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
         return token, self._after(token, memory)
 
-    def _after(self, token: Int[Array, " B"], memory: _Memory) -> _Memory:
+    def _after(self, token: Int[Array, " B"], memory: Memory) -> Memory:
         is_forbidden, picks, _, beams, _ = memory
         if not self.allow_repeats:
             # a word has a negative index here, and one_hot makes a row of zeros of it
@@ -179,7 +185,7 @@ class _Chooser:
             memory = memory._replace(beams=beams._replace(has_ended=has_ended))
         return memory
 
-    def is_last(self, token: Int[Array, " B"], memory: _Memory) -> Bool[Array, " B"]:
+    def is_last(self, token: Int[Array, " B"], memory: Memory) -> Bool[Array, " B"]:
         """Whether a token ends its response, given the memory after it."""
         if memory.picks is None:
             return token == self.end_id
@@ -217,10 +223,10 @@ def decode_batch(
     sampling, `search` has the arguments of `Draws.of`; for beams, of which there are `beam_width`,
     it has `length_penalty`; for greedy decoding it is empty.
     """
-    chooser = _Chooser(num_words, end_id, item_rule, allow_repeats, max_picks, beam_width)
+    chooser = Chooser(num_words, end_id, item_rule, allow_repeats, max_picks, beam_width)
     retrieved_ids = inputs.get("retrieved_ids")
     features, cache = model.open_cache(params, inputs, max_tokens)
-    memory, reorder = _Memory(is_forbidden, picks), None
+    memory, reorder = Memory(is_forbidden, picks), None
     if beam_width:
         axes = row_axes(lambda each: model.open_cache(params, each, max_tokens)[1], inputs)
         cache = repeated(cache, axes, beam_width)

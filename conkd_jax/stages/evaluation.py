@@ -28,7 +28,6 @@ from conkd_jax.data.mentioned_items import mentioned_with_token
 from conkd_jax.data.mentions import tokens
 from conkd_jax.data.rows.contract import Rows
 from conkd_jax.data.rows.picks import charged_to_text
-from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
 from conkd_jax.eval.decoding import DecodedResponse, decode_responses
 from conkd_jax.eval.item_rankings import FORBIDDEN_LOGIT
@@ -246,9 +245,7 @@ def answers(
     system, rows, rules = opened.system, opened.rows, settings.decode
     words, longest = system.vocabulary, settings.rows.longest_prompt(rules.max_tokens)
     wanted = spread_evenly(rows.num_responses, settings.max_responses or None)
-    head = _sayable(system.model.head(), words)
-    if settings.item_offset:
-        head = head.with_item_offset(words.num_words, settings.item_offset)
+    head = decoding_head(system, settings.item_offset or 0.0)
     # Without a turn classifier, `openings` ignores this.
     is_rec = rows.response_is_rec if opened.predicted_is_rec is None else opened.predicted_is_rec
     for start in range(0, len(wanted), RESPONSES_AT_A_TIME):
@@ -284,11 +281,19 @@ def answers(
         yield from zip(some.tolist(), decoded, strict=True)
 
 
-def _sayable(head: Head, words: Vocabulary) -> Head:
-    """The head without the token for unknown words, which must not be generated."""
-    if words.unk_id is None:
-        return head
-    return head._replace(bias=jnp.asarray(head.bias).at[words.unk_id].set(FORBIDDEN_LOGIT))
+def decoding_head(system: System, item_offset: float = 0.0) -> Head:
+    """The head that responses are decoded with.
+
+    It lacks the token for unknown words, which must not be generated.
+
+    Args:
+      system: the trained system.
+      item_offset: what is added to the logits of items.
+    """
+    head, words = system.model.head(), system.vocabulary
+    if words.unk_id is not None:
+        head = head._replace(bias=jnp.asarray(head.bias).at[words.unk_id].set(FORBIDDEN_LOGIT))
+    return head.with_item_offset(words.num_words, item_offset) if item_offset else head
 
 
 def _predictions(

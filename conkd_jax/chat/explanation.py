@@ -1,0 +1,147 @@
+"""Why an item was recommended: paths in the graph, and what each model would have said.
+
+A system has no reasons that it could tell. What is shown is what it was trained on: the paths of
+two edges from what a person mentioned to what was recommended, and the first items of the
+recommender, of the dialogue teacher and of the system itself at the same place of the response.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from conkd_jax.chat.conversation import Chat, Message
+from conkd_jax.chat.response import RankedItem, Response
+from conkd_jax.data.corpus import Corpus
+from conkd_jax.distill.head import Head
+from conkd_jax.eval.item_rankings import top_items
+
+RECOMMENDER, TEACHER, SYSTEM = "recommender", "dialogue teacher", "this system"
+
+Path = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """What speaks for the items of a response.
+
+    Attributes:
+      paths: for each item, by title, names of nodes from one that was mentioned to the item.
+      token: the token of the response that the rankings are for: its first item, or the token at
+        which items had the most probability.
+      rankings: the first items of each model there.
+    """
+
+    paths: dict[str, tuple[Path, ...]]
+    token: int
+    rankings: dict[str, tuple[RankedItem, ...]]
+
+
+def explain(
+    chat: Chat, history: Sequence[Message], response: Response, *, top: int = 5, paths: int = 3
+) -> Explanation:
+    """Explains a response of a chat to a history.
+
+    Args:
+      chat: the chat that gave the response.
+      history: the history it was given for.
+      response: the response.
+      top: length of the rankings.
+      paths: the most paths to each item.
+    """
+    system, dialogue = chat.system, chat.dialogue(history)
+    mentioned = dict.fromkeys(node for turn in dialogue.turns for node in turn.entities)
+    graph = Paths(system.corpus)
+    found = {
+        item.title: graph.between(mentioned, chat.linker.index_of[item.movie_id], paths)
+        for item in response.items
+    }
+    place = _place(response)
+    question = chat.question([dialogue])
+    rankings = {RECOMMENDER: _of_recommender(chat, question.dialogues, top)}
+    if response.ids:
+        first = len(response.ids) - len(response.tokens) - int(response.ended)  # after the picks
+        step = first + place if response.tokens else 0
+        ids = np.array([response.ids], np.int32)
+        if system.has_student:
+            read = chat.read_as_teacher(question, ids)
+            rankings[TEACHER] = _of_model(chat, chat.teacher_head, read.features[0, step], top)
+        read = chat.read_as_system(question, ids)
+        rankings[SYSTEM] = _of_model(chat, chat.head, read.features[0, step], top)
+    return Explanation(found, place, rankings)
+
+
+class Paths:
+    """Short paths in the knowledge graph of a corpus."""
+
+    def __init__(self, corpus: Corpus):
+        self._corpus = corpus
+        ends = corpus.graph.edges[:, ::2]
+        both = np.unique(np.concatenate([ends, ends[:, ::-1]]), axis=0)
+        both = both[both[:, 0] != both[:, 1]]
+        self._next = both[:, 1]
+        self._starts = np.searchsorted(both[:, 0], np.arange(corpus.graph.num_entities + 1))
+
+    def between(self, nodes: Sequence[int] | dict[int, None], item: int, limit: int):
+        """The paths of up to two edges from some nodes to an item, as names.
+
+        Direct edges come first, then those through the nodes with the fewest neighbours, which say
+        the most: two films share a director rather than a country.
+        """
+        goal = int(self._corpus.items.entity_ids[item])
+        near, found = set(self._of(goal)), []
+        for node in nodes:
+            if node == goal:
+                continue
+            if node in near:
+                found.append((0, (node, goal)))
+            for middle in near.intersection(self._of(node)) - {node, goal}:
+                found.append((len(self._of(middle)), (node, middle, goal)))
+        names = collections.OrderedDict(
+            (tuple(map(self._name, path)), None) for _, path in sorted(found)
+        )
+        return tuple(names)[:limit]
+
+    def _of(self, node: int) -> list[int]:
+        return self._next[self._starts[node] : self._starts[node + 1]].tolist()
+
+    def _name(self, node: int) -> str:
+        name = self._corpus.entity_names[node]
+        return name.rstrip("/").rsplit("/", 1)[-1] or f"node {node}"
+
+
+def _place(response: Response) -> int:
+    if response.items:
+        return response.items[0].token
+    masses = [token.item_mass for token in response.tokens]
+    return int(np.argmax(masses)) if masses else 0
+
+
+def _of_recommender(chat: Chat, dialogues, top: int) -> tuple[RankedItem, ...]:
+    recommender, items = chat.system.recommender, chat.system.corpus.items
+    contexts = recommender.spec.contexts(dialogues, chat.system.corpus)
+    vectors = recommender.user_vectors(contexts)[-1:]  # of the response that was asked for
+    probability = np.asarray(jax.nn.softmax(jnp.asarray(recommender.scores(vectors)[0])))
+    best = np.argsort(-probability, kind="stable")[:top]
+    return tuple(
+        RankedItem(int(items.movie_ids[i]), items.titles[i], float(probability[i])) for i in best
+    )
+
+
+def _of_model(chat: Chat, head: Head, features, top: int) -> tuple[RankedItem, ...]:
+    """The first items of a model, with their probabilities among all items."""
+    words = chat.system.vocabulary
+    features = np.asarray(features)
+    (best,) = top_items(head, [features[None]], None, words.num_words, top)
+    width = head.kernel.shape[0]
+    logits = head.items(words.num_words).logits(jnp.asarray(features[:width]))
+    probability = np.asarray(jax.nn.softmax(logits))
+    numbers = [int(token) - words.num_words for token in best]
+    return tuple(
+        RankedItem(int(words.movie_ids[n]), words.titles[n], float(probability[n])) for n in numbers
+    )

@@ -1,0 +1,166 @@
+"""Turns what a person types into a turn of the corpus: movies, people and genres, and concepts.
+
+Movies become "@123", as in the corpus: as typed, by their title (`data.title_links`), or by a
+correction. People and genres are found by the labels of the graph, as when the corpus was built.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+
+from conkd_jax.data.corpus import SEEKER, Corpus, Turn
+from conkd_jax.data.mentions import MENTION, encodable, mention_id, token_places
+from conkd_jax.data.title_links import TitleIndex
+from data_prep.linking import Label, LabelMatcher, Linker, labels_of_corpus
+
+MOVIE, ENTITY = "movie", "entity"
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """Something in a text that was understood.
+
+    Attributes:
+      start: its first character in the text.
+      end: the character after it.
+      kind: "movie" or "entity", a person or a genre.
+      name: the title of the movie, or the name of the node.
+      movie_id: of a movie; None for an entity.
+      score: 100, or the similarity of a misspelled title.
+      rivals: ids of other movies that could be meant, the most likely first.
+    """
+
+    start: int
+    end: int
+    kind: str
+    name: str
+    movie_id: int | None = None
+    score: float = 100.0
+    rivals: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """A text as it was understood.
+
+    Attributes:
+      text: as it was typed.
+      role: "seeker" or "recommender".
+      links: what was found in it, in order.
+      unknown: "@" ids that are no movie of the corpus, as typed.
+      turn: what the models read; its text has movies as "@123".
+    """
+
+    text: str
+    role: str
+    links: tuple[Link, ...]
+    unknown: tuple[str, ...]
+    turn: Turn
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TextLinker:
+    """Understands texts by the movies and the graphs of a corpus.
+
+    Attributes:
+      corpus: the corpus; its training dialogues say how titles and labels are used.
+    """
+
+    corpus: Corpus
+
+    @functools.cached_property
+    def titles(self) -> TitleIndex:
+        """The titles of the corpus; reads the training dialogues on first use."""
+        texts = (turn.text for d in self.corpus.dialogues("train") for turn in d.turns)
+        return TitleIndex(self.corpus.items.titles, self.corpus.mention_counts(), texts)
+
+    @functools.cached_property
+    def labels(self) -> dict[Label, int]:
+        """The labels of people and genres."""
+        return labels_of_corpus(self.corpus)
+
+    @functools.cached_property
+    def linker(self) -> Linker:
+        """The linker that the corpus was built with."""
+        return Linker.for_corpus(self.corpus.items, self.corpus.concept_graph, self.labels)
+
+    @functools.cached_property
+    def _matcher(self) -> LabelMatcher:
+        return LabelMatcher(self.labels)
+
+    @functools.cached_property
+    def index_of(self) -> dict[int, int]:
+        """The candidate index of every movie id."""
+        return {movie: index for index, movie in enumerate(self.corpus.items.movie_ids.tolist())}
+
+    def read(
+        self,
+        text: str,
+        role: str = SEEKER,
+        corrections: Mapping[int, int | None] | None = None,
+    ) -> Reading:
+        """Reads a text.
+
+        Args:
+          text: what a person typed, or a text with movies as "@123".
+          role: whose turn it is.
+          corrections: of movies that were understood wrongly: the first character of the link → the
+            movie id that is meant, or None for no movie.
+
+        Returns:
+          The reading. A text without a link is a reading too.
+        """
+        text = encodable(text)
+        links = self._movies(text, corrections or {})
+        written, end = "", 0
+        for link in links:
+            written += f"{text[end : link.start]}@{link.movie_id}"
+            end = link.end
+            # "@12" followed by a digit would be another movie
+            written += " " if text[end : end + 1].isdigit() else ""
+        written += text[end:]
+        found = self.linker.link([written])
+        turn = Turn(role, written, found.items, found.unknown_items, found.entities, found.concepts)
+        known = {(link.start, link.end) for link in links}
+        unknown = tuple(m[0] for m in MENTION.finditer(text) if m.span() not in known)
+        entities = self._entities(text, [(link.start, link.end) for link in links])
+        both = sorted([*links, *entities], key=lambda link: link.start)
+        return Reading(text, role, tuple(both), unknown, turn)
+
+    def _movies(self, text: str, corrections: Mapping[int, int | None]) -> list[Link]:
+        items = self.corpus.items
+        links = []
+        for match in MENTION.finditer(text):
+            movie = mention_id(match[1])
+            if movie in self.index_of:
+                links.append(self._movie(*match.span(), movie))
+        named = [(link.start, link.end) for link in self._entities(text, [])]
+        for match in self.titles.find(text, taken=named):
+            rivals = tuple(int(items.movie_ids[item]) for item in match.rivals)
+            movie = int(items.movie_ids[match.item])
+            links.append(self._movie(match.start, match.end, movie, match.score, rivals))
+        corrected = []
+        for link in sorted(links, key=lambda link: link.start):
+            movie = corrections.get(link.start, link.movie_id)
+            if movie is not None:
+                corrected.append(self._movie(link.start, link.end, movie, link.score, link.rivals))
+        return corrected
+
+    def _movie(
+        self, start: int, end: int, movie: int, score: float = 100.0, rivals: tuple[int, ...] = ()
+    ) -> Link:
+        title = self.corpus.items.titles[self.index_of[movie]] or f"@{movie}"
+        return Link(start, end, MOVIE, title, movie, score, rivals)
+
+    def _entities(self, text: str, movies: Sequence[tuple[int, int]]) -> list[Link]:
+        places = token_places(text)
+        pieces = [text[start:end] for start, end in places]
+        links = []
+        for first, label in self._matcher.spans(pieces):
+            start, end = places[first][0], places[first + len(label) - 1][1]
+            if not any(start < stop and begin < end for begin, stop in movies):
+                name = self.corpus.entity_names[self._matcher.node(label)]
+                links.append(Link(start, end, ENTITY, name))
+        return links
