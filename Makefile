@@ -17,13 +17,16 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-real lint format clean
+.PHONY: help demo chat test test-slow test-real lint format clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: $(VENV)/.installed  ## train and compare both systems on a synthetic corpus: no download, no data
 	$(BIN)/python -m conkd_jax.demo
+
+chat: $(VENV)/.installed  ## talk to the system that `make demo` trained
+	$(BIN)/python -m conkd_jax.chat --workdir=runs/dialogpt_hard-demo-seed0
 
 test: $(VENV)/.installed-test  ## the default tests
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)

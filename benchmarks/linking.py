@@ -1,6 +1,6 @@
 """Measures how well typed titles are found: chooses thresholds on train, reports on valid.
 
-    python benchmarks/linking.py --corpus=artifacts/corpus/FINGERPRINT --out=docs/results/linking.json
+    python benchmarks/linking.py --corpus=artifacts/corpus/FINGERPRINT --out=FILE
 
 The corpus tags its movies, so a tag says which movie is meant and where. Each message with tags is
 typed again in five ways, with the titles in place of the tags: as listed, without the year, in

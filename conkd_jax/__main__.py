@@ -19,6 +19,7 @@ PROGRAMS = (
     "train",
     "rows",
     "evaluate",
+    "chat",
     "gate",
     "cold_items",
     "samples",
@@ -43,7 +44,9 @@ def main(argv: list[str]) -> None:
 
 def first_line(name: str) -> str:
     """The first line of a program's docstring, read without importing the program."""
-    source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    path = Path(__file__).with_name(f"{name}.py")
+    path = path if path.exists() else Path(__file__).parent / name / "program.py"
+    source = path.read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 

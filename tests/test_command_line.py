@@ -25,7 +25,8 @@ WITHOUT_ARGUMENTS = ("train", "evaluate", "gate")
 
 
 def module(name: str):
-    return importlib.import_module(f"conkd_jax.{name}")
+    is_package = (ROOT / "conkd_jax" / name).is_dir()
+    return importlib.import_module(f"conkd_jax.{name}{'.program' if is_package else ''}")
 
 
 def own_options(name: str) -> list[str]:
@@ -231,6 +232,7 @@ def test_the_package_lists_its_programs():
         for name in files - {"__main__", "command_line"}
         if "command_line.run(" in (ROOT / "conkd_jax" / f"{name}.py").read_text(encoding="utf-8")
     }
+    entered |= {path.parent.name for path in (ROOT / "conkd_jax").glob("*/program.py")}
     assert entered == set(programs.PROGRAMS)
 
 

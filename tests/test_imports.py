@@ -35,6 +35,7 @@ ROOMS = (
         "cold_items",
         "samples",
         "tradeoff",
+        "chat",
         "__main__",
     ),
 )
@@ -50,6 +51,7 @@ HOMES = {
     "array_record": ("conkd_jax/data/shards",),
     "grain": ("conkd_jax/data",),
     "gguf": ("conkd_jax/published.py",),  # inside a function: an optional dependency
+    "rapidfuzz": ("conkd_jax/data/title_links.py",),
     "gensim": ("conkd_jax/data/word_vectors.py",),
 }
 NEVER = ("tensorflow", "torch_geometric", "nltk", "beartype", "pytest", "clu")

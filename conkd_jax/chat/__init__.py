@@ -11,8 +11,10 @@
 `conkd-chat --workdir=RUN` is the same in a terminal (`chat.program`).
 """
 
-from conkd_jax.chat.conversation import Chat, ChatError, Sampling, Stream
+from conkd_jax.chat.conversation import Chat
+from conkd_jax.chat.engine import ChatError, Sampling
 from conkd_jax.chat.response import RankedItem, RecommendedItem, Response, ResponseToken
+from conkd_jax.chat.stream import Stream
 
 __all__ = [
     "Chat",

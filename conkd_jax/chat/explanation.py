@@ -58,21 +58,23 @@ def explain(
     mentioned = dict.fromkeys(node for turn in dialogue.turns for node in turn.entities)
     graph = Paths(system.corpus)
     found = {
-        item.title: graph.between(mentioned, chat.linker.index_of[item.movie_id], paths)
+        item.title: graph.between(mentioned, chat.engine.linker.index_of[item.movie_id], paths)
         for item in response.items
     }
     place = _place(response)
-    question = chat.question([dialogue])
+    question = chat.engine.question([dialogue])
     rankings = {RECOMMENDER: _of_recommender(chat, question.dialogues, top)}
     if response.ids:
         first = len(response.ids) - len(response.tokens) - int(response.ended)  # after the picks
         step = first + place if response.tokens else 0
         ids = np.array([response.ids], np.int32)
         if system.has_student:
-            read = chat.read_as_teacher(question, ids)
-            rankings[TEACHER] = _of_model(chat, chat.teacher_head, read.features[0, step], top)
-        read = chat.read_as_system(question, ids)
-        rankings[SYSTEM] = _of_model(chat, chat.head, read.features[0, step], top)
+            read = chat.engine.read_as_teacher(question, ids)
+            rankings[TEACHER] = _of_model(
+                chat, chat.engine.teacher_head, read.features[0, step], top
+            )
+        read = chat.engine.read_as_system(question, ids)
+        rankings[SYSTEM] = _of_model(chat, chat.engine.head, read.features[0, step], top)
     return Explanation(found, place, rankings)
 
 

@@ -37,7 +37,9 @@ _LISTED = re.compile(r"^(.*?)\s*\(([12][0-9]{3})\)$")
 _SUBTITLE = re.compile(r"\s*[:–]\s+|\s+-\s+")
 _QUOTES = "\"'“”‘’«»*"
 _ARTICLES = ("the", "a", "an")
-_NUMERALS = dict(zip("ii iii iv v vi vii viii ix x".split(), map(str, range(2, 11)), strict=True))
+_NUMERALS: dict[str, str] = {
+    roman: str(number) for number, roman in enumerate("ii iii iv v vi vii viii ix x".split(), 2)
+}
 
 
 class Word(NamedTuple):

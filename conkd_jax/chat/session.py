@@ -1,0 +1,181 @@
+"""A conversation of one person with a run: its history, corrections, and the file it is saved to.
+
+A `Chat` keeps nothing between answers; a session is what a program keeps for one person.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import msgspec
+from etils import epath
+
+from conkd_jax.chat.conversation import Chat
+from conkd_jax.chat.engine import ChatError
+from conkd_jax.chat.explanation import Explanation, explain
+from conkd_jax.chat.response import Response
+from conkd_jax.chat.stream import Stream
+from conkd_jax.data.corpus import RECOMMENDER, Dialogue, Turn
+from conkd_jax.data.mentions import tokens
+from conkd_jax.eval.predictions import ItemStep, Prediction, write_predictions
+from conkd_jax.eval.template import empty_response
+from conkd_jax.run import Run
+from conkd_jax.stages.free_text import MOVIE, Link, Reading
+
+
+@dataclasses.dataclass
+class Session:
+    """What one person and a run have said.
+
+    Attributes:
+      chat: the run.
+      seed: of random answers; None for the most probable ones.
+      history: readings and responses, in order.
+    """
+
+    chat: Chat
+    seed: int | None = None
+    history: list[Reading | Response] = dataclasses.field(default_factory=list)
+    _stream: Stream | None = None
+    _others: dict[str, Chat] = dataclasses.field(default_factory=dict)
+    _corrections: dict[int, int | None] = dataclasses.field(default_factory=dict)
+
+    def say(self, reading: Reading) -> Stream:
+        """Adds a message, and begins the answer to it; `finish` completes it."""
+        if not self.history or self.history[-1] is not reading:
+            self._corrections = {}
+        self.history.append(reading)
+        self._stream = self.answer_of(self.chat)
+        return self._stream
+
+    def answer_of(self, chat: Chat) -> Stream:
+        """The answer of a run to the last message; each message has its own random numbers."""
+        asked = self.history
+        while asked and not isinstance(asked[-1], Reading):
+            asked = asked[:-1]
+        seed = None if self.seed is None else self.seed + len(asked)
+        return chat.stream(asked, seed=seed)
+
+    def finish(self) -> Response:
+        """Completes the answer, and adds it to the history."""
+        if self._stream is None:
+            raise ChatError("expected a message first, got none")
+        self.history.append(self._stream.response())
+        return self.last
+
+    @property
+    def last(self) -> Response:
+        """The last answer.
+
+        Raises:
+          ChatError: there is none.
+        """
+        if not self.history or not isinstance(self.history[-1], Response):
+            raise ChatError("there is no answer yet: say something first")
+        return self.history[-1]
+
+    def explain(self) -> Explanation:
+        """Why the last answer names what it names."""
+        return explain(self.chat, self.history[:-1], self.last)
+
+    def undo(self) -> Reading:
+        """Takes the last message and its answer back; returns the message."""
+        _ = self.last
+        self.history.pop()
+        reading = self.history.pop()
+        assert isinstance(reading, Reading)  # answers follow messages
+        return reading
+
+    def corrected(self, argument: str) -> Reading:
+        """The last message with another meaning of one of its links, taken back to be said again.
+
+        Args:
+          argument: "1 no", "1 @123" or "1 Another Title": the number of a movie among the links.
+
+        Raises:
+          ChatError: there is no such link, or no such movie.
+        """
+        _ = self.last
+        reading = self.history[-2]
+        assert isinstance(reading, Reading)  # answers follow messages
+        number, _, meant = argument.strip().partition(" ")
+        movies = [link for link in reading.links if link.kind == MOVIE]
+        if not number.isdecimal() or not 1 <= int(number) <= len(movies) or not meant.strip():
+            raise ChatError(
+                f"/fix: expected a number from 1 to {len(movies)} and a title, @123 or no; got "
+                f"{argument!r}"
+            )
+        corrections = self._corrections | {
+            movies[int(number) - 1].start: self._movie(meant.strip(), movies[int(number) - 1])
+        }
+        self.undo()
+        self._corrections = corrections
+        return self.chat.read(reading.text, reading.role, corrections)
+
+    def _movie(self, meant: str, link: Link) -> int | None:
+        if meant.casefold() == "no":
+            return None
+        found = [one for one in self.chat.read(f'"{meant}"').links if one.kind == MOVIE]
+        if len(found) != 1:
+            raise ChatError(f"expected a movie of the corpus instead of {link.name}, got {meant!r}")
+        return found[0].movie_id
+
+    def other(self, folder: str) -> Chat:
+        """Another run, opened once.
+
+        Raises:
+          ChatError: its corpus is another one.
+        """
+        if folder not in self._others:
+            other = Chat.open(Run.open(folder), warm=False)
+            mine, its = (set(c.system.corpus.items.movie_ids.tolist()) for c in (self.chat, other))
+            if mine != its:
+                raise ChatError(f"{folder}: expected a run on the same movies, got other ones")
+            self._others[folder] = other
+        return self._others[folder]
+
+    def save(self, path: str) -> int:
+        """Writes the answers as a predictions.jsonl; returns their number.
+
+        There is no reference: `reference` is empty, and so are the scores.
+
+        Raises:
+          ChatError: no path, or no answer.
+        """
+        if not path:
+            raise ChatError("/save: expected a file, for example /save chat.jsonl")
+        found = [
+            self.prediction(place)
+            for place, message in enumerate(self.history)
+            if isinstance(message, Response)
+        ]
+        if not found:
+            raise ChatError("there is no answer yet: say something first")
+        return write_predictions(epath.Path(path), found)
+
+    def prediction(self, place: int) -> Prediction:
+        """An answer of the history in the format of predictions.jsonl."""
+        response = self.history[place]
+        assert isinstance(response, Response)
+        turns = (*self.chat.dialogue(self.history[:place]).turns, Turn(RECOMMENDER, ""))
+        movie_ids = self.chat.system.corpus.items.movie_ids.tolist()
+        empty = empty_response(Dialogue("chat", turns), len(turns) - 1, movie_ids, split="valid")
+        items = tuple(item.movie_id for item in response.items)
+        return msgspec.structs.replace(
+            empty,
+            split=None,
+            predicted_turn_type=response.tag,
+            generated=response.turn.text,
+            generated_tokens=tuple(tokens(response.turn.text)),
+            generated_items=items,
+            item_steps=tuple(
+                ItemStep(
+                    item.token,
+                    item.movie_id,
+                    tuple(dict.fromkeys([item.movie_id, *(one.movie_id for one in item.ranking)]))[
+                        : max(len(item.ranking), 1)
+                    ],
+                )
+                for item in response.items
+            ),
+        )
