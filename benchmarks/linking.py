@@ -145,7 +145,7 @@ def main():
     counts = {way: score(index, typed_messages) for way, typed_messages in ways.items()}
     result = {
         "command": "python benchmarks/linking.py --corpus=artifacts/corpus/FINGERPRINT "
-        "--out=docs/results/linking.json",
+        f"--valid_messages={arguments.valid_messages} --out=docs/results/linking.json",
         "corpus": f"{len(corpus.items)} movies, {len(corpus.dialogues('train'))} train dialogues",
         "in_use": {"min_likelihood": MIN_LIKELIHOOD, "min_score": MIN_SCORE, "rare": RARE},
         "best_on_train": {name: getattr(index, name) for name in GRID},

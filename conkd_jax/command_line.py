@@ -322,7 +322,11 @@ def help_text(main: Callable, options: flags.FlagValues, positional: str = "") -
     spec = module.__spec__  # has the real name even if the module runs as __main__
     usage = f"usage: python -m {spec.name if spec else module.__name__}"
     own = own_options(options)
-    words = [usage.removesuffix(".__main__").removesuffix(".program"), positional, "[OPTIONS]" if own else ""]
+    words = [
+        usage.removesuffix(".__main__").removesuffix(".program"),
+        positional,
+        "[OPTIONS]" if own else "",
+    ]
     lines = [" ".join(filter(None, words)), "", _wrapped_docstring(module.__doc__ or "")]
     if own:
         lines += ["", "Options:", *map(_option_help, own)]

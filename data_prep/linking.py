@@ -331,8 +331,9 @@ def labels_of_corpus(corpus: Corpus) -> dict[Label, int]:
 
     A corpus has the names of its nodes and the links of its turns, but no list of labels. Its
     candidates are those of `uri_labels`. A candidate that occurs in the training text is a label if
-    the text was linked to its node wherever it occurs; one that doesn't occur is a label if it has
-    two words or more, as single words need evidence (`misleading_labels`).
+    the text was linked to its node wherever it occurs. One that doesn't occur is a label if it has
+    two words or more, since ReDial's single words need evidence (`misleading_labels`); where all
+    that occur are labels, as in MovieWorld, one word is enough.
 
     Args:
       corpus: a corpus of any source.
@@ -356,8 +357,10 @@ def labels_of_corpus(corpus: Corpus) -> dict[Label, int]:
             for _, label in matcher.spans(tokens(turn.text)):
                 written[label] += 1
                 linked[label] += matcher.node(label) in turn.entities
+    kept = {label for label, count in written.items() if linked[label] * 2 > count}
+    least = 2 if any(_num_words(label) == 1 for label in written.keys() - kept) else 1
     return {
         label: node
         for label, node in candidates.items()
-        if (linked[label] * 2 > written[label] if written[label] else _num_words(label) > 1)
+        if label in kept or (label not in written and _num_words(label) >= least)
     }

@@ -79,8 +79,10 @@ class Chat:
                 f"{history!r}"
             )
         turns: list[Turn] = []
+        alternate = all(isinstance(message, str) for message in history)
         for place, message in enumerate(history):
-            role = SEEKER if (len(history) - place) % 2 else RECOMMENDER
+            is_answer = alternate and (len(history) - place) % 2 == 0
+            role = RECOMMENDER if is_answer else SEEKER
             turn = self.read(message, role).turn if isinstance(message, str) else message
             turn = turn if isinstance(turn, Turn) else turn.turn
             if turns and turns[-1].role == turn.role:
@@ -102,9 +104,9 @@ class Chat:
         """Answers a history.
 
         Args:
-          history: the messages so far, the last one the seeker's. Texts alternate between speakers;
-            titles, people and genres are found in them. What `read` and `respond` return and turns
-            of the corpus know their speaker.
+          history: the messages so far, the last one the seeker's. Titles, people and genres are
+            found in texts. What `read` and `respond` return and turns of the corpus know their
+            speaker; texts beside them are the seeker's. Texts alone alternate between speakers.
           seed: None for the most probable token at each step, by the rules of the run's decoding
             (beams can't be streamed); a number draws a random response, the same for the same
             number.

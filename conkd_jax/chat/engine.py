@@ -229,6 +229,6 @@ class Engine:
                     given[place] = [words.num_words + item for item in mentioned]
             forbidden = item_mask(given, size, words.num_items, words.num_words)
         if seeds is not None:
-            each = jnp.asarray(np.resize(np.asarray(seeds, np.uint32), size))
+            each = jnp.asarray(np.resize([seed % 2**31 for seed in seeds], size).astype(np.int32))
             draws = Draws.of(0, each, sampling.temperature, sampling.top_p)
         return Memory(forbidden, picks, draws)

@@ -74,7 +74,7 @@ class Response:
       items: what it names, in order.
       tokens: its tokens, without the end token.
       tag: "rec" or "gen", as the turn classifier predicted; None for a system without one.
-      seconds: the time from the history to the last token.
+      seconds: the time from the history to all that is told here.
       first_seconds: the time to the first token.
       ended: whether the system ended it; False where it reached the limit.
       ids: every token id that was decoded, picks and end token included.

@@ -100,6 +100,8 @@ class Session:
         assert isinstance(reading, Reading)  # answers follow messages
         number, _, meant = argument.strip().partition(" ")
         movies = [link for link in reading.links if link.kind == MOVIE]
+        if not movies:
+            raise ChatError("/fix: no movie was understood in the last message, so none is wrong")
         if not number.isdecimal() or not 1 <= int(number) <= len(movies) or not meant.strip():
             raise ChatError(
                 f"/fix: expected a number from 1 to {len(movies)} and a title, @123 or no; got "

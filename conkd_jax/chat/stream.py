@@ -183,16 +183,18 @@ class Stream:
         words = self._engine.vocabulary
 
         def ranked(item: int, probability: float) -> RankedItem:
-            index = int(item) - words.num_words
+            index = item - words.num_words
             title = words.titles[index].strip() or f"@{words.movie_ids[index]}"
-            return RankedItem(int(words.movie_ids[index]), title, float(probability))
+            return RankedItem(int(words.movie_ids[index]), title, probability)
 
         ranking = tuple(
             ranked(item, probability)
-            for item, probability in zip(step.top[row], step.top_probability[row], strict=True)
+            for item, probability in zip(
+                step.top[row].tolist(), step.top_probability[row].tolist(), strict=True
+            )
             if probability > 0
         )
-        own = ranked(token, step.probability[row])
+        own = ranked(token, float(step.probability[row]))
         if step.token[row] != token:  # a pick that was named again
             own = next((one for one in ranking if one.movie_id == own.movie_id), own)
         return RecommendedItem(own.movie_id, own.title, own.probability, place, ranking)

@@ -61,7 +61,7 @@ class View:
     def answer(self, stream: Stream, name: str = "bot") -> None:
         """Shows an answer as it is decoded."""
         self._column = 0
-        self._write(f"{name}: ", "bold cyan")
+        self._write(f"{name}:", "bold cyan")
         rest = ""
         for piece in stream:
             if piece.movie_id is None:
@@ -97,6 +97,7 @@ class View:
     def undone(self, reading: Reading) -> None:
         """Says what was taken back."""
         self._wrapped(f"[taken back: {reading.text}]", "dim")
+        self.say("")
 
     def compared(self, session: Session, other: Chat) -> None:
         """Shows what another run answers."""
@@ -120,14 +121,15 @@ class View:
         return rest
 
     def _word(self, word: str, style: str = "") -> None:
-        if self._column + len(word) > self._width and self._column > len(INDENT):
-            self._write("\n" + INDENT)
-            self._column = len(INDENT)
-        self._write(word + " ", style)
+        if self._column + 1 + len(word) > self._width and self._column > len(INDENT):
+            self._write("\n" + INDENT[1:])
+            self._column = len(INDENT) - 1
+        self._write(" ")
+        self._write(word, style)
 
     def _wrapped(self, text: str, style: str = "") -> None:
         self._column = 0
-        self._write(INDENT)
+        self._write(INDENT[1:])
         for word in text.split():
             self._word(word, style)
         self._write("\n")

@@ -23,8 +23,8 @@ from jaxtyping import Int
 from rapidfuzz import fuzz, process
 
 # benchmarks/linking.py chose both on typed mentions of training dialogues, by F1.
-MIN_LIKELIHOOD = 0.7  # least share of uses of the words that mean the movie
-MIN_SCORE = 86.0  # least similarity of a misspelled title, of 100
+MIN_LIKELIHOOD = 0.5  # least share of uses of the words that mean the movie
+MIN_SCORE = 83.0  # least similarity of a misspelled title, of 100
 
 RARE = 5  # a word that training texts use less often than this may be a misspelling
 MIN_LETTERS = 5  # of a title that may be misspelled: in a shorter one, most letters would be right

@@ -172,7 +172,7 @@ def decoding_label(decode: Mapping) -> str:
 
 def _search_labels(decode: Mapping) -> list[str]:
     """Returns the strategy, unless it is greedy, and what differs from the defaults of sampling."""
-    search = dataclasses.asdict(SearchConfig()) | decode
+    search = {**dataclasses.asdict(SearchConfig()), **decode}
     if search["strategy"] == "sample":
         names = {"temperature": "temperature", "top_p": "top_p", "seed": "draw"}
         found = ["sample"]

@@ -90,7 +90,8 @@ class TextReader:
 def opening_turn(text: str, corpus: Corpus) -> Turn:
     """A seeker's turn from free text, linked to the movies and concepts of the corpus.
 
-    Names of people and genres are not linked, since the corpus has no labels for its graph.
+    Titles, people and genres are not looked for, which `free_text` does: a text that is analysed
+    says exactly what is meant.
 
     Args:
       text: the turn, with movies written as "@123".

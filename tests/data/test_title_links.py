@@ -68,7 +68,7 @@ def test_words_of_a_name_are_no_misspelled_title(index):
 
 
 def test_thresholds_decide(index):
-    strict = TitleIndex(TITLES, MENTIONS, TEXTS, min_score=99)
+    strict = TitleIndex(TITLES, MENTIONS, TEXTS, min_score=99.0)
     assert index.find("findng nemo") and not strict.find("findng nemo")
     loose = TitleIndex(TITLES, MENTIONS, TEXTS, min_likelihood=0.0)
     assert [TITLES[m.item] for m in loose.find("i saw it")] == ["Saw (2004)", "It (2017)"]

@@ -155,7 +155,7 @@ def _from_tokenizer_json(path: epath.Path) -> Tokenizer:
 
 def _cuts_digits(content: Mapping[str, Any]) -> bool:
     """Whether a tokenizer.json cuts out single digits and then goes on like GPT-2's."""
-    steps = (content.get("pre_tokenizer") or {}).get("pretokenizers") or ()
+    steps = [*((content.get("pre_tokenizer") or {}).get("pretokenizers") or ())]
     if [step.get("type") for step in steps] != ["Digits", "ByteLevel"]:
         return False
     return bool(steps[0].get("individual_digits")) and not steps[1].get("add_prefix_space")
