@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from flax.linen.dtypes import promote_dtype
 
 DTYPES = ("float32", "bfloat16")
 
@@ -43,31 +41,3 @@ class Compute:
         The dropout masks are those of the layer without `remat`.
         """
         return nn.remat(call) if self.remat else call
-
-
-def _without_bias(inputs: Any, kernel: Any, bias: Any, *, dtype: Any) -> tuple:
-    """Flax's promotion of a layer's arrays, which leaves the bias in float32."""
-    return *promote_dtype(inputs, kernel, dtype=dtype), bias
-
-
-class Dense(nn.Dense):
-    """Flax's Dense whose bias is added in float32, where its gradient is then summed as well.
-
-    That gradient is a sum over all tokens; in bfloat16 it was wrong by several percent.
-    """
-
-    promote_dtype: Any = _without_bias
-
-    def __call__(self, inputs: Any) -> Any:
-        """The product in `dtype`, and the sum rounded to it."""
-        return super().__call__(inputs).astype(self.dtype)
-
-
-class DenseGeneral(nn.DenseGeneral):
-    """Flax's DenseGeneral with the bias of `Dense`."""
-
-    promote_dtype: Any = _without_bias
-
-    def __call__(self, inputs: Any) -> Any:
-        """The product in `dtype`, and the sum rounded to it."""
-        return super().__call__(inputs).astype(self.dtype)

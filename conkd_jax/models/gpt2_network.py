@@ -23,6 +23,7 @@ from transformers.models.gpt2.modeling_flax_gpt2 import (
 )
 
 from conkd_jax.models.compute import Compute
+from conkd_jax.models.layers import attend
 
 
 class GPT2Network(FlaxGPT2Module):
@@ -118,15 +119,13 @@ def _attention(
     if has_cache or init_cache:
         key, value, mask = module._concatenate_to_cache(key, value, query, mask)
     use_dropout = not deterministic and module.config.attn_pdrop > 0
-    attended = nn.dot_product_attention(
+    attended = attend(
         query,
         key,
         value,
-        mask=mask,
+        mask,
         dropout_rng=module.make_rng("dropout") if use_dropout else None,
         dropout_rate=module.config.attn_pdrop,
-        deterministic=not use_dropout,
-        force_fp32_for_softmax=True,
     )  # [B, S, H, D/H]
     attended = module.c_proj(module._merge_heads(attended))
     return (module.resid_dropout(attended, deterministic=deterministic),)
@@ -150,9 +149,8 @@ def _product(module: FlaxConv1D, inputs: jax.Array) -> jax.Array:
     last = inputs.ndim - 1
     inputs = jnp.asarray(inputs, module.dtype)
     product = jax.lax.dot_general(inputs, kernel, (((last,), (1,)), ((), ())))
-    return (product.astype(jnp.float32) + module.get_variable("params", "bias")).astype(
-        module.dtype
-    )
+    summed = product.astype(jnp.float32) + module.get_variable("params", "bias")
+    return summed.astype(module.dtype)
 
 
 def gpt2_network(

@@ -15,7 +15,6 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from conkd_jax.distill.head import Head
-from conkd_jax.models.compute import Dense
 from conkd_jax.models.encoder_decoder import (
     EncoderDecoder,
     EncoderDecoderNetwork,
@@ -23,6 +22,7 @@ from conkd_jax.models.encoder_decoder import (
     TransformerSpec,
     mentioned_nodes,
 )
+from conkd_jax.models.layers import Dense, repeated
 from conkd_jax.typing import Array, Float, Params, PRNGKeyArray
 
 
@@ -60,8 +60,7 @@ class KBRDNetwork(EncoderDecoderNetwork):
         self, states: Float[Array, "B T D"], of_context: Float[Array, "B H"]
     ) -> Float[Array, "B T F"]:
         """s_t ⊕ relu(W₁ t_u + b₁), the second part equal at every step."""
-        shape = (*states.shape[:2], of_context.shape[-1])
-        return jnp.concatenate([states, jnp.broadcast_to(of_context[:, None], shape)], axis=-1)
+        return jnp.concatenate([states, repeated(of_context, states.shape[1])], axis=-1)
 
 
 @dataclasses.dataclass(frozen=True)

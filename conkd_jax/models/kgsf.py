@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from conkd_jax.distill.head import Head
-from conkd_jax.models.compute import Dense
 from conkd_jax.models.encoder_decoder import (
     GRAPH,
     EncoderDecoder,
@@ -26,6 +25,7 @@ from conkd_jax.models.encoder_decoder import (
     TransformerSpec,
     mentioned_nodes,
 )
+from conkd_jax.models.layers import Dense, repeated
 from conkd_jax.typing import Array, Float, Params, PRNGKeyArray
 
 
@@ -72,8 +72,7 @@ class KGSFNetwork(EncoderDecoderNetwork):
         self, states: Float[Array, "B T D"], of_context: Float[Array, "B _"]
     ) -> Float[Array, "B T F"]:
         """s_t ⊕ c_t."""
-        batch_size, length, _ = states.shape
-        pooled = jnp.broadcast_to(of_context[:, None], (batch_size, length, of_context.shape[-1]))
+        pooled = repeated(of_context, states.shape[1])
         copied = self.copy_state(jnp.concatenate([pooled, states], axis=-1))
         return jnp.concatenate([states, copied], axis=-1)
 

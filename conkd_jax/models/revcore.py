@@ -19,9 +19,10 @@ import numpy as np
 
 from conkd_jax.distill.head import Head, Retrieved
 from conkd_jax.models.attention_pooling import AttentionEnergies, attention_pool
-from conkd_jax.models.compute import Compute, Dense
+from conkd_jax.models.compute import Compute
 from conkd_jax.models.encoder_decoder import DecoderCache
 from conkd_jax.models.kgsf import KGSF, KGSFSpec
+from conkd_jax.models.layers import Dense, repeated
 from conkd_jax.typing import Array, Float, Int, Params, PRNGKeyArray
 
 REVIEWS = "reviews"  # the key, in the parameters, of the network that reads reviews
@@ -179,13 +180,13 @@ class _ReviewNetwork(nn.Module):
     def pool(self, encoded, mask) -> Array:
         """r, [B, D], of encoded tokens [B, S, D]; zeros where a row is masked whole."""
         batch_size, length, width = encoded.shape
-        flat = encoded.reshape(-1, width)  # [B S, D]
+        flat = encoded.reshape(-1, width).astype(jnp.float32)  # [B S, D]
         members = jnp.arange(batch_size * length, dtype=jnp.int32).reshape(batch_size, length)
         return attention_pool(flat, self.attention(flat), members, mask)
 
     def copy(self, pooled, states) -> Array:
         """c'_t, [B, T, D], of decoder states [B, T, D]."""
-        pooled = jnp.broadcast_to(pooled[:, None], (*states.shape[:2], pooled.shape[-1]))
+        pooled = repeated(pooled, states.shape[1])
         return self.copy_state(jnp.concatenate([pooled, states], axis=-1))
 
 

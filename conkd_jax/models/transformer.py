@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from conkd_jax.models.compute import Dense, DenseGeneral
+from conkd_jax.models.layers import Dense, DenseGeneral, attend
 from conkd_jax.typing import Array, Bool, Float, Int
 
 LAYER_NORM_EPSILON = 1e-5  # PyTorch's default
@@ -96,16 +96,14 @@ class Attention(nn.Module):
           deterministic: whether dropout is off.
         """
         use_dropout = self.dropout > 0.0 and not deterministic
-        attended = nn.dot_product_attention(
+        attended = attend(
             self.query(states),
             memory.keys,
             memory.values,
-            mask=mask[:, None],
-            broadcast_dropout=False,
+            jnp.asarray(mask)[:, None],
             dropout_rng=self.make_rng("dropout") if use_dropout else None,
             dropout_rate=self.dropout,
-            deterministic=not use_dropout,
-            force_fp32_for_softmax=True,
+            broadcast_dropout=False,
         )  # [B, Q, H, D/H]
         return jnp.where(jnp.any(mask, axis=-1, keepdims=True), self.out(attended), 0)
 

@@ -167,6 +167,17 @@ def value_and_gradients(case: Case, compute: Compute, rng: jax.Array | None = No
     return jax.jit(jax.value_and_grad(loss_of(case, compute, rng)))(trained)
 
 
+def flat(tree: dict) -> np.ndarray:
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def gradients_at_rounded(case: Case) -> dict:
+    """Gradients in float32, of parameters that bfloat16 can hold."""
+    trained, _ = split(case.params)
+    rounded = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16).astype(jnp.float32), trained)
+    return jax.jit(jax.grad(loss_of(case, Compute())))(rounded)
+
+
 def test_bfloat16_changes_loss_and_gradients_by_rounding_alone(case):
     loss, gradients = value_and_gradients(case, Compute())
     low, low_gradients = value_and_gradients(case, BFLOAT16)
@@ -174,12 +185,11 @@ def test_bfloat16_changes_loss_and_gradients_by_rounding_alone(case):
     assert low != loss, "nothing was computed in bfloat16"
     assert low == pytest.approx(float(loss), rel=2 * UNIT)
     assert jax.tree.structure(gradients) == jax.tree.structure(low_gradients)
-    exact, rounded = (
-        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
-        for tree in (gradients, low_gradients)
-    )
-    error = np.linalg.norm(exact - rounded) / np.linalg.norm(exact)
-    assert error < 8 * UNIT
+    exact, rounded = flat(gradients), flat(low_gradients)
+    error = np.linalg.norm(exact - rounded)
+    # These weights are large, so gradients are steep: rounding the parameters alone moves them.
+    control = np.linalg.norm(exact - flat(gradients_at_rounded(case)))
+    assert error < 4 * max(control, 2 * UNIT * np.linalg.norm(exact))
 
 
 def test_parameters_and_their_gradients_are_float32(case):
@@ -214,12 +224,16 @@ def types_of(program, name: str) -> set[str]:
 def test_softmaxes_layer_norms_and_embedding_gradients_are_float32(case):
     trained, _ = split(case.params)
     program = jax.make_jaxpr(jax.value_and_grad(loss_of(case, BFLOAT16, KEY)))(trained)
-    assert types_of(program, "exp") == {"float32"}  # of softmaxes
-    assert types_of(program, "rsqrt") <= {"float32"}  # of layer norms; ReDial has none
-    assert types_of(program, "scatter-add") <= {"float32"}
-    assert "bfloat16" in types_of(program, "dot_general")
+    types = {
+        name: types_of(program, name)
+        for name in ("exp", "rsqrt", "scatter-add", "reduce_sum", "dot_general")
+    }
+    assert types["exp"] == {"float32"}  # of softmaxes
+    assert types["rsqrt"] <= {"float32"}  # of layer norms; ReDial has none
+    assert types["scatter-add"] <= {"float32"}  # of rows of embeddings
     if not isinstance(case.model, ReDial):  # Flax's recurrent cell sums its biases' over a batch
-        assert "bfloat16" not in types_of(program, "reduce_sum")  # of the gradients of biases
+        assert types["reduce_sum"] == {"float32"}  # of biases
+    assert "bfloat16" in types["dot_general"]
 
 
 def test_every_product_of_gpt2_is_bfloat16():
