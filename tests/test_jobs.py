@@ -126,8 +126,10 @@ def test_a_signal_ends_running_jobs_and_starts_no_other(tmp_path, number):
     names = [str(tmp_path / f"job{place}") for place in range(3)]
     jobs = [job(tmp_path, Path(name).name, saves.format(path=name)) for name in names]
     main = f"""
+        import signal
         from pathlib import Path
         from conkd_jax.jobs import Job, run_jobs
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in background
         jobs = [Job(n, c, Path(p)) for n, c, p in {[(j.name, j.command, str(j.log)) for j in jobs]}]
         for outcome in run_jobs(jobs, at_once=2):
             print(outcome)
@@ -135,7 +137,10 @@ def test_a_signal_ends_running_jobs_and_starts_no_other(tmp_path, number):
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(main)], text=True) as parent:
         running = [int(waited_for(Path(name))) for name in names[:2]]
         parent.send_signal(number)
-        parent.wait(timeout=60)
+        try:
+            parent.wait(timeout=60)
+        finally:
+            parent.kill()  # or the end of the block would wait for it
     assert parent.returncode != 0
     assert not any(is_alive(pid) for pid in running)
     assert [Path(f"{name}.saved").exists() for name in names] == [True, True, False]

@@ -87,8 +87,10 @@ class View:
             self.say(f"{INDENT}{title}")
             for path in paths:
                 self._wrapped("  " + " – ".join(path))
-            if not paths:
+            if not paths and title not in found.mentioned:
                 self.say(f"{INDENT}  no path of two edges from what was mentioned")
+            if title in found.mentioned:
+                self.say(f"{INDENT}  was already mentioned")
         for name, ranking in found.rankings.items():
             self.say(f"{INDENT}{name}")
             self._ranking(ranking)
