@@ -101,7 +101,7 @@ def devices_of(topology: str, count: int) -> list[Any]:
     if not topology:
         return parallel.select_devices(count)
     settings = {}
-    if topology.startswith("v5e:1x"):  # one chip, of a host that has four
+    if topology.endswith(":1x1x1"):  # one chip of a host that has several
         settings = {"chips_per_host_bounds": (1, 1, 1)}
     try:
         found = topologies.get_topology_desc(topology, "tpu", **settings)
