@@ -110,7 +110,7 @@ def rotate(
 
 
 class RMSNorm(nn.Module):
-    """x / √(mean(x²) + ε), times a trained scale; the norm is computed in float32."""
+    """x / √(mean(x²) + ε), times a trained scale; computed in float32."""
 
     epsilon: float
     dtype: Any = jnp.float32
@@ -121,8 +121,9 @@ class RMSNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones_init(), (states.shape[-1],))
         wide = states.astype(jnp.float32)
         mean_square = jnp.square(wide).mean(-1, keepdims=True)
-        normed = (wide * jax.lax.rsqrt(mean_square + self.epsilon)).astype(self.dtype)
-        return normed * scale.astype(self.dtype).reshape((1,) * (states.ndim - 1) + (-1,))
+        normed = wide * jax.lax.rsqrt(mean_square + self.epsilon)
+        # The gradient of the scale is a sum over all tokens, so this product is float32 too.
+        return (normed * scale.reshape((1,) * (states.ndim - 1) + (-1,))).astype(self.dtype)
 
 
 class Attention(nn.Module):

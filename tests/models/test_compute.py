@@ -12,6 +12,8 @@ import pytest
 from conkd_jax.distill.fused import fused_gated_kd_loss
 from conkd_jax.models.compute import Compute
 from conkd_jax.models.gpt2 import GPT2, GPT2Spec
+from conkd_jax.models.llama import Llama
+from conkd_jax.models.llama_network import LlamaSpec
 from conkd_jax.models.redial import ReDial
 from conkd_jax.models.revcore import RevCore
 from tests.models import small_kbrd, small_kgsf, small_recindial, small_redial
@@ -47,6 +49,15 @@ class Case:
 
 def gpt2_case() -> Case:
     model = GPT2(GPT2Spec(num_layers=2, embed_dim=32, num_heads=4, num_positions=24), 40)
+    ids = np.random.default_rng(0).integers(0, 40, (3, 12)).astype(np.int32)
+    prompts = {"input_ids": ids[:, :8], "attention_mask": np.ones((3, 8), bool)}
+    params = perturbed(model.init(jax.random.key(0)), 0.1)
+    return Case(model, params, {"input_ids": ids}, prompts, ids[:, 8:], 7, 20, 30)
+
+
+def llama_case() -> Case:
+    shape = {"num_layers": 2, "embed_dim": 32, "num_heads": 4, "num_kv_heads": 2, "head_dim": 8}
+    model = Llama(LlamaSpec(**shape, mlp_dim=48, num_positions=24, dropout=0.1), 40)
     ids = np.random.default_rng(0).integers(0, 40, (3, 12)).astype(np.int32)
     prompts = {"input_ids": ids[:, :8], "attention_mask": np.ones((3, 8), bool)}
     params = perturbed(model.init(jax.random.key(0)), 0.1)
@@ -110,6 +121,7 @@ def redial_case() -> Case:
 
 CASES: dict[str, Callable[[], Case]] = {
     "dialogpt": gpt2_case,
+    "llama": llama_case,
     "recindial": recindial_case,
     "kgsf": kgsf_case,
     "kbrd": kbrd_case,
@@ -266,7 +278,7 @@ def test_cached_decoding_is_teacher_forcing_in_bfloat16(case):
     np.testing.assert_allclose(decoded, forced, atol=8 * UNIT * np.abs(forced).max())
 
 
-WITH_LAYERS = ["dialogpt", "recindial", "kgsf", "kbrd", "revcore"]
+WITH_LAYERS = ["dialogpt", "llama", "recindial", "kgsf", "kbrd", "revcore"]
 
 
 @pytest.mark.parametrize(
@@ -290,6 +302,7 @@ def test_remat_computes_every_layer_again(name):
     spec = case.model.spec
     layers = spec.num_layers if name in ("dialogpt", "recindial") else 2 * spec.num_layers
     layers += spec.num_layers * (name == "revcore")  # which encodes the reviews once more
+    layers = 1 if name == "llama" else layers  # the one that is scanned
     program = jax.make_jaxpr(loss_of(case, Compute(remat=True), KEY))(trained)
     found = [each for each in equations(program.jaxpr) if each.primitive.name == "remat2"]
     found = found or [e for e in equations(program.jaxpr) if e.primitive.name == "checkpoint"]
