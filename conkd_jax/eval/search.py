@@ -2,7 +2,7 @@
 
 `sayable` masks what a rule or a constraint excludes. Of the rest, greedy decoding takes the most
 probable token, `Draws` takes one at random, and `Beams` keeps several responses to a prompt, each
-as a row of the batch. Pure functions of arrays; the loop is in `decoding`.
+as a row of the batch. Pure functions of arrays; the loop is in `decode_loop`.
 """
 
 from __future__ import annotations

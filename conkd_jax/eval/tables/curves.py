@@ -1,8 +1,7 @@
 """Learning curves of several runs: a figure, the points, and a summary of 80 columns.
 
 Rows of a table have colours, and markers where colours repeat; lengths of training have line
-styles. Everything comes from the field
-"learning" of metrics.json.
+styles. Everything comes from the field "learning" of metrics.json.
 """
 
 from __future__ import annotations
