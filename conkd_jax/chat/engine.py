@@ -51,9 +51,9 @@ class Sampling:
     top_p: float = 0.95
 
     def __post_init__(self):
-        if not (self.temperature > 0 and 0 < self.top_p <= 1):
+        if not (self.temperature > 0 and 0 <= self.top_p <= 1):
             raise ChatError(
-                "expected temperature above 0 and top_p above 0 and up to 1, got "
+                "expected temperature above 0 and top_p from 0 to 1, got "
                 f"{self.temperature} and {self.top_p}"
             )
 
@@ -191,7 +191,6 @@ class Engine:
         return read_response(variables, head, inputs, padded, model=model, num_words=num_words)
 
     def question(self, dialogues: Sequence[Dialogue]) -> Question:
-        """Dialogues that end with the seeker's turn, ready for the models."""
         """Dialogues that end with the seeker's turn, ready for the models."""
         system = self.system
         asked = [

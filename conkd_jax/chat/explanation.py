@@ -18,6 +18,7 @@ import numpy as np
 from conkd_jax.chat.conversation import Chat, Message
 from conkd_jax.chat.response import RankedItem, Response
 from conkd_jax.data.corpus import Corpus
+from conkd_jax.data.rows.picks import split_picks
 from conkd_jax.distill.head import Head
 from conkd_jax.eval.item_rankings import top_items
 
@@ -69,8 +70,7 @@ def explain(
     question = chat.engine.question([dialogue])
     rankings = {RECOMMENDER: _of_recommender(chat, question.dialogues, top)}
     if response.ids:
-        first = len(response.ids) - len(response.tokens) - int(response.ended)  # after the picks
-        step = first + place if response.tokens else 0
+        step = _first_of_text(chat, response) + place if response.tokens else 0
         ids = np.array([response.ids], np.int32)
         if system.has_student:
             read = chat.engine.read_as_teacher(question, ids)
@@ -119,6 +119,15 @@ class Paths:
     def _name(self, node: int) -> str:
         name = self._corpus.entity_names[node]
         return name.rstrip("/").rsplit("/", 1)[-1] or f"node {node}"
+
+
+def _first_of_text(chat: Chat, response: Response) -> int:
+    """The index of the text's first token among `response.ids`, after picks and their end."""
+    words = chat.system.vocabulary
+    if chat.system.rows.max_picks is None:
+        return 0
+    picks, _ = split_picks(response.ids, words.num_words, words.end_id)
+    return len(picks) + 1 if picks else 0
 
 
 def _place(response: Response) -> int:

@@ -19,7 +19,7 @@ from conkd_jax.data.corpus import RECOMMENDER, Dialogue, Turn
 from conkd_jax.data.mentions import tokens
 from conkd_jax.eval.predictions import ItemStep, Prediction, write_predictions
 from conkd_jax.eval.template import empty_response
-from conkd_jax.run import Run
+from conkd_jax.files import unwritable
 from conkd_jax.stages.free_text import MOVIE, Link, Reading
 
 
@@ -129,7 +129,7 @@ class Session:
           ChatError: its corpus is another one.
         """
         if folder not in self._others:
-            other = Chat.open(Run.open(folder), warm=False)
+            other = Chat.open(epath.Path(folder).expanduser(), warm=False)
             mine, its = (set(c.system.corpus.items.movie_ids.tolist()) for c in (self.chat, other))
             if mine != its:
                 raise ChatError(f"{folder}: expected a run on the same movies, got other ones")
@@ -142,7 +142,7 @@ class Session:
         There is no reference: `reference` is empty, and so are the scores.
 
         Raises:
-          ChatError: no path, or no answer.
+          ChatError: no answer, no path, or one that can't be written.
         """
         if not path:
             raise ChatError("/save: expected a file, for example /save chat.jsonl")
@@ -153,7 +153,13 @@ class Session:
         ]
         if not found:
             raise ChatError("there is no answer yet: say something first")
-        return write_predictions(epath.Path(path), found)
+        file = epath.Path(path).expanduser()
+        if problem := unwritable(file.parent):
+            raise ChatError(f"/save {path}: expected a file that can be written: {problem}")
+        if file.is_dir():
+            raise ChatError(f"/save {path}: expected a file, but this is a folder")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return write_predictions(file, found)
 
     def prediction(self, place: int) -> Prediction:
         """An answer of the history in the format of predictions.jsonl."""

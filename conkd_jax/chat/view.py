@@ -67,7 +67,7 @@ class View:
             if piece.movie_id is None:
                 rest = self._words(rest + piece.text)
                 continue
-            rest = self._words(rest + " ") and ""
+            rest = self._words(rest + " ")  # the empty text
             title = piece.text.strip()
             for word in (f"[{title}]" if self._is_plain else title).split():
                 self._word(word, "bold green")

@@ -128,6 +128,15 @@ def test_an_explanation_has_paths_and_three_rankings(chat, histories):
     assert set(found.paths) == {item.title for item in answer.items}
 
 
+def test_an_explanation_says_what_the_history_named_itself(chat, histories):
+    answers = (chat.respond(histories[0], seed=seed, sampling=WILD) for seed in range(30))
+    answer = next(answer for answer in answers if answer.items)
+    item = answer.items[0]
+    assert not explain(chat, ["Hi"], answer).mentioned
+    found = explain(chat, [f"I like @{item.movie_id}"], answer)
+    assert found.mentioned == {item.title} and not found.paths[item.title]
+
+
 def test_paths_are_edges_of_the_graph(chat):
     corpus = chat.system.corpus
     edges = {(int(a), int(b)) for a, _, b in corpus.graph.edges} - {

@@ -62,6 +62,8 @@ def test_random_answers_mark_their_titles(talk, corpus):
     output = talk(*messages, options=["--seed=1"])
     assert output == talk(*messages, options=["--seed=1"])
     assert output != talk(*messages)
+    words = " ".join(output.split())
+    assert any(f"[{title}]" in words for title in corpus.items.titles)
 
 
 def test_a_run_is_compared_with_another(talk, small_world):
@@ -72,6 +74,19 @@ def test_a_run_is_compared_with_another(talk, small_world):
 def test_mistakes_do_not_end_the_conversation(talk):
     output = talk("/nonsense", "/items", "/fix 9", "/save", "/compare nowhere", "Hi")
     assert output.count("error: ") == 5 and "bot: " in output
+
+
+@pytest.mark.parametrize("file", ["/dev/null/chat.jsonl", "."])
+def test_a_file_that_can_t_be_written_does_not_end_the_conversation(talk, file):
+    output = talk("Hi", f"/save {file}", "Hi again")
+    assert output.count(f"error: /save {file}: expected a file") == 1
+    assert output.count("bot: ") == 2
+
+
+def test_a_file_is_saved_in_a_new_folder(talk, tmp_path):
+    file = tmp_path / "new" / "chat.jsonl"
+    assert "1 answers written" in talk("Hi", f"/save {file}")
+    assert len(list(read_predictions(file))) == 1
 
 
 def test_a_run_is_asked_for(call):
