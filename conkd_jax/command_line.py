@@ -232,10 +232,10 @@ def _field(name: str) -> ConfigField:
             where = ".".join(filter(None, ("config", part)))
             alike = difflib.get_close_matches(key, inside, n=1)
             elsewhere = _fields_named(key)
-            if alike:
-                hint = f'did you mean "{alike[0]}"?'
-            elif elsewhere:
+            if elsewhere:
                 hint = f"did you mean {' or '.join(f'--config.{each}' for each in elsewhere)}?"
+            elif alike:
+                hint = f'did you mean "{alike[0]}"?'
             else:
                 hint = f"it has {', '.join(inside)}" if inside else "it is a field, not a part"
             raise UsageError(f'{where} has no field "{key}"; {hint}')

@@ -123,7 +123,7 @@ def _attention(
         query,
         key,
         value,
-        mask.astype(bool),
+        jnp.asarray(mask, bool),
         dropout_rng=module.make_rng("dropout") if use_dropout else None,
         dropout_rate=module.config.attn_pdrop,
     )  # [B, S, H, D/H]

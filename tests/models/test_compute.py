@@ -100,7 +100,7 @@ def kgsf_case() -> Case:
 
 def kbrd_case() -> Case:
     inputs = small_kbrd.batch(small_kbrd.make_samples())
-    params = small_kbrd.perturbed_params()
+    params = small_kbrd.perturbed_params(small_kbrd.initial_params())
     return of_responses(small_kbrd.MODEL, params, inputs, 20, small_kbrd.NUM_TARGETS)
 
 

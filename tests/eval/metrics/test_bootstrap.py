@@ -141,10 +141,13 @@ def test_memory_does_not_grow_with_the_responses_of_a_dialogue():
     peaks = []
     statistics_of(random_run(2))  # caches
     for per_dialogue in (10, 40):
-        tracemalloc.start()
-        statistics_of(random_run(5, per_dialogue=per_dialogue), num_items=6000)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
+        tries = []
+        for _ in range(3):  # the least of them: other threads of the process allocate as well
+            tracemalloc.start()
+            statistics_of(random_run(5, per_dialogue=per_dialogue), num_items=6000)
+            tries.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        peaks.append(min(tries))
     # Bytes a response more, most of them for items that no other names; its pairs take 10,000.
     assert (peaks[1] - peaks[0]) / 150 < 1500
 

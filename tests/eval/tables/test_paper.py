@@ -60,7 +60,8 @@ def test_rows_stand_beside_runs_on_their_own_backbone():
     assert paper_row("KBRD", "kbrd") is paper_row("KBRD", "") is SYSTEMS["KBRD"]
     assert paper_row("KBRD", "kgsf") is None
     assert paper_row("ReDial", "kgsf") is None
-    assert {row.backbone for row in SYSTEMS.values()} == set(BACKBONES)
+    not_in_the_paper = {"llama"}
+    assert {row.backbone for row in SYSTEMS.values()} == set(BACKBONES) - not_in_the_paper
     for name in ("", "no such row"):
         assert paper_row(name, "kgsf") is ablation_row(name, "kgsf") is ablation_step(name) is None
 
