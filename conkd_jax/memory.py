@@ -5,8 +5,9 @@
 Compiles the train step from the shapes of its arrays, at the largest batch that the config allows,
 in float32 and bfloat16, with and without `parallel.remat`, and prints what each needs on one
 device: arguments (parameters, optimizer state, batch, teachers), temporaries, and the total.
-Weights that `dialogue_teacher.weights` names are taken to have the shape of
+DialoGPT's published weights are taken to have the shape of
 `dialogue_teacher.num_layers` and so on, whose defaults are DialoGPT-small's.
+For a Llama, give the shape with `dialogue_teacher.weights=random`.
 
 With --topology the compiler is the TPU's, which needs no TPU (install the extra [tpu]): its plan is
 what that chip allocates, and a step that does not fit is refused. Without it the step is compiled

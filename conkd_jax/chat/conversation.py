@@ -146,8 +146,13 @@ class Chat:
           histories: as of `respond`.
           seeds: one for each history, or None.
           sampling: as of `respond`.
+
+        Raises:
+          ChatError: a history can't be answered, or the seeds are not as many as the histories.
         """
         began = time.perf_counter()
+        if seeds is not None and len(seeds) != len(histories):
+            raise ChatError(f"seeds: expected {len(histories)}, as of histories, got {len(seeds)}")
         dialogues = [self.dialogue(history) for history in histories]
         alone = [self.engine.question([dialogue]).length for dialogue in dialogues]
         found: dict[int, Response] = {}

@@ -69,6 +69,9 @@ def main(argv: list[str]) -> None:
             answer_line(line.strip(), session, view)
         except UserError as error:  # a typing error must not end the conversation
             view.say(f"error: {error}\n")
+        except KeyboardInterrupt:
+            view.say("\nStopped.")
+            return
 
 
 def answer_line(line: str, session: Session, view: View) -> None:

