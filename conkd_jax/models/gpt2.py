@@ -11,8 +11,8 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import flax.linen as nn
 import flax.struct
@@ -23,7 +23,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from conkd_jax.distill.head import Head
 from conkd_jax.models import gpt2_weights
-from conkd_jax.models.compute import Compute
+from conkd_jax.models.decoder_only import DecoderOnly
 from conkd_jax.models.gpt2_network import (
     GPT2Network,
     gpt2_network,
@@ -72,7 +72,7 @@ class KVCache:
 
 
 @dataclasses.dataclass(frozen=True)
-class GPT2:
+class GPT2(DecoderOnly):
     """A decoder-only transformer over `num_rows` embedding rows.
 
     Attributes:
@@ -86,12 +86,6 @@ class GPT2:
     EMBEDDING: ClassVar[str] = "wte"
 
     spec: GPT2Spec
-    num_rows: int
-    compute: Compute = Compute()
-
-    def computing(self, compute: Compute) -> GPT2:
-        """The same model, with another `compute`."""
-        return dataclasses.replace(self, compute=compute)
 
     def init(self, rng: PRNGKeyArray) -> Params:
         """Draws parameters by GPT-2's scheme.
@@ -121,21 +115,8 @@ class GPT2:
         *,
         rng: PRNGKeyArray | None = None,
     ) -> Float[Array, "B S F"]:
-        """Computes the final layer-normed hidden states; feature s predicts token s+1.
-
-        Attention is causal, so padding on the right needs no mask: no earlier token attends to it.
-
-        Args:
-          params: the model's parameters.
-          input_ids: token ids, padded on the right.
-          rng: key of the dropout masks; None turns dropout off.
-
-        Raises:
-          ValueError: the sequence is longer than the model's positions.
-        """
-        batch_size, length = input_ids.shape
-        self._check_length(length)
-        positions = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (batch_size, length))
+        """As `DecoderOnly.features` says."""
+        positions = self._positions(*input_ids.shape)
         with transformers_promotion():
             return self._module.apply(
                 {"params": params},
@@ -147,27 +128,10 @@ class GPT2:
                 rngs=None if rng is None else {"dropout": rng},
             )[0]
 
-    def states(
-        self, params: Params, inputs: Mapping[str, Any], rng: PRNGKeyArray | None = None
-    ) -> Float[Array, "B S F"]:
-        """`features` of a batch's `input_ids`."""
-        return self.features(params, inputs["input_ids"], rng=rng)
-
     def head(self, params: Params, num_targets: int) -> Head:
         """The tied output layer: the embedding's first Y rows, transposed, and a bias of zeros."""
         kernel = params["wte"]["embedding"][:num_targets].T  # [F, Y]
         return Head(kernel=kernel, bias=jnp.zeros((num_targets,), kernel.dtype))
-
-    def open_cache(
-        self, params: Params, inputs: Mapping[str, Any], max_tokens: int
-    ) -> tuple[Float[Array, "B F"], KVCache]:
-        """`prefill` with room for a response of `max_tokens`, of which the last is never read."""
-        ids = inputs["input_ids"]
-        return self.prefill(params, ids, inputs["attention_mask"], ids.shape[1] + max_tokens - 1)
-
-    def longest_prompt(self, max_tokens: int) -> int:
-        """Number of learned positions that a response of `max_tokens` leaves for its prompt."""
-        return self.spec.num_positions - max_tokens + 1
 
     def prefill(
         self,
@@ -176,20 +140,7 @@ class GPT2:
         attention_mask: Bool[Array | np.ndarray, "B S"],
         max_length: int,
     ) -> tuple[Float[Array, "B F"], KVCache]:
-        """Reads prompts padded on the LEFT and opens a cache of static length.
-
-        Args:
-          params: the model's parameters.
-          input_ids: prompts.
-          attention_mask: True at real tokens; positions count from the first of each row.
-          max_length: S + the number of `step`s to follow; at most the model's positions.
-
-        Returns:
-          The features of each row's last token, and the cache for `step`.
-
-        Raises:
-          ValueError: `max_length` exceeds the model's positions.
-        """
+        """As `DecoderOnly.prefill` says."""
         self._check_length(max_length)
         batch_size, length = input_ids.shape
         # On the left, so that the last tokens of all rows are in one column and every later token
@@ -240,13 +191,6 @@ class GPT2:
                 lambda: self._module.init(jax.random.key(0), ids, None, ids, init_cache=True)
             )
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), variables["cache"])
-
-    def _check_length(self, length):
-        if length > self.spec.num_positions:
-            raise ValueError(
-                f"a sequence of {length} tokens is longer than the model's "
-                f"{self.spec.num_positions} positions; shorten it or raise GPT2Spec.num_positions"
-            )
 
 
 def extend_embedding(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import flax.struct
@@ -21,7 +21,7 @@ import numpy as np
 
 from conkd_jax.distill.head import Head
 from conkd_jax.models import llama_weights
-from conkd_jax.models.compute import Compute
+from conkd_jax.models.decoder_only import DecoderOnly
 from conkd_jax.models.item_rows import extend_rows
 from conkd_jax.models.llama_network import KeysValues, LlamaNetwork, LlamaSpec
 from conkd_jax.typing import Array, Bool, Float, Int, Params, PRNGKeyArray
@@ -48,7 +48,7 @@ class KVCache:
 
 
 @dataclasses.dataclass(frozen=True)
-class Llama:
+class Llama(DecoderOnly):
     """A decoder-only transformer over `num_rows` embedding rows.
 
     Its parameters are those of `LlamaNetwork` and, if the output layer is not tied, "lm_head" →
@@ -65,12 +65,6 @@ class Llama:
     EMBEDDING: ClassVar[str] = "embed"
 
     spec: LlamaSpec
-    num_rows: int
-    compute: Compute = Compute()
-
-    def computing(self, compute: Compute) -> Llama:
-        """The same model, with another `compute`."""
-        return dataclasses.replace(self, compute=compute)
 
     def init(self, rng: PRNGKeyArray) -> Params:
         """Draws fp32 parameters by Llama's scheme: weights N(0, .02²), scales of norms 1."""
@@ -89,21 +83,8 @@ class Llama:
         *,
         rng: PRNGKeyArray | None = None,
     ) -> Float[Array, "B S F"]:
-        """Computes the final normed hidden states; feature s predicts token s+1.
-
-        Attention is causal, so padding on the right needs no mask: no earlier token attends to it.
-
-        Args:
-          params: the model's parameters.
-          input_ids: token ids, padded on the right.
-          rng: key of the dropout masks; None turns dropout off.
-
-        Raises:
-          ValueError: the sequence is longer than the model's positions.
-        """
-        batch_size, length = input_ids.shape
-        self._check_length(length)
-        positions = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (batch_size, length))
+        """As `DecoderOnly.features` says."""
+        positions = self._positions(*input_ids.shape)
         return self._apply(
             params,
             input_ids,
@@ -112,28 +93,11 @@ class Llama:
             rngs=None if rng is None else {"dropout": rng},
         )[0]
 
-    def states(
-        self, params: Params, inputs: Mapping[str, Any], rng: PRNGKeyArray | None = None
-    ) -> Float[Array, "B S F"]:
-        """`features` of a batch's `input_ids`."""
-        return self.features(params, inputs["input_ids"], rng=rng)
-
     def head(self, params: Params, num_targets: int) -> Head:
         """The output layer onto the first Y rows, tied or not, with a bias of zeros."""
         layer = self.EMBEDDING if self.spec.tied else HEAD
         kernel = params[layer]["embedding"][:num_targets].T  # [F, Y]
         return Head(kernel=kernel, bias=jnp.zeros((num_targets,), kernel.dtype))
-
-    def open_cache(
-        self, params: Params, inputs: Mapping[str, Any], max_tokens: int
-    ) -> tuple[Float[Array, "B F"], KVCache]:
-        """`prefill` with room for a response of `max_tokens`, of which the last is never read."""
-        ids = inputs["input_ids"]
-        return self.prefill(params, ids, inputs["attention_mask"], ids.shape[1] + max_tokens - 1)
-
-    def longest_prompt(self, max_tokens: int) -> int:
-        """Number of positions that a response of `max_tokens` leaves for its prompt."""
-        return self.spec.num_positions - max_tokens + 1
 
     def prefill(
         self,
@@ -142,20 +106,7 @@ class Llama:
         attention_mask: Bool[Array | np.ndarray, "B S"],
         max_length: int,
     ) -> tuple[Float[Array, "B F"], KVCache]:
-        """Reads prompts padded on the LEFT and opens a cache of static length.
-
-        Args:
-          params: the model's parameters.
-          input_ids: prompts.
-          attention_mask: True at real tokens; positions count from the first of each row.
-          max_length: S + the number of `step`s to follow; at most the model's positions.
-
-        Returns:
-          The features of each row's last token, and the cache for `step`.
-
-        Raises:
-          ValueError: `max_length` exceeds the model's positions.
-        """
+        """As `DecoderOnly.prefill` says."""
         self._check_length(max_length)
         real = jnp.asarray(attention_mask)
         length = input_ids.shape[1]
@@ -197,13 +148,6 @@ class Llama:
     def _apply(self, params: Params, input_ids: Any, *args: Any, **options: Any) -> Any:
         own = {name: leaf for name, leaf in params.items() if name != HEAD}
         return self._module.apply({"params": own}, jnp.asarray(input_ids), *args, **options)
-
-    def _check_length(self, length):
-        if length > self.spec.num_positions:
-            raise ValueError(
-                f"a sequence of {length} tokens is longer than the model's "
-                f"{self.spec.num_positions} positions; shorten it"
-            )
 
 
 def extend_vocabulary(

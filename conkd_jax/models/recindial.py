@@ -86,7 +86,7 @@ class RecInDial:
 
     def computing(self, compute: Compute) -> RecInDial:
         """The same model, with another `compute`."""
-        return RecInDial(self.gpt2.computing(compute))
+        return RecInDial(dataclasses.replace(self.gpt2, compute=compute))
 
     def pointer_params(self, rng: PRNGKeyArray) -> Params:
         """Draws the pointer: w from N(0, .02²), as GPT-2's weights, and b = 0."""

@@ -1,0 +1,110 @@
+"""What GPT-2 and Llama share as language models: states, prompts and limits of decoder-only models.
+
+A subclass has the network, and with it `init`, `features`, `head`, `prefill` and `step`.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from conkd_jax.models.compute import Compute
+from conkd_jax.typing import Array, Bool, Float, Int, Params, PRNGKeyArray
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderOnly(abc.ABC):
+    """A decoder-only transformer over `num_rows` embedding rows.
+
+    Attributes:
+      spec: the network's shape.
+      num_rows: rows of the token embedding: Y = V ∪ I first, then the input-only rows.
+      compute: the type of its products, and what the backward pass keeps.
+    """
+
+    spec: Any
+    num_rows: int
+    compute: Compute = Compute()
+
+    def computing(self, compute: Compute) -> DecoderOnly:
+        """The same model, with another `compute`."""
+        return dataclasses.replace(self, compute=compute)
+
+    @abc.abstractmethod
+    def features(
+        self,
+        params: Params,
+        input_ids: Int[Array | np.ndarray, "B S"],
+        *,
+        rng: PRNGKeyArray | None = None,
+    ) -> Float[Array, "B S F"]:
+        """Computes the final normed hidden states; feature s predicts token s+1.
+
+        Attention is causal, so padding on the right needs no mask: no earlier token attends to it.
+
+        Args:
+          params: the model's parameters.
+          input_ids: token ids, padded on the right.
+          rng: key of the dropout masks; None turns dropout off.
+
+        Raises:
+          ValueError: the sequence is longer than the model's positions.
+        """
+
+    @abc.abstractmethod
+    def prefill(
+        self,
+        params: Params,
+        input_ids: Int[Array | np.ndarray, "B S"],
+        attention_mask: Bool[Array | np.ndarray, "B S"],
+        max_length: int,
+    ) -> tuple[Float[Array, "B F"], Any]:
+        """Reads prompts padded on the LEFT and opens a cache of static length.
+
+        Args:
+          params: the model's parameters.
+          input_ids: prompts.
+          attention_mask: True at real tokens; positions count from the first of each row.
+          max_length: S + the number of `step`s to follow; at most the model's positions.
+
+        Returns:
+          The features of each row's last token, and the cache for `step`.
+
+        Raises:
+          ValueError: `max_length` exceeds the model's positions.
+        """
+
+    def states(
+        self, params: Params, inputs: Mapping[str, Any], rng: PRNGKeyArray | None = None
+    ) -> Float[Array, "B S F"]:
+        """`features` of a batch's `input_ids`."""
+        return self.features(params, inputs["input_ids"], rng=rng)
+
+    def open_cache(
+        self, params: Params, inputs: Mapping[str, Any], max_tokens: int
+    ) -> tuple[Float[Array, "B F"], Any]:
+        """`prefill` with room for a response of `max_tokens`, of which the last is never read."""
+        ids = inputs["input_ids"]
+        return self.prefill(params, ids, inputs["attention_mask"], ids.shape[1] + max_tokens - 1)
+
+    def longest_prompt(self, max_tokens: int) -> int:
+        """Number of positions that a response of `max_tokens` leaves for its prompt."""
+        return self.spec.num_positions - max_tokens + 1
+
+    def _positions(self, batch_size: int, length: int) -> Int[Array, "B S"]:
+        """The positions of sequences without padding on the left."""
+        self._check_length(length)
+        return jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (batch_size, length))
+
+    def _check_length(self, length: int) -> None:
+        if length > self.spec.num_positions:
+            raise ValueError(
+                f"a sequence of {length} tokens is longer than the model's "
+                f"{self.spec.num_positions} positions; shorten it or raise "
+                f"{type(self.spec).__name__}.num_positions"
+            )
