@@ -154,7 +154,7 @@ class Chat:
         if seeds is not None and len(seeds) != len(histories):
             raise ChatError(f"seeds: expected {len(histories)}, as of histories, got {len(seeds)}")
         dialogues = [self.dialogue(history) for history in histories]
-        alone = [self.engine.question([dialogue]).length for dialogue in dialogues]
+        alone = [self.engine.length(dialogue) for dialogue in dialogues]
         found: dict[int, Response] = {}
         for length in sorted(set(alone)):
             members = [place for place, own in enumerate(alone) if own == length]
@@ -168,14 +168,19 @@ class Chat:
                 found |= zip(some, stream.responses(), strict=True)
         return [found[place] for place in range(len(histories))]
 
-    def warm_up(self) -> float:
-        """Compiles every shape; returns the seconds that it took."""
+    def warm_up(self, *, sampled: bool = False) -> float:
+        """Compiles every shape; returns the seconds that it took.
+
+        Args:
+          sampled: whether to compile what draws random answers as well.
+        """
         began = time.perf_counter()
         dialogue = Dialogue("warm-up", (Turn(SEEKER, "Hi"),))
         question = self.engine.question([dialogue])
         for length in self.engine.lengths:
             padded = dataclasses.replace(question, length=length)
-            Stream(self.engine, padded, None, self.engine.sampling, began).warm_up()
+            for seeds in (None, [0]) if sampled else (None,):
+                Stream(self.engine, padded, seeds, self.engine.sampling, began).warm_up()
         if self.system.has_tags:
             for length in self.engine.classifier_lengths:
                 self.engine.classify([np.zeros(length, np.int32)])

@@ -193,13 +193,7 @@ class Engine:
     def question(self, dialogues: Sequence[Dialogue]) -> Question:
         """Dialogues that end with the seeker's turn, ready for the models."""
         system = self.system
-        asked = [
-            Dialogue(f"chat {place}", (*dialogue.turns, Turn(RECOMMENDER, "")))
-            for place, dialogue in enumerate(dialogues)
-        ]
-        rows = system.rows_of(asked)
-        # A history has responses too; the one that is asked for is the last of its dialogue.
-        last = (np.cumsum([len(responses(dialogue)) for dialogue in asked]) - 1).tolist()
+        asked, rows, last = self._rows(dialogues)
         is_rec = None
         if system.has_tags:
             positions = self._classifier[0].num_positions
@@ -208,9 +202,27 @@ class Engine:
         prompts = rows.prompts(last, opening, self._longest, system.form)
         closing = [system.vocabulary.end_id] * len(last)
         teacher_prompts = rows.prompts(last, closing, self._longest, "teacher")
+        return Question(prompts, teacher_prompts, self._padded(prompts), is_rec, asked)
+
+    def length(self, dialogue: Dialogue) -> int:
+        """What the prompt of a dialogue is padded to; those of one length can share a batch."""
+        _, rows, last = self._rows([dialogue])
+        opening = self.system.openings(np.array([False])).tolist()  # a tag is one token, any tag
+        return self._padded(rows.prompts(last, opening, self._longest, self.system.form))
+
+    def _rows(self, dialogues: Sequence[Dialogue]):
+        """The dialogues with an empty response, their rows, and the ids of these responses."""
+        asked = [
+            Dialogue(f"chat {place}", (*dialogue.turns, Turn(RECOMMENDER, "")))
+            for place, dialogue in enumerate(dialogues)
+        ]
+        # A history has responses too; the one that is asked for is the last of its dialogue.
+        last = (np.cumsum([len(responses(dialogue)) for dialogue in asked]) - 1).tolist()
+        return asked, self.system.rows_of(asked), last
+
+    def _padded(self, prompts: Prompts) -> int:
         longest = int(max(prompts.lengths))
-        length = next((n for n in self.lengths if n >= longest), self.lengths[-1])
-        return Question(prompts, teacher_prompts, length, is_rec, asked)
+        return next((n for n in self.lengths if n >= longest), self.lengths[-1])
 
     def memory(self, question: Question, seeds: Sequence[int] | None, sampling: Sampling) -> Memory:
         """What the choices of tokens depend on, before the first one."""

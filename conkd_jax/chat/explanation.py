@@ -32,15 +32,15 @@ class Explanation:
     """What speaks for the items of a response.
 
     Attributes:
-      paths: for each item, by title, names of nodes from one that was mentioned to the item.
-      mentioned: the titles among them that the history mentions itself.
+      paths: for each item, by movie id, names of nodes from one that was mentioned to the item.
+      mentioned: the ids among them that the history mentions itself.
       token: the token of the response that the rankings are for: its first item, or the token at
         which items had the most probability.
       rankings: the first items of each model there.
     """
 
-    paths: dict[str, tuple[Path, ...]]
-    mentioned: frozenset[str]
+    paths: dict[int, tuple[Path, ...]]
+    mentioned: frozenset[int]
     token: int
     rankings: dict[str, tuple[RankedItem, ...]]
 
@@ -62,7 +62,7 @@ def explain(
     graph = Paths(system.corpus)
     index_of, nodes = chat.engine.linker.index_of, system.corpus.items.entity_ids
     found = {
-        item.title: graph.between(mentioned, index_of[item.movie_id], paths)
+        item.movie_id: graph.between(mentioned, index_of[item.movie_id], paths)
         for item in response.items
     }
     again = (item for item in response.items if int(nodes[index_of[item.movie_id]]) in mentioned)
@@ -79,7 +79,7 @@ def explain(
             )
         read = chat.engine.read_as_system(question, ids)
         rankings[SYSTEM] = _of_model(chat, chat.engine.head, read.features[0, step], top)
-    return Explanation(found, frozenset(item.title for item in again), place, rankings)
+    return Explanation(found, frozenset(item.movie_id for item in again), place, rankings)
 
 
 class Paths:

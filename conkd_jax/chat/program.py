@@ -86,7 +86,7 @@ def answer_line(line: str, session: Session, view: View) -> None:
     commands: dict[str, Callable[[], None]] = {
         "help": lambda: view.say((__doc__ or "").partition("commands:\n\n")[2]),
         "items": lambda: view.items(session.last),
-        "why": lambda: view.explanation(session.explain()),
+        "why": lambda: view.explanation(session.explain(), session.last),
         "undo": lambda: view.undone(session.undo()),
         "save": lambda: view.say(f"{session.save(argument.strip())} answers written\n"),
     }

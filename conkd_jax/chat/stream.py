@@ -202,12 +202,4 @@ class Stream:
     def _turn(self, tokens: Sequence[int], items: Sequence[int]) -> Turn:
         """The answer as a turn of the corpus; words that spell "@12" name no movie."""
         text = spell_apart(self._engine.vocabulary.decode(tokens), items)
-        linked = self._engine.linker.linker.link([text])
-        return Turn(
-            RECOMMENDER,
-            text,
-            linked.items,
-            linked.unknown_items,
-            linked.entities,
-            linked.concepts,
-        )
+        return self._engine.linker.turn(text, RECOMMENDER)

@@ -81,15 +81,16 @@ class View:
             self._ranking([one for one in item.ranking if one.movie_id != item.movie_id])
         self.say(f"{INDENT}The answer names no movie.\n" if not response.items else "")
 
-    def explanation(self, found: Explanation) -> None:
-        """Shows graph paths and the first items of each model."""
-        for title, paths in found.paths.items():
-            self.say(f"{INDENT}{title}")
+    def explanation(self, found: Explanation, response: Response) -> None:
+        """Shows graph paths to the items of a response, and the first items of each model."""
+        titles = {item.movie_id: item.title for item in response.items}
+        for movie, paths in found.paths.items():
+            self.say(f"{INDENT}{titles[movie]}")
             for path in paths:
                 self._wrapped("  " + " – ".join(path))
-            if not paths and title not in found.mentioned:
+            if not paths and movie not in found.mentioned:
                 self.say(f"{INDENT}  no path of two edges from what was mentioned")
-            if title in found.mentioned:
+            if movie in found.mentioned:
                 self.say(f"{INDENT}  was already mentioned")
         for name, ranking in found.rankings.items():
             self.say(f"{INDENT}{name}")

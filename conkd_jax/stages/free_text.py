@@ -121,13 +121,17 @@ class TextLinker:
             # "@12" followed by a digit would be another movie
             written += " " if text[end : end + 1].isdigit() else ""
         written += text[end:]
-        found = self.linker.link([written])
-        turn = Turn(role, written, found.items, found.unknown_items, found.entities, found.concepts)
+        turn = self.turn(written, role)
         known = {(link.start, link.end) for link in links}
         unknown = tuple(m[0] for m in MENTION.finditer(text) if m.span() not in known)
         entities = self._entities(text, [(link.start, link.end) for link in links])
         both = sorted([*links, *entities], key=lambda link: link.start)
         return Reading(text, role, tuple(both), unknown, turn)
+
+    def turn(self, text: str, role: str) -> Turn:
+        """The turn of a text with movies as "@123", as in the corpus; titles stay words."""
+        found = self.linker.link([text])
+        return Turn(role, text, found.items, found.unknown_items, found.entities, found.concepts)
 
     def _movies(self, text: str, corrections: Mapping[int, int | None]) -> list[Link]:
         items = self.corpus.items

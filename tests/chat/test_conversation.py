@@ -130,7 +130,7 @@ def test_an_explanation_has_paths_and_three_rankings(chat, histories):
     assert list(found.rankings) == [RECOMMENDER, TEACHER, SYSTEM]
     own = [one.movie_id for one in answer.items[0].ranking[:5]]
     assert [one.movie_id for one in found.rankings[SYSTEM]] == own
-    assert set(found.paths) == {item.title for item in answer.items}
+    assert set(found.paths) == {item.movie_id for item in answer.items}
 
 
 def test_an_explanation_says_what_the_history_named_itself(chat, histories):
@@ -139,7 +139,7 @@ def test_an_explanation_says_what_the_history_named_itself(chat, histories):
     item = answer.items[0]
     assert not explain(chat, ["Hi"], answer).mentioned
     found = explain(chat, [f"I like @{item.movie_id}"], answer)
-    assert found.mentioned == {item.title} and not found.paths[item.title]
+    assert found.mentioned == {item.movie_id} and not found.paths[item.movie_id]
 
 
 def test_paths_are_edges_of_the_graph(chat):
