@@ -36,6 +36,7 @@ ROOMS = (
         "samples",
         "tradeoff",
         "chat",
+        "serve",
         "__main__",
     ),
 )
@@ -51,6 +52,8 @@ HOMES = {
     "array_record": ("conkd_jax/data/shards",),
     "grain": ("conkd_jax/data",),
     "gguf": ("conkd_jax/published.py",),  # inside a function: an optional dependency
+    "starlette": ("conkd_jax/serve",),
+    "uvicorn": ("conkd_jax/serve",),
     "rapidfuzz": ("conkd_jax/data/title_links.py",),
     "gensim": ("conkd_jax/data/word_vectors.py",),
 }

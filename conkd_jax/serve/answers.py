@@ -1,0 +1,96 @@
+"""Turns what a chat returns into what the API returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from conkd_jax.chat import Response
+from conkd_jax.chat.explanation import Explanation
+from conkd_jax.chat.response import RankedItem
+from conkd_jax.serve import schema
+from conkd_jax.stages.free_text import Reading
+
+
+def reading_answer(reading: Reading, title: Callable[[int], str]) -> schema.Reading:
+    """A text as it was understood; `title` gives the title of a movie."""
+    links = [
+        schema.Link(
+            start=link.start,
+            end=link.end,
+            text=reading.text[link.start : link.end],
+            kind="movie" if link.movie_id is not None else "entity",
+            name=link.name,
+            movie_id=link.movie_id,
+            score=link.score,
+            rivals=[schema.RankedMovie(movie_id=one, title=title(one)) for one in link.rivals],
+        )
+        for link in reading.links
+    ]
+    return schema.Reading(text=reading.text, links=links, unknown=list(reading.unknown))
+
+
+def response_answer(
+    system: str,
+    reading: schema.Reading,
+    response: Response,
+    explanation: Explanation | None,
+    conversation: str | None = None,
+) -> schema.Response:
+    """An answer of a system."""
+    return schema.Response(
+        system=system,
+        reading=reading,
+        text=response.text,
+        turn=schema.Turn(role="recommender", text=response.turn.text),
+        items=[
+            schema.RecommendedMovie(
+                movie_id=item.movie_id,
+                title=item.title,
+                probability=item.probability,
+                token=item.token,
+                ranking=_ranked(item.ranking[: schema.RANKED]),
+            )
+            for item in response.items
+        ],
+        tokens=[
+            schema.Token(
+                text=token.text,
+                movie_id=token.movie_id,
+                probability=token.probability,
+                item_mass=token.item_mass,
+                teacher_mass=token.teacher_mass,
+            )
+            for token in response.tokens
+        ],
+        tag=None if response.tag is None else "rec" if response.tag == "rec" else "gen",
+        seconds=response.seconds,
+        first_seconds=response.first_seconds,
+        ended=response.ended,
+        explanation=None if explanation is None else explanation_answer(response, explanation),
+        conversation=conversation,
+    )
+
+
+def explanation_answer(response: Response, found: Explanation) -> schema.Explanation:
+    """What speaks for the movies of an answer."""
+    titles = {item.movie_id: item.title for item in response.items}
+    return schema.Explanation(
+        items=[
+            schema.ExplainedMovie(
+                movie_id=movie,
+                title=titles[movie],
+                mentioned=movie in found.mentioned,
+                paths=[list(path) for path in paths],
+            )
+            for movie, paths in found.paths.items()
+        ],
+        token=found.token,
+        rankings={name: _ranked(ranking) for name, ranking in found.rankings.items()},
+    )
+
+
+def _ranked(items: Iterable[RankedItem]) -> list[schema.RankedMovie]:
+    return [
+        schema.RankedMovie(movie_id=one.movie_id, title=one.title, probability=one.probability)
+        for one in items
+    ]

@@ -1,0 +1,170 @@
+"""The systems that are served: opened once, each with its worker."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from etils import epath
+
+from conkd_jax.chat import Chat, ChatError
+from conkd_jax.data.corpus import RECOMMENDER, Turn
+from conkd_jax.serve import schema
+from conkd_jax.serve.metrics import Metrics
+from conkd_jax.serve.problems import RequestError
+from conkd_jax.serve.worker import Worker
+from conkd_jax.stages.free_text import Reading
+
+MAX_WAITING = 64  # requests for a system
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """A system that is served.
+
+    Attributes:
+      name: as clients name it.
+      chat: its models.
+      worker: the thread that answers for it.
+    """
+
+    name: str
+    chat: Chat
+    worker: Worker
+
+    @property
+    def card(self) -> schema.SystemCard:
+        """What clients are told about it."""
+        run, system = self.chat.run, self.chat.system
+        return schema.SystemCard(
+            name=self.name,
+            title=run.title,
+            backbone=run.config.backbone,
+            has_tags=system.has_tags,
+            has_teacher=system.has_student,
+            batch_size=self.chat.engine.batch_size,
+            max_tokens=self.chat.engine.max_tokens,
+            corpus=run.config.corpus.name,
+            num_items=len(system.corpus.items.titles),
+        )
+
+    def title(self, movie: int) -> str:
+        """The title of a movie of the corpus."""
+        items = self.chat.system.corpus.items
+        return items.titles[self.chat.engine.linker.index_of[movie]].strip() or f"@{movie}"
+
+    def read(self, text: str, role: str, corrections: schema.Corrections) -> Reading:
+        """Reads a text.
+
+        Raises:
+          RequestError: a correction names a movie that the corpus lacks.
+        """
+        known = self.chat.engine.linker.index_of
+        for movie in corrections.values():
+            if movie is not None and movie not in known:
+                raise RequestError(
+                    422, "no_such_movie", f"corrections: expected a movie's id, got {movie}"
+                )
+        return self.chat.read(text, role, corrections)
+
+    def message(self, message: schema.Message) -> Reading | Turn:
+        """A message as the models read it.
+
+        A recommender's text is a text of the models, in which only "@123" is a movie.
+        """
+        if message.role == RECOMMENDER:
+            return self.chat.engine.linker.turn(message.text, RECOMMENDER)
+        return self.read(message.text, message.role, message.corrections)
+
+
+class Systems:
+    """All systems of a server.
+
+    Args:
+      chats: opened runs.
+      metrics: what is counted.
+      max_waiting: the most requests that wait for a system.
+    """
+
+    def __init__(
+        self,
+        chats: Sequence[Chat],
+        metrics: Metrics | None = None,
+        *,
+        max_waiting: int = MAX_WAITING,
+    ):
+        self.metrics = metrics or Metrics()
+        self._systems: dict[str, Served] = {}
+        for chat in chats:
+            name = self._new_name(chat)
+            self._systems[name] = Served(name, chat, Worker(chat, name, max_waiting, self.metrics))
+
+    @classmethod
+    def open(cls, runs: Sequence[epath.PathLike], *, batch_size: int = 8) -> Systems:
+        """Opens runs, and compiles all that an answer may need.
+
+        Raises:
+          RunError: a folder holds no run, or a trained artifact is missing.
+          ChatError: the runs are on different movies.
+        """
+        chats = [Chat.open(run, batch_size=batch_size, warm=False) for run in runs]
+        expect_same_movies(chats)
+        for chat in chats:
+            chat.warm_up(sampled=True)
+            linker = chat.engine.linker
+            _ = linker.titles, linker.linker, linker.index_of, linker.read("Hi")
+        return cls(chats)
+
+    def __iter__(self):
+        return iter(self._systems.values())
+
+    def __len__(self) -> int:
+        return len(self._systems)
+
+    def __getitem__(self, name: str | None) -> Served:
+        """The system of a name, or the first one.
+
+        Raises:
+          RequestError: there is none of that name.
+        """
+        if name is None:
+            return next(iter(self))
+        if name not in self._systems:
+            known = ", ".join(self._systems)
+            raise RequestError(
+                404, "no_such_system", f"system: expected one of {known}; got {name!r}"
+            )
+        return self._systems[name]
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """How many requests wait for each system."""
+        return {system.name: system.worker.waiting for system in self}
+
+    def close(self) -> None:
+        """Ends all workers."""
+        for system in self:
+            system.worker.close()
+
+    def _new_name(self, chat: Chat) -> str:
+        label, name = chat.run.label, chat.run.run_name
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        wanted = itertools.chain((label, name), numbered)
+        return next(one for one in wanted if one not in self._systems)
+
+
+def expect_same_movies(chats: Sequence[Chat]) -> None:
+    """Checks that all runs know the same movies, as a reading is for all of them.
+
+    Raises:
+      ChatError: they don't.
+    """
+    first, *others = [np.sort(chat.system.corpus.items.movie_ids) for chat in chats]
+    for chat, movies in zip(chats[1:], others, strict=True):
+        if not np.array_equal(first, movies):
+            raise ChatError(
+                f"{chat.run.home}: expected a run on the movies of {chats[0].run.home}, got one on "
+                "others. Serve it from another port"
+            )
