@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from conkd_jax.chat.paths import Paths
 from conkd_jax.data.corpus import RECOMMENDER, Dialogue, Turn, responses
 from conkd_jax.data.mentioned_items import mentioned_with_token
 from conkd_jax.data.rows.contract import Prompts
@@ -94,6 +95,11 @@ class Engine:
     def linker(self) -> TextLinker:
         """Finds movies, people and genres in free text."""
         return TextLinker(self.system.corpus)
+
+    @functools.cached_property
+    def paths(self) -> Paths:
+        """Finds paths between movies, people and genres."""
+        return Paths(self.system.corpus)
 
     @property
     def max_tokens(self) -> int:

@@ -7,7 +7,6 @@ recommender, of the dialogue teacher and of the system itself at the same place 
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 from collections.abc import Sequence
 
@@ -16,15 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from conkd_jax.chat.conversation import Chat, Message
+from conkd_jax.chat.paths import Path
 from conkd_jax.chat.response import RankedItem, Response
-from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.rows.picks import split_picks
 from conkd_jax.distill.head import Head
 from conkd_jax.eval.item_rankings import top_items
 
 RECOMMENDER, TEACHER, SYSTEM = "recommender", "dialogue teacher", "this system"
-
-Path = tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +56,9 @@ def explain(
     """
     system, dialogue = chat.system, chat.dialogue(history)
     mentioned = dict.fromkeys(node for turn in dialogue.turns for node in turn.entities)
-    graph = Paths(system.corpus)
     index_of, nodes = chat.engine.linker.index_of, system.corpus.items.entity_ids
     found = {
-        item.movie_id: graph.between(mentioned, index_of[item.movie_id], paths)
+        item.movie_id: chat.engine.paths.between(mentioned, index_of[item.movie_id], paths)
         for item in response.items
     }
     again = (item for item in response.items if int(nodes[index_of[item.movie_id]]) in mentioned)
@@ -80,45 +76,6 @@ def explain(
         read = chat.engine.read_as_system(question, ids)
         rankings[SYSTEM] = _of_model(chat, chat.engine.head, read.features[0, step], top)
     return Explanation(found, frozenset(item.movie_id for item in again), place, rankings)
-
-
-class Paths:
-    """Short paths in the knowledge graph of a corpus."""
-
-    def __init__(self, corpus: Corpus):
-        self._corpus = corpus
-        ends = corpus.graph.edges[:, ::2]
-        both = np.unique(np.concatenate([ends, ends[:, ::-1]]), axis=0)
-        both = both[both[:, 0] != both[:, 1]]
-        self._next = both[:, 1]
-        self._starts = np.searchsorted(both[:, 0], np.arange(corpus.graph.num_entities + 1))
-
-    def between(self, nodes: Sequence[int] | dict[int, None], item: int, limit: int):
-        """The paths of up to two edges from some nodes to an item, as names.
-
-        Direct edges come first, then those through the nodes with the fewest neighbours, which say
-        the most: two films share a director rather than a country.
-        """
-        goal = int(self._corpus.items.entity_ids[item])
-        near, found = set(self._of(goal)), []
-        for node in nodes:
-            if node == goal:
-                continue
-            if node in near:
-                found.append((0, (node, goal)))
-            for middle in near.intersection(self._of(node)) - {node, goal}:
-                found.append((len(self._of(middle)), (node, middle, goal)))
-        names = collections.OrderedDict(
-            (tuple(map(self._name, path)), None) for _, path in sorted(found)
-        )
-        return tuple(names)[:limit]
-
-    def _of(self, node: int) -> list[int]:
-        return self._next[self._starts[node] : self._starts[node + 1]].tolist()
-
-    def _name(self, node: int) -> str:
-        name = self._corpus.entity_names[node]
-        return name.rstrip("/").rsplit("/", 1)[-1] or f"node {node}"
 
 
 def _first_of_text(chat: Chat, response: Response) -> int:

@@ -165,25 +165,29 @@ class Session:
         """An answer of the history in the format of predictions.jsonl."""
         response = self.history[place]
         assert isinstance(response, Response)
-        turns = (*self.chat.dialogue(self.history[:place]).turns, Turn(RECOMMENDER, ""))
-        movie_ids = self.chat.system.corpus.items.movie_ids.tolist()
-        empty = empty_response(Dialogue("chat", turns), len(turns) - 1, movie_ids, split="valid")
-        items = tuple(item.movie_id for item in response.items)
-        return msgspec.structs.replace(
-            empty,
-            split=None,
-            predicted_turn_type=response.tag,
-            generated=response.turn.text,
-            generated_tokens=tuple(tokens(response.turn.text)),
-            generated_items=items,
-            item_steps=tuple(
-                ItemStep(
-                    item.token,
-                    item.movie_id,
-                    tuple(dict.fromkeys([item.movie_id, *(one.movie_id for one in item.ranking)]))[
-                        : max(len(item.ranking), 1)
-                    ],
-                )
-                for item in response.items
-            ),
-        )
+        return prediction(self.chat, self.chat.dialogue(self.history[:place]), response)
+
+
+def prediction(chat: Chat, dialogue: Dialogue, response: Response) -> Prediction:
+    """The answer of a chat to a dialogue as predictions.jsonl has it, without a reference."""
+    asked = Dialogue(dialogue.conversation_id, (*dialogue.turns, Turn(RECOMMENDER, "")))
+    movie_ids = chat.system.corpus.items.movie_ids.tolist()
+    empty = empty_response(asked, len(dialogue.turns), movie_ids, split="valid")
+    return msgspec.structs.replace(
+        empty,
+        split=None,
+        predicted_turn_type=response.tag,
+        generated=response.turn.text,
+        generated_tokens=tuple(tokens(response.turn.text)),
+        generated_items=tuple(item.movie_id for item in response.items),
+        item_steps=tuple(
+            ItemStep(
+                item.token,
+                item.movie_id,
+                tuple(dict.fromkeys([item.movie_id, *(one.movie_id for one in item.ranking)]))[
+                    : max(len(item.ranking), 1)
+                ],
+            )
+            for item in response.items
+        ),
+    )

@@ -29,6 +29,7 @@ MIN_SCORE = 83.0  # least similarity of a misspelled title, of 100
 RARE = 5  # a word that training texts use less often than this may be a misspelling
 MIN_LETTERS = 5  # of a title that may be misspelled: in a shorter one, most letters would be right
 MAX_WORDS = 8  # of a misspelled title
+MAX_RUNS = 1000  # of words in one text that are compared with all titles: a text of 500 words
 NUM_RIVALS = 4  # other movies that are kept for each link
 
 _WORD = re.compile(r"@[0-9]+|[^\W_]+|&")
@@ -152,6 +153,8 @@ class Forms:
                         ways[way][key].append(item)
         self.items = {**ways[1], **ways[0]}
         self.keys = [key for key in self.items if len(key) >= MIN_LETTERS]
+        # A longer text can't be similar enough to any of them, and would take long to compare.
+        self.longest = max(map(len, self.keys), default=0)
         self._prefixes = {key[:end] for key in self.items for end in range(1, len(key) + 1)}
 
     def keys_from(self, words: Sequence[Word], first: int) -> list[tuple[int, str]]:
@@ -223,6 +226,22 @@ class TitleIndex:
         listed = [m for m in listed if not any(m.start < n.end and n.start < m.end for n in near)]
         return sorted([*listed, *near], key=lambda match: match.start)
 
+    def alike(self, text: str, limit: int) -> list[int]:
+        """Returns the movies whose titles are most like a text, which may be their beginning.
+
+        Titles that begin with the text come first, the shortest of them before the others; then
+        titles in the order of similarity.
+        """
+        name, _ = split_title(text)
+        typed = "".join(word.key for word in words_of(name))[: 2 * self.forms.longest]
+        if not typed:
+            return []
+        starts = sorted((key for key in self.forms.items if key.startswith(typed)), key=len)
+        near = process.extract(typed, list(self.forms.items), scorer=fuzz.ratio, limit=limit)
+        keys = [*starts, *(key for key, *_ in near)]
+        found = dict.fromkeys(item for key in keys for item in self.forms.items[key])
+        return list(found)[:limit]
+
     def _listed(
         self, text: str, words: Sequence[Word], first: int
     ) -> tuple[TitleMatch | None, int]:
@@ -285,15 +304,18 @@ class TitleIndex:
             self.usage.words[word.key] < self.rare and len(word.key) > 2 and not word.key.isdigit()
             for word in words
         ]
+        # The similarity of lengths m < n is at most 200 · m / (m + n).
+        longest = self.forms.longest * (200 / self.min_score - 1)
         spans = []
         for first in range(len(words)):
+            letters = 0
             for last in range(first, min(first + MAX_WORDS, len(words))):
-                if not free[last]:
+                letters += len(words[last].key)
+                if not free[last] or letters > longest:
                     break
-                run = words[first : last + 1]
-                if any(is_rare[first : last + 1]) and sum(len(w.key) for w in run) >= MIN_LETTERS:
+                if any(is_rare[first : last + 1]) and letters >= MIN_LETTERS:
                     spans.append((first, last))
-        return spans
+        return spans[:MAX_RUNS]
 
 
 def _is_capital(words: Sequence[Word], first: int, last: int) -> bool:

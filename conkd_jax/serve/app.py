@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import msgspec
 from starlette.applications import Starlette
@@ -14,10 +14,11 @@ from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from conkd_jax.errors import UserError
-from conkd_jax.serve import limits, schema
+from conkd_jax.serve import limits
 from conkd_jax.serve.limits import Settings
-from conkd_jax.serve.problems import RequestError
-from conkd_jax.serve.routes import ROUTES, Route, Server
+from conkd_jax.serve.problems import RequestError, problem_of
+from conkd_jax.serve.routes import ROUTES, Route
+from conkd_jax.serve.server import Server
 from conkd_jax.serve.systems import Systems
 
 HEADERS = {
@@ -33,7 +34,7 @@ def create_app(systems: Systems, settings: Settings) -> Starlette:
     """The application that serves systems.
 
     Args:
-      systems: what is served; closed when the application ends.
+      systems: what is served.
       settings: how clients are treated.
 
     Raises:
@@ -113,7 +114,10 @@ class Guard:
             self._check(request)
         except RequestError as error:
             self._server.systems.metrics.requested("refused", error.status)
-            await problem_response(error)(scope, receive, send_with_headers)
+            response = problem_response(error)
+            if request.method not in ("GET", "HEAD"):  # its body is not read
+                response.headers["Connection"] = "close"
+            await response(scope, receive, send_with_headers)
             return
         await self._app(scope, receive, send_with_headers)
 
@@ -123,37 +127,31 @@ class Guard:
         self._rate.take(limits.client_of(request.scope))
         if request.method not in ("GET", "HEAD"):
             limits.expect_same_origin(request.headers.get("origin"), host)
-        is_open = request.method == "GET" and request.url.path in limits.OPEN_PATHS
+        is_open = request.method in ("GET", "HEAD") and request.url.path in limits.OPEN_PATHS
         if settings.token and not is_open:
             limits.expect_token(request.headers.get("authorization", ""), settings.token)
 
 
-def json_response(answer: msgspec.Struct) -> Response:
+def json_response(
+    answer: msgspec.Struct, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """An answer as JSON."""
-    return Response(msgspec.json.encode(answer), media_type="application/json")
+    content = msgspec.json.encode(answer)
+    return Response(content, status, headers, media_type="application/json")
 
 
-def problem_response(error: UserError) -> Response:
+def problem_response(error: Exception) -> Response:
     """An error as JSON."""
-    status, code, headers = 422, "not_valid", {}
-    if isinstance(error, RequestError):
-        status, code, headers = error.status, error.code, error.headers
-    return _problem(status, code, str(error), headers)
-
-
-def _problem(status: int, code: str, message: str, headers=None) -> Response:
-    body = schema.Problems(error=schema.Problem(code=code, message=message))
-    return Response(
-        msgspec.json.encode(body), status, dict(headers or {}), media_type="application/json"
-    )
+    status, problem, headers = problem_of(error)
+    return json_response(problem, status, headers)
 
 
 async def _http_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code = {404: "no_such_route", 405: "wrong_method"}.get(error.status_code, "error")
+    code = {404: "no_such_route", 405: "wrong_method"}.get(error.status_code, "not_valid")
     message = f"{request.method} {request.url.path[:200]}: {error.detail}"
-    return _problem(error.status_code, code, message, error.headers)
+    return problem_response(RequestError(error.status_code, code, message, error.headers))
 
 
 async def _bug(request: Request, error: Exception) -> Response:
-    return _problem(500, "internal", "the server failed on this request; its log says where")
+    return problem_response(error)

@@ -52,6 +52,10 @@ class Settings:
     keep: str = ""
     arena: str = ""
 
+    def for_any_host(self) -> Settings:
+        """The settings of a server that other machines reach by names that it can't know."""
+        return dataclasses.replace(self, hosts=())
+
 
 class Rate:
     """A token bucket for each client: `burst` requests at once, then `rate` a second.
@@ -171,7 +175,8 @@ async def read_body(request: Request, settings: Settings) -> bytes:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise RequestError(415, "not_json", "Content-Type: expected application/json")
+        message = "Content-Type: expected application/json"
+        raise RequestError(415, "not_json", message, {"Connection": "close"})
     length = request.headers.get("content-length", "0")
     parts, size = [], int(length) if length.isdecimal() else 0
     _expect_size(size, settings)

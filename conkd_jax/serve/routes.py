@@ -1,49 +1,41 @@
-"""The routes of the server: what each one takes, does and returns."""
+"""The routes of the server, from which the application and its OpenAPI document are made."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
-from conkd_jax.errors import UserError
-from conkd_jax.serve import page as html
-from conkd_jax.serve import schema
-from conkd_jax.serve.answers import reading_answer, response_answer
-from conkd_jax.serve.asking import Question, ask
-from conkd_jax.serve.limits import Settings
-from conkd_jax.serve.problems import RequestError
-from conkd_jax.serve.systems import Systems
-from conkd_jax.serve.worker import Finished
-
-T = TypeVar("T")
+from conkd_jax.serve import handlers, schema
+from conkd_jax.serve.server import Server
 
 
-class Server:
-    """What the handlers of routes share.
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """A value in the address of a route.
 
     Attributes:
-      systems: what is served.
-      settings: how clients are treated.
+      name: its name.
+      place: "path" or "query".
+      type: of its value.
+      text: what it means.
+      default: of a parameter of the query.
     """
 
-    def __init__(self, systems: Systems, settings: Settings):
-        self.systems, self.settings = systems, settings
-
-    def close(self) -> None:
-        """Ends the workers and closes files."""
-        self.systems.close()
+    name: str
+    place: str
+    type: type
+    text: str
+    default: str | int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Route:
-    """A route, from which the application and its OpenAPI document are made.
+    """A route.
 
     Attributes:
       method: the HTTP method.
@@ -52,6 +44,8 @@ class Route:
       request: the type of the body; None for none.
       answer: the type of the answer; None for text.
       media_type: of the response.
+      events: types of server-sent events, by name.
+      parameters: of the address.
     """
 
     method: str
@@ -60,145 +54,71 @@ class Route:
     request: type[msgspec.Struct] | None = None
     answer: type[msgspec.Struct] | None = None
     media_type: str = "application/json"
+    events: Mapping[str, type[msgspec.Struct]] = dataclasses.field(default_factory=dict)
+    parameters: tuple[Parameter, ...] = ()
 
 
-async def page(server: Server, request: Request, body: None) -> Response:
-    """The page."""
-    document = html.document()
-    headers = {"Content-Security-Policy": html.policy()}
-    return Response(document, headers=headers, media_type="text/html")
+async def document(server: Server, request: Request, body: None) -> Response:
+    """This document."""
+    from conkd_jax.serve.openapi import openapi_document  # which needs the type of routes
+
+    return JSONResponse(openapi_document(ROUTES))
 
 
-async def list_systems(server: Server, request: Request, body: None) -> schema.SystemList:
-    """The systems that are served."""
-    cards = [system.card for system in server.systems]
-    return schema.SystemList(systems=cards, arena=False, keeps=False)
-
-
-async def read(server: Server, request: Request, body: schema.ReadRequest) -> schema.Reading:
-    """What is understood of a text: movies, people and genres."""
-    served = server.systems[None]
-    reading = await asyncio.to_thread(served.read, body.text, body.role, body.corrections)
-    return reading_answer(reading, served.title)
-
-
-async def respond(server: Server, request: Request, body: schema.RespondRequest) -> schema.Response:
-    """The answer of a system to a history."""
-    question = await ask(server.systems[body.system], body)
-    (finished,) = await while_connected(request, finish(server, question))
-    return answer_of(question, finished)
-
-
-async def stream(server: Server, request: Request, body: schema.RespondRequest) -> Response:
-    """The same a token at a time.
-
-    Server-sent events: one `reading`, then `piece` for each piece of the text, then `response`; or
-    `error`, which ends the stream.
-    """
-    question = await ask(server.systems[body.system], body)
-    return EventStream(question, server.settings.answer_seconds)
-
-
-async def compare(
-    server: Server, request: Request, body: schema.CompareRequest
-) -> schema.Comparison:
-    """The answers of two systems to one history."""
-    questions = [await ask(server.systems[name], body) for name in body.systems]
-    finished = await while_connected(request, finish(server, *questions))
-    pairs = zip(questions, finished, strict=True)
-    return schema.Comparison(responses=[answer_of(*pair) for pair in pairs])
-
-
-# --- waiting for answers -----------------------------------------------------------------------
-
-
-def answer_of(question: Question, finished: Finished) -> schema.Response:
-    """The answer of the API to a question."""
-    name = question.served.name
-    return response_answer(name, question.reading, finished.response, finished.explanation)
-
-
-async def finish(server: Server, *questions: Question) -> list[Finished]:
-    """The answers to questions that were asked."""
-    seconds = server.settings.answer_seconds
-    try:
-        return await asyncio.gather(*(question.finished(seconds) for question in questions))
-    finally:
-        for question in questions:
-            question.job.is_gone = True
-
-
-async def while_connected(request: Request, answer: Coroutine[Any, Any, T]) -> T:
-    """Waits for an answer as long as its client does.
-
-    Raises:
-      ClientDisconnect: the client went away; the answer is cancelled.
-    """
-    task, gone = asyncio.ensure_future(answer), asyncio.ensure_future(_gone(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect()
-        return task.result()
-    finally:
-        for each in (task, gone):
-            each.cancel()
-            with contextlib.suppress(asyncio.CancelledError, UserError):
-                await each
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-class EventStream(StreamingResponse):
-    """An answer as server-sent events; a client that goes away ends it."""
-
-    def __init__(self, question: Question, seconds: float):
-        self._question = question
-        super().__init__(self._events(seconds), media_type="text/event-stream")
-
-    async def __call__(self, scope, receive, send) -> None:
-        """Sends the events."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._question.job.is_gone = True
-
-    async def _events(self, seconds: float) -> AsyncIterator[bytes]:
-        yield event("reading", self._question.reading)
-        try:
-            async for told in self._question.answers(seconds):
-                if isinstance(told, Finished):
-                    yield event("response", answer_of(self._question, told))
-                else:
-                    yield event("piece", schema.Piece(text=told.text, movie_id=told.movie_id))
-        except Exception as error:
-            is_known = isinstance(error, UserError)
-            code = error.code if isinstance(error, RequestError) else "not_valid"
-            problem = schema.Problem(
-                code=code if is_known else "internal",
-                message=str(error) if is_known else "the server failed on this request",
-            )
-            yield event("error", schema.Problems(error=problem))
-            if not is_known:
-                raise
-
-
-def event(name: str, content: msgspec.Struct) -> bytes:
-    """A server-sent event.
-
-    Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
-    """
-    return b"event: " + name.encode() + b"\ndata: " + msgspec.json.encode(content) + b"\n\n"
-
-
+_SYSTEM = Parameter("system", "path", str, "The name of the system that answers.")
+_CONVERSATION = Parameter("conversation", "path", str, "The id that came with its answers.")
+_SEARCH = (
+    Parameter("query", "query", str, "The beginning of a title, or a similar one.", ""),
+    Parameter("limit", "query", int, f"The most movies, up to {schema.MAX_FOUND}.", 10),
+)
+_EVENTS = {
+    "reading": schema.Reading,
+    "piece": schema.Piece,
+    "response": schema.Response,
+    "error": schema.Problems,
+}
 ROUTES = (
-    Route("GET", "/", page, media_type="text/html"),
-    Route("GET", "/v1/systems", list_systems, None, schema.SystemList),
-    Route("POST", "/v1/read", read, schema.ReadRequest, schema.Reading),
-    Route("POST", "/v1/respond", respond, schema.RespondRequest, schema.Response),
-    Route("POST", "/v1/stream", stream, schema.RespondRequest, None, "text/event-stream"),
-    Route("POST", "/v1/compare", compare, schema.CompareRequest, schema.Comparison),
+    Route("GET", "/", handlers.page, media_type="text/html"),
+    Route("POST", "/", handlers.simulate, schema.SimulatorRequest, media_type="text/plain"),
+    Route(
+        "POST",
+        "/simulator/{system:path}",
+        handlers.simulate,
+        schema.SimulatorRequest,
+        media_type="text/plain",
+        parameters=(_SYSTEM,),
+    ),
+    Route("GET", "/v1/systems", handlers.list_systems, answer=schema.SystemList),
+    Route("GET", "/v1/items", handlers.items, answer=schema.MovieList, parameters=_SEARCH),
+    Route("POST", "/v1/read", handlers.read, schema.ReadRequest, schema.Reading),
+    Route("POST", "/v1/respond", handlers.respond, schema.RespondRequest, schema.Response),
+    Route(
+        "POST",
+        "/v1/stream",
+        handlers.stream,
+        schema.RespondRequest,
+        media_type="text/event-stream",
+        events=_EVENTS,
+    ),
+    Route("POST", "/v1/compare", handlers.compare, schema.CompareRequest, schema.Comparison),
+    Route("POST", "/v1/arena/round", handlers.open_round, schema.RoundRequest, schema.Round),
+    Route("POST", "/v1/arena/vote", handlers.vote, schema.VoteRequest, schema.Voted),
+    Route("GET", "/v1/arena/ratings", handlers.rated, answer=schema.Ratings),
+    Route(
+        "GET",
+        "/v1/conversations/{conversation}",
+        handlers.conversation,
+        answer=schema.Conversation,
+        parameters=(_CONVERSATION,),
+    ),
+    Route(
+        "DELETE",
+        "/v1/conversations/{conversation}",
+        handlers.forget,
+        answer=schema.Forgotten,
+        parameters=(_CONVERSATION,),
+    ),
+    Route("GET", "/health", handlers.health, answer=schema.Health),
+    Route("GET", "/metrics", handlers.metrics, media_type="text/plain"),
+    Route("GET", "/openapi.json", document),
 )

@@ -13,7 +13,9 @@ from msgspec import Meta
 
 MAX_MESSAGES = 64  # of a history; models read only its end
 MAX_CHARACTERS = 4000  # of a message
+MAX_HISTORY = 20_000  # characters of all messages together
 RANKED = 10  # movies of a ranking
+MAX_FOUND = 50  # movies of a search
 
 Role = Literal["seeker", "recommender"]
 Text = Annotated[str, Meta(max_length=MAX_CHARACTERS)]
@@ -25,7 +27,7 @@ Temperature = Annotated[float, Meta(gt=0, le=10)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
 
-class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a client sends; a field that isn't known is refused."""
 
 
@@ -256,9 +258,13 @@ class MovieList(Answer, frozen=True, kw_only=True):
 
 
 class Blind(Answer, frozen=True, kw_only=True):
-    """An answer in the arena, without anything that tells whose it is."""
+    """An answer in the arena, without anything that tells whose it is.
+
+    `turn` is the same text as the next history has it, with movies as "@123".
+    """
 
     text: str
+    turn: Turn
 
 
 class Round(Answer, frozen=True, kw_only=True):

@@ -69,6 +69,18 @@ class Served:
                 )
         return self.chat.read(text, role, corrections)
 
+    def found(self, text: str, limit: int) -> list[schema.Movie]:
+        """The movies that a text may mean, the most likely first."""
+        linker = self.chat.engine.linker
+        movie_ids = self.chat.system.corpus.items.movie_ids
+        movies = [int(movie_ids[item]) for item in linker.titles.alike(text, limit)]
+        return [schema.Movie(movie_id=movie, title=self.title(movie)) for movie in movies]
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells the run from every other one, whatever its name."""
+        return self.chat.run.stages["evaluation"].fingerprint
+
     def message(self, message: schema.Message) -> Reading | Turn:
         """A message as the models read it.
 
@@ -114,7 +126,7 @@ class Systems:
         for chat in chats:
             chat.warm_up(sampled=True)
             linker = chat.engine.linker
-            _ = linker.titles, linker.linker, linker.index_of, linker.read("Hi")
+            _ = linker.titles, linker.linker, linker.index_of, linker.read("Hi"), chat.engine.paths
         return cls(chats)
 
     def __iter__(self):

@@ -8,7 +8,8 @@ import pytest
 
 import conkd_jax.chat
 from conkd_jax.chat import Chat, ChatError, Sampling
-from conkd_jax.chat.explanation import RECOMMENDER, SYSTEM, TEACHER, Paths, explain
+from conkd_jax.chat.explanation import RECOMMENDER, SYSTEM, TEACHER, explain
+from conkd_jax.chat.paths import Paths
 from conkd_jax.data.corpus import responses
 from conkd_jax.run import Run, RunError
 from conkd_jax.stages.text_reader import TextReader
