@@ -17,7 +17,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chat test test-slow test-real lint format clean
+.PHONY: help demo chat serve test test-slow test-real lint format clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -27,6 +27,9 @@ demo: $(VENV)/.installed  ## train and compare both systems on a synthetic corpu
 
 chat: $(VENV)/.installed  ## talk to the system that `make demo` trained
 	$(BIN)/python -m conkd_jax.chat --workdir=runs/dialogpt_hard-demo-seed0
+
+serve: $(VENV)/.installed-serve  ## open the system that `make demo` trained in a browser
+	$(BIN)/python -m conkd_jax.serve --workdir=runs/dialogpt_hard-demo-seed0
 
 test: $(VENV)/.installed-test  ## the default tests
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
@@ -59,9 +62,13 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install $(PIP_FLAGS) --editable .
 	@touch $@
 
+$(VENV)/.installed-serve: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install $(PIP_FLAGS) --editable '.[serve]'
+	@touch $(VENV)/.installed $@
+
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install $(PIP_FLAGS) --editable '.[test]'
-	@touch $(VENV)/.installed $@
+	@touch $(VENV)/.installed $(VENV)/.installed-serve $@
 
 $(VENV)/.installed-lint: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install $(PIP_FLAGS) --editable '.[lint]'

@@ -23,9 +23,7 @@ class Paths:
         self._next = both[:, 1]
         self._starts = np.searchsorted(both[:, 0], np.arange(corpus.graph.num_entities + 1))
 
-    def between(
-        self, nodes: Sequence[int] | dict[int, None], item: int, limit: int
-    ) -> tuple[Path, ...]:
+    def between(self, nodes: Iterable[int], item: int, limit: int) -> tuple[Path, ...]:
         """The paths of up to two edges from some nodes to an item, as names.
 
         Direct edges come first, then those through the nodes with the fewest neighbours, which say

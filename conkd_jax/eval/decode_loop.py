@@ -101,14 +101,6 @@ def decode_steps(
     return tokens, kept
 
 
-def choose_token(
-    logits: Float[Array, "B Y"], *, num_words: int, item_rule: str
-) -> Int[Array, " B"]:
-    """The most probable of the tokens that may come next by a rule (`search.sayable`)."""
-    may = sayable(logits, num_words=num_words, item_rule=item_rule)
-    return jnp.argmax(may, axis=-1).astype(jnp.int32)
-
-
 class Memory(NamedTuple):
     """What the choice of a token depends on besides the features; a part that is not used is None.
 
@@ -190,6 +182,15 @@ class Chooser:
         if memory.picks is None:
             return token == self.end_id
         return memory.picks.phase == pick_grammar.DONE
+
+
+def choose_token(
+    logits: Float[Array, "B Y"], *, num_words: int, item_rule: str
+) -> Int[Array, " B"]:
+    """The most probable of the tokens that may come next by a rule, where nothing is forbidden."""
+    chooser = Chooser(num_words, end_id=-1, item_rule=item_rule, allow_repeats=True)
+    token, _ = chooser.choose(logits, Memory(None, None))
+    return token
 
 
 @functools.partial(

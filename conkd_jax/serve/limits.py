@@ -93,7 +93,7 @@ class Rate:
         self._buckets[client] = (tokens - 1, now)
 
     def _tokens(self, client: str, now: float) -> float:
-        tokens, then = self._buckets.get(client, (self._burst, now))
+        tokens, then = self._buckets.get(client, (float(self._burst), now))
         return min(self._burst, tokens + (now - then) * self._rate)
 
     def _forget(self, now: float) -> None:

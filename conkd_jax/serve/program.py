@@ -75,10 +75,11 @@ def main(argv: list[str]) -> None:
         from conkd_jax.serve.limits import LOOPBACK, Settings
         from conkd_jax.serve.systems import Systems
     except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn"):
+        package = (error.name or "").partition(".")[0]
+        if package not in ("starlette", "uvicorn", "h11"):
             raise
         raise UsageError(
-            f"{error.name} is not installed. Install it with: pip install 'conkd_jax[serve]'"
+            f"the package {package} is missing. Install it with: pip install 'conkd_jax[serve]'"
         ) from error
     settings = Settings(
         token=token,

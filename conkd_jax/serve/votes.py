@@ -1,7 +1,7 @@
 r"""Shows and exports the votes of an arena.
 
-    python -m conkd_jax.serve.votes votes.sqlite
-    python -m conkd_jax.serve.votes votes.sqlite --out=DIR
+    conkd-arena votes.sqlite
+    conkd-arena votes.sqlite --out=DIR
 
 The first command prints the ratings. The second one also writes them to DIR, with every vote as a
 row of votes.csv, and the answers of each system as NAME.jsonl in the format of predictions.jsonl.

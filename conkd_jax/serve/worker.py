@@ -84,8 +84,8 @@ class Worker:
 
     @property
     def waiting(self) -> int:
-        """The number of jobs that wait."""
-        return len(self._jobs)
+        """The number of jobs that wait, and whose clients do."""
+        return sum(not job.is_gone for job in self._jobs)
 
     def put(self, job: Job) -> None:
         """Adds a job.

@@ -2,12 +2,15 @@
 
 import concurrent.futures
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from conkd_jax.chat import Response, Sampling
 from tests.fixtures.serving import HI, running
 
+ROOT = Path(__file__).resolve().parents[2]
 WILD = {"temperature": 3.0, "top_p": 1.0}
 
 
@@ -219,6 +222,13 @@ def test_the_page_and_every_answer_forbid_what_they_do_not_need(site):
         assert "default-src 'none'" in response.headers["content-security-policy"]
         assert response.headers["x-content-type-options"] == "nosniff"
         assert response.headers["cache-control"] == "no-store"
+
+
+def test_the_code_of_the_how_to_page_runs(site, capsys):
+    text = (ROOT / "docs" / "howto" / "serve.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    exec(code.replace("127.0.0.1:8000", f"127.0.0.1:{site.port}"), {})  # our own page
+    assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_nothing_is_kept_unless_a_client_asks(systems, tmp_path):
