@@ -22,7 +22,7 @@ def reading_answer(reading: Reading, title: Callable[[int], str]) -> schema.Read
             name=link.name,
             movie_id=link.movie_id,
             score=link.score,
-            rivals=[schema.RankedMovie(movie_id=one, title=title(one)) for one in link.rivals],
+            rivals=[schema.Movie(movie_id=one, title=title(one)) for one in link.rivals],
         )
         for link in reading.links
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -46,7 +47,7 @@ async def list_systems(server: Server, request: Request, body: None) -> schema.S
 async def items(server: Server, request: Request, body: None) -> schema.MovieList:
     """Movies by the beginning of a title, or a similar one."""
     query, limit = request.query_params.get("query", ""), request.query_params.get("limit", "10")
-    if not (limit.isdecimal() and limit.isascii() and 1 <= int(limit[:9]) <= schema.MAX_FOUND):
+    if not (re.fullmatch("[0-9]{1,3}", limit) and 1 <= int(limit) <= schema.MAX_FOUND):
         raise RequestError(
             422, "not_valid", f"limit: expected 1 to {schema.MAX_FOUND}, got {limit[:100]!r}"
         )
@@ -64,7 +65,7 @@ async def read(server: Server, request: Request, body: schema.ReadRequest) -> sc
 
 async def respond(server: Server, request: Request, body: schema.RespondRequest) -> schema.Response:
     """The answer of a system to a history."""
-    conversation = conversation_of(server, body)
+    conversation = await asyncio.to_thread(conversation_of, server, body)
     question = await ask(server.systems[body.system], body, server.reader)
     (finished,) = await while_connected(request, finish(server, question))
     return await kept(server, body, answer_of(question, finished, conversation))
@@ -76,7 +77,7 @@ async def stream(server: Server, request: Request, body: schema.RespondRequest) 
     Server-sent events: one `reading`, then `piece` for each piece of the text, then `response`; or
     `error`, which ends the stream.
     """
-    conversation = conversation_of(server, body)
+    conversation = await asyncio.to_thread(conversation_of, server, body)
     question = await ask(server.systems[body.system], body, server.reader)
     return EventStream(server, body, question, conversation)
 
@@ -85,7 +86,7 @@ async def compare(
     server: Server, request: Request, body: schema.CompareRequest
 ) -> schema.Comparison:
     """The answers of two systems to one history."""
-    conversation = conversation_of(server, body)
+    conversation = await asyncio.to_thread(conversation_of, server, body)
     questions = await ask_each(server, body.systems, body)
     finished = await while_connected(request, finish(server, *questions))
     pairs = zip(questions, finished, strict=True)

@@ -132,7 +132,7 @@ class Link(Answer, frozen=True, kw_only=True):
     name: str
     movie_id: int | None
     score: float
-    rivals: list[RankedMovie]
+    rivals: list[Movie]
 
 
 class Reading(Answer, frozen=True, kw_only=True):
@@ -153,7 +153,7 @@ class Movie(Answer, frozen=True, kw_only=True):
 class RankedMovie(Movie, frozen=True, kw_only=True):
     """A movie in a ranking."""
 
-    probability: float | None = None
+    probability: float
 
 
 class RecommendedMovie(RankedMovie, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ import numpy as np
 from etils import epath
 
 from conkd_jax.chat import Chat, ChatError
+from conkd_jax.chat.explanation import explain
 from conkd_jax.data.corpus import RECOMMENDER, Turn
 from conkd_jax.serve import schema
 from conkd_jax.serve.metrics import Metrics
@@ -124,9 +125,7 @@ class Systems:
         chats = [Chat.open(run, batch_size=batch_size, warm=False) for run in runs]
         expect_same_movies(chats)
         for chat in chats:
-            chat.warm_up(sampled=True)
-            linker = chat.engine.linker
-            _ = linker.titles, linker.linker, linker.index_of, linker.read("Hi"), chat.engine.paths
+            make_ready(chat)
         return cls(chats)
 
     def __iter__(self):
@@ -165,6 +164,18 @@ class Systems:
         numbered = (f"{name}-{number}" for number in itertools.count(2))
         wanted = itertools.chain((label, name), numbered)
         return next(one for one in wanted if one not in self._systems)
+
+
+def make_ready(chat: Chat) -> None:
+    """Compiles, reads and indexes all that an answer may need, so that no client has to wait."""
+    chat.warm_up(sampled=True)
+    engine = chat.engine
+    _ = engine.linker.titles, engine.linker.index_of, engine.paths
+    explain(chat, ["Hi"], chat.respond(["Hi"]))
+    question = engine.question([chat.dialogue(["Hi"])])
+    for length in engine.lengths:
+        padded = dataclasses.replace(question, length=length)
+        engine.read_as_system(padded, np.zeros((1, 1), np.int32))
 
 
 def expect_same_movies(chats: Sequence[Chat]) -> None:
