@@ -67,7 +67,7 @@ class Rate:
     """
 
     def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic):
-        self._rate, self._burst, self._clock = rate, burst, clock
+        self._rate, self._burst, self._clock = rate, float(burst), clock
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def take(self, client: str) -> None:
@@ -87,13 +87,13 @@ class Rate:
             raise RequestError(
                 429,
                 "too_many_requests",
-                f"expected up to {self._burst} requests at once and {self._rate:g} a second",
+                f"expected up to {self._burst:g} requests at once and {self._rate:g} a second",
                 {"Retry-After": str(seconds)},
             )
         self._buckets[client] = (tokens - 1, now)
 
     def _tokens(self, client: str, now: float) -> float:
-        tokens, then = self._buckets.get(client, (float(self._burst), now))
+        tokens, then = self._buckets.get(client, (self._burst, now))
         return min(self._burst, tokens + (now - then) * self._rate)
 
     def _forget(self, now: float) -> None:

@@ -10,6 +10,7 @@ docs/howto/serve.md describes the API.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import os
@@ -91,20 +92,23 @@ def main(argv: list[str]) -> None:
     )
     if not is_loopback(host):
         settings = settings.for_any_host()
-    listening = listen(host, _PORT.value)  # before the runs are opened, which takes a while
-    keep_compiled_programs()
-    logging.basicConfig(level=logging.WARNING)
-    command_line.show(f"Opening {', '.join(workdirs)} …")
-    systems = Systems.open(workdirs, batch_size=_BATCH_SIZE.value)
-    try:
-        app = create_app(systems, settings)
-        server = http_server(app, behind_proxy=bool(_PUBLIC_NAME.value))
-        command_line.show(*welcome(listening, [system.card.title for system in systems], settings))
-        server.run(sockets=[listening])
-    except KeyboardInterrupt:
-        pass  # uvicorn has ended the connections, and raises it again
-    finally:
-        systems.close()
+    # before the runs are opened, which takes a while
+    with contextlib.closing(listen(host, _PORT.value)) as listening:
+        keep_compiled_programs()
+        logging.basicConfig(level=logging.WARNING)
+        command_line.show(f"Opening {', '.join(workdirs)} …")
+        systems = Systems.open(workdirs, batch_size=_BATCH_SIZE.value)
+        titles = [system.card.title for system in systems]
+        try:
+            server = http_server(
+                create_app(systems, settings), behind_proxy=bool(_PUBLIC_NAME.value)
+            )
+            command_line.show(*welcome(listening, titles, settings))
+            server.run(sockets=[listening])
+        except KeyboardInterrupt:
+            pass  # the server has ended its connections, and raises it again
+        finally:
+            systems.close()
     command_line.show("Stopped.")
 
 

@@ -5,9 +5,12 @@ import json
 import re
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from conkd_jax.chat import Response, Sampling
+from conkd_jax.serve.openapi import openapi_document
+from conkd_jax.serve.routes import ROUTES
 from tests.fixtures.serving import HI, running
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -204,6 +207,22 @@ def test_requests_that_make_no_sense(site, body, word):
     assert 400 <= refused.status_code < 500
     error = refused.json()["error"]
     assert word in error["message"] and error["code"]
+
+
+def test_answers_are_as_described(site):
+    document = site.client.get("/openapi.json").json()
+    assert document == openapi_document(ROUTES)
+    text = {"text": "I like funny movies."}
+    for name, answer in (
+        ("SystemList", site.client.get("/v1/systems")),
+        ("Reading", site.client.post("/v1/read", json=text)),
+        ("Response", site.client.post("/v1/respond", json={"history": HI, "explain": True})),
+        ("MovieList", site.client.get("/v1/items", params={"query": "a"})),
+        ("Health", site.client.get("/health")),
+        ("Problems", site.client.get("/v1/arena/ratings")),
+    ):
+        described = {**document, "$ref": f"#/components/schemas/{name}"}
+        jsonschema.validate(answer.json(), described)
 
 
 def test_what_does_not_exist(site):

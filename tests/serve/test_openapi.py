@@ -1,8 +1,7 @@
-"""The OpenAPI document is valid, has every route and every struct, and describes what is sent."""
+"""The OpenAPI document is valid, and has every route and every struct."""
 
 import inspect
 
-import jsonschema
 import msgspec
 import openapi_spec_validator
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from conkd_jax.serve import schema
 from conkd_jax.serve.openapi import openapi_document
 from conkd_jax.serve.routes import ROUTES
-from tests.fixtures.serving import HI
 
 
 @pytest.fixture(scope="module")
@@ -39,18 +37,3 @@ def test_every_struct_is_in_it(document):
         if issubclass(each, msgspec.Struct) and each not in bases
     }
     assert structs == set(document["components"]["schemas"])
-
-
-def test_answers_are_as_described(site, document):
-    assert site.client.get("/openapi.json").json() == document
-    text = {"text": "I like funny movies."}
-    for name, answer in (
-        ("SystemList", site.client.get("/v1/systems")),
-        ("Reading", site.client.post("/v1/read", json=text)),
-        ("Response", site.client.post("/v1/respond", json={"history": HI, "explain": True})),
-        ("MovieList", site.client.get("/v1/items", params={"query": "a"})),
-        ("Health", site.client.get("/health")),
-        ("Problems", site.client.get("/v1/arena/ratings")),
-    ):
-        described = {**document, "$ref": f"#/components/schemas/{name}"}
-        jsonschema.validate(answer.json(), described)
