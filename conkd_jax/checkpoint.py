@@ -1,19 +1,26 @@
 """Checkpoints of a training run, and saved parameters: the only importer of orbax.
 
-What is saved is restored bit for bit. This file must not depend on what is trained, and it does not
-decide when to save.
+What is saved is restored bit for bit. Every checkpoint lists its files with their SHA-256, so that
+one that was damaged later is noticed, and the one before it is used. This file must not depend on
+what is trained, and it does not decide when to save.
 """
 
-from collections.abc import Mapping
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from conkd_jax import integrity, parallel, terminal
+from conkd_jax.files import FULL_DISK, naming
+from conkd_jax.integrity import DamagedError
 from conkd_jax.typing import PyTree
 
 CHECKPOINTS = "checkpoints"  # folder of a run; not needed any more once the result is saved
+_TIMES = "_CHECKPOINT_METADATA"  # orbax writes the time of the end into it last of all
 
 
 class Restored(NamedTuple):
@@ -33,18 +40,38 @@ class Restored(NamedTuple):
 
 
 class Checkpoints:
-    """The newest checkpoint of a run, written in the background.
+    """The two newest checkpoints of a run, written in the background.
 
     State, best parameters and progress form one checkpoint, which appears as a whole or not at all.
     They are therefore consistent even if the process is killed at any moment. An older checkpoint
-    is deleted only when a newer one is complete. Every process must call every method.
+    is deleted only when two newer ones are complete. Every process must call every method.
     """
 
     def __init__(self, directory: epath.PathLike):
         """Opens the folder of checkpoints, or creates it."""
         self.directory = epath.Path(directory).resolve()  # orbax requires absolute paths
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, cleanup_tmp_directories=True)
+        self._saving = -1  # the step whose checkpoint is being written
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=2,
+            cleanup_tmp_directories=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._list_files),
+        )
         self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def _list_files(self) -> None:
+        """Lists the files of the checkpoint that is complete but does not have its name yet.
+
+        On an object store, where nothing is renamed, it has its name but not the file that marks
+        it as complete.
+        """
+        if parallel.is_first_process():
+            unfinished = [
+                path
+                for path in self.directory.iterdir()
+                if path.name.partition(".")[0] == str(self._saving) and path.is_dir()
+            ]
+            for path in unfinished:
+                integrity.write_list(path, without=[_TIMES])
 
     def save(self, step: int, state: PyTree, progress: Mapping, best: PyTree | None = None) -> None:
         """Starts to save in the background; raises the error of the previous save, if any.
@@ -63,10 +90,15 @@ class Checkpoints:
         }
         if best is not None:
             items["best"] = ocp.args.StandardSave(best)
-        self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+        with _full_disk_told(self.directory):
+            self._manager.wait_until_finished()  # `_list_files` of the previous one
+            self._saving = step
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
     def restore(self, state: PyTree, params: PyTree) -> Restored | None:
-        """Reads the newest checkpoint.
+        """Reads the newest checkpoint that is not damaged.
+
+        A damaged one is deleted, which is said, and the one before it is read.
 
         Args:
           state: a tree of the state's types, shapes and dtypes; the result has the same types.
@@ -77,10 +109,25 @@ class Checkpoints:
 
         Raises:
           ValueError: the checkpoint's trees differ from the given ones.
+          DamagedError: all checkpoints are damaged.
         """
-        step = self._manager.latest_step()
-        if step is None:
-            return None
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            # Only the first process decides, so that all processes read the same checkpoint.
+            why = problem(self.directory / str(step)) if parallel.is_first_process() else ""
+            if not (why := parallel.broadcast(why)):
+                return self._read(step, state, params)
+            if step == steps[-1]:
+                raise DamagedError(
+                    f"{why}. No checkpoint before it is left, so this stage has to begin again.",
+                    self.directory.parent,
+                )
+            if parallel.is_first_process():
+                terminal.say(f"{why}: deleted it, and went back to the checkpoint before it")
+            self._manager.delete(step)
+        return None
+
+    def _read(self, step: int, state: PyTree, params: PyTree) -> Restored:
         items = {
             "state": ocp.args.StandardRestore(state),
             "progress": ocp.args.JsonRestore(),
@@ -102,11 +149,13 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Waits for the save in the background and raises its error, if any."""
-        self._manager.wait_until_finished()
+        with _full_disk_told(self.directory):
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits like `wait`, then stops the background threads."""
-        self._manager.close()
+        with _full_disk_told(self.directory):
+            self._manager.close()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -126,6 +175,37 @@ def _check_shapes(tree: PyTree, target: PyTree) -> None:
     jax.tree.map_with_path(check, tree, target)
 
 
+@contextlib.contextmanager
+def _full_disk_told(directory: epath.PathLike) -> Iterator[None]:
+    """Turns what tensorstore raises on a full disk, a ValueError, into an OSError with a path."""
+    try:
+        with naming(directory):
+            yield
+    except ValueError as error:
+        for number in FULL_DISK:
+            if os.strerror(number) in str(error):
+                told = OSError(number, os.strerror(number), os.fspath(directory))
+                raise told from error
+        raise
+
+
+def problem(checkpoint: epath.PathLike) -> str:
+    """Reads the files of a checkpoint and says what is wrong with them; "" if nothing is.
+
+    A checkpoint of an earlier version has no list of its files; nothing is known to be wrong.
+
+    Args:
+      checkpoint: the folder of one step.
+    """
+    checkpoint = epath.Path(checkpoint)
+    try:
+        entries = integrity.read_list(checkpoint) or {}
+    except ValueError as error:
+        return f"{checkpoint / integrity.LIST} is damaged: {error}"
+    problems = (integrity.problem(checkpoint / name, entry) for name, entry in entries.items())
+    return next(filter(None, problems), "")
+
+
 def save(directory: epath.PathLike, params: PyTree) -> None:
     """Writes parameters, completely or not at all, and replaces older ones.
 
@@ -135,7 +215,7 @@ def save(directory: epath.PathLike, params: PyTree) -> None:
       directory: the folder to create.
       params: nested dicts of NumPy arrays.
     """
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _full_disk_told(directory), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(epath.Path(directory).resolve(), params, force=True)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -20,6 +21,9 @@ from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 from etils import epath
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, a quota, a limit of the process
+PARTIAL = ".partial-"  # in the name of a file that is being written, or that a killed process left
 
 
 def is_remote(path: epath.PathLike) -> bool:
@@ -39,8 +43,10 @@ def whole_path(path: epath.PathLike) -> Iterator[str]:
     """Provides a temporary local path, for libraries that open files themselves.
 
     The file appears under its final name only when the block ends. On a disk, the temporary file is
-    `<name>.partial-<random>` in the same folder; it is flushed and renamed. Each writer has its own
-    temporary file, so processes can write the same file at once, and the last rename wins. For an
+    `<name>.partial-<random>` in the same folder; it is flushed and renamed, and then its folder is
+    flushed, so that whatever is written next can rely on the file even if the power is cut. Each
+    writer has its own temporary file, so processes can write the same file at once, and the last
+    rename wins. For an
     object store, the temporary file is uploaded. If the block raises, the temporary file is deleted
     and an older file of that name stays as it was.
 
@@ -57,13 +63,13 @@ def whole_path(path: epath.PathLike) -> Iterator[str]:
             yield local
             epath.Path(local).copy(path, overwrite=True)
         return
-    partial = f"{os.fspath(path)}.partial-{secrets.token_hex(4)}"
+    partial = f"{os.fspath(path)}{PARTIAL}{secrets.token_hex(4)}"
     try:
-        yield partial
-        with open(partial, "rb") as file:
-            # Without this, a power cut could leave an empty file under the final name.
-            os.fsync(file.fileno())
+        with naming(path):
+            yield partial
+        flush(partial)  # or a power cut could leave an empty file under the final name
         os.replace(partial, path)
+        flush(path.parent)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(partial)
@@ -92,6 +98,35 @@ def write_whole(path: epath.PathLike, content: str | bytes) -> None:
     """Writes text (as UTF-8) or bytes: the file is complete or absent."""
     with whole_file(path, "wb" if isinstance(content, bytes) else "w") as file:
         file.write(content)
+
+
+@contextlib.contextmanager
+def naming(path: epath.PathLike) -> Iterator[None]:
+    """Adds a path to errors of the disk that have none, such as those of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def flush(path: epath.PathLike) -> None:
+    """Waits until a file's content, or a folder's entries, are on the disk.
+
+    Does nothing on an object store, where a file that is there is stored. A file system without
+    flushing, such as some network disks for folders, is left as it is.
+    """
+    if is_remote(path):
+        return
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(number)
 
 
 def write_json(path: epath.PathLike, value: Any, *, indent: int | None = 1) -> None:

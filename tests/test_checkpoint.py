@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +10,8 @@ import pytest
 
 from conkd_jax import checkpoint, parallel
 from conkd_jax.checkpoint import Checkpoints
+from conkd_jax.integrity import DamagedError
+from tests.fixtures.disks import flip, largest_file
 
 PROGRESS = {"history": [{"step": 1, "loss": 0.1 + 0.2}], "window": {}, "best_step": 0}
 
@@ -41,7 +44,7 @@ def test_everything_comes_back_in_its_own_types(tmp_path):
     assert_same(restored.best, state.ema)
 
 
-def test_only_the_newest_stays(tmp_path):
+def test_the_two_newest_stay(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         for step in (1, 2, 3):
             checkpoints.save(step, make_state(step), PROGRESS)
@@ -50,7 +53,7 @@ def test_only_the_newest_stays(tmp_path):
         restored = checkpoints.restore(make_state(), make_state().params)
     assert restored.step == 3 and restored.best is None
     assert_same(restored.state, make_state(3))
-    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["3"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["2", "3"]
 
 
 def test_an_unfinished_checkpoint_is_no_checkpoint(tmp_path):
@@ -93,6 +96,8 @@ FULL_DISK = """
 import resource, signal, sys
 import numpy as np
 from conkd_jax.checkpoint import Checkpoints
+from conkd_jax.integrity import DamagedError
+from tests.fixtures.disks import flip, largest_file
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 value = np.random.default_rng(0).normal(size=(1000, 1000)).astype(np.float32)
 with Checkpoints(sys.argv[1]) as checkpoints:
@@ -113,3 +118,65 @@ def test_a_full_disk_is_an_error_and_leaves_the_checkpoint_before(tmp_path):
         target = {"w": np.zeros((10, 1000), np.float32)}
         restored = checkpoints.restore(target, target)
     assert restored.step == 1 and restored.state["w"].any()
+
+
+# --- damaged checkpoints -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(tmp_path):
+    """A folder with checkpoints of steps 3 and 6."""
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        for step in (3, 6):
+            state = make_state(step)
+            checkpoints.save(step, state, PROGRESS | {"best_step": step}, best=state.params)
+    return tmp_path / "checkpoints"
+
+
+def restored(directory):
+    with Checkpoints(directory) as checkpoints:
+        return checkpoints.restore(make_state(), make_state().params)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(two, capsys):
+    for path in sorted(path for path in (two / "6").rglob("*") if path.is_file()):
+        name, whole = path.relative_to(two), path.read_bytes()
+        flip(path, 8 * len(whole) // 2)
+        found = checkpoint.problem(two / "6")
+        if name.name in ("_CHECKPOINT_METADATA", "commit_success.txt") and not found:
+            assert restored(two).step == 6, "nothing that is read is in it"
+        else:
+            assert str(path) in found, name
+        path.write_bytes(whole)
+    assert checkpoint.problem(two / "6") == ""
+    weights = largest_file(two / "6" / "state")
+    flip(weights, 8)
+    found = restored(two)
+    assert f"{weights} is damaged: " in (said := capsys.readouterr().out)
+    assert "went back to the checkpoint before it" in said
+    assert found.step == found.progress["best_step"] == 3
+    assert_same(found.state, make_state(3))
+    with Checkpoints(two) as checkpoints:  # the damaged one is not in the way
+        checkpoints.save(6, make_state(6), PROGRESS)
+    assert_same(restored(two).state, make_state(6))
+
+
+@pytest.mark.parametrize("part", ["state", "best", "progress"])
+def test_a_checkpoint_that_lacks_a_part_is_damaged(two, part):
+    shutil.rmtree(two / "6" / part)
+    assert restored(two).step == 3
+
+
+def test_no_checkpoint_is_left(two):
+    for step in ("3", "6"):
+        flip(largest_file(two / step), 8)
+    with pytest.raises(DamagedError, match="No checkpoint before it is left") as caught:
+        restored(two)
+    assert caught.value.folder.name == two.parent.name
+    assert (two / "3").exists()
+
+
+def test_a_checkpoint_of_an_earlier_version_has_no_list(two):
+    for step in ("3", "6"):
+        (two / step / "files.json").unlink()
+    assert restored(two).step == 6

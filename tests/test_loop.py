@@ -14,6 +14,7 @@ from conkd_jax import loop
 from conkd_jax.checkpoint import Checkpoints
 from conkd_jax.config import ConfigError
 from conkd_jax.parallel import init_state
+from tests.fixtures.disks import flip, largest_file
 from tests.fixtures.points import (
     Points,
     make_task,
@@ -177,6 +178,23 @@ def test_resumed_equals_straight(tmp_path, fields, at_step):
     ).read_bytes()
     if "patience" in fields:
         assert straight.history[-1]["step"] == 16 < 20
+
+
+def test_resumed_from_the_checkpoint_before_a_damaged_one_equals_straight(tmp_path, capsys):
+    options = {"log_every": 3, "rng_impl": "unsafe_rbg"}
+    fields = VARIANTS["dropout_and_ema"]
+    straight = train(make_task(**fields), tmp_path / "straight", **options)
+    with pytest.raises(Crash):
+        train(make_task(Interrupted(13, crash), **fields), tmp_path / "again", **options)
+    newest = tmp_path / "again" / "checkpoints" / "10"
+    flip(largest_file(newest / "state"), 8)
+    resumed = train(make_task(**fields), tmp_path / "again", **options)
+    assert f"{newest}/state" in (said := capsys.readouterr().out) and "is damaged" in said
+    assert_same_run(straight, resumed)
+    assert_same(
+        saved(make_task(**fields), tmp_path / "straight").state,
+        saved(make_task(**fields), tmp_path / "again").state,
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

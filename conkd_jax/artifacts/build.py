@@ -9,6 +9,7 @@ depend on what any stage computes.
 from __future__ import annotations
 
 import json
+import os
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
@@ -21,18 +22,20 @@ from conkd_jax import compiling, parallel, terminal
 from conkd_jax.artifacts.fingerprint import ArtifactError
 from conkd_jax.artifacts.lock import locked
 from conkd_jax.artifacts.manifest import (
-    MANIFEST,
     TRIES,
     Tries,
     begin_try,
+    check_files,
     is_whole,
+    missing_files,
     now,
     read_manifest,
     write_manifest,
 )
 from conkd_jax.artifacts.stage import Context, Stage, in_order
 from conkd_jax.checkpoint import CHECKPOINTS
-from conkd_jax.files import is_remote, parse_json
+from conkd_jax.files import is_remote, naming, parse_json
+from conkd_jax.integrity import MANIFEST, DamagedError
 
 
 class PlanRow(NamedTuple):
@@ -70,7 +73,8 @@ def ensure(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any]:
       The stage's manifest.
 
     Raises:
-      ArtifactError: a manifest is truncated or foreign, or the processes don't share the root.
+      DamagedError: an artifact that is read, or its manifest, is not what was written.
+      ArtifactError: the processes don't share the root.
     """
     return _complete(stage, artifacts_dir)[stage.fingerprint]
 
@@ -84,7 +88,7 @@ def ensure_first(stage: Stage, artifacts_dir: epath.PathLike, names: Collection[
       names: names of stages that read no others than each other.
 
     Raises:
-      ArtifactError: as `ensure`.
+      UserError: as `ensure`.
     """
     _complete(stage, artifacts_dir, names)
 
@@ -117,59 +121,95 @@ def _unneeded(stage: Stage, artifacts_dir: epath.PathLike) -> list[str]:
 
 
 def _ensure_one(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str, dict]) -> dict:
-    directory = stage.directory(artifacts_dir)
-    with locked(stage, artifacts_dir):
-        began, compiled_before = time.monotonic(), compiling.seconds()
+    began = time.monotonic()
+
+    def finished() -> dict | None:
         # Only the first process reads: the others might see an older state of a shared disk.
         manifest = _from_first_process(lambda: read_manifest(stage, artifacts_dir))
         if manifest is not None:
             _log(artifacts_dir, stage, "reused", time.monotonic() - began)
-            return manifest
-        is_resumed = parallel.broadcast(directory.exists() and any(directory.iterdir()))
-        tries = Tries(*_from_first_process(lambda: begin_try(directory)))
-        if parallel.is_first_process():
-            action = "resuming" if is_resumed else "building"
-            terminal.say(f"{stage.name} {stage.fingerprint}: {action} {directory}")
-        parallel.barrier(f"{stage.fingerprint} starts")
-        context = Context(
-            inputs={k: s.directory(artifacts_dir) for k, s in stage.inputs.items()},
-            manifests={k: manifests[s.fingerprint] for k, s in stage.inputs.items()},
-            is_resumed=is_resumed,
-        )
-        metrics = stage.run(stage.settings, directory, context)
-        parallel.barrier(f"{stage.fingerprint} ends")
-        if parallel.is_first_process():
-            seconds, compiled = time.monotonic() - began, compiling.seconds() - compiled_before
-            write_manifest(
-                stage,
-                artifacts_dir,
-                metrics,
-                wall_seconds=tries.seconds + seconds,
-                compile_seconds=compiled,
-                tries=tries.number,
-            )
-            (directory / TRIES).unlink()
-            (directory / CHECKPOINTS).rmtree(missing_ok=True)  # larger than the result
-            action = "resumed" if is_resumed else "built"
-            _log(artifacts_dir, stage, action, seconds, compiled)
-        manifest = _from_first_process(lambda: read_manifest(stage, artifacts_dir))
-        if manifest is None:
-            raise ArtifactError(
-                f"the manifest in {directory} is gone right after it was written; expected no "
-                "other program to change the folder. Run the same command again."
-            )
         return manifest
+
+    if (manifest := finished()) is not None:  # without a lock, which a read-only disk can't have
+        return manifest
+    with locked(stage, artifacts_dir):
+        if (manifest := finished()) is not None:  # another run has built it meanwhile
+            return manifest
+        return _build(stage, artifacts_dir, manifests)
+
+
+def _build(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str, dict]) -> dict:
+    """Runs a stage, or resumes it, in its locked folder; returns the manifest."""
+    began, compiled_before = time.monotonic(), compiling.seconds()
+    directory = stage.directory(artifacts_dir)
+    _agree(lambda: _check_inputs(stage, artifacts_dir))
+    if parallel.is_first_process() and (directory / MANIFEST).exists():
+        directory.rmtree()  # some of its files are gone, and a stage resumes only what it stopped
+    is_resumed = parallel.broadcast(directory.exists() and any(directory.iterdir()))
+    tries = Tries(*_from_first_process(lambda: begin_try(directory)))
+    if parallel.is_first_process():
+        action = "resuming" if is_resumed else "building"
+        terminal.say(f"{stage.name} {stage.fingerprint}: {action} {directory}")
+    parallel.barrier(f"{stage.fingerprint} starts")
+    context = Context(
+        inputs={k: s.directory(artifacts_dir) for k, s in stage.inputs.items()},
+        manifests={k: manifests[s.fingerprint] for k, s in stage.inputs.items()},
+        is_resumed=is_resumed,
+    )
+    metrics = stage.run(stage.settings, directory, context)
+    parallel.barrier(f"{stage.fingerprint} ends")
+    if parallel.is_first_process():
+        seconds, compiled = time.monotonic() - began, compiling.seconds() - compiled_before
+        write_manifest(
+            stage,
+            artifacts_dir,
+            metrics,
+            wall_seconds=tries.seconds + seconds,
+            compile_seconds=compiled,
+            tries=tries.number,
+        )
+        (directory / TRIES).unlink()
+        (directory / CHECKPOINTS).rmtree(missing_ok=True)  # larger than the result
+        action = "resumed" if is_resumed else "built"
+        _log(artifacts_dir, stage, action, seconds, compiled)
+    manifest = _from_first_process(lambda: read_manifest(stage, artifacts_dir))
+    if manifest is None:
+        raise ArtifactError(
+            f"the manifest in {directory} is gone right after it was written; expected no "
+            "other program to change the folder. Run the same command again."
+        )
+    return manifest
+
+
+def _check_inputs(stage: Stage, artifacts_dir: epath.Path) -> None:
+    for each in stage.inputs.values():
+        check_files(each.directory(artifacts_dir))
+
+
+def _agree(check: Callable[[], None]) -> None:
+    """Runs a check in every process; if it fails in one of them, all of them end with its error."""
+    error = None
+    try:
+        check()
+    except DamagedError as damage:
+        error = damage
+    if parallel.any_process(error is not None):
+        raise error or DamagedError("Another process read a damaged file; its error names it.")
 
 
 def _from_first_process(read: Callable[[], Any]) -> Any:
-    """The first process's result, or its ArtifactError, in every process."""
+    """The first process's result, or its error, in every process."""
     answer: dict[str, Any] = {}
     if parallel.is_first_process():
         try:
             answer = {"value": read()}
         except ArtifactError as error:
             answer = {"error": str(error)}
+        except DamagedError as error:
+            answer = {"error": error.what, "damaged": os.fspath(error.folder or "")}
     answer = parallel.broadcast(answer)
+    if "damaged" in answer:
+        raise DamagedError(answer["error"], answer["damaged"] or None)
     if "error" in answer:
         raise ArtifactError(answer["error"])
     return answer["value"]
@@ -179,7 +219,7 @@ def explain(stage: Stage, artifacts_dir: epath.PathLike) -> list[PlanRow]:
     """Returns what `ensure` would run, in order, and why; changes nothing.
 
     Raises:
-      ArtifactError: a manifest is truncated or foreign.
+      DamagedError: a manifest, or the size of a file, is not what was written.
     """
     rows = []
     unneeded = _unneeded(stage, artifacts_dir)
@@ -190,6 +230,10 @@ def explain(stage: Stage, artifacts_dir: epath.PathLike) -> list[PlanRow]:
             state, why = "whole", f"finished {manifest.get('finished_at')}"
         elif each.fingerprint in unneeded:
             state, why = "not needed", "missing, but everything built from it is whole"
+        elif (directory / MANIFEST).exists():
+            gone = missing_files(directory)
+            more = f" and {len(gone) - 1} more" if gone[1:] else ""
+            state, why = "partial", f"{gone[0]}{more} is missing: it will be made anew"
         elif directory.exists() and any(directory.iterdir()):
             state, why = "partial", "no manifest: it was interrupted and will resume"
         else:
@@ -244,9 +288,14 @@ def check_is_shared(artifacts_dir: epath.Path) -> None:
     """
     if jax.process_count() == 1:
         return
-    probe = artifacts_dir / f".shared-{parallel.broadcast(uuid.uuid4().hex)}"
+    probe, is_writable = artifacts_dir / f".shared-{parallel.broadcast(uuid.uuid4().hex)}", True
     if parallel.is_first_process():
-        probe.write_text("")
+        try:
+            probe.write_text("")
+        except OSError:
+            is_writable = False  # it can only be read; a stage that has to run says so
+    if not parallel.broadcast(is_writable):
+        return
     parallel.barrier(f"{probe.name} written")
     is_unseen = parallel.any_process(not probe.exists())
     if parallel.is_first_process():
@@ -286,5 +335,9 @@ def _log(
     if is_remote(path):  # an object store can't append
         path.write_text((path.read_text() if path.exists() else "") + text)
         return
-    with path.open("a") as file:
-        file.write(text)
+    try:
+        with naming(path), path.open("a") as file:
+            file.write(text)
+    except OSError:
+        if action != "reused":  # the artifacts of others, or of a full disk, may still be read
+            raise

@@ -1,5 +1,8 @@
 """Manifests: an artifact is complete when its folder holds a manifest, which is written last.
 
+It lists all other files with their sizes and SHA-256 (`conkd_jax.integrity`). The manifest of an
+earlier version has no such list; its artifact is used as it is.
+
 The folder of an incomplete artifact holds a record of the attempts to build it instead. The
 manifest takes its wall time and number of attempts from that record.
 """
@@ -13,48 +16,96 @@ import pathlib
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
 from etils import epath
 
+from conkd_jax import integrity
 from conkd_jax.artifacts.fingerprint import ArtifactError
 from conkd_jax.artifacts.stage import Stage
-from conkd_jax.files import is_remote, parse_json, write_whole
+from conkd_jax.checkpoint import CHECKPOINTS
+from conkd_jax.files import PARTIAL, flush, is_remote, parse_json, write_whole
+from conkd_jax.integrity import FILES, MANIFEST, DamagedError
 
-MANIFEST = "manifest.json"
 TRIES = "tries.json"  # in the folder of an incomplete artifact
+# A log of TensorBoard may be deleted; the others are deleted with the last write to the folder.
+NOT_OF_THE_RESULT = (TRIES, CHECKPOINTS, "tensorboard")
+INCOMPLETE = ("incomplete.", ".incomplete-")  # begin the names of temporary files of libraries
+SHARD = ".array_record-"  # in the names of files of records
 
 
 def read_manifest(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any] | None:
     """Reads a stage's manifest; None if its artifact is not complete.
 
+    An artifact is not complete if a file that its manifest lists is missing.
+
     Raises:
-      ArtifactError: the manifest is truncated or belongs to another artifact.
+      DamagedError: the manifest is truncated, was changed or is of another artifact, or a listed
+        file has another size.
     """
-    path = stage.directory(artifacts_dir) / MANIFEST
+    directory = stage.directory(artifacts_dir)
+    path = directory / MANIFEST
     if not path.exists():
         return None
-    advice = f"Delete the folder {path.parent} to run the stage again."
     try:
-        manifest = parse_json(path.read_text())
+        manifest = integrity.unsealed(path.read_text())
     except ValueError as error:
-        raise ArtifactError(
-            f"{path} is not readable JSON ({error}); expected a manifest. {advice}"
-        ) from error
+        raise DamagedError(f"{path} is damaged: {error}.", directory) from error
     expected = {"stage": stage.name, "version": stage.version, "fingerprint": stage.fingerprint}
-    got = {key: manifest.get(key) for key in expected} if isinstance(manifest, dict) else manifest
+    got = {key: manifest.get(key) for key in expected}
     if got != expected:
-        raise ArtifactError(f"{path} is of another artifact: {got}; expected {expected}. {advice}")
+        raise DamagedError(f"{path} is of another artifact: {got}; expected {expected}.", directory)
+    entries = manifest.get(FILES, {})
+    if integrity.missing(directory, entries):
+        return None
+    if why := integrity.of_another_size(directory, entries):
+        raise DamagedError(f"{why}.", directory)
     return manifest
+
+
+def missing_files(directory: epath.Path) -> list[str]:
+    """The files that a folder lacks although its manifest lists them."""
+    return integrity.missing(directory, integrity.entries_above(directory)[1])
+
+
+def check_files(
+    directory: epath.Path, names: Collection[str] | None = None, *, with_shards: bool = False
+) -> None:
+    """Checks the files of a complete artifact, each once a process, before they are read.
+
+    Args:
+      directory: the artifact's folder.
+      names: the files to check, by path in the folder; None for all.
+      with_shards: whether to check shards of records as well, which are otherwise checked when
+        the first record of each is read (`data.shards.reader`).
+
+    Raises:
+      DamagedError: a file is missing or holds something else than what was written.
+    """
+    folder, entries = integrity.entries_above(directory)
+    for name, entry in entries.items():
+        if name in names if names is not None else with_shards or SHARD not in name:
+            integrity.check(folder / name, entry, folder)
+
+
+def checked(stage: Stage, artifacts_dir: epath.PathLike) -> epath.Path:
+    """The folder of a complete artifact, once all its files but shards were checked.
+
+    Raises:
+      DamagedError: as `check_files`.
+    """
+    directory = stage.directory(artifacts_dir)
+    check_files(directory)
+    return directory
 
 
 def is_whole(stage: Stage, artifacts_dir: epath.PathLike) -> bool:
     """Whether a stage's artifact is complete.
 
     Raises:
-      ArtifactError: the manifest is truncated or belongs to another artifact.
+      UserError: as `read_manifest`.
     """
     return read_manifest(stage, artifacts_dir) is not None
 
@@ -63,7 +114,8 @@ def whole_manifest(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any
     """Reads the manifest of an artifact that has to be complete.
 
     Raises:
-      ArtifactError: the artifact is missing or incomplete, or its manifest can't be used.
+      ArtifactError: the artifact is missing or incomplete.
+      DamagedError: its manifest can't be used.
     """
     manifest = read_manifest(stage, artifacts_dir)
     if manifest is None:
@@ -83,7 +135,7 @@ def write_manifest(
     tries: int,
     compile_seconds: float = 0.0,
 ) -> None:
-    """Writes the manifest, which makes the artifact complete.
+    """Writes the manifest, which makes the artifact complete, once all its files are on the disk.
 
     Args:
       stage: the stage that has run.
@@ -93,6 +145,7 @@ def write_manifest(
       tries: number of attempts.
       compile_seconds: how much of the last attempt's duration was spent on compiling.
     """
+    directory = stage.directory(artifacts_dir)
     manifest = {
         "stage": stage.name,
         "version": stage.version,
@@ -112,10 +165,13 @@ def write_manifest(
             "num_processes": jax.process_count(),
         },
         "finished_at": now(),
+        FILES: integrity.inventory(directory, without=NOT_OF_THE_RESULT),
     }
+    for folder in (directory.parent, epath.Path(artifacts_dir)):
+        flush(folder)
     # `default` is called for scalars of NumPy and jax only.
-    text = json.dumps(manifest, indent=2, default=lambda value: value.item())
-    write_whole(stage.directory(artifacts_dir) / MANIFEST, text)
+    text = integrity.sealed(manifest, default=lambda value: value.item())
+    write_whole(directory / MANIFEST, text)
 
 
 def git_hash() -> str:
@@ -159,6 +215,8 @@ class Tries(NamedTuple):
 def begin_try(directory: epath.Path) -> Tries:
     """Creates the artifact's folder and records the start of an attempt in it.
 
+    Temporary files of attempts that were killed are deleted.
+
     The end of an interrupted attempt is unknown, so its last write into the folder, for example of
     a checkpoint, counts as its end.
 
@@ -166,6 +224,7 @@ def begin_try(directory: epath.Path) -> Tries:
       ArtifactError: the record of earlier attempts is damaged.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    _delete_leftovers(directory)
     path, tries = directory / TRIES, Tries(1, 0.0, time.time())
     if path.exists():
         try:
@@ -180,6 +239,15 @@ def begin_try(directory: epath.Path) -> Tries:
         tries = Tries(before.number + 1, seconds, tries.began)
     write_whole(path, json.dumps(tries._asdict()))
     return tries
+
+
+def _delete_leftovers(directory: epath.Path) -> None:
+    """Deletes temporary files, in folders below as well; the lock keeps others from having any."""
+    for path in list(directory.iterdir()):
+        if PARTIAL in path.name or path.name.startswith(INCOMPLETE):
+            path.rmtree() if path.is_dir() else path.unlink()
+        elif path.is_dir():
+            _delete_leftovers(path)
 
 
 def _written_at(path: epath.Path) -> float:

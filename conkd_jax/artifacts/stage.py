@@ -81,8 +81,8 @@ class Stage(Generic[Settings]):
         return epath.Path(artifacts_dir) / self.name / self.fingerprint
 
 
-def in_order(stage: Stage) -> list[Stage]:
-    """A stage and everything it depends on, each once, inputs first."""
+def in_order(*stages: Stage) -> list[Stage]:
+    """Stages and everything they depend on, each once, inputs first."""
     order: dict[str, Stage] = {}
 
     def visit(each: Stage) -> None:
@@ -90,5 +90,6 @@ def in_order(stage: Stage) -> list[Stage]:
             visit(other)
         order.setdefault(each.fingerprint, each)
 
-    visit(stage)
+    for stage in stages:
+        visit(stage)
     return list(order.values())

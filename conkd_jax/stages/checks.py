@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from conkd_jax import optimizers
-from conkd_jax.artifacts.manifest import is_whole
+from conkd_jax.artifacts.manifest import checked, is_whole
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.config import Config, ConfigError
 from conkd_jax.data.corpus import RECOMMENDER, Corpus, responses
@@ -67,7 +67,7 @@ def _split_problems(config: Config, stages: Mapping[str, Stage]) -> Iterator[str
         ("corpus", stages["corpus"], "dev"),
         ("evaluation.split", scored, evaluation.settings.split),
     ):
-        corpus = Corpus.open(stage.directory(config.artifacts_dir))
+        corpus = Corpus.open(checked(stage, config.artifacts_dir))
         there = [name for name in corpus.splits if _has_responses(corpus, name)]
         if split not in there:
             yield (
@@ -79,7 +79,7 @@ def _split_problems(config: Config, stages: Mapping[str, Stage]) -> Iterator[str
 def _pick_problems(config: Config, stages: Mapping[str, Stage]) -> Iterator[str]:
     """Whether a turn of any split has more movies than a response may pick."""
     corpora = [stage for stage in data_stages(stages) if stage.name == "corpus"]
-    for corpus in (Corpus.open(stage.directory(config.artifacts_dir)) for stage in corpora):
+    for corpus in (Corpus.open(checked(stage, config.artifacts_dir)) for stage in corpora):
         most = max(
             (
                 (len(set(turn.items)), split, dialogue.conversation_id)
@@ -111,7 +111,7 @@ def _schedule_problems(
         # AutoRec's schedule is checked when its training begins, in the first minutes of a run.
         is_graph = isinstance(settings, rec_teacher.RecTeacherSettings)
         if is_graph and not is_whole(stage, config.artifacts_dir):
-            corpus = Corpus.open(stage.inputs["corpus"].directory(config.artifacts_dir))
+            corpus = Corpus.open(checked(stage.inputs["corpus"], config.artifacts_dir))
             dialogues = rec_teacher.training_dialogues(settings.model, corpus, settings.fold)
             steps = rec_teacher.num_steps(settings.model, dialogues)
             try:
@@ -150,7 +150,7 @@ def _training_rows(
     config: Config, stages: Mapping[str, Stage], names: Iterable[str]
 ) -> dict[str, Rows]:
     """The rows that each of some stages is trained on."""
-    vocabulary = Vocabulary.load(stages["vocabulary"].directory(config.artifacts_dir))
+    vocabulary = Vocabulary.load(checked(stages["vocabulary"], config.artifacts_dir))
     settings = backbones.named(config.backbone).row_settings(config)
     found: dict[bool, Rows] = {}
     chosen = {
@@ -159,7 +159,7 @@ def _training_rows(
     }
     for name, has_inferred in chosen.items():
         if has_inferred not in found:
-            corpus = Corpus.open(stages[name].inputs["corpus"].directory(config.artifacts_dir))
+            corpus = Corpus.open(checked(stages[name].inputs["corpus"], config.artifacts_dir))
             dialogues = corpus.training_dialogues(use_inferred_order=has_inferred)
             found[has_inferred] = settings.rows_of(corpus, vocabulary, dialogues)
     return {name: found[has_inferred] for name, has_inferred in chosen.items()}

@@ -26,6 +26,7 @@ from conkd_jax.artifacts.fingerprint import (
 )
 from conkd_jax.artifacts.manifest import is_whole
 from conkd_jax.artifacts.stage import Stage
+from conkd_jax.integrity import DamagedError, sealed
 
 A_LONG_TIME = 600  # seconds: what a thread may take on a busy machine
 
@@ -334,7 +335,7 @@ def test_truncated_manifests_are_refused(tmp_path, look, content):
     ensure(stage, tmp_path)
     path = stage.directory(tmp_path) / "manifest.json"
     path.write_text(content)
-    with pytest.raises(ArtifactError, match=r"manifest.json is .*Delete the folder .*corpus"):
+    with pytest.raises(DamagedError, match=r"manifest.json is .*--rebuild=corpus/"):
         look(stage, tmp_path)
 
 
@@ -343,8 +344,9 @@ def test_foreign_artifacts_are_refused(tmp_path, field):
     stage = Pipeline().corpus
     manifest = ensure(stage, tmp_path)
     path = stage.directory(tmp_path) / "manifest.json"
-    path.write_text(json.dumps(manifest | {field: "another"}))
-    with pytest.raises(ArtifactError, match="is of another artifact: .*'another'"):
+    del manifest["sha256"]
+    path.write_text(sealed(manifest | {field: "another"}))
+    with pytest.raises(DamagedError, match="is of another artifact: .*'another'"):
         ensure(stage, tmp_path)
 
 

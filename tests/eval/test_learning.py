@@ -10,6 +10,7 @@ import pytest
 from conkd_jax import tables, train
 from conkd_jax.eval.learning import HIT, NLL, Learning
 from conkd_jax.stages import pipeline
+from tests.fixtures.disks import take_hashes
 from tests.fixtures.programs import CONFIG
 from tests.fixtures.small_world import SmallWorld
 
@@ -165,6 +166,7 @@ def test_what_dev_said_is_in_the_summary_and_in_the_curves(call, small_world, tm
         if "dev_nll" in line:
             line["dev_tf_hit@50"] = round(90 * line["step"] / lines[-1]["step"]) / 100
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    take_hashes(file.parent)
     folders = [f"--config.artifacts_dir={world.artifacts_dir}", f"--workdir={tmp_path / 'run'}"]
     code, output, errors = call(train, CONFIG + ":demo", *folders)
     assert code == 0, errors

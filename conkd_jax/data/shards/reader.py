@@ -1,6 +1,7 @@
 """Reads shards: random access to whole records, and one clear error for damaged files.
 
-The meaning of a record is left to the caller.
+In a finished artifact, whose manifest lists every file, a shard is compared with its SHA-256 when
+its first record is read. The meaning of a record is left to the caller.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ import contextlib
 import functools
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex, cast
 
+import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 
+from conkd_jax import integrity
 from conkd_jax.data.shards.layout import (
     DATASET_INFO,
     FEATURES,
@@ -62,6 +65,7 @@ class RecordReader:
     Raises:
       RecordError: the folder, the split or a shard is missing; a shard is truncated; or the schema
         is another one.
+      DamagedError: on reading, a shard is not what was written.
     """
 
     def __init__(
@@ -79,6 +83,8 @@ class RecordReader:
             source: Any = builder.as_data_source(split=split) if promised else ()
             length = len(source)
         self._source = source
+        self._ends = np.cumsum([int(n) for n in split_info["shardLengths"]])  # of each shard
+        self._artifact, self._unchecked = self._listed_shards(info["name"], len(self._ends))
         self.features = builder.info.features
         if expect is not None:
             _check_schema(self.directory, expect, self.features)
@@ -113,9 +119,30 @@ class RecordReader:
                 )
         if not wanted:
             return []
+        if self._unchecked:
+            self._check_shards(wanted)
         with _explained(self.directory):
             records = self._source.__getitems__(wanted)
         return [self._decode_text(record) for record in records]
+
+    def _listed_shards(
+        self, name: str, num_shards: int
+    ) -> tuple[epath.Path, dict[int, tuple[epath.Path, integrity.Entry]]]:
+        """The artifact of the records; by number, each shard that its manifest lists."""
+        artifact, entries = integrity.entries_above(self.directory)
+        found = {}
+        for shard in range(num_shards):
+            path = shard_path(self.directory, self.split, shard, num_shards, name=name)
+            if entry := entries.get(path.relative_to(artifact).as_posix()):
+                found[shard] = (epath.Path(self._local) / path.name, entry)
+        return artifact, found
+
+    def _check_shards(self, indices: Sequence[int]) -> None:
+        """Compares the shards of some records with their hashes, each once."""
+        for shard in np.unique(np.searchsorted(self._ends, indices, side="right")).tolist():
+            if listed := self._unchecked.get(shard):
+                integrity.check(*listed, self._artifact)
+                self._unchecked.pop(shard, None)  # another thread may have been as fast
 
     def __iter__(self) -> Iterator[Record]:
         for start in range(0, len(self), _RECORDS_AT_A_TIME):

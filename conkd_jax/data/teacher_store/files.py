@@ -31,6 +31,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Int
 
+from conkd_jax import integrity
 from conkd_jax.data.shards.layout import RecordError, shard_path
 from conkd_jax.data.shards.reader import RecordReader, shard_length
 from conkd_jax.data.shards.writer import open_shard, write_metadata
@@ -40,7 +41,7 @@ from conkd_jax.data.teacher_store.schema import (
     TeacherStoreError,
     TeacherStoreSpec,
 )
-from conkd_jax.files import read_json, sha256, whole_file, write_whole
+from conkd_jax.files import PARTIAL, read_json, sha256, whole_file, write_whole
 
 VERSION = 1
 _PROVENANCE, _STORE, _HEADS = "provenance.json", "store.json", "heads.npz"
@@ -107,18 +108,28 @@ class TeacherStoreWriter:
     def missing_shards(self, process_index: int = 0, process_count: int = 1) -> list[int]:
         """Returns the shards s ≡ process_index (mod process_count) that are not written yet.
 
-        A shard counts as written when its records and its measurements are both there.
+        A shard counts as written when its records and its measurements are both there and hold
+        what was written. One that was damaged since is written again.
 
         Raises:
-          TeacherStoreError: a shard that is there is damaged or has a wrong number of records.
+          TeacherStoreError: a shard of an earlier version, which wrote no hashes, is damaged or
+            has a wrong number of records.
         """
-        missing = []
-        for shard in range(process_index, self.num_shards, process_count):
-            if self._path(shard).exists():
-                self._check_length(shard)
-            if not (self._path(shard).exists() and self._measured(shard).exists()):
-                missing.append(shard)
-        return missing
+        shards = range(process_index, self.num_shards, process_count)
+        return [shard for shard in shards if not self._is_written(shard)]
+
+    def _is_written(self, shard: int) -> bool:
+        path = self._path(shard)
+        if path.exists() and self._measured(shard).exists():
+            try:
+                measured = integrity.unsealed(self._measured(shard).read_text())
+            except ValueError:
+                return False
+            if integrity.FILES in measured:
+                return not integrity.problem(path, measured[integrity.FILES][path.name])
+        if path.exists():
+            self._check_length(shard)
+        return path.exists() and self._measured(shard).exists()
 
     def write_shard(
         self,
@@ -145,14 +156,18 @@ class TeacherStoreWriter:
                     f"Shard {shard} of {self.directory} must hold {expected} responses, got "
                     f"{writer.num_records}: pass one record per id of shard_responses({shard})."
                 )
-            _write_json(self._measured(shard), measured or {})
+        files = {self._path(shard).name: integrity.entry_of(self._path(shard))}
+        sealed = integrity.sealed({**(measured or {}), integrity.FILES: files})
+        write_whole(self._measured(shard), sealed)
 
     def measured(self) -> list[dict[str, int | float]]:
         """Returns the measurements of all shards, including those of other processes and runs."""
-        return [
-            read_json(self._measured(shard), TeacherStoreError, _REMEDY)
-            for shard in range(self.num_shards)
-        ]
+        found = []
+        for shard in range(self.num_shards):
+            found.append(read_json(self._measured(shard), TeacherStoreError, _REMEDY))
+            for name in (integrity.FILES, integrity.SEAL):
+                found[-1].pop(name, None)
+        return found
 
     def finish(self, heads: TeacherHeads, stats: Mapping[str, Any] | None = None) -> None:
         """Finishes the store; one process calls it after all shards are written.
@@ -170,7 +185,7 @@ class TeacherStoreWriter:
                 f"{self.directory}: shards {missing} are missing: write them first."
             )
         _check_heads(heads, self.spec)
-        for leftover in self.directory.glob("*.partial-*"):  # of a process that was killed
+        for leftover in self.directory.glob(f"*{PARTIAL}*"):  # of a process that was killed
             leftover.unlink()
         with whole_file(self.directory / _HEADS, "wb") as file:
             np.savez(file, **{k: v for k, v in vars(heads).items() if v is not None})

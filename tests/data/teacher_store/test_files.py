@@ -275,8 +275,25 @@ def test_a_foreign_shard_is_refused(tmp_path):
         TeacherStore.open(tmp_path / "ours").read([0])
 
 
-def test_a_shard_in_the_way_of_the_writer_is_refused(tmp_path):
+def test_a_shard_that_broke_before_the_store_was_finished_is_written_again(tmp_path):
     write(tmp_path)
+    first, second = shards(tmp_path)[:2]
+    second.write_bytes(shards(tmp_path)[2].read_bytes())  # another's
+    writer = TeacherStoreWriter(tmp_path, SPEC, PROVENANCE, ROW_OFFSETS, 3)
+    assert writer.missing_shards() == [1]
+    content = bytearray(first.read_bytes())
+    content[len(content) // 2] ^= 1
+    first.write_bytes(content)
+    assert writer.missing_shards() == [0, 1]
+    measured = tmp_path / "measured-00002.json"
+    measured.write_text(measured.read_text().replace("1", "2", 1))
+    assert writer.missing_shards() == [0, 1, 2]
+
+
+def test_a_shard_of_an_earlier_version_in_the_way_of_the_writer_is_refused(tmp_path):
+    write(tmp_path)
+    for path in tmp_path.glob("measured-*.json"):
+        path.write_text("{}\n")  # no hashes
     first, second = shards(tmp_path)[:2]
     second.write_bytes(shards(tmp_path)[2].read_bytes())
     writer = TeacherStoreWriter(tmp_path, SPEC, PROVENANCE, ROW_OFFSETS, 3)
