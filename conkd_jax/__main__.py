@@ -26,6 +26,7 @@ PROGRAMS = (
     "tradeoff",
     "latency",
     "memory",
+    "verify",
     "tables",
     "human",
 )

@@ -7,15 +7,15 @@ Any other exception is a bug and keeps its traceback. This module does not depen
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import itertools
 import os
 import re
+import shlex
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection
 
 import jax
 import rich.console
@@ -25,6 +25,7 @@ from etils import epath
 
 from conkd_jax import parallel, terminal
 from conkd_jax.config.help import ConfigField, config_fields, config_help_text
+from conkd_jax.ending import explained
 from conkd_jax.errors import UserError
 from conkd_jax.eval.tables.fitting import in_blocks, needed_width
 from conkd_jax.eval.tables.formats import table_for_terminal
@@ -77,17 +78,19 @@ def run(
             )
 
 
-@contextlib.contextmanager
-def explained() -> Iterator[None]:
-    """Ends the program with one line if the block raises a `UserError` or is interrupted."""
-    try:
-        yield
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("interrupted; finished stages and checkpoints are kept", file=sys.stderr, flush=True)
-        raise SystemExit(130) from None
+def this_command(*, without: Collection[str] = ()) -> str:
+    """The command line of this process, as it can be typed again.
+
+    Args:
+      without: names of options to leave out.
+    """
+    program = re.sub(r"(/__main__)?\.py$", "", sys.argv[0])
+    if match := re.match(r".*\b(conkd_jax[./][\w./]*)$", program):
+        program = f"python -m {match[1].replace('/', '.')}"
+    else:
+        program = shlex.quote(sys.argv[0])
+    left = [each for each in sys.argv[1:] if each.lstrip("-").partition("=")[0] not in without]
+    return " ".join([program, *map(shlex.quote, left)])
 
 
 def show(*things: str | ResultTable | rich.console.RenderableType) -> None:

@@ -24,6 +24,7 @@ from rich.box import SIMPLE_HEAD
 
 from conkd_jax import command_line, terminal
 from conkd_jax.artifacts.manifest import git_hash
+from conkd_jax.artifacts.rebuild import mended_by, remove
 from conkd_jax.command_line import UsageError
 from conkd_jax.config import frozen, load_config_file
 from conkd_jax.config.rules import validate_config
@@ -63,6 +64,9 @@ _SEEDS = flags.DEFINE_list(
     "seeds", "0", "The seeds to train with; each also makes a world.", flag_values=OPTIONS
 )
 _JSON = flags.DEFINE_string("json", "", "A file for the numbers of all seeds.", flag_values=OPTIONS)
+_REBUILD = flags.DEFINE_list(
+    "rebuild", "", "Make these artifacts anew, as conkd_jax.train does.", flag_values=OPTIONS
+)
 
 
 def main(argv: list[str]) -> None:
@@ -106,14 +110,19 @@ def planned_run(filename: str, seed: int) -> PlannedRun:
 def trained_runs(seed: int) -> dict[str, Run]:
     """Trains and scores the systems for a seed, or finds them trained; returns their runs."""
     planned = {name: planned_run(file, seed) for name, file in CONFIGS.items()}
-    for run in planned.values():
-        run.check_sources()
-    for run in planned.values():
-        run.check_data()
-    for name, run in planned.items():
-        terminal.say(f"\n{name}: {CONFIGS[name]}, seed {seed}\n")
-        run.build()
-        run.write(" ".join(sys.argv))
+    lasts = [run.stages["evaluation"] for run in planned.values()]
+    again = command_line.this_command(without=("rebuild",))
+    with mended_by(again, lasts):
+        for wanted in _REBUILD.value:
+            remove(lasts, planned[CONKD].config.artifacts_dir, wanted)
+        for run in planned.values():
+            run.check_sources()
+        for run in planned.values():
+            run.check_data()
+        for name, run in planned.items():
+            terminal.say(f"\n{name}: {CONFIGS[name]}, seed {seed}\n")
+            run.build()
+            run.write(again)
     return {name: Run.open(run.folder) for name, run in planned.items()}
 
 

@@ -25,14 +25,18 @@ With --convert, --predictions is a file of another toolkit, which becomes a pred
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
+from collections.abc import Iterator
 
 from absl import flags
 from etils import epath
 
 from conkd_jax import command_line, parallel
 from conkd_jax.artifacts.build import ensure
+from conkd_jax.artifacts.rebuild import remove
+from conkd_jax.artifacts.stage import Stage
 from conkd_jax.command_line import UsageError
 from conkd_jax.eval import convert
 from conkd_jax.eval.any_system import score_predictions, split_of, write_scored
@@ -43,6 +47,7 @@ from conkd_jax.eval.tables.beside import paper_row_beside
 from conkd_jax.eval.tables.paper import ROW_NAMES, SYSTEMS
 from conkd_jax.eval.tables.summary import summary_table
 from conkd_jax.eval.template import write_template
+from conkd_jax.integrity import DamagedError
 from conkd_jax.run import PREDICTIONS, RATE_MATCHED_FOLDER, SPLITS, Run
 from conkd_jax.run_document import machine
 from conkd_jax.run_folder import write_run_folder
@@ -127,6 +132,12 @@ _RATE = flags.DEFINE_float(
     "With --match_rate: items per response to aim at, instead of dev's references.",
     flag_values=OPTIONS,
 )
+_REBUILD = flags.DEFINE_bool(
+    "rebuild",
+    False,
+    "With --workdir: make the evaluation, and the corpus with the test split, anew.",
+    flag_values=OPTIONS,
+)
 
 
 def main(argv: list[str]) -> None:
@@ -143,10 +154,11 @@ def main(argv: list[str]) -> None:
         score_file()
     else:
         run = Run.open(_WORKDIR.value, _SPLIT.value or "valid")
-        if _MATCH_RATE.value:
-            score_at_rate(run, _RATE.value)
-        else:
-            score_run(run)
+        with explaining_damage(run):
+            if _MATCH_RATE.value:
+                score_at_rate(run, _RATE.value)
+            else:
+                score_run(run)
 
 
 def _expect_options() -> None:
@@ -168,6 +180,8 @@ def _expect_options() -> None:
         raise UsageError("--match_rate needs --workdir: it generates the responses again.")
     if _RATE.value is not None and not _MATCH_RATE.value:
         raise UsageError("--rate needs --match_rate.")
+    if _REBUILD.value and not _WORKDIR.value:
+        raise UsageError("--rebuild needs --workdir: only artifacts of a run are made anew.")
     if _RANKINGS.value and not _CONVERT.value:
         raise UsageError("--rankings needs --convert.")
     missing = [option.name for option in (_SPLIT, _GRAPH, _OUT) if not option.value]
@@ -205,10 +219,36 @@ def write_file() -> None:
         )
 
 
+def evaluate(stage: Stage, artifacts_dir: str) -> None:
+    """Completes an evaluation; with --rebuild, what this program makes is made anew."""
+    if _REBUILD.value:
+        first = stage.inputs.get("scored_corpus", stage)
+        remove([stage], artifacts_dir, f"{first.name}/{first.fingerprint}")
+    ensure(stage, artifacts_dir)
+
+
+@contextlib.contextmanager
+def explaining_damage(run: Run) -> Iterator[None]:
+    """Adds the command that mends it to the error of a damaged artifact.
+
+    That is this command for what this program makes, and the command of the run for the rest.
+    """
+    try:
+        with run.explaining_damage():
+            yield
+    except DamagedError as error:
+        scored = run.inputs.get("scored_corpus")
+        made_here = scored and error.folder == scored.directory(run.config.artifacts_dir)
+        if error.folder is None or not (made_here or error.folder.parent.name == "evaluation"):
+            raise
+        mend = f"{command_line.this_command(without=('rebuild',))} --rebuild"
+        raise DamagedError(error.what, error.folder, mend) from error
+
+
 def score_run(run: Run) -> None:
     """Evaluates a trained run on its split, and writes the results into RUN/<split>."""
     run.expect_trained()
-    ensure(run.stages["evaluation"], run.config.artifacts_dir)
+    evaluate(run.stages["evaluation"], run.config.artifacts_dir)
     if parallel.is_first_process():
         folder = run.home / run.split
         document = write_run_folder(
@@ -231,7 +271,7 @@ def score_at_rate(run: Run, target: float | None = None) -> None:
     matched = match_rate(dev.stages["evaluation"].settings, dev.system, target)
     offset = {"decode.item_offset": matched.offset}
     moved = dataclasses.replace(run, config=run.config.replace(offset))
-    ensure(moved.stages["evaluation"], run.config.artifacts_dir)
+    evaluate(moved.stages["evaluation"], run.config.artifacts_dir)
     if parallel.is_first_process():
         folder = run.folder / RATE_MATCHED_FOLDER
         document = write_run_folder(

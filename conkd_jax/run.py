@@ -7,15 +7,18 @@ missing, the `RunError` says which command creates it. Nothing is trained or wri
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
 
-from conkd_jax.artifacts.manifest import is_whole, read_manifest, whole_manifest
+from conkd_jax.artifacts.manifest import check_files, is_whole, read_manifest, whole_manifest
+from conkd_jax.artifacts.rebuild import option
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.config import Config, ConfigError
 from conkd_jax.config.rules import validate_config
@@ -29,6 +32,7 @@ from conkd_jax.eval.system_files import corpus_titles, predictions_file, system_
 from conkd_jax.eval.tables.beside import configured_paper_row
 from conkd_jax.eval.tables.paper import PaperRow, paper_row
 from conkd_jax.files import parse_json
+from conkd_jax.integrity import DamagedError
 from conkd_jax.stages import evaluation, pipeline
 from conkd_jax.stages.system import System
 
@@ -151,12 +155,42 @@ class Run:
 
         Raises:
           RunError: it is missing or unfinished; lists all inputs that are.
+          DamagedError: one of its files is not what was written.
         """
         root = self.config.artifacts_dir
-        if not is_whole(self.inputs[name], root):
-            missing = [key for key, stage in self.inputs.items() if not is_whole(stage, root)]
-            raise self._without(missing)
+        with self.explaining_damage():
+            if not is_whole(self.inputs[name], root):
+                missing = [key for key, stage in self.inputs.items() if not is_whole(stage, root)]
+                raise self._without(missing)
+            check_files(self.inputs[name].directory(root), with_shards=True)
         return self.inputs[name].directory(root)
+
+    def mending_command(self, folders: Iterable[epath.Path]) -> str:
+        """The command that made the run, with the option that makes some artifacts anew.
+
+        Args:
+          folders: artifacts of the run.
+
+        Returns:
+          The command; "" if the run has no record of it.
+        """
+        try:
+            command = parse_json((self.home / METRICS).read_text())["command"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+        program = re.sub(r"^\S*\bconkd_jax/(\w+)\.py\b", r"python -m conkd_jax.\1", command)
+        return f"{program} {option([], folders)}"
+
+    @contextlib.contextmanager
+    def explaining_damage(self) -> Iterator[None]:
+        """Adds the command that mends it to the error of a damaged artifact."""
+        try:
+            yield
+        except DamagedError as error:
+            if error.folder is None or error.mend:
+                raise
+            mend = self.mending_command([error.folder])
+            raise DamagedError(error.what, error.folder, mend) from error
 
     def expect_trained(self) -> None:
         """Checks that the split can be scored without any training.
@@ -228,7 +262,10 @@ class Run:
           RunError: the split was not scored, or a trained artifact is missing.
         """
         stage, root = self.stages["evaluation"], self.config.artifacts_dir
-        if not is_whole(stage, root):
+        with self.explaining_damage():
+            is_scored = is_whole(stage, root)
+            check_files(stage.directory(root))
+        if not is_scored:
             self.expect_trained()
             raise RunError(
                 f"{self.home}: expected a finished evaluation of {self.split}, found none at "

@@ -3,12 +3,13 @@
     python -m conkd_jax.train --config=configs/dialogpt_hard.py:demo
 
 A stage runs only if its artifact is missing, and an interrupted stage is resumed. `--plan` prints
-what would run, and why, without running it.
+what would run, and why, without running it. `--verify` reads all artifacts of the run and says
+which of them are damaged; `--rebuild=STAGE` removes one, and what was made from it, and makes them
+anew.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Mapping, Sequence
 
 import rich.table
@@ -19,7 +20,9 @@ from ml_collections import config_flags
 
 from conkd_jax import command_line, parallel
 from conkd_jax.artifacts.build import PlanRow, explain
-from conkd_jax.artifacts.stage import Stage
+from conkd_jax.artifacts.rebuild import mended_by, option, remove
+from conkd_jax.artifacts.stage import Stage, in_order
+from conkd_jax.artifacts.verify import verify
 from conkd_jax.command_line import UsageError
 from conkd_jax.config import (
     BACKBONES,
@@ -36,6 +39,7 @@ from conkd_jax.eval.tables.sweeps import write_sweep
 from conkd_jax.planned_run import PlannedRun
 from conkd_jax.run import paper_row_of
 from conkd_jax.run_folder import MOVED, config_name, default_folder, overrides_of
+from conkd_jax.verify import show_findings
 
 
 def define_config(options: flags.FlagValues, argv: list[str] | None = None) -> None:
@@ -67,6 +71,21 @@ _WORKDIR = flags.DEFINE_string(
 _PLAN = flags.DEFINE_bool(
     "plan", False, "Print what would run, and why, without running it.", flag_values=OPTIONS
 )
+_VERIFY = flags.DEFINE_bool(
+    "verify",
+    False,
+    "Read every file of the run's artifacts, compare it with the size and the SHA-256 that it had "
+    "when it was written, and say what is wrong, without running anything.",
+    flag_values=OPTIONS,
+)
+_REBUILD = flags.DEFINE_list(
+    "rebuild",
+    "",
+    "Remove the artifact of this stage and all artifacts of the run that were made from it, then "
+    "make them anew. Of several stages of one name, STAGE/FINGERPRINT chooses one. Several are "
+    "separated by commas.",
+    flag_values=OPTIONS,
+)
 
 
 def main(argv: list[str]) -> None:
@@ -81,13 +100,32 @@ def main(argv: list[str]) -> None:
         for label, each in runs_of_sweep(config).items()
     }
     expect_differences(config.sweep.field, [run.stages for run in runs.values()])
-    if _PLAN.value:
-        for label, run in runs.items():
-            rows = explain(run.stages["evaluation"], config.artifacts_dir)
-            command_line.show(plan_table(rows, label))
-            command_line.show(run.check_unbuilt())
-        return
+    lasts = [run.stages["evaluation"] for run in runs.values()]
+    again = command_line.this_command(without=("plan", "verify", "rebuild"))
+    with mended_by(again, lasts):
+        if _VERIFY.value:
+            folders = [each.directory(config.artifacts_dir) for each in in_order(*lasts)]
+            show_findings(map(verify, folders), lambda bad: f"{again} {option(lasts, bad)}")
+            return
+        if _PLAN.value:
+            for label, run in runs.items():
+                rows = explain(run.stages["evaluation"], config.artifacts_dir)
+                command_line.show(plan_table(rows, label))
+                command_line.show(run.check_unbuilt())
+            return
+        for wanted in _REBUILD.value:
+            remove(lasts, config.artifacts_dir, wanted)
+        make(config, folder, runs)
 
+
+def make(config: Config, folder: epath.Path, runs: Mapping[str, PlannedRun]) -> None:
+    """Makes the runs of a config: one, or one for each value of its sweep.
+
+    Args:
+      config: the config.
+      folder: the folder of the run's results, or that of the sweep.
+      runs: the runs, by label.
+    """
     # --- check all runs before any is trained ------------------------------------------------
     for run in runs.values():
         run.check_sources()
@@ -96,12 +134,13 @@ def main(argv: list[str]) -> None:
 
     # --- build what is missing, and write each run's folder ----------------------------------
     documents = {}
+    command = command_line.this_command(without=("rebuild",))
     for label, run in runs.items():
         run.build()
         if parallel.is_first_process():
             if config.sweep.field and not documents:
                 make_room(folder, runs)
-            documents[label] = run.write(" ".join(sys.argv))
+            documents[label] = run.write(command)
             command_line.show(label, summary_table(documents[label], paper_row_of(run.config)))
     if config.sweep.field and parallel.is_first_process():
         command_line.show(write_sweep(folder, config.sweep.field, documents))

@@ -10,7 +10,18 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A module may import modules on its own line and on the lines above. Add a new module here.
 ROOMS = (
-    ("errors", "files", "own_code", "terminal", "compiling", "typing", "jobs", "published"),
+    (
+        "errors",
+        "ending",
+        "files",
+        "integrity",
+        "own_code",
+        "terminal",
+        "compiling",
+        "typing",
+        "jobs",
+        "published",
+    ),
     ("distill",),
     ("models",),
     ("config", "data", "eval"),
@@ -30,6 +41,7 @@ ROOMS = (
         "human",
         "latency",
         "memory",
+        "verify",
         "demo",
         "gate",
         "cold_items",

@@ -379,8 +379,7 @@ def test_a_damaged_manifest(call, spoilt, content):
     path = directory(spoilt, "student") / "manifest.json"
     path.write_text(content)
     for more in ([], ["--plan"]):
-        message = refused(call(train, CONFIG, *folders(spoilt), *more), str(path))
-        assert f"Delete the folder {path.parent}" in message
+        refused(call(train, CONFIG, *folders(spoilt), *more), str(path), "--rebuild=student\n")
 
 
 def test_a_foreign_manifest(call, spoilt):
@@ -394,8 +393,7 @@ def test_a_truncated_store(call, spoilt, keep):
     shutil.rmtree(directory(spoilt, "student"))
     shard = next(directory(spoilt, "teacher_outputs").glob("*responses*-00001-*"))
     shard.write_bytes(shard.read_bytes()[: int(keep * shard.stat().st_size)])
-    message = refused(call(train, CONFIG, *folders(spoilt)), "teacher store", "elete the folder")
-    assert str(shard.parent) in message
+    refused(call(train, CONFIG, *folders(spoilt)), str(shard), "--rebuild=teacher_outputs\n")
     assert not (directory(spoilt, "student") / "manifest.json").exists()
 
 

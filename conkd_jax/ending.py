@@ -1,0 +1,66 @@
+"""How a program ends: with one line if the user can do something about it, else with a traceback.
+
+This module does not depend on any program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Iterator
+from signal import SIGINT, SIGTERM, signal
+from types import FrameType
+from typing import NoReturn
+
+from conkd_jax.errors import UserError
+from conkd_jax.files import FULL_DISK
+
+STOPPED = (
+    "stopped: finished stages, shards, decoded responses and checkpoints are saved; the same "
+    "command resumes it"
+)
+FREE_SPACE = "Whatever was finished before is kept: free some space and run the same command again."
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a program as Ctrl-C does."""
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Ends the program with one line if the block raises a `UserError`, is stopped or lacks space.
+
+    SIGTERM stops the block as Ctrl-C does; a training, which saves first, has handlers of its own.
+    """
+    try:
+        with _stopped_by_sigterm():
+            yield
+    except UserError as error:
+        _end(f"error: {error}", 2)
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        _end(f"error: {error.filename or 'the disk'}: {error.strerror}. {FREE_SPACE}", 2)
+    except KeyboardInterrupt as stop:
+        _end(STOPPED, 128 + (SIGTERM if isinstance(stop, Terminated) else SIGINT))
+
+
+def _end(message: str, code: int) -> NoReturn:
+    print(message, file=sys.stderr, flush=True)
+    raise SystemExit(code) from None
+
+
+@contextlib.contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal(SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal(SIGTERM, before)

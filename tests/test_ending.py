@@ -1,0 +1,36 @@
+"""How programs end when they are stopped, and when the disk is full."""
+
+import errno
+import os
+import signal
+
+import pytest
+
+from conkd_jax.ending import STOPPED, explained
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_program_with_one_line(capsys, number, code):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end, explained():
+        os.kill(os.getpid(), number)
+        raise AssertionError("not stopped")
+    assert end.value.code == code
+    assert capsys.readouterr().err == f"{STOPPED}\n" and "the same command resumes it" in STOPPED
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_full_disk_ends_a_program_with_one_line(capsys):
+    with pytest.raises(SystemExit) as end, explained(), open("/dev/full", "w") as file:
+        file.write("x")
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and "No space left on device. " in said
+    assert said.count("\n") == 1
+
+
+def test_another_error_of_the_disk_keeps_its_traceback(tmp_path):
+    with pytest.raises(FileNotFoundError), explained():
+        open(tmp_path / "nothing")
+    with pytest.raises(OSError, match="Input/output error"), explained():
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
