@@ -58,7 +58,7 @@ class PlannedRun:
         Raises:
           UserError: a folder can't be written to, or a source is missing or damaged.
         """
-        pipeline.check_folders(self.config, self.folder)
+        pipeline.check_folders(self.config, self.folder, self.stages)
         pipeline.check_sources(self.config, self.stages)
 
     def check_data(self) -> None:
@@ -79,7 +79,7 @@ class PlannedRun:
           UserError: as `check_data`, or a folder can't be written to, or a raw file is missing or
             damaged.
         """
-        pipeline.check_folders(self.config, self.folder)
+        pipeline.check_folders(self.config, self.folder, self.stages)
         pipeline.check_raw_files(self.config, self.stages)
         missing = checks.unbuilt(self.config, self.stages)
         if not missing:

@@ -10,7 +10,6 @@ import json
 import os
 import posixpath
 import re
-import shutil
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from etils import epath
 
 from conkd_jax import terminal
-from conkd_jax.artifacts.manifest import is_whole, whole_manifest
+from conkd_jax.artifacts.manifest import check_files, is_whole, whole_manifest
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.config import Config, field_names
 from conkd_jax.config.parts import SearchConfig
@@ -37,7 +36,17 @@ from conkd_jax.eval.learning import LEARNING, Learning
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.eval.tables.paper import PaperRow
 from conkd_jax.eval.tables.samples import samples_page
-from conkd_jax.files import is_remote, sha256, write_json, write_whole
+from conkd_jax.files import (
+    PARTIAL,
+    flush,
+    is_remote,
+    numbered_lines,
+    sha256,
+    whole_path,
+    write_json,
+    write_whole,
+)
+from conkd_jax.integrity import DamagedError
 from conkd_jax.run import CONFIG, METRICS, PREDICTIONS, paper_row_of
 from conkd_jax.run_document import (
     NO_NUMBER,
@@ -70,6 +79,7 @@ NOT_IN_NAME = {  # fields that a run's name shows elsewhere, or that no number d
     "teacher_outputs.batch_rows",
 }
 NUM_TRACES = 4  # responses whose gate is drawn
+HISTORY = "history.jsonl"  # in the artifact of a training
 LONGEST_STEM = 80  # bytes of a config file's name in that of a run
 MOVED = "{folder} held results of another training or split; moved them to {aside}"
 CHECKOUT = Path(__file__).resolve().parents[1].as_posix()
@@ -156,6 +166,9 @@ def write_run_folder(
 ) -> dict[str, Any]:
     """Writes the folder of a run that has been scored.
 
+    Every file appears under its name only when it is complete and safely on the disk, and
+    `metrics.json` comes last: a folder that has it has the other files of the same run.
+
     What an earlier run left there, its gate analysis and other splits included, is moved aside
     first, unless it was made from the same artifacts.
 
@@ -176,12 +189,16 @@ def write_run_folder(
 
     Raises:
       ArtifactError: the evaluation, or one of its inputs, is missing or unfinished.
+      DamagedError: a file of an artifact is not what was written; nothing in the folder changes.
     """
     root = config.artifacts_dir
     read = {"evaluation", *stages["evaluation"].inputs}
     stages = {key: one for key, one in stages.items() if key in read or is_whole(one, root)}
     directories = {key: stage.directory(root) for key, stage in stages.items()}
     manifests = {key: whole_manifest(stage, root) for key, stage in stages.items()}
+    for key, directory in directories.items():  # what is read below
+        is_read_whole = key in ("corpus", "scored_corpus", "vocabulary", "evaluation")
+        check_files(directory, None if is_read_whole else [HISTORY], with_shards=True)
     split, settings = stages["evaluation"].config_part["split"], config.to_dict()
     scores = json.loads((directories["evaluation"] / evaluation.SCORES).read_text())
     document = run_document(
@@ -207,15 +224,34 @@ def write_run_folder(
     folder.mkdir(parents=True, exist_ok=True)
     if aside := origin.set_aside(folder, document[origin.KEY]):
         terminal.say(MOVED.format(folder=folder, aside=aside))
-    shutil.copyfile(directories["evaluation"] / PREDICTIONS, folder / PREDICTIONS)
+    _copy_predictions(directories["evaluation"] / PREDICTIONS, folder / PREDICTIONS, scores)
     _link_artifacts(folder, directories)
     record = {"name": name, "settings": settings, "split": split, "overrides": overrides or {}}
     write_json(folder / CONFIG, record)
-    write_json(folder / METRICS, document)
     _write_samples(folder, config, name, directories)
     paper, num_mim = paper_row_of(config), config.rec_teacher.mim_epochs
     _draw_figures(folder / "figures", directories, manifests, document, paper, num_mim)
+    flush(folder)
+    write_json(folder / METRICS, document)
     return document
+
+
+def _copy_predictions(source: epath.Path, target: epath.Path, scores: Mapping[str, Any]) -> None:
+    """Copies an artifact's predictions over those of the run, unless they were cut short.
+
+    Raises:
+      DamagedError: there are fewer of them than were scored.
+    """
+    with whole_path(target) as partial:
+        source.copy(partial)
+        with open(partial, "rb") as file:
+            count = sum(1 for _ in numbered_lines(file))
+        if count != scores["counts"]["responses"]:
+            raise DamagedError(
+                f"{source} is damaged: expected {scores['counts']['responses']:,} responses, as "
+                f"were scored, found {count:,}.",
+                source.parent,
+            )
 
 
 def _learning_of(
@@ -236,7 +272,7 @@ def _learning_of(
 
 def _history(directory: epath.Path) -> list[dict[str, Any]]:
     """The lines of a training's history; none if there is no such file."""
-    file = directory / "history.jsonl"
+    file = directory / HISTORY
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
@@ -328,7 +364,7 @@ def _link_artifacts(folder: epath.Path, directories: Mapping[str, epath.Path]) -
         link = os.path.join(os.fspath(links), stage)
         if is_remote(link):
             continue
-        if os.path.islink(link):
-            os.unlink(link)
-        os.symlink(os.path.abspath(os.fspath(directory)), link)
+        new = f"{link}{PARTIAL}{os.getpid()}"
+        os.symlink(os.path.abspath(os.fspath(directory)), new)
+        os.replace(new, link)
     write_whole(links / origin.LISTING, "\n".join(lines) + "\n")

@@ -28,6 +28,7 @@ CROSS_CUTTING_TESTS = {
     "tests/stages/test_settings.py": "compares what every stage reads with its fingerprint",
     "tests/eval/test_metrics_page.py": "compares docs/metrics.md with the metrics",
     "tests/serve/test_hostile.py": "attacks the whole server",
+    "tests/test_faults.py": "disks and signals act on whole programs",
     "tests/test_house.py": "checks the repository",
     "tests/test_howto.py": "runs the code of docs/howto/",
     "tests/test_imports.py": "checks the direction of imports",

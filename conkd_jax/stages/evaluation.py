@@ -2,7 +2,8 @@
 
 Includes decoding with the predicted prefix, teacher forcing with the gold and the predicted prefix,
 the recommender alone, and the dialogue teacher's gate on the same responses. Responses are
-decoded and written in chunks, and then read again one by one to be scored. Writes
+decoded and kept in chunks, so that an evaluation that is stopped goes on after the last whole one,
+and read again one by one to be scored. Writes
 `predictions.jsonl`, from which all response-level metrics can be recomputed, and λ of every token.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -21,12 +22,11 @@ from etils import epath
 from conkd_jax import parallel, terminal
 from conkd_jax.artifacts.fingerprint import outside_fingerprint, view
 from conkd_jax.artifacts.stage import Context, Stage
+from conkd_jax.checkpoint import CHECKPOINTS
 from conkd_jax.config import Config, DecodingRules
 from conkd_jax.config.parts import SearchConfig
-from conkd_jax.data.corpus import Dialogue
 from conkd_jax.data.mentioned_items import mentioned_with_token
 from conkd_jax.data.mentions import tokens
-from conkd_jax.data.rows.contract import Rows
 from conkd_jax.data.rows.picks import charged_to_text
 from conkd_jax.distill.head import Head
 from conkd_jax.eval.decoding import DecodedResponse, decode_responses
@@ -38,21 +38,20 @@ from conkd_jax.eval.metrics.run_metrics import run_statistics
 from conkd_jax.eval.pick_grammar import PickRules
 from conkd_jax.eval.prediction_checks import spell_apart
 from conkd_jax.eval.predictions import (
-    TOP_ITEMS,
     ItemStep,
     Prediction,
     read_predictions,
     write_predictions,
 )
 from conkd_jax.eval.scoring import TokenScores
-from conkd_jax.eval.template import empty_response
 from conkd_jax.files import write_json
 from conkd_jax.progress import counted
 from conkd_jax.stages import backbones, corpus
-from conkd_jax.stages.any_recommender import AnyRecommender
 from conkd_jax.stages.backbones import RowSettings
+from conkd_jax.stages.kept_responses import kept
 from conkd_jax.stages.language_model import compute_setting
 from conkd_jax.stages.system import System, prompt_buckets, spread_evenly
+from conkd_jax.stages.system_on_split import SystemOnSplit, open_system
 
 VERSION = 4
 PREDICTIONS, SCORES, TOKENS = "predictions.jsonl", "scores.json", "tokens.npz"
@@ -146,7 +145,8 @@ def run(settings: EvaluationSettings, directory: epath.Path, context: Context) -
         if opened.rows.pick_tokens is not None:
             arrays["is_choice"] = opened.rows.is_choice
         np.savez_compressed(directory / TOKENS, allow_pickle=False, **arrays)
-        decoded = counted(answers(settings, opened), "evaluation", "responses")
+        found = answers(settings, opened, keep_in=directory / CHECKPOINTS)
+        decoded = counted(found, "evaluation", "responses")
         picks = PickCounts()
         predictions = _predictions(opened, picks.counting(decoded), scored, predicted_nll)
         count = write_predictions(directory / PREDICTIONS, predictions)
@@ -161,64 +161,6 @@ def run(settings: EvaluationSettings, directory: epath.Path, context: Context) -
 
 SCORING_ROWS = 16  # rows that are scored at once
 RESPONSES_AT_A_TIME = 1024  # responses that are decoded before they are written
-
-
-@dataclasses.dataclass(frozen=True)
-class SystemOnSplit:
-    """A trained system, and its inputs and predictions for a split before decoding."""
-
-    system: System
-    dialogues: dict[str, Dialogue]
-    rows: Rows
-    recommender_top: np.ndarray  # [N, 50] candidate indices
-    predicted_is_rec: np.ndarray | None  # [N]
-    split: str
-
-    def dialogue_and_turn(self, response: int) -> tuple[Dialogue, int]:
-        """The dialogue of a response, and the turn that the response is."""
-        conversation, turn = self.rows.response_keys[response]
-        return self.dialogues[conversation], int(turn)
-
-    def reference(self, response: int) -> Prediction:
-        """A response before the system answers: its context and its reference."""
-        movie_ids, known = self._items
-        dialogue, turn = self.dialogue_and_turn(response)
-        return empty_response(dialogue, turn, movie_ids, split=self.split, vocabulary=known)
-
-    @functools.cached_property
-    def _items(self) -> tuple[list[int], set[int]]:
-        """The movie id of every candidate, and the candidates that have a token."""
-        candidates = self.system.vocabulary.item_candidates
-        return self.system.corpus.items.movie_ids.tolist(), {*candidates.tolist()}
-
-
-def open_system(system: System, split: str) -> SystemOnSplit:
-    """Computes a system's rows, recommendations and predicted turn types for a split."""
-    return on_dialogues(system, system.corpus.dialogues(split), split)
-
-
-def on_dialogues(system: System, dialogues: Sequence[Dialogue], split: str) -> SystemOnSplit:
-    """The same for some dialogues, of a split or written by hand."""
-    rows = system.rows_of(dialogues)
-    recommender = system.recommender
-    vectors = recommender.user_vectors(recommender.spec.contexts(dialogues, system.corpus))
-    return SystemOnSplit(
-        system=system,
-        dialogues={dialogue.conversation_id: dialogue for dialogue in dialogues},
-        rows=rows,
-        recommender_top=_top(recommender, vectors),
-        predicted_is_rec=system.predicted_is_rec(rows),
-        split=split,
-    )
-
-
-def _top(recommender: AnyRecommender, vectors: np.ndarray) -> np.ndarray:
-    """The best candidates for every response, [N, min(50, M)], best first; ties by index."""
-    parts = []
-    for start in range(0, len(vectors), 512):
-        scores = recommender.scores(vectors[start : start + 512])
-        parts.append(np.argsort(-scores, axis=1, kind="stable")[:, :TOP_ITEMS])
-    return np.concatenate(parts)
 
 
 def _nll_under_predicted_prefix(opened: SystemOnSplit, scored: TokenScores) -> np.ndarray | None:
@@ -239,23 +181,43 @@ def _nll_under_predicted_prefix(opened: SystemOnSplit, scored: TokenScores) -> n
 
 
 def answers(
-    settings: EvaluationSettings, opened: SystemOnSplit
+    settings: EvaluationSettings, opened: SystemOnSplit, *, keep_in: epath.PathLike | None = None
 ) -> Iterator[tuple[int, DecodedResponse]]:
-    """Decodes; yields (response id, response) in the order of the split."""
+    """Decodes; yields (response id, response) in the order of the split.
+
+    Args:
+      settings: of the evaluation.
+      opened: the system on its split.
+      keep_in: a folder in which decoded responses are kept, and found by a later call; None keeps
+        none.
+    """
+    wanted = spread_evenly(opened.rows.num_responses, settings.max_responses or None)
+    decode = _decoder(settings, opened)
+    for start in range(0, len(wanted), RESPONSES_AT_A_TIME):
+        some = wanted[start : start + RESPONSES_AT_A_TIME].tolist()
+        if keep_in is None:
+            decoded = decode(some)
+        else:
+            decoded = kept(keep_in, some, functools.partial(decode, some))
+        yield from zip(some, decoded, strict=True)
+
+
+def _decoder(
+    settings: EvaluationSettings, opened: SystemOnSplit
+) -> Callable[[list[int]], list[DecodedResponse]]:
+    """A function that decodes the responses of some ids."""
     system, rows, rules = opened.system, opened.rows, settings.decode
     words, longest = system.vocabulary, settings.rows.longest_prompt(rules.max_tokens)
-    wanted = spread_evenly(rows.num_responses, settings.max_responses or None)
     head = decoding_head(system, settings.item_offset or 0.0)
     # Without a turn classifier, `openings` ignores this.
     is_rec = rows.response_is_rec if opened.predicted_is_rec is None else opened.predicted_is_rec
-    for start in range(0, len(wanted), RESPONSES_AT_A_TIME):
-        some = wanted[start : start + RESPONSES_AT_A_TIME]
-        opening = system.openings(is_rec[some]).tolist()
-        decoded = decode_responses(
+
+    def decode(some: list[int]) -> list[DecodedResponse]:
+        return decode_responses(
             system.model.model,
             system.model.variables,
             head,
-            rows.prompts(some.tolist(), opening, longest, system.form),
+            rows.prompts(some, system.openings(is_rec[some]).tolist(), longest, system.form),
             end_id=words.end_id,
             num_words=words.num_words,
             max_tokens=rules.max_tokens,
@@ -266,7 +228,7 @@ def answers(
             if rules.allow_mentioned_items
             else [
                 [words.num_words + item for item in mentioned_with_token(words, dialogue, turn)]
-                for dialogue, turn in map(opened.dialogue_and_turn, some.tolist())
+                for dialogue, turn in map(opened.dialogue_and_turn, some)
             ],
             allow_repeats=rules.allow_repeated_items,
             pick_rules=None
@@ -276,9 +238,10 @@ def answers(
                 is_rec[some].tolist() if system.has_tags else [None] * len(some),
             ),
             search=settings.search or SearchConfig(),
-            response_ids=some.tolist(),
+            response_ids=some,
         )
-        yield from zip(some.tolist(), decoded, strict=True)
+
+    return decode
 
 
 def decoding_head(system: System, item_offset: float = 0.0) -> Head:

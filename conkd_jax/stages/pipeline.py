@@ -125,12 +125,15 @@ def check_sources(config: Config, stages: Mapping[str, Stage]) -> None:
     )
 
 
-def check_folders(config: Config, folder: epath.PathLike) -> None:
+def check_folders(config: Config, folder: epath.PathLike, stages: Mapping[str, Stage]) -> None:
     """Checks that artifacts and results can be written, before any stage runs.
+
+    Artifacts that are all there need only be readable.
 
     Args:
       config: the config of the run.
       folder: the folder of its results.
+      stages: the stages of the config, by name.
 
     Raises:
       ConfigError: a folder can't be written to, or the artifacts are where the run's links to
@@ -142,7 +145,12 @@ def check_folders(config: Config, folder: epath.PathLike) -> None:
             f"config.artifacts_dir: expected another folder than {links}, where --workdir={folder} "
             "has links to the artifacts of the run"
         )
-    for option, path in (("config.artifacts_dir", config.artifacts_dir), ("--workdir", folder)):
+    evaluation = stages["evaluation"]
+    read = (evaluation, *evaluation.inputs.values())
+    written = {"--workdir": folder}
+    if not all(is_whole(stage, config.artifacts_dir) for stage in read):
+        written = {"config.artifacts_dir": config.artifacts_dir, **written}
+    for option, path in written.items():
         if why := unwritable(path):
             raise ConfigError(f"{option}: expected a folder to write to, got {path}: {why}")
 

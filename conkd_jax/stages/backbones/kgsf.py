@@ -7,6 +7,7 @@ and saved with it as frozen arrays.
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -24,6 +25,7 @@ from conkd_jax.data.tokenizers.bpe import VocabularyError
 from conkd_jax.data.tokenizers.words import load_words, train_words
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.data.word_vectors import train_word_vectors
+from conkd_jax.files import write_whole
 from conkd_jax.models import kgsf, revcore
 from conkd_jax.stages import recommender as recommenders
 from conkd_jax.typing import Params
@@ -67,8 +69,9 @@ class WholeWordSettings:
             return
         sentences = vocabulary.encode_batch(texts)
         vectors = train_word_vectors(sentences, vocabulary.num_rows, self.embed_dim, self.seed)
-        with (directory / _WORD_VECTORS).open("wb") as file:
-            np.save(file, vectors)
+        buffer = io.BytesIO()  # on a full disk NumPy's own error would say less
+        np.save(buffer, vectors)
+        write_whole(directory / _WORD_VECTORS, buffer.getvalue())
 
 
 def read_word_vectors(directory: epath.Path) -> np.ndarray:

@@ -1,0 +1,191 @@
+"""Disks that are full or read-only, and programs that are stopped: whole programs meet them."""
+
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import jax
+import pytest
+
+from conkd_jax import train
+from conkd_jax.artifacts.build import ensure
+from conkd_jax.artifacts.manifest import is_whole
+from conkd_jax.artifacts.stage import Stage
+from conkd_jax.run_folder import write_run_folder
+from conkd_jax.stages import pipeline
+from tests.fixtures.disks import Disk
+from tests.fixtures.programs import CONFIG, refused
+from tests.fixtures.small_world import NAME, SmallWorld
+
+ROOT = Path(__file__).resolve().parents[1]
+NOBODY = 65534  # a user who owns nothing
+
+
+def arguments(root: Path) -> list[str]:
+    return [CONFIG, f"--config.artifacts_dir={root}/artifacts", f"--config.runs_dir={root}/runs"]
+
+
+# --- read-only disks ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def read_only(small_world):
+    """A world whose artifacts this process may read but not write; its runs may be written."""
+    with tempfile.TemporaryDirectory() as name:
+        root, is_root = Path(name), os.geteuid() == 0
+        shutil.copytree(small_world.artifacts_dir, root / "artifacts")
+        (root / "runs").mkdir()
+        for path in [*(root / "artifacts").rglob("*"), root / "artifacts", root]:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        if is_root:  # whom permissions don't stop
+            os.chown(root / "runs", NOBODY, NOBODY)
+            os.seteuid(NOBODY)
+        try:
+            yield root
+        finally:
+            if is_root:
+                os.seteuid(0)
+            for path in [root, root / "artifacts", *(root / "artifacts").rglob("*")]:
+                path.chmod(0o755)
+
+
+def test_whole_artifacts_need_only_be_readable(call, read_only):
+    files = sorted((read_only / "artifacts").rglob("*"))
+    code, output, errors = call(train, *arguments(read_only))
+    assert code == 0, output + errors
+    assert list((read_only / "runs").glob("*/metrics.json"))
+    assert sorted((read_only / "artifacts").rglob("*")) == files
+    another = "--config.decode.max_tokens=9"
+    refused(call(train, *arguments(read_only), another), "config.artifacts_dir: expected a folder")
+
+
+# --- full disks --------------------------------------------------------------------------------
+
+
+def write(settings, directory, context) -> dict:
+    (directory / "out.txt").write_text("written")
+    return {}
+
+
+def test_a_full_disk_at_the_log(tmp_path):
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    stage = Stage("teacher", 1, {}, {}, write)
+    with pytest.raises(OSError, match=r"No space left on device: '.*log.jsonl'"):
+        ensure(stage, tmp_path)
+    assert is_whole(stage, tmp_path)
+    ensure(stage, tmp_path)  # what was reused need not be recorded
+
+
+@pytest.fixture
+def limited():
+    """Limits the size of every file that this process writes, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    caches = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)  # its files would be cut as well
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    jax.config.update("jax_enable_compilation_cache", caches)
+
+
+def test_a_full_disk_at_a_run_s_folder(call, small_world, tmp_path, limited):
+    root = tmp_path / "world"
+    root.mkdir()
+    (root / "artifacts").symlink_to(small_world.artifacts_dir)
+    limited(2000)
+    outcome = call(train, *arguments(root))
+    limited(resource.RLIM_INFINITY)
+    refused(outcome, "predictions.jsonl: File too large", "run the same command again")
+    (run,) = (root / "runs").iterdir()
+    assert not list(run.rglob("*.partial-*")) and not (run / "metrics.json").exists()
+    shutil.rmtree(root)
+
+
+FULL = (
+    "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)"
+)
+TRAIN = "from conkd_jax import train; sys.argv[0] = 'conkd_jax.train'; train.run()"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_full_disk_anywhere_is_one_line_and_loses_nothing(tmp_path):
+    """Files may be larger from try to try; each try fails at another kind of file."""
+    places = []
+    for size in (100, 2_000, 6_000, 12_000, 20_000, 50_000, 100_000, 200_000, 10**9):
+        command = [sys.executable, "-c", f"{FULL}; {TRAIN}", str(size), *arguments(tmp_path)]
+        environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "0"}
+        ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        if ended.returncode:
+            refused((ended.returncode, ended.stdout, ended.stderr), "again")
+            places.append(ended.stderr.split(": ")[1])
+    assert ended.returncode == 0
+    assert len({re.sub("[0-9a-f]{8,}", "", place) for place in places}) >= 4, places
+
+
+# --- power cuts --------------------------------------------------------------------------------
+
+
+def test_a_run_s_folder_is_on_the_disk_before_its_metrics(small_world, tmp_path, monkeypatch):
+    disk, config, folder, seen = Disk(monkeypatch), small_world.config(), tmp_path / "run", []
+
+    def cut() -> None:
+        if disk.read(folder / "metrics.json") is not None:
+            seen.append(True)
+            for path in folder.rglob("*"):
+                if path.is_file() and "artifacts" not in path.parent.parts[-2:]:
+                    assert disk.read(path) == path.read_bytes(), path
+
+    disk.on_flush = cut
+    write_run_folder(folder, config, NAME, pipeline.build(config), command="a test")
+    assert seen and not list(folder.rglob("*.partial-*"))
+
+
+# --- stopped programs --------------------------------------------------------------------------
+
+
+def test_leftovers_of_killed_processes_are_deleted(tmp_path):
+    stage = Stage("teacher", 1, {}, {}, write)
+    directory = Path(stage.directory(tmp_path))
+    (directory / "records").mkdir(parents=True)
+    (directory / "records" / "incomplete.0123.features.json").write_text("{")
+    (directory / ".incomplete-AB12").mkdir()
+    (directory / "spec.json.partial-0a1b2c3d").write_text("{")
+    ensure(stage, tmp_path)
+    left = sorted(path.name for path in directory.rglob("*") if path.is_file())
+    assert left == ["manifest.json", "out.txt"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_every_stage(tmp_path, number):
+    """As soon as a stage begins; then the same command goes on, until the next one begins."""
+    stopped = []
+    world = SmallWorld(tmp_path)
+    stages = {stage.name for stage in pipeline.build(world.config()).values()}
+    while stages - set(stopped):
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "conkd_jax.train", *arguments(tmp_path)],
+            cwd=ROOT,
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for line in process.stdout:
+            match = re.match(r"(\w+) \w{16}: (building|resuming)", line)
+            if match and match[1] not in stopped:
+                stopped.append(match[1])
+                process.send_signal(number)
+                break
+        output, errors = process.communicate()
+        assert process.returncode == 128 + number, errors
+        assert "the same command resumes it" in output + errors and "Traceback" not in errors
+    finished = subprocess.run([sys.executable, "-m", "conkd_jax.train", *arguments(tmp_path)])
+    assert finished.returncode == 0
