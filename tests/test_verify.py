@@ -26,9 +26,9 @@ STAGES = (
     "vocabulary",
     "rec_teacher",
     "dialogue_teacher",
-    "turn_classifier",
     "teacher_outputs",
     "student",
+    "turn_classifier",
     "evaluation",
 )
 

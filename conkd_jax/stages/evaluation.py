@@ -44,7 +44,7 @@ from conkd_jax.eval.predictions import (
     write_predictions,
 )
 from conkd_jax.eval.scoring import TokenScores
-from conkd_jax.files import write_json
+from conkd_jax.files import whole_file, write_json
 from conkd_jax.progress import counted
 from conkd_jax.stages import backbones, corpus
 from conkd_jax.stages.backbones import RowSettings
@@ -144,7 +144,8 @@ def run(settings: EvaluationSettings, directory: epath.Path, context: Context) -
         }
         if opened.rows.pick_tokens is not None:
             arrays["is_choice"] = opened.rows.is_choice
-        np.savez_compressed(directory / TOKENS, allow_pickle=False, **arrays)
+        with whole_file(directory / TOKENS, "wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
         found = answers(settings, opened, keep_in=directory / CHECKPOINTS)
         decoded = counted(found, "evaluation", "responses")
         picks = PickCounts()
