@@ -12,6 +12,8 @@ from conkd_jax.ending import STOPPED, explained
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_a_program_with_one_line(capsys, number, code):
     before = signal.getsignal(signal.SIGTERM)
+    if number == signal.SIGINT:  # a shell's background jobs begin with this signal ignored
+        signal.signal(number, signal.default_int_handler)
     with pytest.raises(SystemExit) as end, explained():
         os.kill(os.getpid(), number)
         raise AssertionError("not stopped")
