@@ -17,7 +17,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chat serve test test-slow test-real lint format clean
+.PHONY: help demo chat serve test test-slow test-real test-browser lint format clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -39,6 +39,9 @@ test-slow: $(VENV)/.installed-test  ## kills, several processes, training that h
 
 test-real: $(VENV)/.installed-test  ## tests on the raw files in CONKD_RAW_DIR
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m real_data
+
+test-browser: $(VENV)/.installed-browser  ## the page of conkd-serve in the Chromium of this machine
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m browser
 
 lint: $(VENV)/.installed-test $(VENV)/.installed-lint  ## ruff and pyright
 	$(BIN)/ruff check .
@@ -69,6 +72,10 @@ $(VENV)/.installed-serve: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install $(PIP_FLAGS) --editable '.[test]'
 	@touch $(VENV)/.installed $(VENV)/.installed-serve $@
+
+$(VENV)/.installed-browser: pyproject.toml $(VENV)/.installed-test
+	$(BIN)/python -m pip install $(PIP_FLAGS) --editable '.[test,browser]'
+	@touch $@
 
 $(VENV)/.installed-lint: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install $(PIP_FLAGS) --editable '.[lint]'

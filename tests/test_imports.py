@@ -66,6 +66,7 @@ HOMES = {
     "gguf": ("conkd_jax/published.py",),  # inside a function: an optional dependency
     "starlette": ("conkd_jax/serve",),
     "uvicorn": ("conkd_jax/serve",),
+    "playwright": ("conkd_jax/serve/screenshots.py",),  # inside a function: an optional dependency
     "rapidfuzz": ("conkd_jax/data/title_links.py",),
     "gensim": ("conkd_jax/data/word_vectors.py",),
 }
