@@ -7,7 +7,9 @@ in float32 and bfloat16, with and without `parallel.remat`, and prints what each
 device: arguments (parameters, optimizer state, batch, teachers), temporaries, and the total.
 DialoGPT's published weights are taken to have the shape of
 `dialogue_teacher.num_layers` and so on, whose defaults are DialoGPT-small's.
-For a Llama, give the shape with `dialogue_teacher.weights=random`.
+For a Llama, give the shape with `dialogue_teacher.weights=random`. With `student.lora_rank`, the
+arguments are the fixed weights, the trained ones and the optimizer state of these alone; for a
+Llama, add `student.init=dialogue_teacher`, since random weights are nothing to adapt.
 
 With --topology the compiler is the TPU's, which needs no TPU (install the extra [tpu]): its plan is
 what that chip allocates, and a step that does not fit is refused. Without it the step is compiled
@@ -142,6 +144,7 @@ def document_of(
         "backbone": config.backbone,
         "model": dataclasses.asdict(planned.start.model.spec),
         "parameters": planned.num_parameters,
+        "trained": planned.num_trained,
         "words": vocabulary.num_words,
         "items": vocabulary.num_items,
         "compiled_for": devices[0].device_kind,

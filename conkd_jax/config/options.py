@@ -29,6 +29,7 @@ from conkd_jax.config.parts import (
     KBRDConfig,
     KGSFConfig,
     LlamaConfig,
+    LoRAConfig,
     ParallelConfig,
     RecTeacherConfig,
     ReDialConfig,
@@ -80,6 +81,11 @@ ADDED_FIELDS = frozenset(
                 *("architecture", "use_concepts", "use_reviews", "context_nodes"),
                 *("distinct_targets", "attention_init"),
             )
+        ),
+        *(
+            f"{part}.{name}"
+            for part in ("dialogue_teacher", "student")
+            for name in field_names(LoRAConfig())
         ),
         "vocabulary.max_picks",
         "vocabulary.lower_case",

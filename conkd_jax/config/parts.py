@@ -128,7 +128,22 @@ class ItemInitConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class DialogueTeacherConfig(ItemInitConfig, LanguageModelTraining):
+class LoRAConfig:
+    """Whether all parameters are trained, or low-rank changes of pretrained weights (LoRA).
+
+    With rank r > 0, a linear layer of attention or MLP has the weight W + (α/r) A B, of which A
+    [in, r] and B [r, out] are trained and the pretrained W is not. The rows of items, tags and
+    padding are trained as well; rows of words, norms and biases are not. Gradients, optimizer state
+    and checkpoints have the size of what is trained. The stage saves the sum, so what reads its
+    model sees ordinary weights. For dialogpt and llama with pretrained weights; not in the paper.
+    """
+
+    lora_rank: int = 0  # r of LoRA, for example 8; 0 = off: all parameters are trained
+    lora_alpha: float = 16.0  # with lora_rank > 0: α; the change of a weight is (α/r) A B
+
+
+@dataclasses.dataclass(frozen=True)
+class DialogueTeacherConfig(LoRAConfig, ItemInitConfig, LanguageModelTraining):
     """The dialogue teacher, and the shape of DialoGPT or Llama in teacher and student."""
 
     weights: str = "microsoft/DialoGPT-small"  # hub name, local folder, or "random"; for llama also
@@ -303,7 +318,7 @@ class StudentTraining(LanguageModelTraining):
 
 
 @dataclasses.dataclass(frozen=True)
-class StudentConfig(ItemInitConfig, StudentTraining):
+class StudentConfig(LoRAConfig, ItemInitConfig, StudentTraining):
     """The student."""
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from conkd_jax.config.backbones import KNOWN, is_backbone, options_of
+from conkd_jax.config.backbones import BACKBONES, KNOWN, is_backbone, options_of
 from conkd_jax.config.fields import (
     Broken,
     Choices,
@@ -25,7 +25,7 @@ from conkd_jax.config.options import (
     ConfigError,
     field_names,
 )
-from conkd_jax.config.parts import ItemInitConfig, SearchConfig
+from conkd_jax.config.parts import ItemInitConfig, LoRAConfig, SearchConfig
 from conkd_jax.config.recommender_rules import recommender_rules
 from conkd_jax.distill.gates import GATES
 from conkd_jax.eval.tables.paper import ROW_NAMES
@@ -59,6 +59,10 @@ ITEM_INIT_CHOICES: Choices = {
     "item_init_map": ("random", "pca", "least_squares"),
 }
 ITEM_INIT_RANGES: Ranges = {"item_init_scale": (0, None)}
+# The parts with fields of `LoRAConfig`, and the backbones of this package that it is for.
+HAVE_LORA = ("dialogue_teacher", "student")
+LORA_BACKBONES = ("dialogpt", "llama")
+LORA_RANGES: Ranges = {"lora_rank": (0, 256), "lora_alpha": (0.001, 10_000)}
 SEEDS = (0, 2**32 - 1)
 RANGES: Ranges = {
     "seed": SEEDS,
@@ -169,6 +173,9 @@ def validate_config(config: Config) -> Config:
         broken += choices(config, of_part(config, part, ITEM_INIT_CHOICES))
         broken += ranges(config, of_part(config, part, ITEM_INIT_RANGES))
         broken += _item_init(config, part)
+    for part in HAVE_LORA:
+        broken += ranges(config, of_part(config, part, LORA_RANGES))
+        broken += _lora(config, part)
     broken += transformer_shape(config, "turn_classifier")
     if is_backbone(config.backbone):
         broken += options_of(config.backbone).check(config)
@@ -272,3 +279,20 @@ def _item_init(config: Config, part: str) -> Broken:
         why = "student.init = dialogue_teacher, whose item rows are trained already"
         use = "dialogue_teacher.item_init starts those from the recommender"
         yield "student.item_init", f"title with {why} ({use})"
+
+
+def _lora(config: Config, part: str) -> Broken:
+    given, default = getattr(config, part), LoRAConfig()
+    if given.lora_rank == 0:
+        if given.lora_alpha != default.lora_alpha:
+            why = f"as {part}.lora_rank = 0 trains all parameters, without α"
+            yield f"{part}.lora_alpha", f"{default.lora_alpha}, {why}"
+        return
+    if config.backbone in BACKBONES and config.backbone not in LORA_BACKBONES:
+        known = " and ".join(LORA_BACKBONES)
+        yield f"{part}.lora_rank", f"0 with the backbone {config.backbone}, as LoRA is for {known}"
+        return
+    continues = part == "student" and given.init == "dialogue_teacher"
+    if config.dialogue_teacher.weights == "random" and not continues:
+        why = "which would stay random but for changes of a low rank"
+        yield f"{part}.lora_rank", f"0 with dialogue_teacher.weights = random, {why}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +26,9 @@ class DecoderOnly(abc.ABC):
       num_rows: rows of the token embedding: Y = V ∪ I first, then the input-only rows.
       compute: the type of its products, and what the backward pass keeps.
     """
+
+    ROW_LAYERS: ClassVar[tuple[str, ...]]  # layers whose "embedding" has a row for each token
+    KERNEL_AXES: ClassVar[tuple[str, str]]  # the last two axes of each "kernel"
 
     spec: Any
     num_rows: int

@@ -84,6 +84,8 @@ class GPT2(DecoderOnly):
     """
 
     EMBEDDING: ClassVar[str] = "wte"
+    ROW_LAYERS: ClassVar[tuple[str, ...]] = (EMBEDDING,)
+    KERNEL_AXES: ClassVar[tuple[str, str]] = ("out", "in")  # as FlaxConv1D has them
 
     spec: GPT2Spec
 

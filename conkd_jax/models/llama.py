@@ -63,6 +63,8 @@ class Llama(DecoderOnly):
     """
 
     EMBEDDING: ClassVar[str] = "embed"
+    ROW_LAYERS: ClassVar[tuple[str, ...]] = (EMBEDDING, HEAD)
+    KERNEL_AXES: ClassVar[tuple[str, str]] = ("in", "out")
 
     spec: LlamaSpec
 
@@ -175,7 +177,7 @@ def extend_vocabulary(
                 params[layer]["embedding"], num_words, title_token_ids, num_rows, rng, INIT_STDDEV
             )
         }
-        for layer in (Llama.EMBEDDING, HEAD)
+        for layer in Llama.ROW_LAYERS
         if layer in params
     }
     return {**params, **extended}

@@ -31,6 +31,7 @@ from conkd_jax.stages.language_model_training import (
     train_language_model,
     training_batches,
 )
+from conkd_jax.stages.lora import LoRASettings
 from conkd_jax.stages.training import EXECUTION_CHANGES_NO_RESULT, Execution
 
 VERSION = 1
@@ -56,6 +57,7 @@ class DialogueTeacherSettings:
       use_inferred_order: True if it is trained on the split `inferred` as well, else None.
       item_init: the start of its item rows from the recommender's vectors; None without one.
       compute_dtype: the type of the language model's products (`compute_setting`).
+      lora: the rank and α of LoRA; None if all parameters are trained.
       student: the student's training, if there will be one.
       execution: devices and checkpoints.
     """
@@ -67,6 +69,7 @@ class DialogueTeacherSettings:
     use_inferred_order: bool | None  # not False: a teacher without it has its old fingerprint
     compute_dtype: str | None  # not "float32": an artifact of float32 has its old fingerprint
     item_init: ItemInitSettings | None = merged()
+    lora: LoRASettings | None = merged()
     student: LanguageModelTraining | None = outside_fingerprint(
         because="its schedule is only checked here, so that an error shows before a long training"
     )
@@ -98,6 +101,7 @@ def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
         seed=config.teacher_seed,
         rng_impl=config.rng_impl,
         item_init=ItemInitSettings.of(config.dialogue_teacher),
+        lora=LoRASettings.of(config.dialogue_teacher),
         use_inferred_order=config.dialogue_teacher.use_inferred_order or None,
         compute_dtype=compute_setting(config),
         student=view(config.student, LanguageModelTraining) if config.system == "student" else None,
@@ -146,6 +150,7 @@ def run(
         form="teacher",
         keep="best",
         execution=settings.execution,
+        lora=settings.lora,
     )
     save(trained, directory)
     num_parameters = sum(leaf.size for leaf in jax.tree.leaves(trained.params))

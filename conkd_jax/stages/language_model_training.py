@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import jax
 import numpy as np
 from etils import epath
 from jaxtyping import Int32
@@ -26,9 +27,12 @@ from conkd_jax.distill.fused import fused_gated_kd_loss
 from conkd_jax.distill.gates import gate_values
 from conkd_jax.eval.learning import Learning
 from conkd_jax.eval.scoring import response_features, retrieved_ids
+from conkd_jax.models.lora import FullTraining
 from conkd_jax.stages.language_model import LanguageModel
+from conkd_jax.stages.lora import LoRASettings, training_of
 from conkd_jax.stages.training import Execution, make_loader, train
 
+LORA_STREAM = 0x10CA  # of a training's random numbers, those that start LoRA's matrices
 STORE_CACHE_BYTES = 2 << 30  # a teacher store up to this size is kept in memory
 
 
@@ -127,6 +131,7 @@ def train_language_model(
     keep: str,
     execution: Execution,
     distillation: Distillation | None = None,
+    lora: LoRASettings | None = None,
 ) -> tuple[LanguageModel, loop.Result]:
     """Trains a language model with the gated distillation loss or, without `distillation`, the NLL.
 
@@ -143,23 +148,28 @@ def train_language_model(
       keep: "best" (lowest dev NLL) or "last".
       execution: devices and checkpoints.
       distillation: the gate and both teachers; None for the NLL.
+      lora: trains low-rank changes instead of all parameters.
 
     Returns:
-      The trained model, and the result of the loop. If dev says that it ended too soon, so does a
-      line of output.
+      The trained model with ordinary parameters, and the result of the loop. If dev says that it
+      ended too soon, so does a line of output.
     """
     steps_per_epoch = batches.plan.steps_per_epoch
+    tuning = training_of(start, lora)
+    key = jax.random.fold_in(jax.random.key(seed, impl=rng_impl), LORA_STREAM)
+    trained, fixed = tuning.divided(start.params, key)
 
     def evaluate(params) -> dict[str, float]:
-        scored = dataclasses.replace(start, params=params).score(dev, form, training.batch_rows)
+        model = dataclasses.replace(start, params=tuning.merged(params, fixed))
+        scored = model.score(dev, form, training.batch_rows)
         return {f"dev_{key}": v for key, v in scored.summary(dev.is_choice).items()}
 
     task = loop.Task(
         name=name,
-        init=lambda rng: start.params,
-        loss=make_loss(start, execution.chunk_size, distillation),
+        init=lambda rng: trained,
+        loss=make_loss(start, execution.chunk_size, distillation, tuning),
         constants={
-            "frozen": start.frozen,
+            "frozen": {**fixed, **start.frozen},
             **({} if distillation is None else distillation.constants),
         },
         loader=batches,
@@ -180,18 +190,30 @@ def train_language_model(
     if parallel.is_first_process() and found is not None:
         for note in found.notes():
             terminal.say(f"{name}: {note}")
-    return dataclasses.replace(start, params=result.params), result
+    final = jax.tree.map(np.asarray, tuning.merged(result.params, fixed))
+    return dataclasses.replace(start, params=final), result
 
 
 def make_loss(
-    start: LanguageModel, chunk_size: int, distillation: Distillation | None = None
+    start: LanguageModel,
+    chunk_size: int,
+    distillation: Distillation | None = None,
+    tuning: FullTraining | None = None,
 ) -> parallel.Loss:
-    """The loss of one device's micro-batch: NLL, or gated distillation (eqs. 8-11)."""
+    """The loss of one device's micro-batch: NLL, or gated distillation (eqs. 8-11).
+
+    Args:
+      start: the model.
+      chunk_size: response tokens at a time in the fused head.
+      distillation: the gate and both teachers; None for the NLL.
+      tuning: joins what is trained with what is fixed; None if everything is trained.
+    """
     vocabulary, model = start.vocabulary, start.model
+    tuning = tuning or FullTraining()
 
     def loss(params, batch, rng, constants):
         teachers, metrics = {}, {}
-        variables = {**params, **constants["frozen"]}
+        variables = tuning.variables(params, constants["frozen"])
         if distillation is not None:
             teacher = distillation.teacher(batch, constants)
             gate = gate_values(
@@ -212,8 +234,10 @@ def make_loss(
             }
             mask = batch["loss_mask"]
             metrics["gate"] = ((gate * mask).sum(), mask.sum())
+        with tuning.reading():
+            features = response_features(model, variables, batch, rng)
         total, nll = fused_gated_kd_loss(
-            response_features(model, variables, batch, rng),
+            features,
             model.head(variables, vocabulary.num_targets).cast(model.compute.array_dtype),
             batch["labels"],
             batch["weights"],

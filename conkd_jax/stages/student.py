@@ -38,6 +38,7 @@ from conkd_jax.stages.language_model_training import (
     train_language_model,
     training_batches,
 )
+from conkd_jax.stages.lora import LoRASettings
 from conkd_jax.stages.training import EXECUTION_CHANGES_NO_RESULT, Execution
 
 VERSION = 2
@@ -140,6 +141,7 @@ class StudentSettings:
       seed: config.seed.
       rng_impl: generator of the dropout keys.
       compute_dtype: the type of the language model's products (`compute_setting`).
+      lora: the rank and α of LoRA; None if all parameters are trained.
       backbone: the name of its backbone.
       execution: devices and checkpoints.
     """
@@ -152,6 +154,7 @@ class StudentSettings:
     rng_impl: str
     compute_dtype: str | None  # not "float32": an artifact of float32 has its old fingerprint
     item_init: ItemInitSettings | None = merged()
+    lora: LoRASettings | None = merged()
     backbone: str = outside_fingerprint(because="initial and rows already depend on it")
     execution: Execution = outside_fingerprint(because=EXECUTION_CHANGES_NO_RESULT)
 
@@ -177,6 +180,7 @@ def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
         rng_impl=config.rng_impl,
         compute_dtype=language_model.compute_setting(config),
         item_init=ItemInitSettings.of(config.student),
+        lora=LoRASettings.of(config.student),
         backbone=config.backbone,
         execution=Execution.of(config),
     )
@@ -244,6 +248,7 @@ def run(settings: StudentSettings, directory: epath.Path, context: Context) -> d
         keep="last",
         execution=settings.execution,
         distillation=teachers,
+        lora=settings.lora,
     )
     language_model.save(trained, directory)
     return {**result.metrics, **({} if eta is None else {"eta": eta})}

@@ -22,9 +22,11 @@ from conkd_jax.data.teacher_store.schema import FORMATS, TeacherHeads, TeacherSt
 from conkd_jax.data.tokenizers.bpe import END_TOKEN
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.models.compute import Compute
+from conkd_jax.models.lora import FullTraining
 from conkd_jax.stages import backbones
 from conkd_jax.stages.language_model import LanguageModel
 from conkd_jax.stages.language_model_training import Distillation, make_loss
+from conkd_jax.stages.lora import LoRASettings, training_of
 from conkd_jax.stages.student import GateSettings, distillation_from
 from conkd_jax.typing import PyTree
 
@@ -66,6 +68,7 @@ class PlannedStep:
       batch: shapes of one micro-batch.
       constants: shapes of what every step reads.
       taught: gate and teachers; None for the NLL.
+      tuning: what of the model is trained.
     """
 
     start: LanguageModel
@@ -73,11 +76,17 @@ class PlannedStep:
     batch: dict[str, jax.ShapeDtypeStruct]
     constants: dict[str, Any]
     taught: Distillation | None
+    tuning: FullTraining
 
     @property
     def num_parameters(self) -> int:
-        """Number of trained parameters."""
-        return sum(leaf.size for leaf in jax.tree.leaves(self.start.params))
+        """Number of parameters of the model."""
+        return num_elements(self.start.params)
+
+    @property
+    def num_trained(self) -> int:
+        """Number of parameters that are trained."""
+        return num_elements(self.state.params)
 
 
 def planned_step(config: Config, num_words: int, num_items: int, num_devices: int) -> PlannedStep:
@@ -120,14 +129,16 @@ def planned_step(config: Config, num_words: int, num_items: int, num_devices: in
     params = jax.eval_shape(initial)
     start = LanguageModel(made["model"], params, vocabulary)
     optimizer = optimizers.make_optimizer(config.student.optimizer, 1 << 20)
+    tuning = training_of(start, LoRASettings.of(config.student))
+    trained, fixed = jax.eval_shape(tuning.divided, params, jax.random.key(0))
     state = parallel.TrainState(
-        params, jax.eval_shape(optimizer.init, params), jax.ShapeDtypeStruct((), np.int32)
+        trained, jax.eval_shape(optimizer.init, trained), jax.ShapeDtypeStruct((), np.int32)
     )
     width = made["model"].spec.embed_dim
     taught = None
     if config.distill.gamma > 0:
         taught = _taught(config, width, vocabulary)
-    constants = {"frozen": {}} | ({} if taught is None else taught.constants)
+    constants = {"frozen": fixed} | ({} if taught is None else taught.constants)
     rows = config.student.batch_rows // (num_devices * config.student.optimizer.accumulate_steps)
     return PlannedStep(
         start,
@@ -135,6 +146,7 @@ def planned_step(config: Config, num_words: int, num_items: int, num_devices: in
         batch_shapes(config, rows, vocabulary, width if taught else None),
         jax.tree.map(_shape_of, constants),
         taught,
+        tuning,
     )
 
 
@@ -152,7 +164,7 @@ def step_memory(
     training = config.student.optimizer
     start = dataclasses.replace(planned.start, model=planned.start.model.computing(compute))
     update = parallel.make_train_step(
-        make_loss(start, config.distill.chunk_size, planned.taught),
+        make_loss(start, config.distill.chunk_size, planned.taught, planned.tuning),
         optimizers.make_optimizer(training, 1 << 20),
         devices,
         rng_impl=config.rng_impl,
@@ -236,6 +248,11 @@ def _taught(config: Config, width: int, vocabulary: Vocabulary) -> Distillation:
     settings = GateSettings.of(config.distill)
     settings = dataclasses.replace(settings, mask_mentioned=None)  # of no size
     return distillation_from(settings, heads, is_dense=is_dense, fitted_eta=0.5)
+
+
+def num_elements(tree: PyTree) -> int:
+    """Number of numbers in all arrays of a tree."""
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 def _shape_of(leaf: Any) -> jax.ShapeDtypeStruct:
