@@ -58,23 +58,50 @@ class DecodedResponse:
     picks: list[int] = dataclasses.field(default_factory=list)
 
 
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """How responses are decoded, the same for all of a split.
+
+    Attributes:
+      end_id: the token that closes a response.
+      num_words: |V|, the id of the first item token.
+      max_tokens: the longest response, end token included and picks excluded.
+      batch_size: prompts of a batch.
+      top_k: length of the rankings at item steps.
+      buckets: prompt lengths to compile for. A longer prompt keeps its tail. None for 32, 48, 64,
+        96, … up to the longest prompt, or to the limit of the model's positions.
+      item_rule: "argmax"; "mass": where all items together have more than half of the probability,
+        the best item is emitted even if a word is more probable than each of them; or "class": the
+        same, and where they have less, the best word is emitted even if an item is more probable.
+      allow_repeats: False forbids an item once the text of the response has emitted it.
+      search: greedy decoding, sampling or beams; the rule and all constraints limit each.
+    """
+
+    end_id: int
+    num_words: int
+    max_tokens: int = 30
+    batch_size: int = 64
+    top_k: int = 50
+    buckets: Sequence[int] | None = None
+    item_rule: str = "argmax"
+    allow_repeats: bool = True
+    search: SearchConfig = GREEDY
+
+    def __post_init__(self) -> None:
+        if self.item_rule not in ITEM_RULES:
+            known = ", ".join(ITEM_RULES)
+            raise ValueError(f"item_rule: expected one of {known}, got {self.item_rule!r}")
+
+
 def decode_responses(
     model: Backbone,
     params: Params,
     head: Head,
     prompts: Prompts,
+    how: Decoding,
     *,
-    end_id: int,
-    num_words: int,
-    max_tokens: int = 30,
-    batch_size: int = 64,
-    top_k: int = 50,
-    buckets: Sequence[int] | None = None,
-    item_rule: str = "argmax",
     forbidden_items: Sequence[Collection[int]] | None = None,
-    allow_repeats: bool = True,
     pick_rules: PickRules | None = None,
-    search: SearchConfig = GREEDY,
     response_ids: Sequence[int] | None = None,
 ) -> list[DecodedResponse]:
     """Generates a response to every prompt, by default y_t = argmax_y P(y | y_<t, x).
@@ -89,21 +116,10 @@ def decode_responses(
       head: onto Y = V ∪ I, so that no input-only token can be emitted.
       prompts: what the model reads first, the opening token ([REC], [GEN] or the separator)
         included.
-      end_id: the token that closes a response.
-      num_words: |V|, the id of the first item token.
-      max_tokens: the longest response, end token included and picks excluded.
-      batch_size: prompts of a batch.
-      top_k: length of the rankings at item steps.
-      buckets: prompt lengths to compile for. A longer prompt keeps its tail. None for 32, 48, 64,
-        96, … up to the longest prompt, or to the limit of the model's positions.
-      item_rule: "argmax"; "mass": where all items together have more than half of the probability,
-        the best item is emitted even if a word is more probable than each of them; or "class": the
-        same, and where they have less, the best word is emitted even if an item is more probable.
+      how: lengths, rules and search.
       forbidden_items: for each prompt, the item tokens that are forbidden in its response (those
         that the dialogue has mentioned, for example). None forbids nothing.
-      allow_repeats: False forbids an item once the text of the response has emitted it.
       pick_rules: of item-first responses; None for a model of ordinary rows.
-      search: greedy decoding, sampling or beams; the rule and the constraints above limit each.
       response_ids: the number of each response in its split, from which sampling makes its random
         numbers; None for 0, 1, …
 
@@ -112,20 +128,18 @@ def decode_responses(
       of the steps at which its items were picked.
 
     Raises:
-      ValueError: the rule is unknown, or the model can't hold a bucket.
+      ValueError: the model can't hold a bucket.
 
     Source: the paper documents no decoding; greedy with 30 tokens is this project's choice.
     """
-    if item_rule not in ITEM_RULES:
-        raise ValueError(f"item_rule: expected one of {', '.join(ITEM_RULES)}, got {item_rule!r}")
-    lengths = prompts.lengths
-    num_steps = max_tokens + (pick_rules.room if pick_rules else 0)
+    lengths, num_words, batch_size = prompts.lengths, how.num_words, how.batch_size
+    num_steps = how.max_tokens + (pick_rules.room if pick_rules else 0)
     limit = model.longest_prompt(num_steps)
-    buckets = _usable_buckets(buckets, int(max(lengths, default=1)), limit)
+    buckets = _usable_buckets(how.buckets, int(max(lengths, default=1)), limit)
     num_items = head.num_targets - num_words
-    is_constrained = forbidden_items is not None or not allow_repeats or pick_rules is not None
+    is_constrained = forbidden_items is not None or not how.allow_repeats or pick_rules is not None
     decoded = [DecodedResponse([], []) for _ in lengths]
-    emitted = _EmittedItems(num_words, allow_repeats)
+    emitted = _EmittedItems(num_words, how.allow_repeats)
     for members, length in _batches(lengths, batch_size, buckets):
         given = [forbidden_items[member] if forbidden_items else () for member in members]
         tokens, features = decode_batch(
@@ -135,25 +149,25 @@ def decode_responses(
             np.arange(batch_size) >= len(members),
             item_mask(given, batch_size, num_items, num_words) if is_constrained else None,
             pick_rules.states(members, batch_size, num_items) if pick_rules else None,
-            _search_arrays(search, members, response_ids, batch_size),
+            _search_arrays(how.search, members, response_ids, batch_size),
             model=model,
-            end_id=end_id,
+            end_id=how.end_id,
             max_tokens=num_steps,
             num_words=num_words,
-            item_rule=item_rule,
-            allow_repeats=allow_repeats,
+            item_rule=how.item_rule,
+            allow_repeats=how.allow_repeats,
             max_picks=pick_rules.max_picks if pick_rules else 0,
-            beam_width=search.beam_width if search.strategy == "beam" else 0,
+            beam_width=how.search.beam_width if how.search.strategy == "beam" else 0,
         )
         tokens, features = np.asarray(tokens), np.asarray(features)
         for row, member in enumerate(members):
             text = tokens[row].tolist()
             if pick_rules is not None:
-                picks, text = split_picks(text, num_words, end_id)
+                picks, text = split_picks(text, num_words, how.end_id)
                 decoded[member].picks.extend(picks)
-            decoded[member].tokens.extend(_until_end(text[:max_tokens], end_id))
+            decoded[member].tokens.extend(_until_end(text[: how.max_tokens], how.end_id))
             emitted.add(decoded[member], features[row], given[row])
-    emitted.rank(head, top_k, is_constrained)
+    emitted.rank(head, how.top_k, is_constrained)
     return decoded
 
 

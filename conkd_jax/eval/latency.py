@@ -38,7 +38,7 @@ class TimedDecoder:
       head: onto Y = V ∪ I.
       num_words: |V|, the id of the first item token.
       num_tokens: length of every response, two or more.
-      item_rule: as in `decoding.decode_responses`.
+      item_rule: as in `decoding.Decoding`.
     """
 
     model: Backbone

@@ -29,7 +29,7 @@ from conkd_jax.data.mentioned_items import mentioned_with_token
 from conkd_jax.data.mentions import tokens
 from conkd_jax.data.rows.picks import charged_to_text
 from conkd_jax.distill.head import Head
-from conkd_jax.eval.decoding import DecodedResponse, decode_responses
+from conkd_jax.eval.decoding import DecodedResponse, Decoding, decode_responses
 from conkd_jax.eval.item_rankings import FORBIDDEN_LOGIT
 from conkd_jax.eval.metrics.bootstrap import bootstrap_intervals
 from conkd_jax.eval.metrics.options import options_from_corpus
@@ -210,6 +210,16 @@ def _decoder(
     system, rows, rules = opened.system, opened.rows, settings.decode
     words, longest = system.vocabulary, settings.rows.longest_prompt(rules.max_tokens)
     head = decoding_head(system, settings.item_offset or 0.0)
+    how = Decoding(
+        end_id=words.end_id,
+        num_words=words.num_words,
+        max_tokens=rules.max_tokens,
+        batch_size=settings.batch_size,
+        buckets=prompt_buckets(longest),
+        item_rule=rules.item_rule,
+        allow_repeats=rules.allow_repeated_items,
+        search=settings.search or SearchConfig(),
+    )
     # Without a turn classifier, `openings` ignores this.
     is_rec = rows.response_is_rec if opened.predicted_is_rec is None else opened.predicted_is_rec
 
@@ -219,26 +229,19 @@ def _decoder(
             system.model.variables,
             head,
             rows.prompts(some, system.openings(is_rec[some]).tolist(), longest, system.form),
-            end_id=words.end_id,
-            num_words=words.num_words,
-            max_tokens=rules.max_tokens,
-            batch_size=settings.batch_size,
-            buckets=prompt_buckets(longest),
-            item_rule=rules.item_rule,
+            how,
             forbidden_items=None
             if rules.allow_mentioned_items
             else [
                 [words.num_words + item for item in mentioned_with_token(words, dialogue, turn)]
                 for dialogue, turn in map(opened.dialogue_and_turn, some)
             ],
-            allow_repeats=rules.allow_repeated_items,
             pick_rules=None
             if settings.rows.max_picks is None
             else PickRules(
                 settings.rows.max_picks,
                 is_rec[some].tolist() if system.has_tags else [None] * len(some),
             ),
-            search=settings.search or SearchConfig(),
             response_ids=some,
         )
 

@@ -9,7 +9,7 @@ from conkd_jax.data.rows.dialogue import TokenPrompts
 from conkd_jax.distill.head import Head
 from conkd_jax.eval import decode_loop, decoding
 from conkd_jax.eval.decode_loop import choose_token, decode_steps
-from conkd_jax.eval.decoding import decode_responses
+from conkd_jax.eval.decoding import Decoding, decode_responses
 from conkd_jax.models.gpt2 import GPT2, GPT2Spec
 
 NUM_WORDS, NUM_ITEMS, END, REC = 30, 20, 29, 51
@@ -83,9 +83,7 @@ def test_equals_a_loop_without_cache(
         params,
         head,
         prompts(contexts, openings),
-        batch_size=batch_size,
-        buckets=buckets,
-        **SETTINGS,
+        Decoding(batch_size=batch_size, buckets=buckets, **SETTINGS),
     )
     assert plain(decoded) == expected
 
@@ -104,11 +102,12 @@ def prompts(contexts, openings):
     return TokenPrompts([[*c, first] for c, first in zip(contexts, openings, strict=True)])
 
 
-def decode(params, head, contexts, **changes):
+def decode(params, head, contexts, forbidden_items=None, **changes):
     # One batch size and one bucket wherever they don't matter: one compilation serves them all.
     settings = {**SETTINGS, "batch_size": 8, "buckets": (40,), **changes}
+    given = prompts(contexts, [REC] * len(contexts))
     return decode_responses(
-        MODEL, params, head, prompts(contexts, [REC] * len(contexts)), **settings
+        MODEL, params, head, given, Decoding(**settings), forbidden_items=forbidden_items
     )
 
 

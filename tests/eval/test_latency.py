@@ -9,7 +9,7 @@ import pytest
 
 from conkd_jax.data.rows.dialogue import TokenPrompts
 from conkd_jax.eval import latency
-from conkd_jax.eval.decoding import decode_responses
+from conkd_jax.eval.decoding import Decoding, decode_responses
 from conkd_jax.eval.latency import (
     NO_TOKEN,
     TimedDecoder,
@@ -60,12 +60,14 @@ def test_both_parts_write_what_scoring_writes(decoder, prompts, item_rule):
         decoder.params,
         decoder.head,
         prompts,
-        end_id=NO_TOKEN,
-        num_words=NUM_WORDS,
-        max_tokens=NUM_TOKENS,
-        batch_size=1,
-        buckets=[4, 12],
-        item_rule=item_rule,
+        Decoding(
+            end_id=NO_TOKEN,
+            num_words=NUM_WORDS,
+            max_tokens=NUM_TOKENS,
+            batch_size=1,
+            buckets=[4, 12],
+            item_rule=item_rule,
+        ),
     )
     for question, decoded in zip(system(decoder, prompts).singles, expected, strict=True):
         token, cache = decoder.read(question.inputs)

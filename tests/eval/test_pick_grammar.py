@@ -7,7 +7,7 @@ import pytest
 
 from conkd_jax.data.rows.dialogue import TokenPrompts
 from conkd_jax.distill.head import Head
-from conkd_jax.eval.decoding import decode_responses
+from conkd_jax.eval.decoding import Decoding, decode_responses
 from conkd_jax.eval.pick_grammar import DONE, PICKS, START, TEXT, PickRules, after, allowed
 from conkd_jax.models.gpt2 import GPT2, GPT2Spec
 
@@ -39,18 +39,16 @@ def contexts():
     return [rng.integers(0, NUM_TARGETS, n).tolist() for n in rng.integers(0, 40, len(MUST))]
 
 
-def decode(params, head, contexts, **changes):
+def decode(params, head, contexts, forbidden_items=None, **changes):
     options = {"batch_size": 16, "buckets": (41,), "top_k": TOP, **changes}
     return decode_responses(
         MODEL,
         params,
         head,
         TokenPrompts([[*context, OPENING] for context in contexts]),
-        end_id=END,
-        num_words=NUM_WORDS,
-        max_tokens=MAX_TOKENS,
+        Decoding(end_id=END, num_words=NUM_WORDS, max_tokens=MAX_TOKENS, **options),
+        forbidden_items=forbidden_items,
         pick_rules=PickRules(MAX_PICKS, MUST[: len(contexts)]),
-        **options,
     )
 
 

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from conkd_jax.config.parts import SearchConfig
 from conkd_jax.data.rows.dialogue import TokenPrompts
 from conkd_jax.distill.head import Head
-from conkd_jax.eval.decoding import decode_responses
+from conkd_jax.eval.decoding import Decoding, decode_responses
 from conkd_jax.eval.search import row_axes
 from conkd_jax.models.gpt2 import GPT2, GPT2Spec
 
@@ -46,16 +46,16 @@ def contexts():
     return [rng.integers(0, NUM_TARGETS, n).tolist() for n in rng.integers(1, 20, 16)]
 
 
-def decode(params, head, contexts, search, *, end_id=END, num_words=NUM_WORDS, **changes):
+def decode(params, head, contexts, search, *, forbidden_items=None, response_ids=None, **changes):
+    how = {"end_id": END, "num_words": NUM_WORDS, **SETTINGS, **changes}
     return decode_responses(
         MODEL,
         params,
         head,
         TokenPrompts(contexts),
-        end_id=end_id,
-        num_words=num_words,
-        search=search,
-        **{**SETTINGS, **changes},
+        Decoding(search=search, **how),
+        forbidden_items=forbidden_items,
+        response_ids=response_ids,
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from conkd_jax.data.rows.dialogue import TokenPrompts
 from conkd_jax.eval.decode_loop import Chooser, Memory
-from conkd_jax.eval.decoding import decode_responses
+from conkd_jax.eval.decoding import Decoding, decode_responses
 from conkd_jax.eval.item_rankings import item_mask
 from conkd_jax.eval.search import Draws
 from conkd_jax.eval.streaming import read_response, stream_batch
@@ -63,13 +63,15 @@ def test_streams_the_tokens_and_rankings_of_the_decoder(params, head, prompts, r
         params,
         head,
         prompts,
-        end_id=END,
-        num_words=NUM_WORDS,
-        max_tokens=MAX_TOKENS,
-        batch_size=SIZE,
-        buckets=(LENGTH,),
-        top_k=5,
-        **rules,
+        Decoding(
+            end_id=END,
+            num_words=NUM_WORDS,
+            max_tokens=MAX_TOKENS,
+            batch_size=SIZE,
+            buckets=(LENGTH,),
+            top_k=5,
+            **rules,
+        ),
     )
     steps = stream(params, head, prompts, **rules)
     assert sum(len(row.item_steps) for row in decoded) > 4
