@@ -199,7 +199,7 @@ def load_pretrained(name: str | os.PathLike) -> tuple[LlamaSpec, Params]:
       ValueError: the files are unreadable, of another architecture, or don't match their config.
     """
     published = llama_weights.find_weights(os.fspath(name))
-    spec = LlamaSpec(**llama_weights.shape_of(published))
+    spec = LlamaSpec.from_fields(llama_weights.shape_of(published))
     num_rows = published.config["vocab_size"]
     shapes = jax.eval_shape(Llama(spec, num_rows).init, jax.random.key(0))
     return spec, llama_weights.read_params(published, shapes)

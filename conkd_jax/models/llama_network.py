@@ -8,6 +8,8 @@ a batch; `models.llama` is its only user.
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
@@ -18,6 +20,38 @@ from conkd_jax.models.compute import Compute
 from conkd_jax.typing import Array, Bool, Float, Int, Scalar
 
 INIT = nn.initializers.normal(0.02)  # Llama's initializer_range
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+    """How Llama 3 stretches rotary positions for contexts longer than those of its pretraining.
+
+    A frequency f turns L f / 2π times over the L positions of the pretraining. One that turns more
+    than `high_freq_factor` times stays as it is, one that turns less than `low_freq_factor` times
+    is divided by `factor`, and between the two there is a linear transition:
+
+      f ← f (t + (1 - t) / factor),   t = (L f / 2π - low) / (high - low), clipped to [0, 1].
+
+    Attributes:
+      factor: divisor of low frequencies.
+      low_freq_factor: turns up to which a frequency is low.
+      high_freq_factor: turns from which a frequency is high.
+      original_positions: L.
+
+    Source: Llama 3.1's reference implementation ("llama3" in Hugging Face's `rope_scaling`).
+    """
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_positions: int
+
+    def scaled(self, frequencies: Float[Array, " half"]) -> Float[Array, " half"]:
+        """The stretched frequencies."""
+        turns = self.original_positions * frequencies / (2 * math.pi)
+        low, high = self.low_freq_factor, self.high_freq_factor
+        t = jnp.clip((turns - low) / (high - low), 0.0, 1.0)
+        return frequencies * (t + (1 - t) / self.factor)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +67,7 @@ class LlamaSpec:
       mlp_dim: hidden width of the MLP.
       num_positions: longest sequence that it was trained on, in tokens. No array has this size.
       rope_theta: θ of the rotary positions.
+      rope_scaling: how they are stretched; None if they are not.
       norm_epsilon: ε of the RMS norms.
       tied: whether the output layer is the embedding.
       dropout: rate on the embeddings and on the outputs of attention and MLP. Llama has none; it is
@@ -50,6 +85,7 @@ class LlamaSpec:
     norm_epsilon: float = 1e-5
     tied: bool = True
     dropout: float = 0.0
+    rope_scaling: RopeScaling | None = None
 
     def __post_init__(self) -> None:
         if self.num_heads % self.num_kv_heads:
@@ -61,6 +97,12 @@ class LlamaSpec:
             raise ValueError(
                 f"LlamaSpec.head_dim = {self.head_dim} is odd, but rotary positions rotate pairs"
             )
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> LlamaSpec:
+        """The shape from its fields as JSON has them, of which `rope_scaling` may be missing."""
+        scaling = fields.get("rope_scaling")
+        return cls(**{**fields, "rope_scaling": RopeScaling(**scaling) if scaling else None})
 
 
 class KeysValues(NamedTuple):
@@ -87,14 +129,24 @@ class Attended(NamedTuple):
 
 
 def rotary_angles(
-    positions: Int[Array, "B T"], head_dim: int, theta: float
+    positions: Int[Array, "B T"],
+    head_dim: int,
+    theta: float,
+    scaling: RopeScaling | None = None,
 ) -> tuple[Float[Array, "B T half"], Float[Array, "B T half"]]:
     """Cosines and sines of the angles p θ^(-2i/d), i = 0 … d/2 - 1, of positions p; float32.
+
+    Args:
+      positions: p.
+      head_dim: d.
+      theta: θ.
+      scaling: changes the frequencies θ^(-2i/d).
 
     Source: Su et al. 2021 (RoPE).
     """
     exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
     frequencies = jnp.float32(theta) ** -exponents  # [half]
+    frequencies = frequencies if scaling is None else scaling.scaled(frequencies)
     angles = positions.astype(jnp.float32)[:, :, None] * frequencies[None, None, :]
     return jnp.cos(angles), jnp.sin(angles)
 
@@ -276,7 +328,9 @@ class LlamaNetwork(nn.Module):
         embed = nn.Embed(self.num_rows, spec.embed_dim, embedding_init=INIT, name="embed")
         states = nn.Dropout(spec.dropout, deterministic=deterministic)(embed(input_ids))
         attended = Attended(
-            *rotary_angles(positions, spec.head_dim, spec.rope_theta), mask=mask, slot=slot
+            *rotary_angles(positions, spec.head_dim, spec.rope_theta, spec.rope_scaling),
+            mask=mask,
+            slot=slot,
         )
         # Inside a scan, XLA can't merge the second computation with the first.
         block = nn.remat(Block, prevent_cse=False) if self.compute.remat else Block

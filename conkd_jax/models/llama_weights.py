@@ -47,8 +47,14 @@ EXPECTED_CONFIG = {
     "hidden_act": "silu",
     "attention_bias": False,
     "mlp_bias": False,
-    "rope_scaling": None,
 }
+ROPE_SCALING = {  # of our `RopeScaling`: the names in a config.json with the type "llama3"
+    "factor": "factor",
+    "low_freq_factor": "low_freq_factor",
+    "high_freq_factor": "high_freq_factor",
+    "original_positions": "original_max_position_embeddings",
+}
+CHOOSE = "Choose a checkpoint of the plain architecture, such as SmolLM2"
 SIZES = {  # of our spec: the names in a config.json
     "num_layers": "num_hidden_layers",
     "embed_dim": "hidden_size",
@@ -136,11 +142,12 @@ def find_weights(name: str) -> PublishedLlama:
 
 
 def shape_of(published: PublishedLlama) -> dict[str, Any]:
-    """The fields of a `LlamaSpec` by a config; without dropout, which Llama has not."""
+    """The fields of a `LlamaSpec` by a config, as JSON; without dropout, which Llama has not."""
     config = published.config
     shape = {field: config[name] for field, name in SIZES.items()}
     heads = shape["num_heads"]
-    rope = config.get("rope_parameters") or {}  # of transformers 5
+    rope = _rope(config)
+    scaling = {field: rope[name] for field, name in ROPE_SCALING.items() if name in rope}
     return {
         **shape,
         "num_kv_heads": config.get("num_key_value_heads") or heads,
@@ -148,6 +155,7 @@ def shape_of(published: PublishedLlama) -> dict[str, Any]:
         "rope_theta": float(config.get("rope_theta") or rope.get("rope_theta", 10_000.0)),
         "norm_epsilon": float(config.get("rms_norm_eps", 1e-6)),  # transformers' default
         "tied": bool(config.get("tie_word_embeddings", False)),
+        "rope_scaling": scaling if _rope_type(rope) == "llama3" else None,
     }
 
 
@@ -292,18 +300,34 @@ def _checked(config: dict[str, Any], path: epath.Path) -> dict[str, Any]:
             f"{path} lacks {', '.join(missing)}, so it is not the config of a Llama. Name the "
             "folder, file or hub name of a Llama"
         )
-    scaled = (config.get("rope_parameters") or {}).get("rope_type", "default")
     broken = {name: config.get(name, expected) for name, expected in EXPECTED_CONFIG.items()}
     broken = {name: got for name, got in broken.items() if got != EXPECTED_CONFIG[name]}
-    if scaled != "default":
-        broken["rope_parameters"] = scaled
     for field, got in broken.items():
         raise ValueError(
-            f"{path}: {field} is {got!r}, but the Llama here supports "
-            f"{EXPECTED_CONFIG.get(field, 'default')!r} only. Choose a checkpoint of the plain "
-            "architecture, such as SmolLM2"
+            f"{path}: {field} is {got!r}, but the Llama here supports {EXPECTED_CONFIG[field]!r} "
+            f"only. {CHOOSE}"
         )
+    rope = _rope(config)
+    kind = _rope_type(rope)
+    if kind not in ("default", "llama3"):
+        raise ValueError(
+            f"{path}: rope_scaling is of the type {kind!r}, but the Llama here supports 'default' "
+            f"and 'llama3' only. {CHOOSE}"
+        )
+    lacking = [name for name in ROPE_SCALING.values() if name not in rope]
+    if kind == "llama3" and lacking:
+        raise ValueError(f"{path}: rope_scaling lacks {', '.join(lacking)}. Download it again")
     return config
+
+
+def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a config says of rotary positions: `rope_parameters` in transformers 5."""
+    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    return rope if isinstance(rope, Mapping) else {"rope_type": rope}  # of a GGUF file: a name
+
+
+def _rope_type(rope: Mapping[str, Any]) -> str:
+    return rope.get("rope_type") or rope.get("type") or "default"
 
 
 # --- GGUF ----------------------------------------------------------------------------------------

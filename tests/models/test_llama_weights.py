@@ -94,8 +94,9 @@ def test_a_truncated_file_is_named(peer, tmp_path):
     [
         ({"model_type": "qwen2"}, "model_type is 'qwen2'"),
         ({"attention_bias": True}, "attention_bias is True"),
-        ({"rope_scaling": {"rope_type": "llama3"}}, "rope_scaling is"),
-        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_parameters is 'yarn'"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope_scaling lacks low_freq"),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "of the type 'linear', but the"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "of the type 'yarn', but the"),
         ({"hidden_size": None}, "lacks hidden_size"),
         ({"num_hidden_layers": 1}, "layers.1.* expected no such array, got .* and 4 more"),
         ({"num_hidden_layers": 3}, "layers.2.*: expected .*, got missing"),

@@ -84,7 +84,7 @@ def model_settings(config: Config) -> LlamaSettings:
 
 def model_of(spec: Mapping[str, Any], vocabulary: Vocabulary) -> llama.Llama:
     """Rebuilds a Llama from its saved spec."""
-    return llama.Llama(LlamaSpec(**spec), vocabulary.num_rows)
+    return llama.Llama(LlamaSpec.from_fields(spec), vocabulary.num_rows)
 
 
 def check_sources(config: Config, *, makes_words: bool, makes_model: bool) -> None:
