@@ -21,6 +21,15 @@ token between the documents of SmolLM2's training. Its chat format, with <|im_st
 prompt, is not used, so that rows are the same for all backbones. No dropout and a learning rate of
 3e-4 are our choice, untuned; the weights are fp32.
 
+Where memory is short, `dialogue_teacher.lora_rank=8` trains low-rank changes of the weights (LoRA)
+and the rows of items and tags instead of everything, with an optimizer state of these alone:
+
+    python -m conkd_jax.train --config=configs/smollm2.py:mini --config.dialogue_teacher.lora_rank=8
+
+`student.lora_rank` does the same for the student of `smollm2_hard.py` and `smollm2_soft.py`. What a
+stage saves is merged, so nothing else changes. Its learning rate is that of the full training, and
+no more tuned; LoRA is usually given a higher one.
+
 An epoch over ReDial takes 5·10¹⁴ floating-point operations, hours on two CPU cores, so `:mini` has
 one epoch, `:small` two and the full preset three. The item rows are new, and which movies go
 together is learned late: more epochs, or `dialogue_teacher.item_init=recommender`, name more films.
