@@ -10,46 +10,25 @@ from conkd_jax.config import ConfigError
 from conkd_jax.config.rules import validate_config
 from conkd_jax.data.corpus import responses
 from conkd_jax.data.teacher_store.files import TeacherStore
-from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.stages import language_model, pipeline, student
 from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.backbones import kbrd
-from tests.fixtures.backbones import check_one_device_is_eight, check_stored_gate, open_stages
+from tests.fixtures.backbones import (
+    check_one_device_is_eight,
+    check_same_responses,
+    check_stored_gate,
+)
 
-KBRD = "demo,backbone=kbrd"
-
-
-@pytest.fixture(scope="module")
-def config(small_world):
-    """ConKD distilled into KBRD, as `configs/kbrd_hard.py` does it."""
-    return small_world.config(KBRD)
-
-
-@pytest.fixture(scope="module")
-def folder(small_world, config):
-    return small_world.run(config)
-
-
-@pytest.fixture(scope="module")
-def opened(config, folder):
-    """Returns (corpus, vocabulary, folder of each stage)."""
-    return open_stages(config)
+BACKBONE = "kbrd"  # ConKD distilled into KBRD, as `configs/kbrd_hard.py` does it
 
 
 @pytest.mark.parametrize("system", ["student", "dialogue_teacher"])
 def test_both_rows_answer_the_same_responses_as_the_others(small_world, config, folder, system):
     """`configs/kbrd_hard.py` and `configs/kbrd.py`, which share every teacher."""
     folder = small_world.run(config.replace({"system": system}))
-    document = json.loads((folder / "metrics.json").read_text())
-    other = json.loads((small_world.folder / "metrics.json").read_text())
-    assert document["n_responses"] == other["n_responses"]
+    (document, _), pairs = check_same_responses(folder, small_world.folder)
     assert np.isfinite([document["metrics"][name] for name in ("ppl", "recall@10")]).all()
-    predictions = list(read_predictions(folder / "predictions.jsonl"))
-    theirs = list(read_predictions(small_world.folder / "predictions.jsonl"))
-    for one, another in zip(predictions, theirs, strict=True):
-        assert one.key == another.key
-        assert one.reference_items == another.reference_items
-        assert one.generated == one.generated.lower()
+    assert all(ours.generated == ours.generated.lower() for ours, _ in pairs)
 
 
 def test_only_the_corpus_is_shared_with_other_backbones(small_world, config):

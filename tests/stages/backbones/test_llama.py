@@ -11,32 +11,15 @@ import transformers
 from conkd_jax.config import ConfigError
 from conkd_jax.config.rules import validate_config
 from conkd_jax.data.teacher_store.files import TeacherStore
-from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.stages import language_model, pipeline, student
 from conkd_jax.stages.backbones import dialogpt, llama
-from tests.fixtures.backbones import check_one_device_is_eight, check_stored_gate, open_stages
+from tests.fixtures.backbones import (
+    check_one_device_is_eight,
+    check_same_responses,
+    check_stored_gate,
+)
 
-
-@pytest.fixture(scope="module")
-def config(small_world):
-    return small_world.config("demo,backbone=llama", llama__mlp_dim=48)
-
-
-@pytest.fixture(scope="module")
-def folder(small_world, config):
-    return small_world.run(config)
-
-
-@pytest.fixture(scope="module")
-def opened(config, folder):
-    """Returns (corpus, vocabulary, folder of each stage)."""
-    return open_stages(config)
-
-
-@pytest.fixture(scope="module")
-def teacher(opened):
-    _, vocabulary, folders = opened
-    return language_model.load("llama", folders["dialogue_teacher"], vocabulary)
+BACKBONE, FIELDS = "llama", {"llama__mlp_dim": 48}
 
 
 def rows_of(config, opened, split):
@@ -45,16 +28,9 @@ def rows_of(config, opened, split):
 
 
 def test_a_run_answers_the_same_responses_as_the_others(folder, small_world):
-    document = json.loads((folder / "metrics.json").read_text())
-    other = json.loads((small_world.folder / "metrics.json").read_text())
-    assert document["n_responses"] == other["n_responses"]
+    (document, _), pairs = check_same_responses(folder, small_world.folder)
     assert document["metrics"]["ppl"] > 1
-    predictions = list(read_predictions(folder / "predictions.jsonl"))
-    same = list(read_predictions(small_world.folder / "predictions.jsonl"))
-    for ours, theirs in zip(predictions, same, strict=True):
-        assert ours.key == theirs.key
-        assert ours.reference_items == theirs.reference_items
-    assert any(prediction.generated for prediction in predictions)
+    assert any(ours.generated for ours, _ in pairs)
 
 
 def test_rows_are_those_of_dialogpt(small_world, config, opened):

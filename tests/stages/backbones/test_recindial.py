@@ -8,46 +8,29 @@ import pytest
 from conkd_jax import checkpoint
 from conkd_jax.config import ConfigError
 from conkd_jax.config.rules import validate_config
-from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.rows.dialogue_entities import DialogueEntityRows
 from conkd_jax.data.teacher_store.files import TeacherStore
-from conkd_jax.data.vocabulary import Vocabulary
-from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.stages import language_model, student
 from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.backbones import dialogpt, recindial
-from tests.fixtures.backbones import check_one_device_is_eight, check_stored_gate, stage_folders
+from tests.fixtures.backbones import (
+    check_one_device_is_eight,
+    check_same_responses,
+    check_stored_gate,
+)
 
-RECINDIAL = "demo,backbone=recindial"
-
-
-@pytest.fixture(scope="module")
-def config(small_world):
-    return small_world.config(RECINDIAL, distill__eta=0.1)
-
-
-@pytest.fixture(scope="module")
-def folder(small_world, config):
-    return small_world.run(config)
+BACKBONE, FIELDS = "recindial", {"distill__eta": 0.1}
 
 
 @pytest.fixture(scope="module")
-def directories(config, folder):
+def directories(opened):
     """The folder of each stage."""
-    return stage_folders(config)
+    return opened[2]
 
 
 @pytest.fixture(scope="module")
-def opened(directories):
-    """Returns (corpus, vocabulary, recommender)."""
-    corpus = Corpus.open(directories["corpus"])
-    recommender = recommenders.load(directories["rec_teacher"], corpus)
-    return corpus, Vocabulary.load(directories["vocabulary"]), recommender
-
-
-@pytest.fixture(scope="module")
-def teacher(directories, opened):
-    return language_model.load("recindial", directories["dialogue_teacher"], opened[1])
+def recommender(opened, directories):
+    return recommenders.load(directories["rec_teacher"], opened[0])
 
 
 def rows_of(config, opened, split):
@@ -56,17 +39,10 @@ def rows_of(config, opened, split):
 
 
 def test_a_run_answers_the_same_responses_as_the_others(folder, small_world):
-    document = json.loads((folder / "metrics.json").read_text())
-    other = json.loads((small_world.folder / "metrics.json").read_text())
-    assert document["n_responses"] == other["n_responses"]
+    (document, other), pairs = check_same_responses(folder, small_world.folder)
     assert document["decoding"] == "class" and other["decoding"] == ""
     assert document["metrics"]["ppl"] > 1
-    predictions = list(read_predictions(folder / "predictions.jsonl"))
-    same = list(read_predictions(small_world.folder / "predictions.jsonl"))
-    for ours, theirs in zip(predictions, same, strict=True):
-        assert ours.key == theirs.key
-        assert ours.reference_items == theirs.reference_items
-    assert any(prediction.generated for prediction in predictions)
+    assert any(ours.generated for ours, _ in pairs)
 
 
 def test_words_and_rows_are_those_of_dialogpt(small_world, config, opened):
@@ -82,9 +58,9 @@ def test_words_and_rows_are_those_of_dialogpt(small_world, config, opened):
     assert ours.response_keys == plain.response_keys
 
 
-def test_the_user_vector_is_the_recommender_s(config, opened, teacher):
+def test_the_user_vector_is_the_recommender_s(config, opened, recommender, teacher):
     """t_u of every response is p_u of its recommender, which reads mentioned items alone."""
-    corpus, vocabulary, recommender = opened
+    corpus, vocabulary, _ = opened
     rows = rows_of(config, opened, "dev")
     contexts = recommender.spec.contexts(corpus.dialogues("dev"), corpus)
     np.testing.assert_array_equal(rows.entities, contexts.entities)
@@ -106,9 +82,9 @@ def test_the_user_vector_is_the_recommender_s(config, opened, teacher):
     assert found == len(rows.targets)
 
 
-def test_the_bias_of_an_item_is_the_recommender_s_score(opened, teacher):
+def test_the_bias_of_an_item_is_the_recommender_s_score(opened, recommender, teacher):
     """The lower rows of the kernel: zero on words, n_i on the items that have a token."""
-    _, vocabulary, recommender = opened
+    vocabulary = opened[1]
     head, width = teacher.head(), teacher.model.spec.embed_dim
     lower = np.asarray(head.kernel[width:])
     np.testing.assert_array_equal(lower[:, : vocabulary.num_words], 0)
@@ -118,9 +94,9 @@ def test_the_bias_of_an_item_is_the_recommender_s_score(opened, teacher):
     np.testing.assert_array_equal(head.switch.kernel[width:], 0)
 
 
-def test_the_pointer_is_trained_and_the_graph_is_not(directories, opened, config):
+def test_the_pointer_is_trained_and_the_graph_is_not(directories, opened, recommender, config):
     """Teacher and student have the recommender's vectors, bit for bit; their pointers differ."""
-    _, vocabulary, recommender = opened
+    vocabulary = opened[1]
     untrained = language_model.LanguageModel.untrained(
         recindial.model_settings(config), directories, vocabulary, 0, config.rng_impl
     )

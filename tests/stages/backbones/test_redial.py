@@ -1,7 +1,6 @@
 """ReDial's backbone through the stages: AutoRec with sentiment, teacher and student."""
 
 import dataclasses
-import json
 
 import jax
 import numpy as np
@@ -10,41 +9,24 @@ import pytest
 from conkd_jax import checkpoint
 from conkd_jax.config import ConfigError
 from conkd_jax.data.teacher_store.files import TeacherStore
-from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.models.sentiment import liked_probability
 from conkd_jax.stages import autorec, language_model, pipeline, sentiment, student
 from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.backbones import redial
-from tests.fixtures.backbones import check_one_device_is_eight, check_stored_gate, open_stages
+from tests.fixtures.backbones import (
+    check_one_device_is_eight,
+    check_same_responses,
+    check_stored_gate,
+)
 
-REDIAL = "demo,backbone=redial"
-
-
-@pytest.fixture(scope="module")
-def config(small_world):
-    return small_world.config(REDIAL)
-
-
-@pytest.fixture(scope="module")
-def folder(small_world, config):
-    return small_world.run(config)
-
-
-@pytest.fixture(scope="module")
-def opened(config, folder):
-    """Returns (corpus, vocabulary, folder of each stage)."""
-    return open_stages(config)
+BACKBONE = "redial"
 
 
 def test_a_run_has_the_responses_of_the_others(folder, small_world):
-    predictions = list(read_predictions(folder / "predictions.jsonl"))
-    same = list(read_predictions(small_world.folder / "predictions.jsonl"))
-    for ours, theirs in zip(predictions, same, strict=True):
-        assert ours.key == theirs.key
-        assert ours.reference_items == theirs.reference_items
+    (document, _), pairs = check_same_responses(folder, small_world.folder)
+    for ours, theirs in pairs:
         assert len(ours.recommender_top) == len(theirs.recommender_top)
-    assert any(prediction.generated for prediction in predictions)
-    document = json.loads((folder / "metrics.json").read_text())
+    assert any(ours.generated for ours, _ in pairs)
     assert document["metrics"]["recall@50"] > 0
 
 

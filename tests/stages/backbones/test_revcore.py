@@ -11,46 +11,22 @@ import pytest
 from conkd_jax.config import ConfigError, frozen
 from conkd_jax.config.rules import validate_config
 from conkd_jax.data.teacher_store.files import TeacherStore
-from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.stages import language_model, pipeline
 from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.backbones import kgsf, revcore
 from data_prep.sources import MissingDataError
-from tests.fixtures.backbones import check_one_device_is_eight, open_stages
+from tests.fixtures.backbones import check_one_device_is_eight, check_same_responses
 from tests.fixtures.small_world import get_config
 
 REVCORE = "demo,backbone=revcore"
 
 
-@pytest.fixture(scope="module")
-def config(small_world):
-    return small_world.config(REVCORE, system="dialogue_teacher")
-
-
-@pytest.fixture(scope="module")
-def folder(small_world, config):
-    return small_world.run(config)
-
-
-@pytest.fixture(scope="module")
-def opened(config, folder):
-    """Returns (corpus, vocabulary, folder of each stage)."""
-    return open_stages(config)
+BACKBONE, FIELDS = "revcore", {"system": "dialogue_teacher"}
 
 
 def test_the_same_responses_are_scored_as_of_the_others(folder, small_world):
-    document = json.loads((folder / "metrics.json").read_text())
-    other = json.loads((small_world.folder / "metrics.json").read_text())
-    assert document["n_responses"] == other["n_responses"]
-    predictions = list(read_predictions(folder / "predictions.jsonl"))
-    same = list(read_predictions(small_world.folder / "predictions.jsonl"))
-    for ours, theirs in zip(predictions, same, strict=True):
-        assert ours.key == theirs.key
-        assert ours.reference_items == theirs.reference_items
-    assert any(
-        ours.recommender_top != theirs.recommender_top
-        for ours, theirs in zip(predictions, same, strict=True)
-    )  # it reads reviews
+    _, pairs = check_same_responses(folder, small_world.folder)
+    assert any(o.recommender_top != t.recommender_top for o, t in pairs)  # it reads reviews
 
 
 def test_the_rows_are_kgsfs_but_for_reviews(config, opened):
@@ -108,7 +84,9 @@ def test_one_device_is_eight(config, opened):
 @pytest.mark.slow  # three more trainings
 def test_it_teaches_a_student_through_a_dense_store(small_world, config, opened):
     corpus, words, directories = opened
-    distilled = small_world.config(REVCORE, distill__eta=0.1, teacher_outputs__dtype="float32")
+    distilled = config.replace(
+        {"system": "student", "distill.eta": 0.1, "teacher_outputs.dtype": "float32"}
+    )
     small_world.run(distilled)
     stages = pipeline.build(distilled)
     store = TeacherStore.open(stages["teacher_outputs"].directory(distilled.artifacts_dir))
