@@ -23,7 +23,7 @@ import rich.table
 from absl import flags, logging
 from etils import epath
 
-from conkd_jax import parallel, terminal
+from conkd_jax import cluster, parallel, terminal
 from conkd_jax.config.help import ConfigField, config_fields, config_help_text
 from conkd_jax.ending import explained
 from conkd_jax.errors import UserError
@@ -69,7 +69,7 @@ def run(
         logging.use_absl_handler()
         logging.set_verbosity(logging.WARNING)  # of the libraries; ours are printed
         if joins_processes:  # before a config file can use a device
-            parallel.initialize_distributed()
+            cluster.join()
         main(parse(sys.argv, options, takes_positional=bool(positional)))
         if (error := terminal.output_error()) is not None:
             raise OutputError(

@@ -9,7 +9,6 @@ result.
 """
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +20,6 @@ import optax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from conkd_jax.errors import UserError
 from conkd_jax.typing import PyTree
 
 AXIS = "devices"
@@ -29,10 +27,6 @@ Device = Any  # jax.Device, which type checkers do not accept as a type
 
 # (params, one device's micro-batch, rng, constants) -> (loss sum, {metric: (sum, count)})
 Loss = Callable[[PyTree, PyTree, jax.Array, PyTree], tuple[jax.Array, dict[str, tuple]]]
-
-
-class ProcessesError(UserError, ValueError):
-    """The environment does not say which process of a run this is."""
 
 
 @flax.struct.dataclass
@@ -53,39 +47,6 @@ class TrainState:
 
 
 # --- processes -------------------------------------------------------------------------------
-
-
-def initialize_distributed() -> None:
-    """Joins the processes of one run; must be called before any device is used.
-
-    Reads CONKD_COORDINATOR ("host:port"), CONKD_NUM_PROCESSES and CONKD_PROCESS_ID. If
-    CONKD_COORDINATOR is "auto", JAX detects the cluster itself (TPU pods, Slurm, Open MPI). If it
-    is not set, the run has one process.
-
-    Raises:
-      ProcessesError: the address is set, but the number or the index of the processes is not set or
-        not an integer.
-    """
-    coordinator = os.environ.get("CONKD_COORDINATOR", "")
-    if not coordinator:
-        return
-    if coordinator == "auto":
-        jax.distributed.initialize()
-        return
-    try:
-        num_processes = int(os.environ["CONKD_NUM_PROCESSES"])
-        process_id = int(os.environ["CONKD_PROCESS_ID"])
-    except (KeyError, ValueError) as error:
-        got = ", ".join(
-            f"{name}={os.environ.get(name, '(not set)')}"
-            for name in ("CONKD_NUM_PROCESSES", "CONKD_PROCESS_ID")
-        )
-        raise ProcessesError(
-            f"CONKD_COORDINATOR is {coordinator!r}: expected CONKD_NUM_PROCESSES and "
-            f"CONKD_PROCESS_ID to be integers, got {got}. launch/local_processes.sh shows how to "
-            "set them."
-        ) from error
-    jax.distributed.initialize(coordinator, num_processes, process_id)
 
 
 def is_first_process() -> bool:

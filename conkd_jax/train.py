@@ -18,7 +18,7 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from conkd_jax import command_line, parallel
+from conkd_jax import cluster, command_line, parallel
 from conkd_jax.artifacts.build import PlanRow, explain
 from conkd_jax.artifacts.rebuild import mended_by, option, remove
 from conkd_jax.artifacts.stage import Stage, in_order
@@ -92,6 +92,7 @@ def main(argv: list[str]) -> None:
     """Runs the stages of a config, then writes and prints the results."""
     config, name, own = read_config(OPTIONS)
     check_devices(config)
+    command_line.show(*device_lines())
 
     # --- plan: one run, or one for each value of a sweep -------------------------------------
     folder = default_folder(config, name, _WORKDIR.value, overrides_of(config, own))
@@ -203,6 +204,12 @@ def check_devices(config: Config) -> None:
         except ValueError as error:
             raise ConfigError(f"config.{error}") from error
         validate_devices(each, num_devices)
+
+
+def device_lines() -> list[str]:
+    """The devices that this run has, in words, and a line for everything unexpected about them."""
+    words, doubts = cluster.devices_in_words()
+    return [f"Devices: {words}", *(f"warning: {doubt}" for doubt in doubts)]
 
 
 def expect_differences(field: str, runs: Sequence[Mapping[str, Stage]]) -> None:

@@ -25,7 +25,7 @@ ROOMS = (
     ("distill",),
     ("models",),
     ("config", "data", "eval"),
-    ("optimizers", "progress", "watch", "loop", "parallel", "checkpoint"),
+    ("optimizers", "progress", "watch", "loop", "parallel", "cluster", "checkpoint"),
     ("artifacts",),
     ("stages",),
     ("run",),

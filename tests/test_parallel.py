@@ -168,13 +168,6 @@ def test_devices_are_chosen_or_refused():
         parallel.select_devices(9)
 
 
-def test_incomplete_process_variables_are_refused(monkeypatch):
-    monkeypatch.setenv("CONKD_COORDINATOR", "localhost:1")
-    monkeypatch.delenv("CONKD_NUM_PROCESSES", raising=False)
-    with pytest.raises(ValueError, match="CONKD_NUM_PROCESSES"):
-        parallel.initialize_distributed()
-
-
 def test_one_process_broadcasts_to_itself():
     value = {"a": [1, None, "é"], "b": 0.1}
     assert parallel.broadcast(value) == value

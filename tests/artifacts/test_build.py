@@ -415,11 +415,11 @@ MEMBER = """
 import sys
 from pathlib import Path
 import jax
-from conkd_jax import parallel
+from conkd_jax import cluster
 from conkd_jax.artifacts.build import ensure
 from conkd_jax.artifacts.stage import Stage
 jax.config.update("jax_num_cpu_devices", 1)
-parallel.initialize_distributed()
+cluster.join()
 root, mode = Path(sys.argv[1]), sys.argv[2]
 if mode == "apart":
     root = root / str(jax.process_index())

@@ -1,0 +1,260 @@
+"""Which process of a run this is, and which devices it should have.
+
+Everything here happens before the first computation, or only reads the environment. Nothing is
+guessed: a setting that is half there, or a device that is missing, is told in words, because a run
+on one GPU out of eight gives the same numbers, only much later.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import glob
+import os
+import re
+from collections.abc import Mapping, Sequence
+
+import jax
+
+from conkd_jax.errors import UserError
+
+COORDINATOR, NUM_PROCESSES, PROCESS_ID = (
+    "CONKD_COORDINATOR",
+    "CONKD_NUM_PROCESSES",
+    "CONKD_PROCESS_ID",
+)
+AUTO, NONE = "auto", "none"
+
+# Schedulers: (tasks of the step, index of this one, tasks on this host, name).
+SCHEDULERS = (
+    ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_STEP_TASKS_PER_NODE", "Slurm"),
+    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE", "Open MPI"),
+)
+
+
+class ProcessesError(UserError, ValueError):
+    """The environment does not say which process of a run this is, or processes differ."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Membership:
+    """This process's place in a run.
+
+    Attributes:
+      coordinator: "host:port" of process 0; "auto" if JAX detects the cluster.
+      num_processes: number of processes; 0 for "auto".
+      process_id: index of this one.
+    """
+
+    coordinator: str
+    num_processes: int = 0
+    process_id: int = 0
+
+
+def membership(environ: Mapping[str, str]) -> Membership | None:
+    """Reads CONKD_COORDINATOR ("host:port"), CONKD_NUM_PROCESSES and CONKD_PROCESS_ID.
+
+    Returns:
+      None for a run of one process.
+
+    Raises:
+      ProcessesError: some are set and others are not, one makes no sense, or a scheduler has
+        started several tasks and nothing says whether they are one run.
+    """
+    coordinator = environ.get(COORDINATOR, "")
+    if coordinator == AUTO:
+        return Membership(AUTO)
+    if coordinator == NONE:
+        return None
+    if not coordinator:
+        _expect_alone(environ)
+        return None
+    numbers = {name: environ.get(name, "") for name in (NUM_PROCESSES, PROCESS_ID)}
+    if not all(number.isdecimal() for number in numbers.values()):
+        got = ", ".join(f"{name}={value or '(not set)'}" for name, value in numbers.items())
+        raise ProcessesError(
+            f"{COORDINATOR} is {coordinator!r}: expected {NUM_PROCESSES} and {PROCESS_ID} to be "
+            f"integers, got {got}. launch/local_processes.sh shows how to set them."
+        )
+    found = Membership(coordinator, *map(int, numbers.values()))
+    if not re.fullmatch(r".+:\d+", coordinator):
+        raise ProcessesError(
+            f"{COORDINATOR}: expected HOST:PORT of process 0, {AUTO!r} or {NONE!r}, got "
+            f"{coordinator!r}"
+        )
+    if found.process_id >= found.num_processes:
+        raise ProcessesError(
+            f"{PROCESS_ID}: expected an index from 0 to {NUM_PROCESSES} - 1 = "
+            f"{found.num_processes - 1}, got {found.process_id}"
+        )
+    return found
+
+
+def _expect_alone(environ: Mapping[str, str]) -> None:
+    for name in (NUM_PROCESSES, PROCESS_ID):
+        if environ.get(name):
+            raise ProcessesError(
+                f"{name} is {environ[name]}, but {COORDINATOR} is not set: expected HOST:PORT of "
+                f"process 0, or {AUTO!r}. Without it every process would train a run of its own."
+            )
+    for size, index, _, name in SCHEDULERS:
+        if int(environ.get(size) or 1) > 1 and environ.get(index):
+            raise ProcessesError(
+                f"this is task {environ[index]} of {environ[size]} of {name}, but {COORDINATOR} is "
+                f"not set. Set it to {AUTO!r} if the tasks are one run, or to {NONE!r} if each is "
+                "a run of its own."
+            )
+
+
+def tasks_on_host(environ: Mapping[str, str]) -> int | None:
+    """Number of the scheduler's tasks on this host; None where no scheduler says it.
+
+    >>> tasks_on_host({"SLURM_STEP_TASKS_PER_NODE": "4(x2)", "SLURM_PROCID": "0"})
+    4
+    """
+    for _, index, on_host, _ in SCHEDULERS:
+        # "2(x3),1": two tasks on each of three hosts, then one. Uneven steps are not told apart.
+        counts = re.findall(r"(\d+)(?:\(x\d+\))?", environ.get(on_host, ""))
+        if counts and environ.get(index):
+            return max(map(int, counts))
+    return None
+
+
+def join(environ: Mapping[str, str] = os.environ) -> None:
+    """Joins the processes of one run; must be called before any device is used.
+
+    With several tasks on a host each gets one device, as is JAX's custom; a task that is alone on
+    its host gets all devices there. (Inside a Slurm or Open MPI step JAX would give it one, even if
+    its place is told explicitly.)
+
+    Raises:
+      ProcessesError: as of `membership`, or nothing can be detected.
+    """
+    member = membership(environ)
+    if member is None:
+        return
+    if member.coordinator != AUTO:
+        jax.distributed.initialize(
+            member.coordinator,
+            member.num_processes,
+            member.process_id,
+            cluster_detection_method="deactivate",  # which would narrow the devices as well
+        )
+        return
+    alone = tasks_on_host(environ) == 1
+    try:
+        # An empty list is not None, so JAX doesn't narrow the devices to the task's own number.
+        jax.distributed.initialize(local_device_ids=[] if alone else None)
+    except (ValueError, RuntimeError) as error:
+        raise ProcessesError(
+            f"{COORDINATOR} is {AUTO!r}, but no cluster could be detected: {error}. Expected a TPU "
+            "pod, a GKE slice, a step started by srun, or mpirun; otherwise set HOST:PORT."
+        ) from error
+
+
+# --- devices -------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """What a machine has and a scheduler has promised, before JAX is asked.
+
+    Attributes:
+      num_gpus: NVIDIA GPUs of the machine.
+      has_tpu: whether it has TPU chips.
+    """
+
+    num_gpus: int
+    has_tpu: bool
+
+    @classmethod
+    def here(cls) -> Host:
+        """This machine, by its device files."""
+        gpus = [path for path in glob.glob("/dev/nvidia*") if path[len("/dev/nvidia") :].isdigit()]
+        return cls(len(gpus), bool(glob.glob("/dev/accel[0-9]*")))
+
+
+def describe(platform: str, kind: str, counts: Sequence[int]) -> str:
+    """The devices of a run in words.
+
+    Args:
+      platform: "cpu", "gpu" or "tpu".
+      kind: the product's name.
+      counts: devices of each process.
+
+    >>> describe("gpu", "NVIDIA H100 80GB HBM3", [8, 8])
+    '16 devices: 2 processes with 8 GPUs each (NVIDIA H100 80GB HBM3)'
+    >>> describe("cpu", "cpu", [1])
+    '1 CPU device'
+    """
+    name = platform.upper()
+    if len(counts) == 1:
+        unit = {"CPU": "CPU device", "TPU": "TPU device"}.get(name, name)
+        text = f"{counts[0]} {unit}{'s' if counts[0] > 1 else ''}"
+    else:
+        plural = f"{name} devices" if name == "CPU" else f"{name}s"
+        text = f"{sum(counts)} devices: {len(counts)} processes with {counts[0]} {plural} each"
+    return text if name == "CPU" else f"{text} ({kind})"
+
+
+def doubts(platform: str, num_local: int, host: Host, environ: Mapping[str, str]) -> list[str]:
+    """What a user might not expect about the devices of this process, a sentence each.
+
+    Args:
+      platform: that JAX uses.
+      num_local: devices of this process.
+      host: the machine.
+      environ: the environment.
+    """
+    found = []
+    cuda = environ.get("CUDA_VISIBLE_DEVICES")
+    if platform == "cpu" and environ.get("JAX_PLATFORMS", "") != "cpu":
+        if host.num_gpus and cuda not in ("", "-1", "NoDevFiles"):
+            found.append(
+                f"this machine has {host.num_gpus} NVIDIA GPU(s), but JAX uses the CPU: install "
+                "the extra [cuda], or set JAX_PLATFORMS=cpu if that is meant"
+            )
+        if host.has_tpu:
+            found.append(
+                "this machine has a TPU, but JAX uses the CPU: install the extra [tpu], or end "
+                "the program that holds the TPU"
+            )
+    if platform != "gpu":
+        return found
+    tasks = tasks_on_host(environ) or 1
+    promised = environ.get("SLURM_GPUS_ON_NODE", "")
+    expected = int(promised) if promised.isdecimal() else host.num_gpus
+    source = "the job has" if promised.isdecimal() else "this machine has"
+    if num_local * tasks < expected:
+        by = f" (CUDA_VISIBLE_DEVICES={cuda})" if cuda is not None else ""
+        found.append(f"{source} {expected} GPUs; {tasks} process(es) here use {num_local} each{by}")
+    return found
+
+
+def expect_equal(counts: Sequence[int]) -> None:
+    """Refuses processes with different numbers of devices.
+
+    Raises:
+      ProcessesError: they differ.
+    """
+    if len(set(counts)) > 1:
+        each = ", ".join(f"process {index}: {count}" for index, count in enumerate(counts))
+        raise ProcessesError(
+            f"expected the same number of devices in every process, got {each}. "
+            "CUDA_VISIBLE_DEVICES or the scheduler's options give each process its devices."
+        )
+
+
+def devices_in_words(environ: Mapping[str, str] = os.environ) -> tuple[str, list[str]]:
+    """The devices of this run, and what a user might not expect about them.
+
+    Raises:
+      ProcessesError: as of `expect_equal`.
+    """
+    local = jax.local_devices()
+    owners = collections.Counter(device.process_index for device in jax.devices())
+    counts = [owners[index] for index in range(jax.process_count())]
+    expect_equal(counts)
+    platform = local[0].platform
+    words = describe(platform, local[0].device_kind, counts)
+    return words, doubts(platform, len(local), Host.here(), environ)

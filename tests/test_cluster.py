@@ -1,0 +1,187 @@
+"""Which process of a run this is, and the devices that it gets and misses.
+
+Variables of schedulers are set here as Slurm and Open MPI set them; the processes are real ones.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from conkd_jax import cluster
+from conkd_jax.cluster import Host, Membership, ProcessesError
+
+PLACE = {"CONKD_NUM_PROCESSES": "4", "CONKD_PROCESS_ID": "1"}
+
+
+def test_the_three_variables_are_the_place():
+    found = cluster.membership({"CONKD_COORDINATOR": "node1:20001", **PLACE})
+    assert found == Membership("node1:20001", 4, 1)
+    assert cluster.membership({"CONKD_COORDINATOR": "auto"}) == Membership("auto")
+    assert cluster.membership({}) is None
+    assert cluster.membership({"CONKD_COORDINATOR": "none", "SLURM_STEP_NUM_TASKS": "2"}) is None
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        (PLACE, "CONKD_COORDINATOR is not set"),
+        ({"CONKD_PROCESS_ID": "0"}, "CONKD_COORDINATOR is not set"),
+        ({"CONKD_COORDINATOR": "node1:1"}, r"CONKD_NUM_PROCESSES=\(not set\)"),
+        ({"CONKD_COORDINATOR": "node1:1", "CONKD_NUM_PROCESSES": "2"}, r"CONKD_PROCESS_ID=\(not"),
+        ({"CONKD_COORDINATOR": "node1:1", **PLACE, "CONKD_PROCESS_ID": "-1"}, "to be integers"),
+        ({"CONKD_COORDINATOR": "node1:1", **PLACE, "CONKD_PROCESS_ID": "4"}, "from 0 to .* 3"),
+        ({"CONKD_COORDINATOR": "node1", **PLACE}, "HOST:PORT"),
+        ({"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "3"}, "task 3 of 8 of Slurm"),
+        (
+            {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"},
+            "task 1 of 2 of Open MPI.*'none'",
+        ),
+    ],
+)
+def test_half_a_place_is_refused(environ: dict[str, str], message: str):
+    with pytest.raises(ProcessesError, match=message):
+        cluster.membership(environ)
+
+
+def test_a_job_of_several_tasks_without_a_step_is_one_process():
+    # The batch script itself, and the shell of an allocation.
+    assert cluster.membership({"SLURM_NTASKS": "8", "SLURM_JOB_ID": "1"}) is None
+
+
+@pytest.mark.parametrize(
+    ("counts", "number"), [("1(x4)", 1), ("8", 8), ("2(x3),1", 2), ("4(x2)", 4), ("", None)]
+)
+def test_tasks_of_a_slurm_host(counts: str, number: int | None):
+    environ = {"SLURM_STEP_TASKS_PER_NODE": counts, "SLURM_PROCID": "0"}
+    assert cluster.tasks_on_host(environ) == number
+
+
+# The last value is the GPUs that JAX will ask CUDA for; it has no public name.
+PROGRAM = """
+import jax
+from jax._src import xla_bridge
+from conkd_jax import cluster
+cluster.join()
+print(jax.process_index(), jax.process_count(), jax.local_device_count(), jax.device_count(),
+      xla_bridge.CUDA_VISIBLE_DEVICES.value)
+"""
+
+
+def joined(environs: list[dict[str, str]]) -> list[str]:
+    """What real processes with these variables print after they have joined."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CONKD_")}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM],
+            env=inherited | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "4"} | environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for environ in environs
+    ]
+    try:
+        outputs = [process.communicate(timeout=300) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, (_, errors) in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, errors
+    return [output.strip() for output, _ in outputs]
+
+
+def free_port() -> int:
+    with socket.socket() as held:
+        held.bind(("localhost", 0))
+        return held.getsockname()[1]
+
+
+def slurm_task(index: int, per_node: str) -> dict[str, str]:
+    """The variables of a task of a step that srun started, two tasks in all."""
+    local = "0" if per_node.startswith("1") else str(index)
+    return {
+        "SLURM_JOB_ID": "1",
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_TASKS_PER_NODE": per_node,
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": str(index),
+        "SLURM_LOCALID": local,
+    }
+
+
+def test_a_task_alone_on_its_host_has_all_of_its_gpus():
+    """JAX alone gives each only the GPU of its local number, SLURM_LOCALID, here 0."""
+    place = {"CONKD_COORDINATOR": f"localhost:{free_port()}", "CONKD_NUM_PROCESSES": "2"}
+    tasks = [slurm_task(i, "1(x2)") | place | {"CONKD_PROCESS_ID": str(i)} for i in range(2)]
+    assert joined(tasks) == ["0 2 4 8 all", "1 2 4 8 all"]
+
+
+@pytest.mark.parametrize(("per_node", "gpus"), [("1(x2)", ["all", "all"]), ("2", ["0", "1"])])
+def test_a_detected_step_shares_out_the_gpus_of_a_host(per_node: str, gpus: list[str]):
+    port = {"JAX_COORDINATOR_PORT": str(free_port()), "CONKD_COORDINATOR": "auto"}
+    found = joined([slurm_task(i, per_node) | port for i in range(2)])
+    assert found == [f"{i} 2 4 8 {gpus[i]}" for i in range(2)]
+
+
+def test_nothing_to_detect_is_told():
+    environ = {"JAX_PLATFORMS": "cpu", "CONKD_COORDINATOR": "auto", "PATH": os.environ["PATH"]}
+    found = subprocess.run(
+        [sys.executable, "-m", "conkd_jax.train", "--config=configs/dialogpt_hard.py:demo"],
+        env=environ,
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 2
+    assert found.stderr.startswith("error: CONKD_COORDINATOR is 'auto', but no cluster")
+    assert "Traceback" not in found.stderr
+
+
+# --- devices -------------------------------------------------------------------------------------
+
+EIGHT_GPUS, TPU, NOTHING = Host(8, False), Host(0, True), Host(0, False)
+
+
+@pytest.mark.parametrize(
+    ("platform", "num_local", "host", "environ", "told"),
+    [
+        ("gpu", 8, EIGHT_GPUS, {}, ""),
+        ("gpu", 2, EIGHT_GPUS, {"CUDA_VISIBLE_DEVICES": "2,3"}, "use 2 each (CUDA_VISIBLE_DEVICES"),
+        ("gpu", 1, EIGHT_GPUS, {}, "this machine has 8 GPUs; 1 process(es) here use 1 each"),
+        ("gpu", 1, EIGHT_GPUS, {"SLURM_GPUS_ON_NODE": "4"}, "the job has 4 GPUs"),
+        ("gpu", 1, EIGHT_GPUS, slurm_task(0, "8") | {"SLURM_GPUS_ON_NODE": "8"}, ""),
+        ("gpu", 1, EIGHT_GPUS, slurm_task(0, "1(x2)") | {"SLURM_GPUS_ON_NODE": "8"}, "1 each"),
+        ("cpu", 1, EIGHT_GPUS, {}, "extra [cuda]"),
+        ("cpu", 1, EIGHT_GPUS, {"JAX_PLATFORMS": "cpu"}, ""),
+        ("cpu", 1, EIGHT_GPUS, {"CUDA_VISIBLE_DEVICES": ""}, ""),
+        ("cpu", 1, TPU, {}, "extra [tpu]"),
+        ("cpu", 1, NOTHING, {}, ""),
+        ("tpu", 4, TPU, {}, ""),
+    ],
+)
+def test_what_is_missing_is_told(platform, num_local, host, environ, told: str):
+    found = cluster.doubts(platform, num_local, host, environ)
+    assert told in " ".join(found)
+    assert bool(found) == bool(told)
+
+
+def test_processes_with_other_numbers_of_devices_are_refused():
+    cluster.expect_equal([4, 4])
+    with pytest.raises(ProcessesError, match="process 0: 4, process 1: 3"):
+        cluster.expect_equal([4, 3])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("cpu", "cpu", [4]), "4 CPU devices"),
+        (("cpu", "cpu", [4, 4]), "8 devices: 2 processes with 4 CPU devices each"),
+        (("gpu", "NVIDIA H100", [1]), "1 GPU (NVIDIA H100)"),
+        (("tpu", "TPU v5 lite", [4] * 4), "16 devices: 4 processes with 4 TPUs each (TPU v5 lite)"),
+    ],
+)
+def test_devices_in_words(arguments: tuple, words: str):
+    assert cluster.describe(*arguments) == words
