@@ -211,14 +211,27 @@ def parse_json(text: str | bytes) -> Any:
     >>> parse_json("[" * 100_000)
     Traceback (most recent call last):
     ValueError: nested too deeply to be read
+    >>> parse_json('{"turn": 1, "turn": 2}')
+    Traceback (most recent call last):
+    ValueError: the key 'turn' stands twice in one object
 
     Raises:
-      ValueError: the text is not JSON, or is nested thousands of levels deep.
+      ValueError: the text is not JSON, is nested thousands of levels deep, or has an object with a
+        key twice, of which readers would see the first or the last.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except RecursionError:
         raise ValueError("nested too deeply to be read") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice[:80]!r} stands twice in one object")
+    return found
 
 
 def read_json(path: epath.PathLike, error: type[Exception], remedy: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 
 from conkd_jax.errors import UserError
-from conkd_jax.files import sha256_of_file, whole_file
+from conkd_jax.files import sha256_of_file, whole_file, write_whole
 
 CACHE_VARIABLE = "CONKD_CACHE_DIR"
 KGSF_URL = "https://github.com/RUCAIBox/KGSF/raw/master/data/"
@@ -27,7 +27,8 @@ class Download:
     Attributes:
       filename: its name in the cache.
       url: its address.
-      sha256: the SHA-256 that it must have; None if its publisher gives no checksum.
+      sha256: the SHA-256 that it must have. None if its publisher gives no checksum: then it must
+        have the one of its first download, which is kept beside it as `<filename>.sha256`.
     """
 
     filename: str
@@ -80,7 +81,8 @@ def fetch_file(file: Download, cache: Path | None = None, *, accept_sha256: str 
     """
     cache = cache or default_cache()
     target = cache / file.filename
-    expected = accept_sha256 or file.sha256
+    pin = target.with_name(f"{target.name}.sha256")
+    expected = accept_sha256 or file.sha256 or (pin.read_text().strip() if pin.exists() else None)
     if target.exists():
         _check(target, expected, file)
         return target
@@ -98,6 +100,8 @@ def fetch_file(file: Download, cache: Path | None = None, *, accept_sha256: str 
             f"as {file.filename}, or set raw_dir (CONKD_RAW_DIR) to a folder with the files."
         ) from error
     _check(unverified, expected, file)
+    if file.sha256 is None:
+        write_whole(pin, sha256_of_file(unverified) + "\n")
     os.replace(unverified, target)
     return target
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import gzip
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -19,6 +18,7 @@ from conkd_jax.data.corpus import ConceptGraph, KnowledgeGraph
 from conkd_jax.data.titles import titles_from_csv
 from conkd_jax.errors import UserError
 from conkd_jax.files import numbered_lines
+from data_prep.archives import gzip_lines
 from data_prep.pickles import load_plain
 
 # The code of KBRD and KGSF gives every node a self loop of this relation. A few DBpedia triples
@@ -257,25 +257,19 @@ def read_concept_dump(path: epath.PathLike, vocabulary: Collection[str]) -> list
       (word, word), in file order.
 
     Raises:
-      GraphError: the file is truncated or not a gzip file.
+      ArchiveError: the file is truncated or not a gzip file.
     """
     words = frozenset(vocabulary)
     pairs = []
-    try:
-        with epath.Path(path).open("rb") as file, gzip.open(file) as lines:
-            for line in lines:
-                if line.count(b"/c/en/") < 2:  # cheap, and true of nearly all 34 million lines
-                    continue
-                columns = line.split(b"\t", 4)
-                if len(columns) < 4:
-                    continue
-                ends = _english(columns[2]), _english(columns[3])
-                if ends[0] in words and ends[1] in words:
-                    pairs.append(ends)
-    except (EOFError, OSError) as error:
-        raise GraphError(
-            f"{path} is truncated or not a gzip file ({error}). Fetch ConceptNet's dump again."
-        ) from error
+    for line in gzip_lines(path):
+        if line.count(b"/c/en/") < 2:  # cheap, and true of nearly all 34 million lines
+            continue
+        columns = line.split(b"\t", 4)
+        if len(columns) < 4:
+            continue
+        ends = _english(columns[2]), _english(columns[3])
+        if ends[0] in words and ends[1] in words:
+            pairs.append(ends)
     return pairs
 
 

@@ -7,7 +7,6 @@ and so is an answer that is none of the known ones.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ from etils import epath
 
 from conkd_jax.data.mentions import MENTION, mention_id
 from conkd_jax.data.questionnaires import FORMS, LIKED, NOT_SAID, QUESTIONS, Form
-from conkd_jax.files import numbered_lines
+from conkd_jax.files import numbered_lines, parse_json
 from data_prep.movieworld import words
 from data_prep.movieworld.conversations import make_dialogues
 from data_prep.movieworld.world import make_world
@@ -55,8 +54,8 @@ def read_forms(lines: Iterable[bytes]) -> tuple[Forms, int]:
     num_unknown = 0
     for _, line in numbered_lines(lines):
         try:
-            dialogue = json.loads(line.decode("utf-8", errors="replace"))
-        except (ValueError, RecursionError):
+            dialogue = parse_json(line.decode("utf-8", errors="replace"))
+        except ValueError:
             continue
         if not isinstance(dialogue, dict) or "conversationId" not in dialogue:
             continue

@@ -17,7 +17,7 @@ from typing import Any
 from conkd_jax.data.mentions import mention_id
 from conkd_jax.data.titles import readable_title
 from conkd_jax.errors import UserError
-from conkd_jax.files import numbered_lines
+from conkd_jax.files import numbered_lines, parse_json
 
 # A dialogue with more messages is counted as over-long; ReDial's longest has far fewer.
 LONG_DIALOGUE_MESSAGES = 200
@@ -119,8 +119,8 @@ def read_jsonl(lines: Iterable[bytes], filename: str, problems: Problems) -> Ite
             problems.add("invalid_utf8_lines", f"{where}: {error.reason} at byte {error.start}")
             text = line.decode("utf-8", errors="replace")
         try:
-            dialogue = _parse(json.loads(text), where, problems)
-        except (ValueError, RecursionError) as error:
+            dialogue = _parse(parse_json(text), where, problems)
+        except ValueError as error:
             problems.add("malformed_lines", f"{where}: {error}")
             continue
         if not any(text for _, text in dialogue.messages):

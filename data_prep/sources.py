@@ -8,8 +8,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from etils import epath
 
 from conkd_jax.errors import UserError
 from conkd_jax.files import sha256, sha256_of_file
+from data_prep import archives
 from data_prep.download import CONCEPTNET, KGSF_URL, REDIAL, default_cache
 
 RAW_DIR_VARIABLE = "CONKD_RAW_DIR"
@@ -75,17 +74,11 @@ class RawFile:
         """Returns the whole content.
 
         Raises:
-          MissingDataError: the archive is damaged.
+          ArchiveError: the archive is damaged.
         """
         if self.member is None:
             return self.path.read_bytes()
-        try:
-            with self.path.open("rb") as file, zipfile.ZipFile(file) as archive:
-                return archive.read(self.member)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise MissingDataError(
-                f"{self} can't be read ({error}): the archive is damaged, download it again."
-            ) from error
+        return archives.read_member(self.path, self.member)
 
     def lines(self) -> Iterator[bytes]:
         """Yields the content line by line."""
@@ -189,14 +182,7 @@ def _locate(root: epath.Path, names: tuple[str, ...], *, search_archives: bool) 
 
 
 def _member(archive: epath.Path, names: tuple[str, ...]) -> str | None:
-    try:
-        with archive.open("rb") as file, zipfile.ZipFile(file) as opened:
-            members = [m for m in opened.namelist() if not m.startswith("__MACOSX/")]
-    except zipfile.BadZipFile as error:
-        raise MissingDataError(
-            f"{archive}: expected ReDial's zip archive, got a truncated or another file ({error}): "
-            "download it again."
-        ) from error
+    members = archives.members(archive)
     for name in names:
         for member in members:
             if Path(member).name == name:

@@ -30,6 +30,7 @@ CROSS_CUTTING_TESTS = {
     "tests/serve/test_hostile.py": "attacks the whole server",
     "tests/test_faults.py": "disks and signals act on whole programs",
     "tests/test_house.py": "checks the repository",
+    "tests/test_hostile_files.py": "reads damaged files with every reader",
     "tests/test_howto.py": "runs the code of docs/howto/",
     "tests/test_imports.py": "checks the direction of imports",
     "tests/launch/test_local_processes.py": "runs launch/local_processes.sh",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from conkd_jax.config.options import Config, field_names
 
 Choices = Mapping[str, tuple[str, ...]]
 Ranges = Mapping[str, tuple[int | float, int | float | None]]  # lowest, highest (None: no limit)
+LARGEST = 2**31 - 1  # of the integers that index arrays
 Broken = Iterator[tuple[str, str]]  # a field, and what was expected
 
 
@@ -28,6 +29,18 @@ def ranges(config: Config, limits: Ranges) -> Broken:
             yield field, f"{low} or more"
         elif high is not None and not low <= got <= high:
             yield field, f"a number from {low} to {high}"
+
+
+def sizes(config: Config, seeds: Collection[str]) -> Broken:
+    """The integers that no array index can hold, apart from seeds, which have ranges of their own.
+
+    A few billion of anything is a slip of the keyboard, and would be found out of memory or time.
+    """
+    for field in sorted(field_names(config)):
+        value = value_of(config, field)
+        is_integer = isinstance(value, int) and not isinstance(value, bool)
+        if is_integer and abs(value) > LARGEST and field not in seeds:
+            yield field, f"a number of at most {LARGEST:,}"
 
 
 def transformer_shape(config: Config, part: str) -> Broken:

@@ -15,6 +15,7 @@ from conkd_jax.config.fields import (
     choices,
     of_part,
     ranges,
+    sizes,
     transformer_shape,
     value_of,
 )
@@ -51,6 +52,7 @@ CHOICES: Choices = {
     "compute_dtype": DTYPES,
     "rng_impl": ("unsafe_rbg", "rbg", "threefry2x32"),
 }
+FOLDERS = ("artifacts_dir", "runs_dir")
 # The parts with fields of `ItemInitConfig`.
 HAVE_ITEM_INIT = ("dialogue_teacher", "student")
 ITEM_INIT_CHOICES: Choices = {
@@ -117,7 +119,7 @@ TRAINED_CHOICES: Choices = {
     "optimizer.schedule": ("cosine", "linear", "constant"),
 }
 TRAINED_RANGES: Ranges = {
-    "epochs": (1, None),
+    "epochs": (1, 100_000),
     "batch_rows": (1, None),
     "batch_size": (1, None),
     "num_buckets": (1, None),
@@ -163,6 +165,8 @@ def validate_config(config: Config) -> Config:
         backbone of the user's own can't be used.
     """
     broken = [*choices(config, CHOICES), *ranges(config, RANGES), *_across_fields(config)]
+    broken += sizes(config, [field for field, limits in RANGES.items() if limits == SEEDS])
+    broken += [(name, "a folder") for name in FOLDERS if not getattr(config, name).strip()]
     for part in trained_parts(config):
         broken += choices(config, of_part(config, part, TRAINED_CHOICES))
         broken += ranges(config, of_part(config, part, TRAINED_RANGES))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import re
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,7 @@ from conkd_jax.errors import UserError
 from conkd_jax.files import read_csv
 
 FILES = ("ratings.csv", "movies.csv")
+LARGEST_ID = 100_000_000  # of a user or a movie; MovieLens has ids of six or seven digits
 HIGHEST_RATING = 5.0  # stars; the lowest is half a star, .1 when scaled
 
 _YEAR = re.compile(r"^(.*)\((\d{4})\)\s*$")
@@ -61,6 +63,26 @@ def find_movielens(folder: epath.PathLike) -> list[epath.Path]:
     return paths
 
 
+def _ratings(path: epath.Path) -> np.ndarray:
+    """The rows (user, movie, stars) of ratings.csv."""
+    expected = f"{path}: expected the columns userId, movieId, rating"
+    try:
+        with path.open("r") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a file without rows
+            table = np.loadtxt(file, delimiter=",", skiprows=1, usecols=(0, 1, 2), ndmin=2)
+    except ValueError as error:
+        raise MovieLensError(f"{expected}: {error}") from error
+    if not len(table):
+        raise MovieLensError(f"{expected} and a rating in every line below, found none")
+    ids, stars = table[:, :2], table[:, 2]
+    are_ids = (ids >= 0) & (ids <= LARGEST_ID)  # false for nan
+    if not (are_ids.all() and ((stars >= 0) & (stars <= HIGHEST_RATING)).all()):
+        raise MovieLensError(
+            f"{expected}: ids up to {LARGEST_ID:,} and up to {HIGHEST_RATING} stars, got others"
+        )
+    return table
+
+
 def read_movielens(folder: epath.PathLike, titles: Sequence[str]) -> Ratings:
     """Reads the ratings of a corpus' movies.
 
@@ -82,13 +104,7 @@ def read_movielens(folder: epath.PathLike, titles: Sequence[str]) -> Ratings:
         for movie, title in _movies(movies_path)
         if (key := title_key(title)) in candidates
     }
-    try:
-        with ratings_path.open("r") as file:
-            table = np.loadtxt(file, delimiter=",", skiprows=1, usecols=(0, 1, 2), ndmin=2)
-    except ValueError as error:
-        raise MovieLensError(
-            f"{ratings_path}: expected the columns userId, movieId, rating: {error}"
-        ) from error
+    table = _ratings(ratings_path)
     largest = int(max(table[:, 1].max(initial=0), max(candidate_of, default=0)))
     lookup = np.full(largest + 1, -1, np.int64)
     lookup[list(candidate_of)] = list(candidate_of.values())

@@ -1,5 +1,7 @@
 """What is downloaded is checked before it is used. "Official" servers are local files here."""
 
+import dataclasses
+
 import pytest
 
 from conkd_jax.files import sha256
@@ -41,6 +43,15 @@ def test_a_cached_file_that_changed_is_refused(official, tmp_path):
     download.fetch_file(official, tmp_path / "cache").write_bytes(b"changed")
     with pytest.raises(download.DownloadError, match="not the expected file"):
         download.fetch_file(official, tmp_path / "cache")
+
+
+def test_without_a_published_checksum_the_first_download_counts(official, tmp_path):
+    unpublished = dataclasses.replace(official, sha256=None)
+    path = download.fetch_file(unpublished, tmp_path / "cache")
+    assert download.fetch_file(unpublished, tmp_path / "cache") == path
+    path.write_bytes(b"changed")
+    with pytest.raises(download.DownloadError, match="not the expected file"):
+        download.fetch_file(unpublished, tmp_path / "cache")
 
 
 def test_no_connection_is_explained(tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import tracemalloc
 from collections import OrderedDict, defaultdict
 
 import pytest
@@ -61,3 +62,80 @@ def test_any_bytes_give_data_or_one_error(tmp_path, content):
         load_plain(tmp_path / "x.pkl")
     except UnsafePickleError:
         pass
+
+
+# --- what a few bytes can ask for -----------------------------------------------------------------
+
+
+def refused(tmp_path, content: bytes, match: str) -> None:
+    (tmp_path / "x.pkl").write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnsafePickleError, match=match):
+            load_plain(tmp_path / "x.pkl")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 28
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_index_of_the_memo_costs_no_memory(tmp_path):
+    # pickle.loads makes room for all indices below this one: two gigabytes.
+    (tmp_path / "x.pkl").write_bytes(b"\x80\x02K\x01r\xff\xff\xff\x0f.")
+    assert load_plain(tmp_path / "x.pkl") == 1
+
+
+def test_depth_is_bounded(tmp_path):
+    # A hundred thousand tuples, one inside the other, overflow the stack of C when they are hashed.
+    refused(tmp_path, b"\x80\x02)" + b"\x85" * 100_000 + b".", "nested more than 100 levels")
+    refused(tmp_path, b"\x80\x02}(" + b")" + b"\x85" * 100_000 + b"K\x01u.", "nested more than")
+
+
+def doubled(times: int) -> bytes:
+    """((x, x), (x, x)) and so on: a few bytes each time, twice as many values."""
+    steps = b"".join(b"q%ch%c\x86" % (index, index) for index in range(times))
+    return b"\x80\x02K\x01" + steps
+
+
+def test_shared_values_count_each_time(tmp_path):
+    (tmp_path / "x.pkl").write_bytes(doubled(4) + b".")
+    assert load_plain(tmp_path / "x.pkl") == ((((1, 1),) * 2,) * 2,) * 2
+    refused(tmp_path, doubled(60) + b".", "more than 20,000,000 values")
+
+
+def test_keys_that_take_forever_to_hash_are_refused(tmp_path):
+    key = doubled(20)  # a million values: hashed for each of a hundred entries
+    entries = b"".join(b"h\x13h\x13\x86K%cs" % number for number in range(100))
+    refused(tmp_path, b"\x80\x02}" + key[2:] + b"0" + entries + b".", "keys of more than")
+
+
+def test_a_value_can_not_contain_itself(tmp_path):
+    own: list = []
+    own.append(own)
+    refused(tmp_path, pickle.dumps(own), "changed after it was stored")
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**4000])
+def test_numbers_have_64_bits(tmp_path, number: int):
+    refused(tmp_path, pickle.dumps({number: 1}), "more than 64 bits")
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps([2**63 - 1, -(2**63)]))
+    assert load_plain(tmp_path / "x.pkl") == [2**63 - 1, -(2**63)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"cbuiltins\nint\n(I1\ntR.",  # int(1): no container
+        b"cbuiltins\nlist\n(V" + b"a" * 100 + b"\ntR.",  # list("aaa…"): more values than bytes
+        b"ccollections\ndefaultdict\n(cbuiltins\nint\n(tRtR.",  # defaultdict(0)
+        b"cbuiltins\ntuple\n(]I1\natRI2\na.",  # appends to a tuple
+        b"(I1\n.",  # a mark is left
+        b"]2a.",  # DUP
+    ],
+)
+def test_other_programs_are_refused(tmp_path, content: bytes):
+    (tmp_path / "x.pkl").write_bytes(content)
+    try:
+        found = load_plain(tmp_path / "x.pkl")
+    except UnsafePickleError:
+        return
+    assert found == 1  # of the mark that is left: the value above it

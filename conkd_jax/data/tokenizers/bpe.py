@@ -116,7 +116,9 @@ def _byte_level_bpe(
     """Builds GPT-2's pipeline over a table of words and merges, with nothing added."""
     if END_TOKEN not in vocab:
         raise VocabularyError(f"{where}: expected a GPT-2 BPE with the token {END_TOKEN!r}.")
-    if sorted(vocab.values()) != list(range(len(vocab))):
+    if {type(number) for number in vocab.values()} != {int} or (
+        sorted(vocab.values()) != list(range(len(vocab)))
+    ):
         raise VocabularyError(
             f"{where}: expected the ids 0 to {len(vocab) - 1}, each once; the file is damaged or "
             "belongs to another tokenizer: fetch it again."

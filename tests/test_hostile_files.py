@@ -1,0 +1,297 @@
+"""Every reader of a file from outside, on thousands of damaged files.
+
+A damaged file is read, or refused by a `UserError`: never by a traceback, and never by waiting.
+Where a checksum could tell, what is read is what was written. The mutations are drawn with a seed,
+so a failure can be repeated.
+"""
+
+import csv
+import dataclasses
+import gzip
+import io
+import json
+import pickle
+import random
+import signal
+import zipfile
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from etils import epath
+
+from conkd_jax.config import Config
+from conkd_jax.data.movielens import read_movielens
+from conkd_jax.data.tokenizers.bpe import load_bpe
+from conkd_jax.errors import UserError
+from conkd_jax.eval.human.sheets import read_sheets
+from conkd_jax.eval.predictions import read_predictions
+from conkd_jax.eval.system_files import read_titles
+from conkd_jax.eval.tables.documents import read_document
+from conkd_jax.run import Run
+from data_prep import graphs, questionnaires, raw_dialogues
+from data_prep.archives import gzip_lines
+from data_prep.reviews import read_reviews
+from data_prep.sources import find_sources
+from tests.data_prep.raw_files import MOVIES, NODES, URIS, simple, write_raw
+from tests.eval import judged
+from tests.eval.predicted import prediction
+
+ROOT = Path(__file__).resolve().parents[1]
+SECONDS = 3.0  # the most that a small damaged file may take
+MUTATIONS = 300  # of each reader: over 5,000 in all
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """A file format.
+
+    Attributes:
+      content: a whole file.
+      read: reads the file at a path.
+      has_checksum: whether a changed file can only be refused, or read as it was.
+      skips: whether what can't be used is left out, because another reader reports it.
+    """
+
+    name: str
+    content: bytes
+    read: Callable[[Path], object]
+    has_checksum: bool = False
+    skips: bool = False
+
+
+DIALOGUES = b"".join(json.dumps(simple(f"d{number}")).encode() + b"\n" for number in range(6))
+FORMS = {"10": {"suggested": 1, "seen": 0, "liked": 2}}
+DUMP = "".join(f"/a/[{n}]\t/r/IsA\t/c/en/cat/n\t/c/en/dog\t{{}}\n" for n in range(40))
+MOVIE_LIST = "movieId,movieName,nbMentions\n" + "".join(
+    f'{movie},"{title}",{movie}\n' for movie, title in MOVIES.items()
+)
+TRIPLES = defaultdict(list, {0: [(68, 4), (86, 0)], 1: [(68, 4), (68, 5)]})
+STUDY = judged.study()
+
+
+def dialogues(path: Path):
+    problems = raw_dialogues.Problems()
+    with path.open("rb") as lines:
+        found = list(raw_dialogues.read_jsonl(lines, path.name, problems))
+    raw_dialogues.expect_usable(len(found), problems, path.name)
+    return problems.as_json()
+
+
+def archive() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("data/train_data.jsonl", DIALOGUES)
+        opened.writestr("data/movies_with_mentions.csv", MOVIE_LIST)
+    return file.getvalue()
+
+
+def of_archive(path: Path):
+    """The dialogues of an archive beside the graph's files, by their place in it."""
+    folder = path.parent
+    if not (folder / "kg").exists():
+        write_raw(folder, [])
+        (folder / "redial" / "train_data.jsonl").unlink()
+    path.replace(folder / "redial_dataset.zip")
+    return find_sources(folder).train.read_bytes()
+
+
+def movielens(path: Path):
+    movies = "movieId,title,genres\n1,Alpha (1990),Drama\n2,B (1991),\n"
+    (path.parent / "movies.csv").write_text(movies)
+    path.replace(path.parent / "ratings.csv")
+    return read_movielens(path.parent, ["Alpha (1990)", "B (1991)"])
+
+
+def bpe(path: Path):
+    (path.parent / "merges.txt").write_text("#version: 0.2\nt h\nth e\n")
+    path.replace(path.parent / "vocab.json")
+    return load_bpe(path.parent)
+
+
+def entities(path: Path):
+    other = path.with_name("id2entity.pkl")
+    other.write_bytes(pickle.dumps(URIS))
+    return graphs.read_entities(path, other, list(MOVIES))
+
+
+def opened_run(path: Path):
+    path.replace(path.parent / "config.json")
+    return Run.open(path.parent)
+
+
+def text_of(rows: list[dict[str, str]]) -> bytes:
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, rows[0].keys())
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue().encode()
+
+
+def predictions() -> bytes:
+    made = [
+        prediction(turn, gold=(1,), tops=[(1, 2)], token_nll=(0.5,), token_is_item=(True,))
+        for turn in (1, 3, 5)
+    ]
+    fields = [msgspec.to_builtins(each) for each in made]
+    given = [{name: value for name, value in each.items() if value is not None} for each in fields]
+    return b"".join(json.dumps(each).encode() + b"\n" for each in given)
+
+
+def kept_metrics() -> bytes:
+    return (ROOT / "docs" / "results" / "mini" / "dialogpt" / "seed0.json").read_bytes()
+
+
+def words_of_bpe() -> bytes:
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    names = ["<|endoftext|>", *letters, "th", "the"]
+    return json.dumps({name: number for number, name in enumerate(names)}).encode()
+
+
+def own_config() -> bytes:
+    record = {"name": "kgsf", "split": "valid", "overrides": {}, "settings": Config().to_dict()}
+    return json.dumps(record).encode()
+
+
+READERS = [
+    Reader("dialogues.jsonl", DIALOGUES, dialogues),
+    Reader("redial.zip", archive(), of_archive, has_checksum=True),
+    Reader(
+        "movies.csv", MOVIE_LIST.encode(), lambda path: graphs.read_movies(path.read_bytes(), "x")
+    ),
+    Reader("titles.csv", MOVIE_LIST.encode(), read_titles),
+    Reader("subkg.pkl", pickle.dumps(TRIPLES), graphs.read_triples),
+    Reader("subkg_of_python_2.pkl", pickle.dumps(TRIPLES, 0), graphs.read_triples),
+    Reader("entity2entityId.pkl", pickle.dumps(NODES), entities),
+    Reader("id2entity.pkl", pickle.dumps(URIS), graphs.read_movie_ids),
+    Reader("reviews.pkl", pickle.dumps({10: ["a", "quiet", "film"], 11: ["``"]}), read_reviews),
+    Reader("reviews.jsonl", b'{"movie_id": 10, "text": "Fine.", "rating": 8}\n' * 2, read_reviews),
+    Reader(
+        "edges.txt",
+        b"RelatedTo\tcat\tdog\nIsA\tcat/n\tpet\n" * 3,
+        lambda path: graphs.read_concept_edges(io.BytesIO(path.read_bytes()), "x"),
+    ),
+    Reader(
+        "dump.csv.gz",
+        gzip.compress(DUMP.encode(), mtime=0),
+        lambda path: graphs.read_concept_dump(path, ["cat", "dog"]),
+        has_checksum=True,
+    ),
+    Reader(
+        "lines.gz",
+        gzip.compress(DUMP.encode(), mtime=0),
+        lambda path: list(gzip_lines(path)),
+        has_checksum=True,
+    ),
+    Reader(
+        "forms.jsonl",
+        json.dumps({**simple("d"), "initiatorQuestions": FORMS}).encode() + b"\n",
+        lambda path: questionnaires.read_forms(io.BytesIO(path.read_bytes())),
+        skips=True,
+    ),
+    Reader("ratings", b"userId,movieId,rating,time\n1,1,4.0,9\n1,2,3.5,9\n2,1,5,9\n", movielens),
+    Reader("vocabulary", words_of_bpe(), bpe),
+    Reader("predictions.jsonl", predictions(), lambda path: list(read_predictions(path))),
+    Reader("metrics.json", kept_metrics(), lambda path: read_document(epath.Path(path))),
+    Reader("config", own_config(), opened_run),
+    Reader(
+        "annotator_1.csv",
+        text_of(judged.rows(STUDY, 1)),
+        lambda path: read_sheets(STUDY, [path]),
+    ),
+]
+
+# What people and programs of bad will write.
+TOKENS = (
+    b"[" * 200_000,
+    b'{"a":' * 50_000,
+    b"9" * 5_000,
+    b"1e999",
+    b"-1e400",
+    b"NaN",
+    b"9223372036854775808",
+    b"99999999999999999999",
+    b"\x00",
+    b"\xff\xfe",
+    b"\xed\xa0\x80",
+    b"\r\n\r\n",
+    b'"',
+    b"\\ud800",
+    b",,,,",
+    b'"messages": 1, "messages": 2,',
+    b"true",
+    b"null",
+    "\u202e😀".encode(),
+    b"x" * 200_000,
+    b"A" * 70_000 + b"\n",
+)
+
+
+def mutated(content: bytes, rng: random.Random) -> bytes:
+    """A file with one to three changes."""
+    data = bytearray(content)
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        start = rng.randrange(len(data) + 1)
+        end = min(len(data), start + rng.choice((1, 2, 8, 64)))
+        change = rng.randrange(7)
+        if change == 0 and data:
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        elif change == 1:
+            del data[start:end]
+        elif change == 2:
+            del data[start:]
+        elif change == 3:
+            data[start:start] = data[start:end] * rng.choice((1, 2, 100))
+        elif change == 4:
+            data[start:end] = rng.randbytes(end - start)
+        elif change == 5:
+            data[start:start] = rng.choice(TOKENS)
+        else:
+            numbers = [place for place, byte in enumerate(data) if 48 <= byte <= 57]
+            place = rng.choice(numbers) if numbers else start
+            data[place : place + 1] = rng.choice(TOKENS)
+    return bytes(data)
+
+
+class TooSlowError(BaseException):
+    """A reader took longer than it may."""
+
+
+def too_slow(*_):
+    raise TooSlowError
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
+def test_a_damaged_file_is_read_or_refused(reader: Reader, tmp_path: Path):
+    path = tmp_path / reader.name
+    path.write_bytes(reader.content)
+    whole = reader.read(path)
+    rng = random.Random(reader.name)
+    refused = 0
+    before = signal.signal(signal.SIGALRM, too_slow)
+    try:
+        for number in range(MUTATIONS):
+            content = mutated(reader.content, rng)
+            path.write_bytes(content)
+            signal.setitimer(signal.ITIMER_REAL, SECONDS)
+            try:
+                found = reader.read(path)
+            except UserError as error:
+                refused += 1
+                assert len(str(error)) < 20_000, f"mutation {number} is told at length"
+            except BaseException as error:
+                raise AssertionError(f"mutation {number}: {content[:300]!r}") from error
+            else:
+                assert not reader.has_checksum or found == whole, f"mutation {number} was read"
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert reader.skips or refused > MUTATIONS // 20, "the mutations are too mild to say anything"
+
+
+def test_there_are_enough_mutations():
+    assert MUTATIONS * len(READERS) >= 5_000
