@@ -10,13 +10,19 @@ from __future__ import annotations
 import collections
 import dataclasses
 import glob
+import math
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 import jax
+from jax._src import distributed  # its client of the coordination service has no public name
 
+from conkd_jax import parallel, peers
 from conkd_jax.errors import UserError
+from conkd_jax.peers import PeerWatch
 
 COORDINATOR, NUM_PROCESSES, PROCESS_ID = (
     "CONKD_COORDINATOR",
@@ -30,6 +36,15 @@ SCHEDULERS = (
     ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_STEP_TASKS_PER_NODE", "Slurm"),
     ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE", "Open MPI"),
 )
+
+
+class _State:
+    """What `join` leaves for `leave` and `fail`."""
+
+    watch: PeerWatch | None = None
+
+
+_STATE = _State()
 
 
 class ProcessesError(UserError, ValueError):
@@ -133,23 +148,70 @@ def join(environ: Mapping[str, str] = os.environ) -> None:
     member = membership(environ)
     if member is None:
         return
-    if member.coordinator != AUTO:
-        jax.distributed.initialize(
-            member.coordinator,
-            member.num_processes,
-            member.process_id,
-            cluster_detection_method="deactivate",  # which would narrow the devices as well
-        )
-        return
-    alone = tasks_on_host(environ) == 1
     try:
+        seconds = peers.lost_after(environ)
+    except ValueError as error:
+        raise ProcessesError(str(error)) from error
+    # JAX aborts a process once it takes another one for lost: late enough that it was told before.
+    patience = math.ceil(3 * seconds)
+    if member.coordinator != AUTO:
+        place: dict[str, Any] = {
+            "coordinator_address": member.coordinator,
+            "num_processes": member.num_processes,
+            "process_id": member.process_id,
+            "cluster_detection_method": "deactivate",  # which would narrow the devices as well
+        }
+    else:
         # An empty list is not None, so JAX doesn't narrow the devices to the task's own number.
-        jax.distributed.initialize(local_device_ids=[] if alone else None)
+        place = {"local_device_ids": [] if tasks_on_host(environ) == 1 else None}
+    try:
+        jax.distributed.initialize(**place, heartbeat_timeout_seconds=patience)
     except (ValueError, RuntimeError) as error:
         raise ProcessesError(
             f"{COORDINATOR} is {AUTO!r}, but no cluster could be detected: {error}. Expected a TPU "
             "pod, a GKE slice, a step started by srun, or mpirun; otherwise set HOST:PORT."
+            if member.coordinator == AUTO
+            else f"the processes of the run did not meet at {member.coordinator}: {error}"
         ) from error
+    if jax.process_count() > 1:
+        client = distributed.global_state.client
+        _STATE.watch = PeerWatch(client, jax.process_index(), jax.process_count(), seconds)
+        _STATE.watch.start()
+
+
+def leave() -> None:
+    """Ends the run in this process: waits for the others to be done, and stops watching them."""
+    if _STATE.watch is not None:
+        parallel.barrier("the run is done")
+        _STATE.watch.stop()
+
+
+def end(code: int) -> NoReturn:
+    """Ends the program after an error.
+
+    With several processes it ends at once, as JAX would wait for the others, which end as well.
+    """
+    if _STATE.watch is None:
+        raise SystemExit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def fail(error: BaseException) -> None:
+    """Tells the other processes of the run, if there are any, that this one ends with an error.
+
+    An error of a collective may be the first sign of a lost process. The watch is given the time to
+    find that out; it then ends this process itself, and this function does not return.
+    """
+    if _STATE.watch is None:
+        return
+    if isinstance(error, SystemExit | KeyboardInterrupt):  # all stop, and save what they have
+        _STATE.watch.stop()
+        return
+    if not isinstance(error, UserError):
+        _STATE.watch.wait()
+    _STATE.watch.fail(str(error).partition("\n")[0][:500] or type(error).__name__)
 
 
 # --- devices -------------------------------------------------------------------------------------

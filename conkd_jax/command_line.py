@@ -76,6 +76,7 @@ def run(
                 f"the output could not be printed to its end: {error}. Results that go into files "
                 "are complete."
             )
+        cluster.leave()
 
 
 def this_command(*, without: Collection[str] = ()) -> str:

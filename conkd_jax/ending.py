@@ -13,6 +13,7 @@ from signal import SIGINT, SIGTERM, signal
 from types import FrameType
 from typing import NoReturn
 
+from conkd_jax import cluster
 from conkd_jax.errors import UserError
 from conkd_jax.files import FULL_DISK
 
@@ -34,7 +35,7 @@ def explained() -> Iterator[None]:
     SIGTERM stops the block as Ctrl-C does; a training, which saves first, has handlers of its own.
     """
     try:
-        with _stopped_by_sigterm():
+        with _stopped_by_sigterm(), _told_to_the_others():
             yield
     except UserError as error:
         _end(f"error: {error}", 2)
@@ -48,7 +49,17 @@ def explained() -> Iterator[None]:
 
 def _end(message: str, code: int) -> NoReturn:
     print(message, file=sys.stderr, flush=True)
-    raise SystemExit(code) from None
+    cluster.end(code)
+
+
+@contextlib.contextmanager
+def _told_to_the_others() -> Iterator[None]:
+    """Tells the other processes of the run if the block raises."""
+    try:
+        yield
+    except BaseException as error:
+        cluster.fail(error)
+        raise
 
 
 @contextlib.contextmanager

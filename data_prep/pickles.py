@@ -183,12 +183,12 @@ class _Machine:
         self.kind(module.content, name.content)
 
 
-def _tuple(number: int) -> Callable[[_Machine, Any], None]:
+def _tuple(number: int) -> Callable[[_Machine, Any], object]:
     return lambda machine, _: machine.push(tuple, machine.some(number))
 
 
 # Instruction -> what it does with the machine and its argument.
-_INSTRUCTIONS: dict[str, Callable[[_Machine, Any], None]] = {
+_INSTRUCTIONS: dict[str, Callable[[_Machine, Any], object]] = {
     **dict.fromkeys(("PROTO", "FRAME"), lambda machine, _: None),
     **dict.fromkeys(
         ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),

@@ -4,7 +4,6 @@ Variables of schedulers are set here as Slurm and Open MPI set them; the process
 """
 
 import os
-import socket
 import subprocess
 import sys
 
@@ -12,6 +11,7 @@ import pytest
 
 from conkd_jax import cluster
 from conkd_jax.cluster import Host, Membership, ProcessesError
+from tests.fixtures.processes import free_port
 
 PLACE = {"CONKD_NUM_PROCESSES": "4", "CONKD_PROCESS_ID": "1"}
 
@@ -91,12 +91,6 @@ def joined(environs: list[dict[str, str]]) -> list[str]:
     for process, (_, errors) in zip(processes, outputs, strict=True):
         assert process.returncode == 0, errors
     return [output.strip() for output, _ in outputs]
-
-
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("localhost", 0))
-        return held.getsockname()[1]
 
 
 def slurm_task(index: int, per_node: str) -> dict[str, str]:

@@ -12,7 +12,6 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = (
     (
         "errors",
-        "ending",
         "files",
         "integrity",
         "own_code",
@@ -25,7 +24,8 @@ ROOMS = (
     ("distill",),
     ("models",),
     ("config", "data", "eval"),
-    ("optimizers", "progress", "watch", "loop", "parallel", "cluster", "checkpoint"),
+    ("optimizers", "progress", "watch", "loop", "parallel", "peers", "cluster", "checkpoint"),
+    ("ending",),
     ("artifacts",),
     ("stages",),
     ("run",),
