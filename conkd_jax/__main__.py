@@ -20,6 +20,7 @@ PROGRAMS = (
     "rows",
     "evaluate",
     "chat",
+    "serve",
     "gate",
     "cold_items",
     "samples",

@@ -16,6 +16,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Collection
+from logging import LogRecord
 
 import jax
 import rich.console
@@ -68,6 +69,7 @@ def run(
             return
         logging.use_absl_handler()
         logging.set_verbosity(logging.WARNING)  # of the libraries; ours are printed
+        logging.get_absl_logger().addFilter(_is_not_told_twice)
         if joins_processes:  # before a config file can use a device
             cluster.join()
         main(parse(sys.argv, options, takes_positional=bool(positional)))
@@ -77,6 +79,11 @@ def run(
                 "are complete."
             )
         cluster.leave()
+
+
+def _is_not_told_twice(record: LogRecord) -> bool:
+    """Drops the errors that orbax's threads log; orbax raises them in the main thread as well."""
+    return record.levelname != "ERROR" or "orbax" not in record.pathname
 
 
 def this_command(*, without: Collection[str] = ()) -> str:

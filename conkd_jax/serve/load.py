@@ -12,6 +12,7 @@ but their times must be the same, bit for bit.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import http.client
 import json
@@ -76,6 +77,10 @@ class Client:
         token = os.environ.get(TOKEN_VARIABLE, "")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
+    def close(self) -> None:
+        """Closes the connection."""
+        self._connection.close()
+
     def get(self, path: str) -> dict[str, Any]:
         """The JSON at a path.
 
@@ -122,24 +127,34 @@ class Client:
 
 def conversation(url: str, user: int, systems: Sequence[str], title: str, turns: int):
     """What one user asked and was answered."""
-    client, history, found = Client(url), [], []
-    for turn in range(turns):
-        text = LATER[(user + turn) % len(LATER)] if turn else OPENINGS[user % 4].format(title)
-        history.append({"role": "seeker", "text": text})
-        body: dict[str, Any] = {"history": [*history], "system": systems[user % len(systems)]}
-        if user % 3 == 0:
-            body |= {"seed": user, "temperature": 1.2}
-        asked = client.ask("/v1/stream" if user % 2 else "/v1/respond", body)
-        found.append(asked)
-        if asked.error:
-            break
-        history.append(asked.answer["turn"])
+    history, found = [], []
+    with contextlib.closing(Client(url)) as client:
+        for turn in range(turns):
+            text = LATER[(user + turn) % len(LATER)] if turn else OPENINGS[user % 4].format(title)
+            history.append({"role": "seeker", "text": text})
+            body: dict[str, Any] = {"history": [*history], "system": systems[user % len(systems)]}
+            if user % 3 == 0:
+                body |= {"seed": user, "temperature": 1.2}
+            asked = client.ask("/v1/stream" if user % 2 else "/v1/respond", body)
+            found.append(asked)
+            if asked.error:
+                break
+            history.append(asked.answer["turn"])
     return found
 
 
 def main(argv: list[str]) -> None:
     """Runs the load, prints the result, and writes it."""
-    client = Client(_URL.value)
+    with contextlib.closing(Client(_URL.value)) as client:
+        result, asked = measured(client)
+    command_line.show(*(f"{name}: {value}" for name, value in result.items()))
+    command_line.show(*dict.fromkeys(f"error: {one.error}" for one in asked if one.error))
+    if _OUT.value:
+        write_json(_OUT.value, result, indent=2)
+
+
+def measured(client: Client) -> tuple[dict[str, Any], list[Asked]]:
+    """Runs the load; returns the result, and every request of it."""
     cards = client.get("/v1/systems")["systems"]
     systems, titles = [card["name"] for card in cards], []
     for letter in "abcdefghijklmnopqrstuvwxyz":
@@ -155,7 +170,7 @@ def main(argv: list[str]) -> None:
         asked = [one for job in jobs for one in job.result()]
     wall = time.perf_counter() - began
     alone = [client.ask(one.path, one.body) for one in asked]
-    result = {
+    result: dict[str, Any] = {
         "command": f"python -m conkd_jax.serve.load --url=URL --users={users} --turns={turns}",
         "server": [f"{card['name']}, batches of {card['batch_size']}" for card in cards],
         "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} of {os.cpu_count()} "
@@ -171,10 +186,7 @@ def main(argv: list[str]) -> None:
         "first_token_seconds": quantiles([one.first_seconds for one in asked]),
         "seconds_alone": quantiles([one.seconds for one in alone]),
     }
-    command_line.show(*(f"{name}: {value}" for name, value in result.items()))
-    command_line.show(*dict.fromkeys(f"error: {one.error}" for one in asked if one.error))
-    if _OUT.value:
-        write_json(_OUT.value, result, indent=2)
+    return result, asked
 
 
 def quantiles(seconds: Sequence[float]) -> dict[str, float]:

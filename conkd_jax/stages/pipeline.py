@@ -23,7 +23,7 @@ from conkd_jax.artifacts.stage import Stage
 from conkd_jax.config import Config, ConfigError
 from conkd_jax.config.parts import DialogueTeacherConfig, RecTeacherConfig
 from conkd_jax.eval.origin import KEY as LINKS
-from conkd_jax.files import unwritable
+from conkd_jax.files import is_remote, unwritable
 from conkd_jax.stages import (
     autorec_training,
     backbones,
@@ -148,7 +148,8 @@ def check_folders(config: Config, folder: epath.PathLike, stages: Mapping[str, S
     evaluation = stages["evaluation"]
     read = (evaluation, *evaluation.inputs.values())
     written = {"--workdir": folder}
-    if not all(is_whole(stage, config.artifacts_dir) for stage in read):
+    is_bucket = is_remote(config.artifacts_dir)  # whose client may be missing
+    if is_bucket or not all(is_whole(stage, config.artifacts_dir) for stage in read):
         written = {"config.artifacts_dir": config.artifacts_dir, **written}
     for option, path in written.items():
         if why := unwritable(path):

@@ -64,7 +64,7 @@ def test_one_failure_ends_all(launch, tmp_path: Path) -> None:
 def test_a_wrong_number_is_explained(launch, arguments: tuple[str, ...]) -> None:
     outcome = launch(*arguments)
     assert outcome.returncode == 2
-    assert outcome.stderr.startswith("usage: launch/local_processes.sh N")
+    assert outcome.stderr.startswith("launch/local_processes.sh: expected N")
 
 
 def pipeline(root: Path, num_processes: int) -> Path:

@@ -222,8 +222,9 @@ def check_only_changes_were_trained(before, after, num_words):
             assert not changed.any(), path
 
 
-def test_a_student_with_low_rank_changes_is_evaluated_like_any_other(small_world):
+def test_a_student_with_low_rank_changes_is_evaluated_like_any_other(small_world, tmp_path):
     config = small_world.config(
+        runs_dir=str(tmp_path / "runs"),  # its name is that of the world's own run
         student__init="dialogue_teacher",
         student__item_init="title",
         student__lora_rank=RANK,

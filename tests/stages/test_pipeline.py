@@ -438,6 +438,7 @@ def test_the_stored_gate_is_the_live_teacher_s(opened):
 def test_a_resumed_store_measures_the_rounding_of_all_shards(opened, tmp_path):
     stage, straight = opened.stages["teacher_outputs"], opened.directory("teacher_outputs")
     shutil.copytree(straight, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "manifest.json").unlink()
     (tmp_path / "store.json").unlink()
     next(tmp_path.glob("*-00001-of-*")).unlink()
     folders = {name: opened.directory(of.name) for name, of in stage.inputs.items()}
