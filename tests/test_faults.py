@@ -24,19 +24,9 @@ from conkd_jax.stages import pipeline
 from tests.fixtures.disks import Disk
 from tests.fixtures.processes import started_after
 from tests.fixtures.programs import CONFIG, refused
-from tests.fixtures.small_world import NAME, SmallWorld
+from tests.fixtures.small_world import NAME, STAGES, SmallWorld
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = (
-    "corpus",
-    "vocabulary",
-    "rec_teacher",
-    "dialogue_teacher",
-    "teacher_outputs",
-    "student",
-    "turn_classifier",
-    "evaluation",
-)
 NOBODY = 65534  # a user who owns nothing
 
 

@@ -19,18 +19,7 @@ from conkd_jax.run import Run
 from conkd_jax.stages import pipeline
 from tests.fixtures.disks import flip, largest_file, take_hashes
 from tests.fixtures.programs import CONFIG, refused
-from tests.fixtures.small_world import SmallWorld
-
-STAGES = (
-    "corpus",
-    "vocabulary",
-    "rec_teacher",
-    "dialogue_teacher",
-    "teacher_outputs",
-    "student",
-    "turn_classifier",
-    "evaluation",
-)
+from tests.fixtures.small_world import STAGES, SmallWorld
 
 
 @pytest.fixture

@@ -34,19 +34,9 @@ from conkd_jax.stages.training import Execution
 from data_prep.sources import MissingDataError
 from tests.data_prep.raw_files import dialogue as raw_dialogue
 from tests.data_prep.raw_files import simple, write_jsonl, write_raw
-from tests.fixtures.small_world import get_config
+from tests.fixtures.small_world import STAGES, get_config
 from tests.fixtures.training import assert_close, first_step
 
-EVERYTHING = {
-    "corpus",
-    "vocabulary",
-    "rec_teacher",
-    "dialogue_teacher",
-    "teacher_outputs",
-    "student",
-    "turn_classifier",
-    "evaluation",
-}
 PROMISED_METRICS = {
     *(f"{name}@{k}" for name in ("rer", "prr", "f1", "recall", "tf_hit") for k in (1, 10, 50)),
     *(f"dist-{n}" for n in (1, 2, 3)),
@@ -182,7 +172,7 @@ def test_a_run_leaves_its_numbers(document):
     for name in PROMISED_METRICS:
         value = document["metrics"][name]
         assert value > 1 if name.startswith("ppl") else 0 <= value <= 1, name
-    assert set(document["seconds"]) == EVERYTHING
+    assert set(document["seconds"]) == set(STAGES)
 
 
 def test_the_hash_of_a_config_leaves_out_its_paths(small_world, document):
@@ -305,7 +295,7 @@ def test_a_run_leaves_samples_and_figures(folder):
 
 
 def test_a_run_points_to_its_artifacts(folder):
-    for name in EVERYTHING:
+    for name in STAGES:
         assert (folder / "artifacts" / name / "manifest.json").is_file()
     config = json.loads((folder / "config.json").read_text())
     assert config["settings"]["distill"]["eta"] == 0.04
@@ -329,7 +319,7 @@ def test_a_second_run_reuses_everything(small_world, folder, document, monkeypat
         assert again[field] == document[field], field
     lines = [json.loads(line) for line in log.read_text().splitlines()[known:]]
     reused = {line["stage"] for line in lines if line["action"] == "reused"}
-    assert reused == EVERYTHING
+    assert reused == set(STAGES)
 
 
 def changed(world, **fields) -> set[str]:
@@ -349,9 +339,9 @@ CHANGES = [
     ({"student__epochs": 3}, {"student", "evaluation"}),
     ({"decode__item_rule": "mass"}, {"evaluation"}),
     ({"teacher_outputs__num_shards": 3}, {"teacher_outputs", "student", "evaluation"}),
-    ({"teacher_seed": 1}, EVERYTHING - {"corpus", "vocabulary"}),
-    ({"vocabulary__bpe_size": 310}, EVERYTHING - {"corpus", "rec_teacher"}),
-    ({"corpus__movieworld_seed": 1}, EVERYTHING),
+    ({"teacher_seed": 1}, set(STAGES) - {"corpus", "vocabulary"}),
+    ({"vocabulary__bpe_size": 310}, set(STAGES) - {"corpus", "rec_teacher"}),
+    ({"corpus__movieworld_seed": 1}, set(STAGES)),
     ({"parallel__num_devices": 8, "checkpoint_every": 7}, set()),
 ]
 
