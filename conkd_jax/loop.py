@@ -4,7 +4,7 @@ A `Task` defines what is trained. `train` defines how: steps, evaluation, early 
 checkpoints, resuming, and stopping at a number that is not finite. This file must not depend on
 particular models or stages.
 
-A run is a function of (task, optimizer config, seed, device count). Everything that a step or a
+A run is a function of (task, optimizer config, seed, layout). Everything that a step or a
 decision depends on is in the checkpoint, so a run that was stopped at any point is resumed bit for
 bit.
 """
@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from conkd_jax import optimizers, parallel
+from conkd_jax import layouts, optimizers, parallel
 from conkd_jax.checkpoint import CHECKPOINTS, Checkpoints
 from conkd_jax.config import ConfigError
 from conkd_jax.errors import UserError
@@ -59,8 +59,8 @@ class Task:
         used for the displayed tokens per second and is not part of the history.
       loader: batches by step.
       num_steps: number of steps of the whole training.
-      constants: arrays that every step needs, such as a graph; replicated once and passed to the
-        step as an argument.
+      constants: arrays that every step needs, such as a graph; placed on the devices once and
+        passed to the step as an argument.
       evaluate: maps parameters (on a device; the moving average, if there is one) to metrics. All
         processes use the values of the first. None for no evaluation.
       evaluate_every: steps between evaluations; the last step is always evaluated.
@@ -154,28 +154,40 @@ class TrainingRun:
 
     Attributes:
       task: what is trained.
-      state: replicated, on the devices.
+      layout: how the state lies on the devices.
+      state: on the devices.
       track: what the host's decisions depend on.
       best: parameters of the best evaluation, on the host; None before the first one.
       done: number of steps done.
     """
 
     task: Task
+    layout: layouts.Layout
     state: parallel.TrainState
     track: Track
     best: PyTree | None
     done: int
 
     @classmethod
-    def begin(cls, task: Task, optimizer: Any, seed: int, checkpoints: Checkpoints, devices: list):
-        """The run before its first step, or restored from its newest checkpoint."""
+    def begin(
+        cls,
+        task: Task,
+        optimizer: Any,
+        seed: int,
+        checkpoints: Checkpoints,
+        layout: layouts.Layout,
+    ):
+        """The run before its first step, or restored from its newest checkpoint.
+
+        A checkpoint of another layout will do: what is saved is whole.
+        """
         params = task.init(jax.random.key(seed, impl="threefry2x32"))
         check_params(task, params)
         state = parallel.init_state(params, optimizer, with_ema=task.ema_decay > 0)
         track, best = Track(), None
         if restored := checkpoints.restore(state, state.params):
             state, best, track = restored.state, restored.best, Track(**restored.progress)
-        return cls(task, parallel.replicate(state, devices), track, best, int(state.step))
+        return cls(task, layout, layout.put(state), track, best, int(state.step))
 
     @property
     def is_over(self) -> bool:
@@ -189,20 +201,23 @@ class TrainingRun:
 
     @property
     def params(self) -> PyTree:
-        """The replicated parameters to evaluate and return: the moving average, if there is one."""
+        """The parameters to evaluate and return: the moving average, if there is one."""
         return self.state.params if self.state.ema is None else self.state.ema
 
     def add_line(self) -> Line:
         """Adds a line to the history, evaluates if that is due, and keeps the best parameters."""
-        metrics = evaluate(self.task, self.params, self.done) if self.is_evaluation_due else {}
+        metrics = {}
+        if self.is_evaluation_due:
+            params = self.layout.on_one_device(self.params)
+            metrics = evaluate(self.task, params, self.done)
         line = self.track.close_window(self.done, metrics)
         if metrics and self.task.select and self.track.is_gain(line, self.task.select):
-            self.best = parallel.to_host(self.params)
+            self.best = self.layout.to_host(self.params)
         return line
 
     def save(self, checkpoints: Checkpoints, directory: epath.Path) -> None:
         """Starts to write a checkpoint, and writes the history beside it."""
-        state, track = parallel.to_host(self.state), dataclasses.asdict(self.track)
+        state, track = self.layout.to_host(self.state), dataclasses.asdict(self.track)
         checkpoints.save(self.done, state, track, self.best)
         if parallel.is_first_process():
             lines = "".join(json.dumps(line) + "\n" for line in self.track.history)
@@ -211,7 +226,7 @@ class TrainingRun:
     def result(self) -> Result:
         """The parameters of the best evaluation if the task selects, else the last ones."""
         step = self.track.best_step if self.task.select else self.done
-        params = self.best if self.task.select else parallel.to_host(self.params)
+        params = self.best if self.task.select else self.layout.to_host(self.params)
         metrics = next(line for line in self.track.history if line["step"] == step)
         return Result(params, step, dict(metrics), self.track.history)
 
@@ -223,6 +238,7 @@ def train(
     seed: int,
     directory: epath.PathLike,
     log_dir: epath.PathLike | None = None,
+    kind: str = "pmap",
     num_devices: int = 0,
     checkpoint_every: int = 0,
     log_every: int = 50,
@@ -236,6 +252,7 @@ def train(
       seed: seed of the initial parameters and of the steps' random numbers.
       directory: folder for `checkpoints/` and `history.jsonl`.
       log_dir: folder of the TensorBoard log; None for no log.
+      kind: "pmap", or "mesh" to split parameters and optimizer state over the devices.
       num_devices: number of devices over all processes; 0 for all.
       checkpoint_every: steps between checkpoints; with 0 the run is saved only when it ends or is
         stopped.
@@ -258,22 +275,25 @@ def train(
         optimizer = optimizers.make_optimizer(optimizer_config, task.num_steps)
     except ValueError as error:
         raise ConfigError(f"config.{task.name}.{error}") from error
-    update = parallel.make_train_step(
-        task.loss, optimizer, devices, ema_decay=task.ema_decay, rng_impl=rng_impl
+    layout = layouts.layout_of(kind, devices)
+    update = layout.train_step(
+        task.loss, optimizer, ema_decay=task.ema_decay, rng_impl=rng_impl
     )
     root_key = jax.random.key_data(jax.random.key(seed, impl=rng_impl))
-    fixed = parallel.replicate({"key": root_key, "constants": task.constants}, devices)
+    fixed = layout.put({"key": root_key, "constants": task.constants})
     leading = (len(parallel.local_devices(devices)), optimizer_config.accumulate_steps)
     with Checkpoints(directory / CHECKPOINTS) as checkpoints, StopSignals() as stop:
-        run = TrainingRun.begin(task, optimizer, seed, checkpoints, devices)
+        run = TrainingRun.begin(task, optimizer, seed, checkpoints, layout)
         with Progress(task.name, task.num_steps, run.done, log_dir) as progress:
-            late = LateMetrics(task.name, task.loader.row_ids, run.track, progress.step)
+            late = LateMetrics(
+                task.name, task.loader.row_ids, run.track, progress.step, layout.to_host
+            )
             batches = task.loader.iterate(run.done)
             while not run.is_over:
                 batch = next(batches)
                 check_batch(task, batch, leading)
                 with progress.dispatching(batch):
-                    run.state, metrics = update(run.state, batch, fixed)
+                    run.state, metrics = update(run.state, layout.put_batch(batch), fixed)
                 # The device is still computing this step. Reading its metrics now would make the
                 # host wait instead of preparing the next batch, so they are read some steps later.
                 late.add(run.done, metrics)
@@ -303,7 +323,7 @@ def evaluate(task: Task, params: PyTree, step: int) -> dict[str, float]:
 
     Args:
       task: what is trained.
-      params: replicated parameters.
+      params: parameters on one device.
       step: number of steps done, for messages.
 
     Raises:
@@ -312,7 +332,7 @@ def evaluate(task: Task, params: PyTree, step: int) -> dict[str, float]:
     """
     if task.evaluate is None:
         return {}
-    values = task.evaluate(parallel.unreplicate(params))
+    values = task.evaluate(params)
     metrics = parallel.broadcast({name: float(value) for name, value in values.items()})
     if task.select is None:
         return metrics

@@ -1,4 +1,4 @@
-"""Devices and processes: the only user of `jax.pmap` and of multi-process collectives.
+"""Devices and processes: the only user of `jax.pmap`, and how processes agree.
 
 This file turns a loss written for one device's micro-batch into a train step over all devices. It
 must not depend on what is trained, where batches come from or how a state is saved.
@@ -245,15 +245,34 @@ def make_train_step(
         block = state.step * len(devices) + jax.lax.axis_index(AXIS)
         sums = sum_gradients(loss, state.params, batch, root, block, fixed["constants"])
         gradients, metrics = jax.lax.psum(sums, AXIS)
-        # From here on every device computes the same numbers from the same sums: the optimizer runs
-        # replicated, and clipping inside it sees the gradient of the whole batch.
-        metrics["loss"] = (metrics["loss"][0], jnp.float32(1))
-        metrics["grad_norm"] = (optax.tree.norm(gradients), jnp.float32(1))
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        ema = state.ema
-        if ema is not None:
-            ema = optax.incremental_update(params, ema, 1.0 - ema_decay)
-        return TrainState(params, opt_state, state.step + 1, ema), metrics
+        # From here on every device computes the same numbers from the same sums.
+        return updated(state, gradients, metrics, optimizer, ema_decay)
 
     return map_devices(step, devices, donate=(0,))
+
+
+def updated(
+    state: TrainState,
+    gradients: PyTree,
+    metrics: dict[str, tuple],
+    optimizer: optax.GradientTransformation,
+    ema_decay: float,
+) -> tuple[TrainState, dict[str, tuple]]:
+    """The state after an optimizer step, and the metrics with "loss" and "grad_norm".
+
+    Args:
+      state: the state before the step.
+      gradients: summed over all devices and micro-batches, so that clipping inside the optimizer
+        sees the gradient of the whole batch.
+      metrics: likewise, {metric: (sum, count)}.
+      optimizer: receives the gradients.
+      ema_decay: decay of the parameters' moving average, if the state has one.
+    """
+    metrics["loss"] = (metrics["loss"][0], jnp.float32(1))
+    metrics["grad_norm"] = (optax.tree.norm(gradients), jnp.float32(1))
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = state.ema
+    if ema is not None:
+        ema = optax.incremental_update(params, ema, 1.0 - ema_decay)
+    return TrainState(params, opt_state, state.step + 1, ema), metrics

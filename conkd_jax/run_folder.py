@@ -73,6 +73,7 @@ NOT_IN_NAME = {  # fields that a run's name shows elsewhere, or that no number d
     *(f"decode.{name}" for name in field_names(SearchConfig())),
     "evaluation.num_samples",
     "evaluation.split",
+    "parallel.kind",
     "parallel.num_devices",
     "sweep.field",
     "sweep.over",

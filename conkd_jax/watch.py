@@ -110,6 +110,7 @@ class LateMetrics:
         row_ids: Callable[[int], Any],
         track: Track,
         report: Callable[[int, float, float], None],
+        to_host: Callable[[PyTree], PyTree],
     ):
         """Starts empty.
 
@@ -118,8 +119,10 @@ class LateMetrics:
           row_ids: identifies the rows of a step's batch, for messages.
           track: receives every step's metrics.
           report: receives (steps done, loss, tokens) of every step.
+          to_host: reads a step's metrics from the devices (`layouts.Layout.to_host`).
         """
         self.name, self.row_ids, self.track, self.report = name, row_ids, track, report
+        self._to_host = to_host
         self._waiting: collections.deque[tuple[int, PyTree]] = collections.deque()
 
     def add(self, step: int, metrics: PyTree) -> None:
@@ -143,7 +146,7 @@ class LateMetrics:
 
     def _read(self) -> None:
         step, metrics = self._waiting.popleft()
-        values = parallel.to_host(metrics)
+        values = self._to_host(metrics)
         loss, grad_norm = float(values["loss"][0]), float(values["grad_norm"][0])
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise DivergedError(

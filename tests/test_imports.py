@@ -24,7 +24,7 @@ ROOMS = (
     ("distill",),
     ("models",),
     ("config", "data", "eval"),
-    ("optimizers", "progress", "watch", "loop", "parallel", "peers", "cluster", "checkpoint"),
+    ("optimizers", "progress", "watch", "loop", "layouts", "parallel", "peers", "cluster", "checkpoint"),
     ("ending",),
     ("artifacts",),
     ("stages",),

@@ -6,7 +6,7 @@ import pytest
 
 from conkd_jax import parallel
 from tests.fixtures.points import NUM_ROWS, Points, make_task, read_result, train_in_processes
-from tests.fixtures.training import assert_close, first_step
+from tests.fixtures.training import KINDS, assert_close, first_step
 
 
 def whole_batch_gradients(task):
@@ -17,12 +17,13 @@ def whole_batch_gradients(task):
 
 
 # AdamW would hide a factor (a mean in place of a sum), so these compare gradients.
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("num_devices, accumulate", [(1, 1), (8, 1), (2, 4), (1, 4), (8, 4)])
-def test_gradients_equal_those_of_the_whole_batch(num_devices, accumulate):
+def test_gradients_equal_those_of_the_whole_batch(num_devices, accumulate, kind):
     task = make_task()
     devices = parallel.select_devices(num_devices)
     loader = Points(num_devices, accumulate)
-    before, after, metrics = first_step(task, devices, loader)
+    before, after, metrics = first_step(task, devices, loader, kind=kind)
     loss, gradients = whole_batch_gradients(task)
     got = jax.tree.map(lambda old, new: old - new, before, after.params)
     assert_close(got, jax.tree.map(np.asarray, gradients))
@@ -33,11 +34,12 @@ def test_gradients_equal_those_of_the_whole_batch(num_devices, accumulate):
     assert after.step == 1
 
 
-def test_clipping_comes_after_the_sum():
+@pytest.mark.parametrize("kind", KINDS)
+def test_clipping_comes_after_the_sum(kind):
     """Clipping each device's gradient would give up to eight times the norm."""
     task, devices = make_task(), parallel.select_devices(8)
     optimizer = optax.chain(optax.clip_by_global_norm(0.01), optax.sgd(1.0))
-    before, after, metrics = first_step(task, devices, Points(8), optimizer)
+    before, after, metrics = first_step(task, devices, Points(8), optimizer, kind=kind)
     change = jax.tree.map(lambda old, new: old - new, before, after.params)
     np.testing.assert_allclose(optax.tree.norm(change), 0.01, rtol=1e-4)
     assert metrics["grad_norm"][0] > 0.01  # measured before clipping
@@ -108,19 +110,20 @@ def test_no_two_micro_batches_of_a_training_share_their_rng(rng_impl):
 def test_micro_batches_draw_as_devices_do():
     """With dropout, four devices are one device with four micro-batches."""
     task = make_task(dropout=0.5)
-    ways = [(4, 1), (1, 4), (2, 2)]
+    ways = [(4, 1, "pmap"), (1, 4, "pmap"), (2, 2, "pmap"), (4, 1, "mesh"), (2, 2, "mesh")]
     steps = [
-        first_step(task, parallel.select_devices(devices), Points(devices, micro))
-        for devices, micro in ways
+        first_step(task, parallel.select_devices(devices), Points(devices, micro), kind=kind)
+        for devices, micro, kind in ways
     ]
     for _, after, metrics in steps[1:]:
         assert_close(after.params, steps[0][1].params)
         np.testing.assert_allclose(metrics["loss"], steps[0][2]["loss"], rtol=1e-5)
 
 
-def test_ema_moves_toward_the_new_parameters():
+@pytest.mark.parametrize("kind", KINDS)
+def test_ema_moves_toward_the_new_parameters(kind):
     task, devices = make_task(), parallel.select_devices(2)
-    before, after, _ = first_step(task, devices, Points(2), ema_decay=0.75)
+    before, after, _ = first_step(task, devices, Points(2), kind=kind, ema_decay=0.75)
     wanted = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, before, after.params)
     assert_close(after.ema, wanted)
 

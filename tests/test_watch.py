@@ -17,7 +17,7 @@ class Unread:
 
 def test_metrics_are_read_late_in_order_and_all():
     reads, lines, track = [], [], watch.Track()
-    late = watch.LateMetrics("task", str, track, lambda *line: lines.append(line))
+    late = watch.LateMetrics("task", str, track, lambda *line: lines.append(line), parallel.to_host)
     one = parallel.replicate(np.float32(1), parallel.select_devices(1))
     for step in range(watch.METRICS_LATENESS + 3):
         late.add(step, {"loss": (Unread(step, reads), one), "grad_norm": (one, one)})

@@ -376,7 +376,8 @@ class SweepConfig:
 class ParallelConfig:
     """Devices and their memory."""
 
-    kind: str = "pmap"  # pmap (parameters replicated, batch split)
+    kind: str = "pmap"  # pmap: every device holds all parameters and the optimizer's state; mesh:
+    # each holds a part of them (FSDP), for models that outgrow a device. Both split the batch
     num_devices: int = 0  # 0 = all
     remat: bool = False  # True: the backward pass computes the layers of the language model again
     # instead of keeping them; less memory, about a third more arithmetic, the same gradients

@@ -48,7 +48,7 @@ CHOICES: Choices = {
     "decode.item_rule": ("argmax", "mass", "class"),
     "decode.strategy": ("greedy", "sample", "beam"),
     "evaluation.split": ("dev", "valid", "test"),
-    "parallel.kind": ("pmap",),
+    "parallel.kind": ("pmap", "mesh"),
     "compute_dtype": DTYPES,
     "rng_impl": ("unsafe_rbg", "rbg", "threefry2x32"),
 }

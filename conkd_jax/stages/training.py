@@ -27,12 +27,14 @@ class Execution:
       checkpoint_every: steps between checkpoints.
       chunk_size: response tokens per chunk in the fused head of a language model.
       remat: whether the backward pass of a language model computes its layers again.
+      kind: how parameters lie on the devices, "pmap" or "mesh" (`layouts`).
     """
 
     num_devices: int
     checkpoint_every: int
     chunk_size: int
     remat: bool = False
+    kind: str = "pmap"
 
     @classmethod
     def of(cls, config: Config) -> Execution:
@@ -42,10 +44,11 @@ class Execution:
             checkpoint_every=config.checkpoint_every,
             chunk_size=config.distill.chunk_size,
             remat=config.parallel.remat,
+            kind=config.parallel.kind,
         )
 
 
-EXECUTION_CHANGES_NO_RESULT = "the number of devices and the memory used change rounding at most"
+EXECUTION_CHANGES_NO_RESULT = "devices, how they share parameters, and memory change rounding only"
 
 
 def make_loader(
@@ -90,6 +93,7 @@ def train(
         seed=seed,
         directory=directory,
         log_dir=directory / "tensorboard",
+        kind=execution.kind,
         num_devices=execution.num_devices,
         checkpoint_every=execution.checkpoint_every,
         rng_impl=rng_impl,
