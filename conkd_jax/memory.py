@@ -4,7 +4,10 @@
 
 Compiles the train step from the shapes of its arrays, at the largest batch that the config allows,
 in float32 and bfloat16, with and without `parallel.remat`, and prints what each needs on one
-device: arguments (parameters, optimizer state, batch, teachers), temporaries, and the total.
+device: arguments (parameters, optimizer state, batch, teachers), temporaries, and the total. With
+`parallel.kind=mesh` several devices share parameters, optimizer state and teachers; "donated" is
+what one of them holds of parameters and optimizer state. On a CPU, JAX_NUM_CPU_DEVICES=8 gives
+eight devices to compile for.
 DialoGPT's published weights are taken to have the shape of
 `dialogue_teacher.num_layers` and so on, whose defaults are DialoGPT-small's.
 For a Llama, give the shape with `dialogue_teacher.weights=random`. With `student.lora_rank`, the
@@ -150,6 +153,7 @@ def document_of(
         "compiled_for": devices[0].device_kind,
         "topology": _TOPOLOGY.value,
         "devices": len(devices),
+        "kind": config.parallel.kind,
         "micro_batch": {
             "rows": rows,
             "row_tokens": length,

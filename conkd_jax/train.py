@@ -18,7 +18,7 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from conkd_jax import cluster, command_line, parallel
+from conkd_jax import cluster, command_line, layouts, parallel
 from conkd_jax.artifacts.build import PlanRow, explain
 from conkd_jax.artifacts.rebuild import mended_by, option, remove
 from conkd_jax.artifacts.stage import Stage, in_order
@@ -92,7 +92,7 @@ def main(argv: list[str]) -> None:
     """Runs the stages of a config, then writes and prints the results."""
     config, name, own = read_config(OPTIONS)
     check_devices(config)
-    command_line.show(*device_lines())
+    command_line.show(*device_lines(config))
 
     # --- plan: one run, or one for each value of a sweep -------------------------------------
     folder = default_folder(config, name, _WORKDIR.value, overrides_of(config, own))
@@ -206,10 +206,12 @@ def check_devices(config: Config) -> None:
         validate_devices(each, num_devices)
 
 
-def device_lines() -> list[str]:
-    """The devices that this run has, in words, and a line for everything unexpected about them."""
+def device_lines(config: Config) -> list[str]:
+    """The devices, what this run does with them, and a line for everything unexpected."""
     words, doubts = cluster.devices_in_words()
-    return [f"Devices: {words}", *(f"warning: {doubt}" for doubt in doubts)]
+    part = config.parallel
+    use = layouts.in_words(part.kind, parallel.num_devices(part.num_devices))
+    return [f"Devices: {words}; {use}", *(f"warning: {doubt}" for doubt in doubts)]
 
 
 def expect_differences(field: str, runs: Sequence[Mapping[str, Stage]]) -> None:

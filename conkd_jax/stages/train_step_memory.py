@@ -1,7 +1,7 @@
 """How much device memory a student's train step takes, from the shapes of its arrays alone.
 
-The step that is compiled is the one that a training runs (`parallel.make_train_step` over
-`make_loss`, with both teachers), at the largest batch that the config allows. No parameter, batch
+The step that is compiled is the one that a training runs (`Layout.train_step` over `make_loss`,
+with both teachers), at the largest batch that the config allows. No parameter, batch
 or teacher exists: the compiler gets types and shapes. Data and vocabulary enter by their sizes.
 """
 
@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from tokenizers import Tokenizer, models
 
-from conkd_jax import optimizers, parallel
+from conkd_jax import layouts, optimizers, parallel
 from conkd_jax.config import Config, ConfigError
 from conkd_jax.data.batches.plan import BUCKET_MULTIPLE
 from conkd_jax.data.teacher_store.schema import FORMATS, TeacherHeads, TeacherStoreSpec
@@ -41,7 +41,8 @@ class StepMemory:
     Attributes:
       arguments: parameters, optimizer state, the batch, the teachers' heads and the key.
       outputs: the next state and the metrics.
-      donated: the part of the outputs that takes over the memory of arguments.
+      donated: the part of the outputs that takes over the memory of arguments: the state, which is
+        what a device holds of trained parameters and optimizer state.
       temporaries: activations, gradients, logits of a chunk, copies of weights in bfloat16.
       program: the compiled code.
     """
@@ -64,7 +65,7 @@ class PlannedStep:
 
     Attributes:
       start: the model, with shapes for parameters.
-      state: shapes of the training state of one device.
+      state: shapes of the whole training state.
       batch: shapes of one micro-batch.
       constants: shapes of what every step reads.
       taught: gate and teachers; None for the NLL.
@@ -163,18 +164,17 @@ def step_memory(
     """
     training = config.student.optimizer
     start = dataclasses.replace(planned.start, model=planned.start.model.computing(compute))
-    update = parallel.make_train_step(
+    layout = layouts.layout_of(config.parallel.kind, devices)
+    update = layout.train_step(
         make_loss(start, config.distill.chunk_size, planned.taught, planned.tuning),
         optimizers.make_optimizer(training, 1 << 20),
-        devices,
         rng_impl=config.rng_impl,
     )
     key = jax.random.key_data(jax.random.key(0, impl=config.rng_impl))
-    fixed = {"key": _shape_of(key), "constants": planned.constants}
     found = update.lower(
-        _stacked(planned.state, len(devices)),
-        _stacked(planned.batch, len(devices), training.accumulate_steps),
-        _stacked(fixed, len(devices)),
+        layout.shapes(planned.state),
+        layout.batch_shapes(planned.batch, training.accumulate_steps),
+        layout.shapes({"key": _shape_of(key), "constants": planned.constants}),
     )
     analysis = found.compile().memory_analysis()
     return StepMemory(
@@ -257,8 +257,3 @@ def num_elements(tree: PyTree) -> int:
 
 def _shape_of(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype)
-
-
-def _stacked(tree: PyTree, *leading: int) -> PyTree:
-    """The same shapes with further axes in front."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*leading, *x.shape), x.dtype), tree)
