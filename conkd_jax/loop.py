@@ -276,9 +276,7 @@ def train(
     except ValueError as error:
         raise ConfigError(f"config.{task.name}.{error}") from error
     layout = layouts.layout_of(kind, devices)
-    update = layout.train_step(
-        task.loss, optimizer, ema_decay=task.ema_decay, rng_impl=rng_impl
-    )
+    update = layout.train_step(task.loss, optimizer, ema_decay=task.ema_decay, rng_impl=rng_impl)
     root_key = jax.random.key_data(jax.random.key(seed, impl=rng_impl))
     fixed = layout.put({"key": root_key, "constants": task.constants})
     leading = (len(parallel.local_devices(devices)), optimizer_config.accumulate_steps)

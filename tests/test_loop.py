@@ -23,7 +23,7 @@ from tests.fixtures.points import (
     train_in_processes,
     training_processes,
 )
-from tests.fixtures.training import assert_same
+from tests.fixtures.training import KINDS, assert_close, assert_same
 
 
 class Crash(Exception):
@@ -74,9 +74,10 @@ def assert_same_run(first, second):
 # --- training ----------------------------------------------------------------------------------
 
 
-def test_eight_devices_train_as_one(tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_eight_devices_train_as_one(tmp_path, kind):
     one = train(make_task(Points(1)), tmp_path / "1")
-    eight = train(make_task(Points(8)), tmp_path / "8")
+    eight = train(make_task(Points(8)), tmp_path / "8", kind=kind)
     assert len(one.history) == 20
     for a, b in zip(one.history, eight.history, strict=True):
         np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-4)
@@ -158,12 +159,12 @@ VARIANTS = {
     "dropout_and_ema": {"dropout": 0.3, "ema_decay": 0.9, "select": ("dev_loss", "min")},
     "early_stopping": {"select": ("dev_loss", "max"), "patience": 3},  # the gain is at the start
 }
+WAYS = [(name, 3, "pmap") for name in VARIANTS] + [(name, 13, "pmap") for name in VARIANTS]
 
 
-@pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS)
-@pytest.mark.parametrize("at_step", [3, 13])
-def test_resumed_equals_straight(tmp_path, fields, at_step):
-    options = {"log_every": 3, "rng_impl": "unsafe_rbg"}
+@pytest.mark.parametrize("name, at_step, kind", [*WAYS, ("dropout_and_ema", 13, "mesh")])
+def test_resumed_equals_straight(tmp_path, name, at_step, kind):
+    options, fields = {"log_every": 3, "rng_impl": "unsafe_rbg", "kind": kind}, VARIANTS[name]
     task = make_task(**fields)
     straight = train(task, tmp_path / "straight", **options)
     with pytest.raises(Crash):
@@ -178,6 +179,30 @@ def test_resumed_equals_straight(tmp_path, fields, at_step):
     ).read_bytes()
     if "patience" in fields:
         assert straight.history[-1]["step"] == 16 < 20
+
+
+@pytest.mark.parametrize(
+    "before, after",
+    [(("pmap", 8), ("mesh", 8)), (("mesh", 8), ("pmap", 2)), (("mesh", 2), ("mesh", 8))],
+    ids=str,
+)
+def test_a_checkpoint_is_resumed_by_another_layout(tmp_path, before, after):
+    fields = {"ema_decay": 0.9, "select": ("dev_loss", "min")}
+    straight = train(make_task(Points(1), **fields), tmp_path / "straight")
+    with pytest.raises(Crash):
+        task = make_task(Interrupted(13, crash, num_devices=before[1]), **fields)
+        train(task, tmp_path / "moved", kind=before[0])
+    at_10 = saved(task, tmp_path / "moved")
+    assert at_10.step == 10
+    # Resumed by a training that is over at step 10, the checkpoint is what comes out again.
+    again = make_task(Points(after[1]), num_steps=10, **fields)
+    assert_same(train(again, tmp_path / "moved", kind=after[0]).params, at_10.best)
+    moved = train(make_task(Points(after[1]), **fields), tmp_path / "moved", kind=after[0])
+    assert [line["step"] for line in moved.history] == [*range(1, 21)]
+    assert moved.step == straight.step
+    assert_close(moved.params, straight.params, rtol=1e-4)
+    for one, other in zip(moved.history, straight.history, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
 
 
 def test_resumed_from_the_checkpoint_before_a_damaged_one_equals_straight(tmp_path, capsys):
