@@ -19,8 +19,10 @@ from typing import Any, NoReturn
 
 import jax
 from jax._src import distributed  # its client of the coordination service has no public name
+from jax._src.clusters import ClusterEnv  # what jax.distributed.initialize detects, likewise
 
 from conkd_jax import parallel, peers
+from conkd_jax.coordinator_link import CoordinatorLink
 from conkd_jax.errors import UserError
 from conkd_jax.peers import PeerWatch
 
@@ -30,6 +32,7 @@ COORDINATOR, NUM_PROCESSES, PROCESS_ID = (
     "CONKD_PROCESS_ID",
 )
 AUTO, NONE = "auto", "none"
+DETECTION_SECONDS = 300  # for a coordinator whose address is not known yet
 
 # Schedulers: (tasks of the step, index of this one, tasks on this host, name).
 SCHEDULERS = (
@@ -152,20 +155,17 @@ def join(environ: Mapping[str, str] = os.environ) -> None:
         seconds = peers.lost_after(environ)
     except ValueError as error:
         raise ProcessesError(str(error)) from error
-    # JAX aborts a process once it takes another one for lost: late enough that it was told before.
-    patience = math.ceil(3 * seconds)
-    if member.coordinator != AUTO:
-        place: dict[str, Any] = {
-            "coordinator_address": member.coordinator,
-            "num_processes": member.num_processes,
-            "process_id": member.process_id,
-            "cluster_detection_method": "deactivate",  # which would narrow the devices as well
-        }
-    else:
-        # An empty list is not None, so JAX doesn't narrow the devices to the task's own number.
-        place = {"local_device_ids": [] if tasks_on_host(environ) == 1 else None}
     try:
-        jax.distributed.initialize(**place, heartbeat_timeout_seconds=patience)
+        place = _place(member, environ)
+        link = CoordinatorLink(place["coordinator_address"]) if place["process_id"] else None
+        if link is not None:
+            place["coordinator_address"] = link.address
+        # JAX aborts a process once it takes another for lost: late enough that it was told before.
+        jax.distributed.initialize(
+            **place,
+            cluster_detection_method="deactivate",  # which would narrow the devices as well
+            heartbeat_timeout_seconds=math.ceil(3 * seconds),
+        )
     except (ValueError, RuntimeError) as error:
         raise ProcessesError(
             f"{COORDINATOR} is {AUTO!r}, but no cluster could be detected: {error}. Expected a TPU "
@@ -177,6 +177,29 @@ def join(environ: Mapping[str, str] = os.environ) -> None:
         client = distributed.global_state.client
         _STATE.watch = PeerWatch(client, jax.process_index(), jax.process_count(), seconds)
         _STATE.watch.start()
+        if link is not None:
+            link.on_loss = _STATE.watch.disconnected
+
+
+def _place(member: Membership, environ: Mapping[str, str]) -> dict[str, Any]:
+    """The place of this process and its devices, as `jax.distributed.initialize` takes them.
+
+    Raises:
+      ValueError: JAX detects no cluster.
+    """
+    if member.coordinator != AUTO:
+        found = member.coordinator, member.num_processes, member.process_id, None
+    else:
+        # An empty list is not None, so JAX doesn't narrow the devices to the task's own number.
+        devices = [] if tasks_on_host(environ) == 1 else None
+        found = ClusterEnv.auto_detect_unset_distributed_params(
+            None, None, None, devices, None, DETECTION_SECONDS
+        )
+    names = ("coordinator_address", "num_processes", "process_id", "local_device_ids")
+    place: dict[str, Any] = dict(zip(names, found, strict=True))
+    if missing := [name for name in names[:3] if place[name] is None]:
+        raise ValueError(f"{' and '.join(missing)} are not known")
+    return place
 
 
 def leave() -> None:

@@ -6,8 +6,8 @@ number that grows into the key-value store of JAX's coordination service, and re
 others. If one has not changed for a minute (`CONKD_LOST_AFTER`, in seconds), the process ends with
 one line and the exit code 75, which a launcher may take as "try again".
 
-One case is left to JAX: when process 0, which holds that store, is killed, JAX aborts the others
-within a second or so, with a message of its own.
+When process 0, which holds that store, ends or is killed, the others know it at once: their
+connections to it end (`coordinator_link`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 LOST_AFTER = "CONKD_LOST_AFTER"
 DEFAULT_SECONDS = 60.0
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: a later attempt may succeed
+AGAIN = "Finished stages and checkpoints are kept: start all processes again with the same command"
 _SEEN, _FAILED = "conkd/seen/", "conkd/failed/"
 
 
@@ -84,10 +85,23 @@ class PeerWatch:
         self._stopped.set()
 
     def fail(self, message: str) -> None:
-        """Tells the others that this process ends with an error."""
+        """Tells the others that this process ends with an error.
+
+        Process 0 waits until they have had the time to read it in the store, which ends with it.
+        """
         self._stopped.set()
         with contextlib.suppress(Exception):  # if the coordinator is gone as well, nobody listens
             self._client.key_value_set(f"{_FAILED}{self._own}", message, allow_overwrite=True)
+            if self._own == 0:
+                time.sleep(2 * self._period)
+
+    def disconnected(self) -> None:
+        """Ends this process, because process 0 has ended the connection to it."""
+        if not self._stopped.is_set():
+            self._end(
+                f"process 0 of {self._count} has closed its connection to this one: it was stopped "
+                f"or killed, or its machine was shut down. {AGAIN}"
+            )
 
     def wait(self) -> None:
         """Gives the watch the time to find out that a process is lost, and to end this one.
@@ -142,8 +156,7 @@ class PeerWatch:
         return (
             f"process {index} of {self._count}, {what}has given no sign of life for "
             f"{self._seconds:.0f} seconds: it was killed or stopped, or its machine can't be "
-            "reached. Finished stages and checkpoints are kept: start all processes again with the "
-            "same command"
+            f"reached. {AGAIN}"
         )
 
 

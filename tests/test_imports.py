@@ -33,6 +33,7 @@ ROOMS = (
         "parallel",
         "peers",
         "cluster",
+        "coordinator_link",
         "checkpoint",
     ),
     ("ending",),

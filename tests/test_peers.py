@@ -1,15 +1,19 @@
 """What a process says of the others, by the clock and with real processes that are killed."""
 
 import os
+import queue
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from conkd_jax import peers
+from conkd_jax.coordinator_link import CoordinatorLink
 from conkd_jax.peers import PeerWatch
 from tests.fixtures.processes import free_port
 
@@ -65,6 +69,62 @@ def test_a_limit_without_sense_is_refused(seconds: str):
     assert peers.lost_after({}) == 60
 
 
+# --- the connection to process 0 ---------------------------------------------------------------
+
+
+@pytest.fixture
+def connected():
+    """A link, its own end of a connection, the coordinator's end, and what the link reports."""
+    lost = queue.Queue()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        link = CoordinatorLink(f"localhost:{server.getsockname()[1]}")
+        link.on_loss = lambda: lost.put("lost")
+        host, port = link.address.split(":")
+        with socket.create_connection((host, int(port)), 30) as near, server.accept()[0] as far:
+            far.settimeout(30)
+            yield link, near, far, lost
+
+
+def test_a_link_relays_both_ways(connected):
+    _, near, far, lost = connected
+    sent = bytes(range(256)) * 4000
+    for source, target in ((near, far), (far, near)):
+        threading.Thread(target=source.sendall, args=(sent,)).start()
+        received = b""
+        while len(received) < len(sent):
+            received += target.recv(1 << 20)
+        assert received == sent
+    assert lost.empty()
+
+
+def test_a_link_hides_that_the_coordinator_is_gone_and_reports_it(connected):
+    _, near, far, lost = connected
+    far.close()
+    assert lost.get(timeout=30) == "lost"
+    near.settimeout(0.5)
+    with pytest.raises(TimeoutError):
+        near.recv(1)  # the end of a connection would be b""
+    near.sendall(b"a heartbeat")
+
+
+def test_a_connection_that_this_process_ends_is_not_lost(connected):
+    _, near, far, lost = connected
+    near.shutdown(socket.SHUT_RDWR)
+    assert far.recv(1) == b""
+    far.close()
+    with pytest.raises(queue.Empty):
+        lost.get(timeout=0.5)
+
+
+def test_a_coordinator_that_is_not_there_yet_refuses():
+    link = CoordinatorLink(f"localhost:{free_port()}")
+    host, port = link.address.split(":")
+    with socket.create_connection((host, int(port)), 30) as near:
+        assert near.recv(1) == b""
+
+
+# --- real processes ----------------------------------------------------------------------------
+
 PROGRAM = """
 import sys, time
 import numpy as np
@@ -83,7 +143,7 @@ def main(argv):
     while steps < 20 or %(for_ever)s:
         multihost_utils.process_allgather(np.int32(steps))
         steps += 1
-        if %(raises)s and jax.process_index() == 1 and steps == 5:
+        if jax.process_index() == %(raises)s and steps == 5:
             raise UserError("the disk is full")
         time.sleep(0.1)
     print("done", flush=True)
@@ -93,8 +153,8 @@ command_line.run(main, OPTIONS, joins_processes=True)
 """
 
 
-def processes(for_ever: bool, raises: bool = False) -> list[subprocess.Popen[str]]:
-    """Two real processes of one run, which have met."""
+def processes(for_ever: bool, raises: int | None = None) -> list[subprocess.Popen[str]]:
+    """Two real processes of one run; `raises` is the index of one that ends with an error."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("CONKD_")}
     place = {
         "CONKD_COORDINATOR": f"localhost:{free_port()}",
@@ -147,25 +207,25 @@ def test_the_other_process_ends_with_one_line(lost: int, number: signal.Signals)
         survivor, began = running[1 - lost], time.monotonic()
         _, errors = survivor.communicate(timeout=300)
         assert time.monotonic() - began < 120
-        if lost == 0 and number == signal.SIGKILL and survivor.returncode == -signal.SIGABRT:
-            return  # by JAX, at once: its coordination service was in the killed process
         assert survivor.returncode == peers.EXIT_CODE, errors
         told = [line for line in errors.splitlines() if line.startswith("error: ")]
         assert len(told) == 1 and f"process {lost} of 2" in told[0]
+        assert errors.splitlines()[-1] == told[0]
         assert "Check failure" not in errors and "Traceback" not in errors
     finally:
         end(running)
 
 
 @pytest.mark.slow
-def test_an_error_of_one_process_ends_the_other():
-    running = processes(for_ever=True, raises=True)
+@pytest.mark.parametrize("raises", [0, 1])
+def test_an_error_of_one_process_ends_the_other(raises: int):
+    running = processes(for_ever=True, raises=raises)
     try:
         codes = []
         for process in running:
             _, errors = process.communicate(timeout=300)
             codes.append(process.returncode)
             assert "the disk is full" in errors and "Traceback" not in errors
-        assert codes == [peers.EXIT_CODE, 2]
+        assert codes[raises] == 2 and codes[1 - raises] == peers.EXIT_CODE
     finally:
         end(running)
