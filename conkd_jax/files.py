@@ -23,6 +23,7 @@ from typing import IO, Any
 from etils import epath
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, a quota, a limit of the process
+LONGEST_BELOW = 255  # bytes that are left for the paths of what is written into a folder
 PARTIAL = ".partial-"  # in the name of a file that is being written, or that a killed process left
 
 
@@ -192,6 +193,8 @@ def unwritable(folder: epath.PathLike) -> str:
             path = path.parent
         if not path.is_dir():
             return f"{path} is a file"
+        if why := _too_long(os.path.abspath(folder), path):
+            return why
         tempfile.TemporaryFile(dir=path).close()
     except ImportError as error:  # epath imports the client of an object store on first use
         return f"a package is missing: {error}"
@@ -199,6 +202,19 @@ def unwritable(folder: epath.PathLike) -> str:
         return f"no object store has addresses like {error.args[0]!r}"
     except OSError as error:
         return f"{path}: {error.strerror or error}"
+    return ""
+
+
+def _too_long(folder: str, disk: epath.Path) -> str:
+    """Says why a folder can't be made on the disk of another one; "" if it can."""
+    longest = max(map(os.fsencode, folder.split(os.sep)), key=len)
+    limit = os.pathconf(disk, "PC_NAME_MAX")
+    if len(longest) > limit:
+        start = longest[:24].decode(errors="ignore")
+        return f"the name {start}… has {len(longest)} bytes, the disk allows {limit}"
+    limit, size = os.pathconf(disk, "PC_PATH_MAX") - LONGEST_BELOW, len(os.fsencode(folder))
+    if size > limit:
+        return f"the path has {size:,} bytes, the disk leaves room for {limit:,}"
     return ""
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,16 @@ def test_content_is_written_as_it_is(tmp_path: Path, content: str | bytes) -> No
     files.write_whole(tmp_path / "a", content)
     expected = content.encode() if isinstance(content, str) else content
     assert (tmp_path / "a").read_bytes() == expected
+
+
+def test_names_and_paths_that_the_disk_can_t_have_are_told(tmp_path: Path) -> None:
+    longest = os.pathconf(tmp_path, "PC_NAME_MAX")
+    assert files.unwritable(tmp_path / "runs" / ("n" * longest)) == ""
+    assert "nnn… has 256 bytes" in files.unwritable(tmp_path / "runs" / ("n" * 256) / "below")
+    assert "has 256 bytes" in files.unwritable(tmp_path / ("é" * 128))
+    deep = tmp_path.joinpath(*["d" * 100] * 39)
+    assert "bytes, the disk leaves room for 3,841" in files.unwritable(deep)
+    assert not list(tmp_path.iterdir())
 
 
 def test_json_refuses_what_json_has_not(tmp_path: Path) -> None:

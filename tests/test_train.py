@@ -336,6 +336,11 @@ def test_a_folder_that_can_t_be_written_to(call, world, tmp_path, more):
             f"{option}: expected a folder to write to",
             f"{tmp_path}/file is a file",
         )
+        refused(
+            call(train, CONFIG, *folders(world), f"--{option}={tmp_path}/{'n' * 300}", *more),
+            f"{option}: expected a folder to write to",
+            "has 300 bytes, the disk allows 255",
+        )
     assert not (world.artifacts_dir / "corpus").exists()
 
 
