@@ -20,7 +20,13 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
+import fsspec
 from etils import epath
+
+# The clients of object stores remember lists of files, and would neither see nor read what another
+# process, or another client of this process, has written since. epath makes a client on first use.
+for _scheme in ("gs", "s3"):
+    fsspec.config.conf.setdefault(_scheme, {}).setdefault("use_listings_cache", False)
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, a quota, a limit of the process
 LONGEST_BELOW = 255  # bytes that are left for the paths of what is written into a folder

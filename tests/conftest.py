@@ -108,6 +108,15 @@ def call(monkeypatch, capsys, tmp_path):
     return program
 
 
+@pytest.fixture
+def object_store(monkeypatch: pytest.MonkeyPatch):
+    """A stand-in for Google Cloud Storage, which `gs://` paths mean in this test."""
+    from tests.fixtures import object_store  # not earlier: jaxtyping has to hook imports
+
+    with object_store.object_store(monkeypatch) as store:
+        yield store
+
+
 @pytest.fixture(scope="session")
 def raw_dir() -> Path:
     """The folder of raw ReDial and graph files, for tests marked `real_data`."""
