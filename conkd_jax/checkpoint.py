@@ -15,11 +15,12 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from conkd_jax import integrity, parallel, terminal
-from conkd_jax.files import FULL_DISK, naming
+from conkd_jax.files import FULL_DISK, absolute, is_remote, naming, parse_json, write_whole
 from conkd_jax.integrity import DamagedError
 from conkd_jax.typing import PyTree
 
 CHECKPOINTS = "checkpoints"  # folder of a run; not needed any more once the result is saved
+_COMPLETE = "commit_success.txt"  # in a complete checkpoint on an object store
 _TIMES = "_CHECKPOINT_METADATA"  # orbax writes the time of the end into it last of all
 
 
@@ -49,8 +50,9 @@ class Checkpoints:
 
     def __init__(self, directory: epath.PathLike):
         """Opens the folder of checkpoints, or creates it."""
-        self.directory = epath.Path(directory).resolve()  # orbax requires absolute paths
+        self.directory = absolute(directory)  # orbax requires absolute paths
         self._saving = -1  # the step whose checkpoint is being written
+        _mark_copied(self.directory)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=2,
             cleanup_tmp_directories=True,
@@ -206,6 +208,31 @@ def problem(checkpoint: epath.PathLike) -> str:
     return next(filter(None, problems), "")
 
 
+def _mark_copied(directory: epath.Path) -> None:
+    """Marks checkpoints that were copied from a disk to an object store as complete.
+
+    On a disk, the name of a checkpoint says that it is complete. On an object store, orbax expects
+    a file that says so, and deletes a checkpoint without it as one that was never finished.
+    """
+    if is_remote(directory) and parallel.is_first_process() and directory.exists():
+        for path in directory.iterdir():
+            is_marked = not path.name.isdecimal() or (path / _COMPLETE).exists()
+            if not is_marked and _was_completed(path) and not problem(path):
+                write_whole(path / _COMPLETE, "copied from a disk\n")
+    parallel.barrier("copied checkpoints are marked")
+
+
+def _was_completed(checkpoint: epath.Path) -> bool:
+    """Whether a checkpoint has the list of its files, or an earlier version wrote it to its end."""
+    if (checkpoint / integrity.LIST).exists():
+        return True
+    times = checkpoint / _TIMES
+    try:
+        return times.exists() and bool(parse_json(times.read_text())["commit_timestamp_nsecs"])
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
 def save(directory: epath.PathLike, params: PyTree) -> None:
     """Writes parameters, completely or not at all, and replaces older ones.
 
@@ -216,7 +243,7 @@ def save(directory: epath.PathLike, params: PyTree) -> None:
       params: nested dicts of NumPy arrays.
     """
     with _full_disk_told(directory), ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(epath.Path(directory).resolve(), params, force=True)
+        checkpointer.save(absolute(directory), params, force=True)
 
 
 def load(directory: epath.PathLike) -> PyTree:
@@ -225,11 +252,13 @@ def load(directory: epath.PathLike) -> PyTree:
     Raises:
       FileNotFoundError: the folder is missing or incomplete.
     """
-    directory = epath.Path(directory).resolve()
+    directory = absolute(directory)
     if not (directory / "_METADATA").exists():
         raise FileNotFoundError(
             f"no saved parameters in {directory}: expected a folder with a file _METADATA. Delete "
             "the artifact that it belongs to and run its stage again."
         )
-    with ocp.StandardCheckpointer() as checkpointer:
+    # A folder that was copied from a disk to an object store lacks what marks it as complete there.
+    options = ocp.options.AtomicityOptions(allow_legacy_atomic_rename=True)
+    with ocp.StandardCheckpointer(atomicity_options=options) as checkpointer:
         return checkpointer.restore(directory)

@@ -47,6 +47,7 @@ from conkd_jax.eval.tables.beside import paper_row_beside
 from conkd_jax.eval.tables.paper import ROW_NAMES, SYSTEMS
 from conkd_jax.eval.tables.summary import summary_table
 from conkd_jax.eval.template import write_template
+from conkd_jax.files import absolute
 from conkd_jax.integrity import DamagedError
 from conkd_jax.run import PREDICTIONS, RATE_MATCHED_FOLDER, SPLITS, Run
 from conkd_jax.run_document import machine
@@ -325,7 +326,7 @@ def refilled(path: epath.PathLike, rule: str) -> epath.Path:
       PredictionError: the file is not a predictions.jsonl, or lacks a field that refilling needs.
     """
     goal = epath.Path(_OUT.value or ".") / PREDICTIONS
-    if not _OUT.value or goal.resolve() == epath.Path(path).resolve():
+    if not _OUT.value or absolute(goal) == absolute(path):
         raise UsageError(
             f"--refill writes responses: expected --out with another folder than that of the "
             f"predictions, got {_OUT.value or 'none'}. For example --out=scored/refilled"

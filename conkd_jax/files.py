@@ -42,6 +42,17 @@ def is_remote(path: epath.PathLike) -> bool:
     return "://" in os.fspath(path)
 
 
+def absolute(path: epath.PathLike) -> epath.Path:
+    """The absolute path of a file or a folder; one on an object store is always absolute.
+
+    `epath.Path.resolve` would make gs://bucket a path below the working directory.
+
+    >>> absolute("gs://bucket/runs")
+    PosixGPath('gs://bucket/runs')
+    """
+    return epath.Path(path) if is_remote(path) else epath.Path(path).resolve()
+
+
 # --- writing -----------------------------------------------------------------------------------
 
 

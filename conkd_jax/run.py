@@ -31,7 +31,7 @@ from conkd_jax.eval.predictions import Prediction, PredictionError, read_predict
 from conkd_jax.eval.system_files import corpus_titles, predictions_file, system_name
 from conkd_jax.eval.tables.beside import configured_paper_row
 from conkd_jax.eval.tables.paper import PaperRow, paper_row
-from conkd_jax.files import parse_json
+from conkd_jax.files import absolute, parse_json
 from conkd_jax.integrity import DamagedError
 from conkd_jax.stages import evaluation, pipeline
 from conkd_jax.stages.system import System
@@ -271,7 +271,7 @@ class Run:
                 f"{self.home}: expected a finished evaluation of {self.split}, found none at "
                 f"{stage.directory(root)}. Run {self._evaluate} first."
             )
-        with np.load(str(stage.directory(root) / evaluation.TOKENS)) as tokens:
+        with (stage.directory(root) / evaluation.TOKENS).open("rb") as file, np.load(file) as tokens:
             return dict(tokens)
 
     # --- files of the folder -------------------------------------------------------------------
@@ -354,10 +354,10 @@ class Answers:
     def name(self) -> str:
         """The name of the run's folder, or of a file that belongs to no run."""
         folder, ending = self.file.parent, ""
-        if self.run is not None and folder.resolve().name == RATE_MATCHED_FOLDER:
-            folder, ending = folder.resolve().parent, f"+{RATE_MATCHED}"
+        if self.run is not None and absolute(folder).name == RATE_MATCHED_FOLDER:
+            folder, ending = absolute(folder).parent, f"+{RATE_MATCHED}"
         if self.run is not None and folder.name == self.run.split:
-            folder = folder.resolve().parent  # RUN/test holds another split of RUN
+            folder = absolute(folder).parent  # RUN/test holds another split of RUN
         return system_name(folder / self.file.name) + ending
 
     @functools.cached_property

@@ -307,8 +307,8 @@ def _draw_figures(
                 best_step=int(best) if best else None,
                 new_loss_after=_end_of_mim(lines, num_mim) if stage == "rec_teacher" else 0,
             )
-    with np.load(str(directories["evaluation"] / evaluation.TOKENS)) as tokens:
-        tokens = dict(tokens)
+    with (directories["evaluation"] / evaluation.TOKENS).open("rb") as file, np.load(file) as arrays:
+        tokens = dict(arrays)
     eta = document["metrics"].get("eta")
     chosen = tokens.get("is_choice", slice(None))  # of item-first rows: not in their texts
     mass, is_item = tokens["teacher_item_mass"][chosen], tokens["is_item"][chosen]

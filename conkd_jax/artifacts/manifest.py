@@ -243,6 +243,8 @@ def begin_try(directory: epath.Path) -> Tries:
 
 def _delete_leftovers(directory: epath.Path) -> None:
     """Deletes temporary files, in folders below as well; the lock keeps others from having any."""
+    if not directory.exists():
+        return  # an object store has no empty folders
     for path in list(directory.iterdir()):
         if PARTIAL in path.name or path.name.startswith(INCOMPLETE):
             path.rmtree() if path.is_dir() else path.unlink()

@@ -17,7 +17,7 @@ from conkd_jax.eval.document import (
     seeds_label,
 )
 from conkd_jax.eval.origin import EARLIER, foreign
-from conkd_jax.files import parse_json, write_json
+from conkd_jax.files import absolute, parse_json, write_json
 
 # --- reading ---------------------------------------------------------------------------------
 
@@ -40,7 +40,7 @@ def read_documents(runs: Iterable[epath.PathLike]) -> list[Document]:
                 f"{run}: expected a metrics.json, the folder of a run, or a folder with "
                 "metrics.json or seed<k>.json at some depth; found none."
             )
-        files |= dict.fromkeys(path.resolve() for path in found)
+        files |= dict.fromkeys(map(absolute, found))
     for path in files:
         run = path.parent.parent
         if (run / "metrics.json").exists() and (why := foreign(path.parent, run)):
