@@ -164,7 +164,7 @@ def check_raw_files(config: Config, stages: Mapping[str, Stage]) -> None:
     """
     for stage in checks.data_stages(stages):
         if stage.name == "corpus" and not is_whole(stage, config.artifacts_dir):
-            corpus.check_raw_files(stage.settings)
+            stage.settings.check_raw()
 
 
 def untrained(stages: Mapping[str, Stage], artifacts_dir: str) -> list[str]:

@@ -23,7 +23,7 @@ from conkd_jax.data.questionnaires import (
     read_questionnaires,
     write_questionnaires,
 )
-from conkd_jax.stages.corpus import MovieWorldSettings
+from conkd_jax.stages.corpora.movieworld import MovieWorldSettings
 from data_prep.questionnaires import movieworld_questionnaires, redial_questionnaires
 
 VERSION = 1
