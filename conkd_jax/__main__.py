@@ -16,6 +16,7 @@ from conkd_jax import command_line
 OPTIONS = flags.FlagValues()  # none
 PROGRAMS = (
     "demo",
+    "own_data",
     "train",
     "rows",
     "evaluate",

@@ -45,6 +45,7 @@ class CorpusParts:
       source_counts: counts of the raw graph files, for the report.
       warnings: what is wrong with the raw files, a sentence each.
       reviews: reviews of movies, if the corpus has them.
+      content_warnings: says, from the data report, which parts the dialogues make no use of.
     """
 
     raw_splits: Mapping[str, Sequence[RawDialogue]]
@@ -56,6 +57,7 @@ class CorpusParts:
     source_counts: Mapping[str, int]
     warnings: Sequence[str] = ()
     reviews: RawReviews | None = None
+    content_warnings: Callable[[Mapping[str, Any]], list[str]] = content_warnings
 
 
 def assemble_corpus(
@@ -89,7 +91,7 @@ def assemble_corpus(
             parts.items, _mentions(splits["train"], parts.items)
         )
     _expect_responses(report["splits"])
-    report["warnings"] = [*parts.warnings, *content_warnings(report)]
+    report["warnings"] = [*parts.warnings, *parts.content_warnings(report)]
     if out_dir is not None:
         write_corpus(
             out_dir,

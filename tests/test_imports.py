@@ -54,6 +54,7 @@ ROOMS = (
         "memory",
         "verify",
         "demo",
+        "own_data",
         "gate",
         "cold_items",
         "samples",

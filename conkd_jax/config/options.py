@@ -63,6 +63,7 @@ def field_names(config: ConfigDict | Any) -> set[str]:
 ADDED_FIELDS = frozenset(
     {
         "compute_dtype",
+        "corpus.min_relation_share",
         "corpus.reviews",
         "decode.item_offset",
         *(f"decode.{name}" for name in field_names(SearchConfig())),

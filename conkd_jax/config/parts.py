@@ -29,14 +29,17 @@ class OptimizerConfig:
 class CorpusConfig:
     """Dialogues and graphs."""
 
-    name: str = "redial"  # redial | movieworld (synthetic, generated)
-    raw_dir: str = ""  # folder of the raw ReDial and graph files; empty = $CONKD_RAW_DIR
+    name: str = "redial"  # redial | movieworld (synthetic, generated) | custom (your own data)
+    raw_dir: str = ""  # folder of the raw ReDial and graph files, empty = $CONKD_RAW_DIR; for
+    # custom the folder that `conkd-data check` passes
     graph_rule: str = "kgsf"  # relations kept: kgsf (46 of ReDial's 214) | kbrd (35) | all
     reviews: str = ""  # reviews of movies, for revcore: RevCore's .pkl or a .jsonl, by path or by
     # its name in raw_dir | generated (movieworld); empty = none
     movieworld_seed: int = 0  # seed of the synthetic movies, people, tastes and dialogues
     movieworld_num_movies: int = 120
     movieworld_num_dialogues: int = 500  # over all splits
+    min_relation_share: float = 0.0  # custom: the least share of the triples that a relation of the
+    # graph must have to be kept; 0 = all relations
 
 
 @dataclasses.dataclass(frozen=True)

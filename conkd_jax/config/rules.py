@@ -26,6 +26,7 @@ from conkd_jax.config.options import (
     ConfigError,
     field_names,
 )
+from conkd_jax.config.own_data_rules import own_data_rules
 from conkd_jax.config.parts import ItemInitConfig, LoRAConfig, SearchConfig
 from conkd_jax.config.recommender_rules import recommender_rules
 from conkd_jax.distill.gates import GATES
@@ -34,7 +35,7 @@ from conkd_jax.models.compute import DTYPES
 
 CHOICES: Choices = {
     "system": SYSTEMS,
-    "corpus.name": ("redial", "movieworld"),
+    "corpus.name": ("redial", "movieworld", "custom"),
     "corpus.graph_rule": ("kgsf", "kbrd", "all"),
     "vocabulary.item_vocabulary": ("full", "train"),
     "rec_teacher.norm": ("mean", "sum"),
@@ -72,6 +73,7 @@ RANGES: Ranges = {
     "corpus.movieworld_seed": SEEDS,
     "corpus.movieworld_num_movies": (20, 5000),
     "corpus.movieworld_num_dialogues": (20, None),
+    "corpus.min_relation_share": (0, 1),
     "vocabulary.bpe_size": (300, None),
     "vocabulary.max_response_tokens": (1, None),
     "vocabulary.max_picks": (0, None),
@@ -255,6 +257,7 @@ def _across_fields(config: Config) -> Broken:
             why = "as only corpus.name=redial has dialogues with an inferred order"
             yield f"{part}.use_inferred_order", f"False, {why}"
     yield from recommender_rules(config)
+    yield from own_data_rules(config)
     for field, strategy in OF_STRATEGY.items():
         default = getattr(SearchConfig(), field)
         if config.decode.strategy != strategy and getattr(config.decode, field) != default:

@@ -68,12 +68,14 @@ class ItemTable:
       titles: "Name (year)".
       entity_ids: each movie's node in the knowledge graph.
       is_linked: whether that node is a DBpedia entity; other movies are nodes without triples.
+      keys: the ids of a source whose ids are texts, such as "catan"; None for other sources.
     """
 
     movie_ids: Int64[np.ndarray, " M"]
     titles: list[str]
     entity_ids: Int32[np.ndarray, " M"]
     is_linked: Bool[np.ndarray, " M"]
+    keys: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.movie_ids)
@@ -232,7 +234,11 @@ class Corpus:
         """The candidate movies."""
         arrays, lists = self._table("items")
         return ItemTable(
-            arrays["movie_ids"], lists["titles"], arrays["entity_ids"], arrays["is_linked"]
+            arrays["movie_ids"],
+            lists["titles"],
+            arrays["entity_ids"],
+            arrays["is_linked"],
+            lists.get("keys"),
         )
 
     @functools.cached_property
@@ -339,7 +345,7 @@ def write_corpus(
             "entity_ids": items.entity_ids,
             "is_linked": items.is_linked,
         },
-        {"titles": list(items.titles)},
+        {"titles": list(items.titles)} | ({} if items.keys is None else {"keys": items.keys}),
     )
     _write_table(
         directory,

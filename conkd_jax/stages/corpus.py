@@ -80,14 +80,15 @@ def expect_trainable(report: Mapping[str, Any]) -> None:
       report: the corpus' data report, whose warnings say why something is missing.
 
     Raises:
-      CorpusError: no response mentions a movie, the knowledge graph has no relation, or no concept
-        is mentioned in training.
+      CorpusError: no response mentions an item, the knowledge graph has no relation, or no concept
+        is mentioned in training although there is a word graph.
     """
+    mentions_concepts = report["linking"]["train"]["concept_mentions"] > 0
     if not report["splits"]["train"]["item_mentions"]:
-        lacks = "no training response mentions a movie of the list"
+        lacks = "no training response mentions an item of the list"
     elif not report["graph"]["relations"]:
         lacks = "the knowledge graph has no relation"
-    elif not report["linking"]["train"]["concept_mentions"]:
+    elif report.get("has_word_graph", True) and not mentions_concepts:
         lacks = "no training dialogue mentions a concept of the concept graph"
     else:
         return

@@ -29,7 +29,7 @@ def test_a_small_corpus_is_built_and_what_it_lacks_is_said(tmp_path, capsys):
     [
         (GOOD, "kgsf", "the knowledge graph has no relation.*graph_rule=all"),
         (dialogue(1, (0, "I like @10"), (1, "Try @11")), "all", "mentions a concept"),
-        (dialogue(1, (0, "I like my dog"), (1, "Try @99")), "all", "mentions a movie of the list"),
+        (dialogue(1, (0, "I like my dog"), (1, "Try @99")), "all", "mentions an item of the list"),
     ],
 )
 def test_a_corpus_that_would_leave_parameters_without_elements(tmp_path, train, rule, message):

@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 from etils import epath
 
 from conkd_jax.config import Config
+from conkd_jax.stages.corpora.custom import CustomSettings
 from conkd_jax.stages.corpora.movieworld import MovieWorldSettings
 from conkd_jax.stages.corpora.redial import ReDialSettings
 
@@ -57,4 +58,5 @@ class CorpusSettings(Protocol):
 CORPORA: Mapping[str, type[CorpusSettings]] = {
     "redial": ReDialSettings,
     "movieworld": MovieWorldSettings,
+    "custom": CustomSettings,
 }

@@ -1,0 +1,72 @@
+"""What the program `own_data` does with a folder: checks it, writes one, marks its items.
+
+Checking builds the corpus in memory, exactly as the stage `corpus` will, so a folder that passes is
+a folder that trains.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from typing import Any
+
+from etils import epath
+
+from conkd_jax.stages.corpus import expect_trainable
+from data_prep.custom.build import build_custom
+from data_prep.custom.link import LinkReport, link_folder
+from data_prep.custom.template import write_template
+
+WITHOUT_CONCEPTS = (
+    "--config.rec_teacher.use_concepts=False",
+    "--config.rec_teacher.mim_epochs=0",
+    "--config.rec_teacher.mim_weight=0",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """A folder of one's own data that can be trained on.
+
+    Attributes:
+      report: the data report of its corpus.
+      options: the options that train on it.
+    """
+
+    report: dict[str, Any]
+    options: tuple[str, ...]
+
+
+def check(directory: epath.PathLike) -> Checked:
+    """Reads a folder and builds its corpus, without writing anything.
+
+    Raises:
+      UserError: something can't be used; lists file, line, what is wrong and how to mend it.
+    """
+    report = build_custom(directory, None)
+    expect_trainable(report)
+    options = ["--config.corpus.name=custom", f"--config.corpus.raw_dir={directory}"]
+    if not report["has_word_graph"]:
+        options += WITHOUT_CONCEPTS
+    return Checked(report, tuple(options))
+
+
+def new(directory: epath.PathLike) -> list[str]:
+    """Writes the template into a new folder; returns the names of its files.
+
+    Raises:
+      UserError: the folder has files already.
+    """
+    return write_template(directory)
+
+
+def link(
+    directory: epath.PathLike,
+    out_dir: epath.PathLike | None,
+    *,
+    accept: Collection[str] = (),
+    skip: Collection[str] = (),
+    misspelled: bool = False,
+) -> LinkReport:
+    """Marks the items that texts name; see `data_prep.custom.link.link_folder`."""
+    return link_folder(directory, out_dir, accept=accept, skip=skip, misspelled=misspelled)

@@ -1,0 +1,381 @@
+"""Reads a folder of your own data strictly: everything that can't be used is told, line by line.
+
+The result has items by number: item n of `items.jsonl`, from 1, is mentioned as "@n" in every text,
+which is how the rest of the program writes items. An "@" that a person typed before a digit gets a
+space after it, since it mentions nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Collection, Mapping
+
+from etils import epath
+
+from conkd_jax.files import by_hash, parse_json
+from data_prep.custom import schema
+from data_prep.custom.lines import (
+    LISTED,
+    Findings,
+    OwnDataError,
+    converted,
+    lines_of,
+    objects_of,
+    unclean,
+)
+from data_prep.custom.schema import About, Item, Node, OwnDialogue, Shares
+from data_prep.graphs import GraphError, read_concept_edges
+from data_prep.raw_dialogues import Problems, RawDialogue, clean_text
+from data_prep.split_ids import is_dev
+from data_prep.stop_words import ENGLISH
+
+Triple = tuple[str, str, str]
+_NOT_A_MENTION = re.compile(r"@(?=[0-9])")
+_PARTS = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnData:
+    """A folder of your own data that has no errors.
+
+    Attributes:
+      items: the items, in file order.
+      splits: the dialogues of each split, items as "@n".
+      triples: those of the graph, and the attributes of items; nodes by id.
+      nodes: the readable names of nodes, by id; not of items.
+      attribute_nodes: the nodes that are values of attributes.
+      word_pairs: the word graph; None without one.
+      stop_words: words that are no concepts.
+      warnings: what is probably not meant, a sentence each.
+    """
+
+    items: tuple[Item, ...]
+    splits: Mapping[str, list[RawDialogue]]
+    triples: tuple[Triple, ...]
+    nodes: Mapping[str, Node]
+    attribute_nodes: frozenset[str]
+    word_pairs: list[tuple[str, str]] | None
+    stop_words: frozenset[str]
+    warnings: tuple[str, ...]
+
+
+def files_of(directory: epath.PathLike, *, use_test: bool) -> list[epath.Path]:
+    """The files of a folder that a corpus is built from, by name; those that are there.
+
+    Raises:
+      OwnDataError: there is no such folder, or none of its files.
+    """
+    folder = epath.Path(directory).expanduser()
+    if not folder.is_dir():
+        raise OwnDataError(
+            f"{directory}: expected a folder with {schema.ITEMS} and dialogues, found none. "
+            "`conkd-data new DIR` writes one to start from."
+        )
+    names = [schema.ABOUT, schema.ITEMS, schema.NODES, schema.GRAPH, schema.WORDS]
+    names += [schema.STOP_WORDS, schema.DIALOGUES]
+    names += [file for split, file in schema.SPLIT_FILES.items() if use_test or split != "test"]
+    return [folder / name for name in sorted(names) if (folder / name).is_file()]
+
+
+def has_word_graph(directory: epath.PathLike) -> bool:
+    """Whether a folder has a word graph."""
+    return (epath.Path(directory).expanduser() / schema.WORDS).is_file()
+
+
+def has_test(directory: epath.PathLike) -> bool:
+    """Whether a folder has dialogues for the split `test`."""
+    folder = epath.Path(directory).expanduser()
+    return (folder / schema.DIALOGUES).is_file() or (folder / schema.SPLIT_FILES["test"]).is_file()
+
+
+def read_own_data(directory: epath.PathLike, *, use_test: bool = True) -> OwnData:
+    """Reads a folder.
+
+    Args:
+      directory: the folder (`data_prep.custom.schema`).
+      use_test: whether to read the dialogues of the split `test`.
+
+    Raises:
+      OwnDataError: lists what can't be used: file, line, what is wrong, how to mend it.
+    """
+    paths = {path.name: path for path in files_of(directory, use_test=use_test)}
+    findings = Findings()
+    about = _about(paths, directory, findings)
+    _expect_dialogues(paths, directory, findings)
+    items = _items(paths, findings)
+    numbers = {item.id: number for number, item in enumerate(items, start=1)}
+    triples = _triples(paths, findings)
+    attributes = [triple for item in items for triple in _attributes(item, findings)]
+    in_graph = {node for head, _, tail in (*triples, *attributes) for node in (head, tail)}
+    nodes = _nodes(paths, numbers, in_graph, findings)
+    splits = _splits(paths, about.shares or Shares(), numbers, findings)
+    data = OwnData(
+        items=tuple(items),
+        splits={name: of for name, of in splits.items() if use_test or name != "test"},
+        triples=tuple(dict.fromkeys([*triples, *attributes])),
+        nodes=nodes,
+        attribute_nodes=frozenset(tail for _, _, tail in attributes),
+        word_pairs=_word_pairs(paths, findings),
+        stop_words=_stop_words(paths, findings),
+        warnings=tuple(findings.warnings),
+    )
+    findings.expect_none(directory)
+    return data
+
+
+# --- the files, one by one -----------------------------------------------------------------------
+
+
+def _about(paths: Mapping[str, epath.Path], directory: epath.PathLike, findings: Findings) -> About:
+    where = schema.ABOUT
+    mend = f'Write {{"version": {schema.VERSION}}}'
+    if where not in paths:
+        findings.error(where, f"expected this file in {directory}, found none", mend)
+        return About(schema.VERSION)
+    try:
+        about = converted(parse_json(paths[where].read_bytes()), About)
+    except ValueError as wrong:
+        findings.error(where, str(wrong), mend)
+        return About(schema.VERSION)
+    if about.version != schema.VERSION:
+        found = f"expected version {schema.VERSION}, got {about.version}"
+        findings.error(where, found, "Use the version of conkd_jax that the folder was made for")
+    if about.shares and schema.DIALOGUES not in paths:
+        why = f"'shares' divide {schema.DIALOGUES}, which is not there"
+        findings.error(where, why, "Leave them out where the splits are files")
+    return about
+
+
+def _expect_dialogues(
+    paths: Mapping[str, epath.Path], directory: epath.PathLike, findings: Findings
+) -> None:
+    by_file = [name for name in schema.SPLIT_FILES.values() if name in paths]
+    train = schema.SPLIT_FILES["train"]
+    if schema.DIALOGUES in paths and by_file:
+        what = f"expected either this file or splits by file, got {', '.join(by_file)} as well"
+        findings.error(schema.DIALOGUES, what, "Keep one of the two")
+    elif schema.DIALOGUES not in paths and train not in paths:
+        what = f"expected this file or {train} in {directory}, found neither"
+        findings.error(schema.DIALOGUES, what, "Write a dialogue a line")
+    if schema.ITEMS not in paths:
+        what = f"expected this file in {directory}, found none"
+        findings.error(schema.ITEMS, what, "Write an item a line")
+
+
+def _items(paths: Mapping[str, epath.Path], findings: Findings) -> list[Item]:
+    if schema.ITEMS not in paths:
+        return []
+    items: dict[str, Item] = {}
+    places: dict[str, str] = {}
+    for where, item in objects_of(paths[schema.ITEMS], Item, findings):
+        _check_names(where, item, findings)
+        if set(item.id) & set("[]"):
+            findings.error(where, f"the id {item.id!r} has a bracket", "Choose one without [ and ]")
+        elif item.id in items:
+            what = f"the id {item.id!r} is that of {places[item.id]} as well"
+            findings.error(where, what, "Give every item an id of its own")
+        else:
+            items[item.id], places[item.id] = item, where
+    if len(items) < 2 and not findings.num_errors:
+        what = f"expected two items or more to choose from, got {len(items)}"
+        findings.error(schema.ITEMS, what, "Write an item a line")
+    by_name: dict[str, str] = {}
+    for item in items.values():
+        other = by_name.setdefault(item.name.casefold(), item.id)
+        if other != item.id:
+            findings.warnings.append(
+                f"{places[item.id]}: {item.name!r} is the name of {other!r} as well: nobody can "
+                "tell the two apart. Add to the names what differs, such as a year."
+            )
+    return list(items.values())
+
+
+def _check_names(where: str, entry: Item | Node, findings: Findings) -> None:
+    for name in (entry.id, entry.name, *entry.aliases):
+        if why := unclean(name):
+            findings.error(where, f"{name!r} {why}", "Write it as it is to be read")
+
+
+def _attributes(item: Item, findings: Findings) -> list[Triple]:
+    triples = []
+    for relation, values in item.attributes.items():
+        for value in values if isinstance(values, tuple) else (values,):
+            for name in (relation, str(value)):
+                if why := unclean(name):
+                    where = f"{schema.ITEMS}, item {item.id!r}"
+                    findings.error(where, f"{name!r} {why}", "Write it as it is to be read")
+            triples.append((item.id, relation, str(value)))
+    return triples
+
+
+def _triples(paths: Mapping[str, epath.Path], findings: Findings) -> list[Triple]:
+    triples = []
+    lines = lines_of(paths[schema.GRAPH], findings) if schema.GRAPH in paths else ()
+    for where, line in lines:
+        cells = line.rstrip("\r\n").split("\t")
+        mend = "Write head, relation and tail, with one tab between them"
+        if len(cells) != 3:
+            findings.error(where, f"expected 3 cells, got {len(cells)}", mend)
+        elif not all(cells):
+            findings.error(where, "a cell is empty", mend)
+        elif bad := next((cell for cell in cells if unclean(cell)), None):
+            findings.error(where, f"{bad!r} {unclean(bad)}", mend)
+        else:
+            triples.append((cells[0], cells[1], cells[2]))
+    return triples
+
+
+def _nodes(
+    paths: Mapping[str, epath.Path],
+    items: Collection[str],
+    in_graph: Collection[str],
+    findings: Findings,
+) -> dict[str, Node]:
+    nodes: dict[str, Node] = {}
+    if schema.NODES not in paths:
+        return nodes
+    for where, node in objects_of(paths[schema.NODES], Node, findings):
+        _check_names(where, node, findings)
+        if node.id in items:
+            findings.error(where, f"{node.id!r} is an item", f"Name items in {schema.ITEMS}")
+        elif node.id in nodes:
+            findings.error(where, f"the id {node.id!r} is listed twice", "Keep one of the two")
+        nodes[node.id] = node
+    if unused := [node for node in nodes if node not in in_graph]:
+        findings.warnings.append(
+            f"{schema.NODES}: {len(unused):,} of {len(nodes):,} nodes are in no triple of "
+            f"{schema.GRAPH} and no attribute, for example {unused[0]!r}."
+        )
+    return nodes
+
+
+def _word_pairs(
+    paths: Mapping[str, epath.Path], findings: Findings
+) -> list[tuple[str, str]] | None:
+    if schema.WORDS not in paths:
+        return None
+    try:
+        return read_concept_edges(paths[schema.WORDS].read_bytes().splitlines(), schema.WORDS)
+    except GraphError as wrong:
+        findings.error(schema.WORDS, str(wrong), "Write relation, word, word, with tabs between")
+        return []
+
+
+def _stop_words(paths: Mapping[str, epath.Path], findings: Findings) -> frozenset[str]:
+    if schema.STOP_WORDS not in paths:
+        return ENGLISH
+    lines = lines_of(paths[schema.STOP_WORDS], findings)
+    return frozenset(word.casefold() for _, line in lines for word in line.split())
+
+
+# --- dialogues -----------------------------------------------------------------------------------
+
+
+def _splits(
+    paths: Mapping[str, epath.Path],
+    shares: Shares,
+    numbers: Mapping[str, int],
+    findings: Findings,
+) -> dict[str, list[RawDialogue]]:
+    """The dialogues of each split; "dev" is taken from train where it has no file."""
+    splits: dict[str, list[RawDialogue]] = {"train": [], "dev": [], "valid": [], "test": []}
+    places: dict[str, str] = {}
+    files = {name: file for name, file in schema.SPLIT_FILES.items() if file in paths}
+    if schema.DIALOGUES in paths:
+        for dialogue in _dialogues(paths[schema.DIALOGUES], numbers, places, findings):
+            splits[split_by_hash(dialogue.conversation_id, shares)].append(dialogue)
+    for name, file in files.items():
+        for dialogue in _dialogues(paths[file], numbers, places, findings):
+            is_held = name == "train" and "dev" not in files and is_dev(dialogue.conversation_id)
+            splits["dev" if is_held else name].append(dialogue)
+    if not splits["dev"] and len(splits["train"]) > 1:
+        splits["dev"].append(splits["train"].pop())
+    if not findings.num_errors:
+        _check_splits(splits, findings)
+    return {name: found for name, found in splits.items() if found or name in ("train", "dev")}
+
+
+def split_by_hash(conversation_id: str, shares: Shares) -> str:
+    """The split of a dialogue of `dialogues.jsonl`, which depends on its id alone."""
+    place = by_hash(conversation_id, _PARTS)
+    for name in ("test", "valid", "dev"):
+        place -= round(getattr(shares, name) * _PARTS)
+        if place < 0:
+            return name
+    return "train"
+
+
+def _dialogues(
+    path: epath.Path, numbers: Mapping[str, int], places: dict[str, str], findings: Findings
+) -> list[RawDialogue]:
+    found = []
+    for where, dialogue in objects_of(path, OwnDialogue, findings):
+        if why := unclean(dialogue.id):
+            findings.error(where, f"the id {dialogue.id!r} {why}", "Choose a plain id")
+        if dialogue.id in places:
+            what = f"the id {dialogue.id!r} is that of {places[dialogue.id]} as well"
+            findings.error(where, what, "Give every dialogue an id of its own, in one split")
+            continue
+        places[dialogue.id] = where
+        messages = tuple(
+            (message.role == "recommender", _numbered(message.text, numbers, where, findings))
+            for message in dialogue.messages
+        )
+        found.append(RawDialogue(dialogue.id, messages, {}))
+    return found
+
+
+def _numbered(text: str, numbers: Mapping[str, int], where: str, findings: Findings) -> str:
+    """The text with items as "@n" instead of "@[id]"."""
+    text = _NOT_A_MENTION.sub("@ ", clean_text(text, Problems()))
+    if text.count("@[") != len(schema.MARK.findall(text)):
+        findings.error(where, "an @[ is not closed", 'Mark an item as "@[id]"')
+
+    def number(match: re.Match[str]) -> str:
+        if match[1] not in numbers:
+            is_told = len(findings.errors) < LISTED and len(match[1]) <= schema.LONGEST_NAME
+            alike = difflib.get_close_matches(match[1], numbers, n=1) if is_told else []
+            meant = f"Did you mean @[{alike[0]}]? " if alike else ""
+            what = f"@[{match[1]}] names no item of {schema.ITEMS}"
+            findings.error(where, what, f"{meant}Correct the id or add the item")
+            return match[0]
+        # "@12" followed by a digit would be another item
+        following = text[match.end() : match.end() + 1]
+        return f"@{numbers[match[1]]}{' ' if following.isdigit() else ''}"
+
+    return schema.MARK.sub(number, text)
+
+
+def _check_splits(splits: Mapping[str, list[RawDialogue]], findings: Findings) -> None:
+    """What is wrong with the dialogues of splits, taken together."""
+    for name, found in splits.items():
+        silent = [d.conversation_id for d in found if not _has_response(d)]
+        if not found and name in ("train", "dev"):
+            what = f"there is no dialogue in the split {name!r}"
+            findings.error("dialogues", what, "Write more dialogues: some are held out by hash")
+        elif found and len(silent) == len(found):
+            what = f"no dialogue of the split {name!r} has a turn of the recommender after one of "
+            findings.error("dialogues", f"{what}the seeker", "Check the roles of the messages")
+        elif silent:
+            findings.warnings.append(
+                f"{len(silent):,} of {len(found):,} dialogues of {name} have no turn of the "
+                f"recommender after one of the seeker, for example {silent[0]!r}."
+            )
+    if not splits["valid"]:
+        findings.warnings.append("there is no dialogue in valid: nothing can be scored on it.")
+    known = {d.messages: d.conversation_id for d in (*splits["train"], *splits["dev"])}
+    for name in ("valid", "test"):
+        twice = [d for d in splits[name] if d.messages in known]
+        if twice:
+            other = known[twice[0].messages]
+            findings.warnings.append(
+                f"{len(twice):,} dialogues of {name} have the same text as one that is trained on, "
+                f"for example {twice[0].conversation_id!r} and {other!r}: scores are too good."
+            )
+
+
+def _has_response(dialogue: RawDialogue) -> bool:
+    roles = [is_recommender for is_recommender, text in dialogue.messages if text]
+    return False in roles and True in roles[roles.index(False) :]
