@@ -9,7 +9,8 @@ is decoded along `pick_grammar`, and its text is the response. Everything here i
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,6 +94,10 @@ class Decoding:
             raise ValueError(f"item_rule: expected one of {known}, got {self.item_rule!r}")
 
 
+# (indices of the prompts of a batch, what decodes it) → tokens [B, T] and features [B, T, F]
+KeepBatch = Callable[[list[int], Callable[[], tuple[Any, Any]]], tuple[np.ndarray, np.ndarray]]
+
+
 def decode_responses(
     model: Backbone,
     params: Params,
@@ -103,6 +108,7 @@ def decode_responses(
     forbidden_items: Sequence[Collection[int]] | None = None,
     pick_rules: PickRules | None = None,
     response_ids: Sequence[int] | None = None,
+    keep: KeepBatch | None = None,
 ) -> list[DecodedResponse]:
     """Generates a response to every prompt, by default y_t = argmax_y P(y | y_<t, x).
 
@@ -122,6 +128,8 @@ def decode_responses(
       pick_rules: of item-first responses; None for a model of ordinary rows.
       response_ids: the number of each response in its split, from which sampling makes its random
         numbers; None for 0, 1, …
+      keep: gives what an earlier process has decoded of a batch, or else decodes it and keeps that;
+        None decodes every batch.
 
     Returns:
       The responses, in the order of the prompts. The rankings of an item-first response are those
@@ -142,7 +150,8 @@ def decode_responses(
     emitted = _EmittedItems(num_words, how.allow_repeats)
     for members, length in _batches(lengths, batch_size, buckets):
         given = [forbidden_items[member] if forbidden_items else () for member in members]
-        tokens, features = decode_batch(
+        decode = functools.partial(
+            decode_batch,
             params,
             head,
             prompts.inputs(members, length, batch_size),
@@ -159,7 +168,7 @@ def decode_responses(
             max_picks=pick_rules.max_picks if pick_rules else 0,
             beam_width=how.search.beam_width if how.search.strategy == "beam" else 0,
         )
-        tokens, features = np.asarray(tokens), np.asarray(features)
+        tokens, features = map(np.asarray, keep(members, decode) if keep else decode())
         for row, member in enumerate(members):
             text = tokens[row].tolist()
             if pick_rules is not None:

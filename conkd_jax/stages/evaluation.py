@@ -29,7 +29,7 @@ from conkd_jax.data.mentioned_items import mentioned_with_token
 from conkd_jax.data.mentions import tokens
 from conkd_jax.data.rows.picks import charged_to_text
 from conkd_jax.distill.head import Head
-from conkd_jax.eval.decoding import DecodedResponse, Decoding, decode_responses
+from conkd_jax.eval.decoding import DecodedResponse, Decoding, KeepBatch, decode_responses
 from conkd_jax.eval.item_rankings import FORBIDDEN_LOGIT
 from conkd_jax.eval.metrics.bootstrap import bootstrap_intervals
 from conkd_jax.eval.metrics.options import options_from_corpus
@@ -205,8 +205,8 @@ def answers(
 
 def _decoder(
     settings: EvaluationSettings, opened: SystemOnSplit
-) -> Callable[[list[int]], list[DecodedResponse]]:
-    """A function that decodes the responses of some ids."""
+) -> Callable[..., list[DecodedResponse]]:
+    """A function that decodes the responses of some ids, and may keep their batches."""
     system, rows, rules = opened.system, opened.rows, settings.decode
     words, longest = system.vocabulary, settings.rows.longest_prompt(rules.max_tokens)
     head = decoding_head(system, settings.item_offset or 0.0)
@@ -223,7 +223,7 @@ def _decoder(
     # Without a turn classifier, `openings` ignores this.
     is_rec = rows.response_is_rec if opened.predicted_is_rec is None else opened.predicted_is_rec
 
-    def decode(some: list[int]) -> list[DecodedResponse]:
+    def decode(some: list[int], keep: KeepBatch | None = None) -> list[DecodedResponse]:
         return decode_responses(
             system.model.model,
             system.model.variables,
@@ -243,6 +243,7 @@ def _decoder(
                 is_rec[some].tolist() if system.has_tags else [None] * len(some),
             ),
             response_ids=some,
+            keep=keep,
         )
 
     return decode

@@ -1,10 +1,13 @@
 """Decoded responses that outlive the process that decoded them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from conkd_jax.eval import decoding
 from conkd_jax.eval.decoding import DecodedResponse, EmittedItem
-from conkd_jax.stages import evaluation, pipeline
+from conkd_jax.stages import evaluation, kept_responses, pipeline
 from conkd_jax.stages.evaluation import answers
 from conkd_jax.stages.kept_responses import kept
 from conkd_jax.stages.system import System
@@ -30,12 +33,16 @@ class Stopped(Exception):
     """Stands for whatever ends a process."""
 
 
-def never():
+def decoded(keep):
+    return RESPONSES
+
+
+def never(keep):
     raise Stopped
 
 
 def test_kept_responses_are_not_decoded_again(tmp_path):
-    assert kept(tmp_path / "kept", IDS, lambda: RESPONSES) is RESPONSES
+    assert kept(tmp_path / "kept", IDS, decoded) is RESPONSES
     found = kept(tmp_path / "kept", IDS, never)
     assert same(found, RESPONSES)
     assert found[0].item_steps[0].top.dtype == np.int32
@@ -44,7 +51,7 @@ def test_kept_responses_are_not_decoded_again(tmp_path):
 
 
 def test_damaged_ones_are_decoded_again(tmp_path):
-    kept(tmp_path, IDS, lambda: RESPONSES)
+    kept(tmp_path, IDS, decoded)
     (path,) = tmp_path.iterdir()
     for bit in range(0, 8 * path.stat().st_size, 131):
         flip(path, bit)
@@ -52,8 +59,42 @@ def test_damaged_ones_are_decoded_again(tmp_path):
             kept(tmp_path, IDS, never)
         flip(path, bit)
     path.write_text("")
-    assert kept(tmp_path, IDS, lambda: RESPONSES) is RESPONSES
+    assert kept(tmp_path, IDS, decoded) is RESPONSES
     assert same(kept(tmp_path, IDS, never), RESPONSES)
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Every batch is written as soon as it is decoded."""
+    monkeypatch.setattr(kept_responses, "SECONDS_BETWEEN_WRITES", 0)
+
+
+def test_batches_of_a_stopped_chunk_are_not_decoded_again(tmp_path, at_once):
+    first = np.arange(6, dtype=np.int32).reshape(2, 3), np.ones((2, 3, 4), np.float32) / 3
+
+    def stopped(keep):
+        keep([1, 0], lambda: first)
+        keep([2], lambda: never(keep))
+
+    def resumed(keep):
+        for found, wanted in zip(keep([1, 0], lambda: never(keep)), first, strict=True):
+            assert found.dtype == wanted.dtype
+            np.testing.assert_array_equal(found, wanted)
+        return RESPONSES
+
+    ids = [4, 7, 9]
+    with pytest.raises(Stopped):
+        kept(tmp_path, ids, stopped)
+    with pytest.raises(Stopped):  # the same rows of other responses
+        kept(tmp_path, [4, 8, 9], lambda keep: keep([1, 0], lambda: never(keep)))
+    (path,) = tmp_path.rglob("batch-*")
+    for bit in range(0, 8 * path.stat().st_size, 97):
+        flip(path, bit)
+        with pytest.raises(Stopped):
+            kept(tmp_path, ids, lambda keep: keep([1, 0], lambda: never(keep)))
+        flip(path, bit)
+    kept(tmp_path, ids, resumed)
+    assert len(list(tmp_path.rglob("*"))) == 1  # of the chunk
 
 
 def test_a_stopped_evaluation_goes_on_where_it_was(small_world, tmp_path, monkeypatch):
@@ -80,4 +121,32 @@ def test_a_stopped_evaluation_goes_on_where_it_was(small_world, tmp_path, monkey
     resumed = list(answers(settings, opened, keep_in=tmp_path))
     assert decoded == whole[2:]
     assert [number for number, _ in resumed] == [number for number, _ in straight]
+    assert same([one for _, one in resumed], [one for _, one in straight])
+
+
+def test_an_evaluation_stopped_in_a_chunk_goes_on_at_a_batch(
+    small_world, tmp_path, monkeypatch, at_once
+):
+    config = small_world.config()
+    stages = pipeline.build(config)
+    system = System.of_config(config, stages, lambda n: stages[n].directory(config.artifacts_dir))
+    settings = dataclasses.replace(stages["evaluation"].settings, batch_size=4)
+    opened = open_system(system, settings.split)
+    straight, real, sizes = list(answers(settings, opened)), decoding.decode_batch, []
+
+    def stopping(*arguments, **options):
+        if len(sizes) == 3:
+            raise Stopped
+        sizes.append(4)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(decoding, "decode_batch", stopping)
+    with pytest.raises(Stopped):
+        list(answers(settings, opened, keep_in=tmp_path))
+    sizes[:] = [4]  # two more batches
+    with pytest.raises(Stopped):
+        list(answers(settings, opened, keep_in=tmp_path))
+    sizes[:] = [4, 4]  # the last one of 22 responses
+    resumed = list(answers(settings, opened, keep_in=tmp_path))
+    assert len(straight) == 22 and sizes == [4, 4, 4]
     assert same([one for _, one in resumed], [one for _, one in straight])
