@@ -6,8 +6,10 @@ what is trained, and it does not decide when to save.
 """
 
 import contextlib
+import logging
 import os
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -186,9 +188,37 @@ def _full_disk_told(directory: epath.PathLike) -> Iterator[None]:
     except ValueError as error:
         for number in FULL_DISK:
             if os.strerror(number) in str(error):
+                _silence_other_writes()
                 told = OSError(number, os.strerror(number), os.fspath(directory))
                 raise told from error
         raise
+
+
+def _silence_other_writes() -> None:
+    """Drops what the other writes of a failed save say, until the process ends.
+
+    The first error, which is raised, closes orbax's event loop. Each write that was begun beside it
+    still reports to that loop, from a thread of tensorstore and perhaps below the program's last
+    line.
+    """
+    if not isinstance(sys.unraisablehook, _WithoutClosedLoops):
+        sys.unraisablehook = _WithoutClosedLoops(sys.unraisablehook)
+    logging.getLogger("asyncio").addFilter(_is_not_of_abandoned_task)
+
+
+class _WithoutClosedLoops:
+    """The hook for errors that can't be raised, without those of callbacks of a closed loop."""
+
+    def __init__(self, before: Callable[[Any], Any]):
+        self._before = before
+
+    def __call__(self, error: Any) -> None:
+        if str(error.exc_value) != "Event loop is closed":
+            self._before(error)
+
+
+def _is_not_of_abandoned_task(record: logging.LogRecord) -> bool:
+    return "was destroyed but it is pending" not in record.getMessage()
 
 
 def problem(checkpoint: epath.PathLike) -> str:

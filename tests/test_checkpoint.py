@@ -1,3 +1,8 @@
+import asyncio
+import errno
+import gc
+import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -7,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tensorstore
 
 from conkd_jax import checkpoint, parallel
 from conkd_jax.checkpoint import Checkpoints
@@ -180,3 +186,36 @@ def test_a_checkpoint_of_an_earlier_version_has_no_list(two):
     for step in ("3", "6"):
         (two / step / "files.json").unlink()
     assert restored(two).step == 6
+
+
+def finish_after_its_loop() -> None:
+    """A write of tensorstore that ends when the event loop that waited for it is closed."""
+    promise, future = tensorstore.Promise.new()
+    loop = asyncio.new_event_loop()
+
+    async def write() -> None:
+        await future
+
+    task = loop.create_task(write())
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    promise.set_result(None)
+    del task
+    gc.collect()
+
+
+def test_after_a_full_disk_the_writes_beside_it_say_nothing(monkeypatch, caplog):
+    heard = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda error: heard.append(str(error.exc_value)))
+    monkeypatch.setattr(logging.getLogger("asyncio"), "filters", [])
+    finish_after_its_loop()
+    assert heard == ["Event loop is closed"] and "it is pending" in caplog.text
+    heard.clear()
+    caplog.clear()
+    with pytest.raises(OSError, match="No space left"), checkpoint._full_disk_told("folder"):
+        raise ValueError(f"writing failed: {os.strerror(errno.ENOSPC)}")
+    finish_after_its_loop()
+    assert not heard and not caplog.records
+    sys.unraisablehook(type("Error", (), {"exc_value": ValueError("another")}))
+    assert heard == ["another"]

@@ -125,9 +125,9 @@ def test_a_full_disk_at_any_stage_is_one_line_and_loses_nothing(small_world, tmp
         capture_output=True,
         text=True,
     )
-    # Threads of orbax may complain below the line, when the interpreter ends.
     told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 2 and len(told) == 1, done.stderr
+    assert told == done.stderr.splitlines()[-1:]
     assert name in told[0] and "File too large" in told[0]
     assert "run the same command again" in told[0]
     assert not is_whole(stages[name], world.artifacts_dir)
