@@ -237,7 +237,7 @@ def _write(
 
 
 def _end_of(item: Item, text: str, start: int, end: int) -> int:
-    """Where the name of an item ends in a text, with the punctuation that is part of it: "Clank!"."""
+    """Where the name of an item ends in a text, with punctuation that is part of it: "Clank!"."""
     names = (split_title(name)[0] for name in (item.name, *item.aliases))
     return max([end, *(start + len(name) for name in names if text.startswith(name, start))])
 

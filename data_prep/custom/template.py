@@ -71,6 +71,8 @@ _OPENINGS = (
     "Hello, I am looking for a game with {mechanic}. I played @[{liked}] and it was fun.",
     "Can you suggest something by {designer}, or with {mechanic}? Strategy is fine, luck is not.",
 )
+_QUESTIONS = ("How many of you are there?", "Do you want to think a lot, or just have fun?")
+_REPLIES = ("There are four of us.", "We want to have fun together.")
 _ANSWERS = (
     "You could try @[{first}], it has {mechanic} too.",
     "If you want {mechanic}, @[{first}] is a good choice.",
@@ -169,7 +171,9 @@ def _dialogues() -> Iterator[dict[str, Any]]:
             "first": first,
             "second": rest[number % max(len(others) - 1, 1)],
         }
-        patterns = (_OPENINGS, _ANSWERS, _FOLLOW_UPS, _SECOND_ANSWERS, _ENDINGS)
+        # Every other recommender asks first, so that not all responses recommend.
+        asked = (_QUESTIONS, _REPLIES) if number % 2 else ()
+        patterns = (_OPENINGS, *asked, _ANSWERS, _FOLLOW_UPS, _SECOND_ANSWERS, _ENDINGS)
         texts = [
             of[number // (turn + 1) % len(of)].format(**words) for turn, of in enumerate(patterns)
         ]
