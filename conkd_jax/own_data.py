@@ -138,6 +138,7 @@ def show_links(folder: str, report: LinkReport) -> None:
                 "These names may be everyday words, as texts write them in lower case. To mark "
                 f'one nevertheless: --accept="{accepted}"',
                 WIDTH,
+                break_on_hyphens=False,
             )
         )
     if _OUT.value:

@@ -33,6 +33,8 @@ from conkd_jax.eval.tables.documents import read_document
 from conkd_jax.run import Run
 from data_prep import graphs, questionnaires, raw_dialogues
 from data_prep.archives import gzip_lines
+from data_prep.custom.reader import read_own_data
+from data_prep.custom.template import template_files
 from data_prep.reviews import read_reviews
 from data_prep.sources import find_sources
 from tests.data_prep.raw_files import MOVIES, NODES, URIS, simple, write_raw
@@ -155,6 +157,20 @@ def own_config() -> bytes:
     return json.dumps(record).encode()
 
 
+OWN_DATA = template_files("games")
+OWN_DATA["dialogues.jsonl"] = "".join(OWN_DATA["dialogues.jsonl"].splitlines(keepends=True)[:12])
+
+
+def own_data(path: Path):
+    """A folder of own data, one file of which is damaged."""
+    folder = path.parent / "games"
+    folder.mkdir(exist_ok=True)
+    for name, text in OWN_DATA.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    path.replace(folder / path.name)
+    return read_own_data(folder)
+
+
 READERS = [
     Reader("dialogues.jsonl", DIALOGUES, dialogues),
     Reader("redial.zip", archive(), of_archive, has_checksum=True),
@@ -192,6 +208,11 @@ READERS = [
         skips=True,
     ),
     Reader("ratings", b"userId,movieId,rating,time\n1,1,4.0,9\n1,2,3.5,9\n2,1,5,9\n", movielens),
+    *(
+        Reader(name, OWN_DATA[name].encode(), own_data)
+        for name in ("data.json", "items.jsonl", "dialogues.jsonl", "nodes.jsonl", "graph.tsv")
+    ),
+    Reader("words.tsv", OWN_DATA["words.tsv"].encode(), own_data),
     Reader("vocabulary", words_of_bpe(), bpe),
     Reader("predictions.jsonl", predictions(), lambda path: list(read_predictions(path))),
     Reader("metrics.json", kept_metrics(), lambda path: read_document(epath.Path(path))),

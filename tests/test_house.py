@@ -32,6 +32,7 @@ CROSS_CUTTING_TESTS = {
     "tests/test_house.py": "checks the repository",
     "tests/test_hostile_files.py": "reads damaged files with every reader",
     "tests/test_howto.py": "runs the code of docs/howto/",
+    "tests/test_howto_own_data.py": "follows docs/howto/own_data.md",
     "tests/test_imports.py": "checks the direction of imports",
     "tests/launch/test_local_processes.py": "runs launch/local_processes.sh",
     "tests/launch/test_scripts.py": "checks what all scripts of launch/ have in common",

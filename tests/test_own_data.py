@@ -1,0 +1,85 @@
+"""`conkd-data` as a user calls it."""
+
+import pytest
+
+from conkd_jax import own_data
+from tests.fixtures.own_data import games, lines_of, without_graph, without_marks, write_lines
+from tests.fixtures.programs import refused
+
+
+def test_new_writes_a_folder_that_passes_check(call, tmp_path):
+    folder = tmp_path / "games"
+    code, output, _ = call(own_data, "new", folder)
+    assert code == 0 and f"Next: conkd-data check {folder}" in output
+    code, output, _ = call(own_data, "check", folder)
+    assert code == 0 and "has no errors" in output and "warning" not in output
+    assert "Graph: 58 nodes, 74 triples of 3 relations; it joins 28 of 28 items" in output
+    assert f"--config.corpus.raw_dir={folder}" in output
+    refused(call(own_data, "new", folder), "expected a new or empty folder")
+
+
+def test_check_counts_each_split_apart(call, tmp_path):
+    folder = games(tmp_path / "games")
+    output = call(own_data, "check", folder)[1]
+    rows = [line.split("│") for line in output.splitlines() if line.startswith("│")]
+    counts = {row[1].strip(): int(row[2]) for row in rows}
+    assert set(counts) == {"train", "dev", "valid", "test"}
+    assert sum(counts.values()) == len(lines_of(folder / "dialogues.jsonl"))
+
+
+def test_check_names_the_line_and_what_mends_it(call, tmp_path):
+    folder = games(tmp_path / "games")
+    entries = lines_of(folder / "items.jsonl")
+    entries[2]["nam"] = entries[2].pop("name")
+    write_lines(folder / "items.jsonl", entries)
+    message = refused(call(own_data, "check", folder), "items.jsonl, line 3: object ")
+    assert "Write an object on one line" in message
+
+
+def test_check_says_what_missing_files_cost_and_how_to_train(call, tmp_path):
+    folder = games(tmp_path / "games")
+    without_graph(folder)
+    (folder / "words.tsv").unlink()
+    code, output, _ = call(own_data, "check", folder)
+    assert code == 0
+    words = " ".join(output.split())
+    assert "warning: there is neither a graph.tsv nor an attribute of an item" in words
+    assert "warning: there is no words.tsv" in words
+    assert "Graph: 28 nodes, 0 triples of 0 relations; it joins 0 of 28 items" in words
+    assert "--config.rec_teacher.use_concepts=False" in output.rpartition("To train")[2]
+
+
+def test_check_refuses_what_can_t_be_trained(call, tmp_path):
+    folder = games(tmp_path / "games")
+    without_marks(folder)
+    refused(call(own_data, "check", folder), "The recommender can't be trained", "conkd-data link")
+
+
+def test_link_shows_what_it_marks_before_it_writes(call, tmp_path):
+    folder, out = games(tmp_path / "plain"), tmp_path / "linked"
+    without_marks(folder)
+    write_lines(
+        folder / "items.jsonl",
+        [*lines_of(folder / "items.jsonl"), {"id": "luck", "name": "Luck"}],
+    )
+    code, output, _ = call(own_data, "link", folder)
+    assert code == 0 and f"conkd-data link {folder} --out=DIR" in output
+    assert "Doubtful, not marked" in output and '--accept="Luck"' in output
+    code, output, _ = call(own_data, "link", folder, f"--out={out}", "--skip=luck")
+    assert code == 0 and f"Next: conkd-data check {out}" in output and "Doubtful" not in output
+    assert call(own_data, "check", out)[0] == 0
+    refused(call(own_data, "link", folder, f"--out={out}"), "expected a new or empty folder")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "expected new, check or link as the first argument, got ''"),
+        (["chek", "DIR"], "got 'chek'"),
+        (["check"], "expected one folder: check DIR; got 0"),
+        (["check", "/nowhere/at/all"], "expected a folder with items.jsonl"),
+        (["link", "DIR", "--acept=x"], "did you mean --accept=x?"),
+    ],
+)
+def test_mistakes(call, arguments, message):
+    refused(call(own_data, *arguments), message)
