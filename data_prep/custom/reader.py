@@ -314,6 +314,7 @@ def _dialogues(
     for where, dialogue in objects_of(path, OwnDialogue, findings):
         if why := unclean(dialogue.id):
             findings.error(where, f"the id {dialogue.id!r} {why}", "Choose a plain id")
+            continue
         if dialogue.id in places:
             what = f"the id {dialogue.id!r} is that of {places[dialogue.id]} as well"
             findings.error(where, what, "Give every dialogue an id of its own, in one split")

@@ -75,6 +75,7 @@ def test_what_looks_like_a_mention_but_is_none(folder):
         ("words.tsv", "RelatedTo dog cat", "expected relation, word and word"),
         ("dialogues.jsonl", '{"id": "x", "messages": []}', "of length >= 1 - at 'messages'"),
         ("dialogues.jsonl", json.dumps(dialogue("game-1", "Hi", "Ho")), "line 1 as well"),
+        ("dialogues.jsonl", json.dumps(dialogue("d\ud800", "Hi", "Ho")), "half of a character"),
         (
             "dialogues.jsonl",
             json.dumps(dialogue("x", "I like @[catn]", "Ho")),
