@@ -363,6 +363,39 @@ def test_arguments_name_preset_and_backbone():
     assert (both.preset, both.backbone) == ("demo", "dialogpt")
 
 
+def test_an_argument_names_the_corpus():
+    own, other = (conkd.from_argument(f"mini{of}") for of in ("", ",corpus=opendialkg"))
+    assert differences(own, other) == {
+        "corpus.name": ("redial", "opendialkg"),
+        "corpus.graph_rule": ("kgsf", "all"),
+    }
+    assert not differences(own, conkd.from_argument("mini,corpus=redial"))
+    kbrd = conkd.from_argument("backbone=kbrd,corpus=opendialkg")
+    assert kbrd.corpus.graph_rule == "all"  # the corpus' rule, not the backbone's for ReDial
+
+
+def test_the_generated_corpus_of_demo_is_not_another():
+    with pytest.raises(conkd.ConfigError, match="expected corpus=… with paper, small, mini"):
+        conkd.from_argument("demo,corpus=opendialkg")
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("configs/revcore.py", "config.corpus.reviews"),
+        ("configs/redial.py", "config.rec_teacher.architecture: expected graph"),
+    ],
+)
+def test_what_another_corpus_lacks_is_said(name, field):
+    with pytest.raises(conkd.ConfigError, match=f"{field}.*corpus.name=opendialkg"):
+        checked(name, "mini,corpus=opendialkg")
+
+
+@pytest.mark.parametrize("name", ["kgsf_hard", "dialogpt_hard", "kbrd_hard", "recindial_hard"])
+def test_rows_on_another_corpus_are_valid(name):
+    assert checked(f"configs/{name}.py", "mini,corpus=opendialkg").corpus.name == "opendialkg"
+
+
 @pytest.mark.parametrize("backbone", conkd.BACKBONES)
 def test_small_is_mini_trained_for_longer(backbone):
     """Its recommender and classifier are mini's artifacts; both language models are its own."""

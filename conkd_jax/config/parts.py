@@ -29,8 +29,9 @@ class OptimizerConfig:
 class CorpusConfig:
     """Dialogues and graphs."""
 
-    name: str = "redial"  # redial | movieworld (synthetic, generated) | custom (your own data)
-    raw_dir: str = ""  # folder of the raw ReDial and graph files, empty = $CONKD_RAW_DIR; for
+    name: str = "redial"  # redial | opendialkg | movieworld (synthetic, generated) | custom (your
+    # own data)
+    raw_dir: str = ""  # folder of the raw files, dialogues and graphs, empty = $CONKD_RAW_DIR; for
     # custom the folder that `conkd-data check` passes
     graph_rule: str = "kgsf"  # relations kept: kgsf (46 of ReDial's 214) | kbrd (35) | all
     reviews: str = ""  # reviews of movies, for revcore: RevCore's .pkl or a .jsonl, by path or by

@@ -1,4 +1,4 @@
-"""Presets: the settings behind `--config=FILE.py:PRESET[,backbone=NAME]`.
+"""Presets: the settings behind `--config=FILE.py:PRESET[,backbone=NAME][,corpus=NAME]`.
 
 A file in `configs/` defines one row of a results table. It calls `from_argument` with the text
 after the colon and changes the few fields that define its row. Presets differ in data, model sizes
@@ -19,17 +19,17 @@ from conkd_jax.config.options import PRESETS, ConfigError, base
 
 
 def from_argument(argument: str | None = None, backbone: str = "dialogpt") -> ConfigDict:
-    """The config of `PRESET[,backbone=NAME]`; by default the paper's.
+    """The config of `PRESET[,backbone=NAME][,corpus=NAME]`; by default the paper's.
 
     Args:
       argument: the text after the colon of --config=FILE.py:…
       backbone: the config file's default backbone, by its name or as "package.module:name".
 
     Raises:
-      ConfigError: the preset, the backbone or a key is unknown, or a backbone of the user's own
-        can't be found.
+      ConfigError: the preset, the backbone, the corpus or a key is unknown, a backbone of the
+        user's own can't be found, or a corpus is given for `:demo`.
     """
-    config = base()
+    config, corpus = base(), ""
     config.backbone = backbone
     words = [word.strip() for word in (argument or "").split(",") if word.strip()]
     for word in words:
@@ -38,17 +38,26 @@ def from_argument(argument: str | None = None, backbone: str = "dialogpt") -> Co
             config.preset = key
         elif key == "backbone" and is_backbone(value):
             config.backbone = value
+        elif key == "corpus" and value in CORPUS_PRESETS:
+            corpus = value
         else:
             raise ConfigError(
                 f"--config=FILE.py:{argument}: {word!r} is not known. Expected one of "
                 f"{', '.join(PRESETS)} and, optionally, backbone={'|'.join(BACKBONES)} or one of "
-                "your own, backbone=package.module:name, "
+                f"your own, backbone=package.module:name, and corpus={'|'.join(CORPUS_PRESETS)}, "
                 "for example --config=configs/dialogpt_hard.py:mini"
             )
     {"paper": _paper, "small": _mini, "mini": _mini, "demo": _demo}[config.preset](config)
     options_of(config.backbone).presets(config)
     if config.preset == "small":
         _small(config)
+    if corpus and config.preset == "demo":
+        raise ConfigError(
+            f"--config=FILE.py:{argument}: expected corpus=… with {', '.join(PRESETS[:-1])}, as "
+            "demo is about a corpus of its own, which is generated"
+        )
+    if corpus:
+        CORPUS_PRESETS[corpus](config)
     return config
 
 
@@ -149,3 +158,20 @@ def _demo(c: ConfigDict) -> None:
     c.student.item_init = "recommender"
     c.teacher_outputs.num_shards = 2
     c.evaluation.bootstrap_resamples = 200
+
+
+# --- corpora -------------------------------------------------------------------------------------
+
+
+def _redial(c: ConfigDict) -> None:
+    """Changes nothing: the defaults are for ReDial."""
+
+
+def _opendialkg(c: ConfigDict) -> None:
+    """OpenDialKG's files, and all relations of its graph, a quarter of the size of ReDial's."""
+    c.corpus.name = "opendialkg"
+    c.corpus.graph_rule = "all"
+
+
+CORPUS_PRESETS = {"redial": _redial, "opendialkg": _opendialkg}
+"""The corpora that `corpus=NAME` knows, and what each sets after preset and backbone."""

@@ -35,7 +35,7 @@ from conkd_jax.models.compute import DTYPES
 
 CHOICES: Choices = {
     "system": SYSTEMS,
-    "corpus.name": ("redial", "movieworld", "custom"),
+    "corpus.name": ("redial", "opendialkg", "movieworld", "custom"),
     "corpus.graph_rule": ("kgsf", "kbrd", "all"),
     "vocabulary.item_vocabulary": ("full", "train"),
     "rec_teacher.norm": ("mean", "sum"),

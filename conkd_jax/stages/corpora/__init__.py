@@ -15,6 +15,7 @@ from etils import epath
 from conkd_jax.config import Config
 from conkd_jax.stages.corpora.custom import CustomSettings
 from conkd_jax.stages.corpora.movieworld import MovieWorldSettings
+from conkd_jax.stages.corpora.opendialkg import OpenDialKGSettings
 from conkd_jax.stages.corpora.redial import ReDialSettings
 
 
@@ -59,4 +60,5 @@ CORPORA: Mapping[str, type[CorpusSettings]] = {
     "redial": ReDialSettings,
     "movieworld": MovieWorldSettings,
     "custom": CustomSettings,
+    "opendialkg": OpenDialKGSettings,
 }

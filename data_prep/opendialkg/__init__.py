@@ -1,0 +1,1 @@
+"""OpenDialKG: films and books, recommended along a knowledge graph of their own."""
