@@ -22,7 +22,7 @@ from conkd_jax.artifacts.rebuild import option
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.config import Config, ConfigError
 from conkd_jax.config.rules import validate_config
-from conkd_jax.data.corpus import Corpus
+from conkd_jax.data.corpus import TRANSFER_SPLITS, Corpus
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.errors import UserError
 from conkd_jax.eval.document import RATE_MATCHED, decoding_label, run_label, run_name
@@ -38,7 +38,7 @@ from conkd_jax.stages.system import System
 
 CONFIG, METRICS, PREDICTIONS = "config.json", "metrics.json", evaluation.PREDICTIONS
 RATE_MATCHED_FOLDER = "rate_matched"  # of a run: its responses with an offset chosen on dev
-SPLITS = ["dev", "valid", "test"]
+SPLITS = ["dev", "valid", "test", *TRANSFER_SPLITS]
 EXAMPLE = "runs/dialogpt_hard-demo-seed0"
 
 
@@ -72,7 +72,7 @@ class Run:
 
         Args:
           folder: a folder written by `conkd_jax.train` or `conkd_jax.evaluate`.
-          split: "dev", "valid" or "test"; None means the folder's own split.
+          split: one of `SPLITS`; None means the folder's own split.
 
         Raises:
           RunError: the folder holds no run, or one of an incompatible version.
@@ -128,8 +128,8 @@ class Run:
 
     @property
     def paper_row(self) -> PaperRow | None:
-        """The paper's row to compare with; None for a synthetic corpus."""
-        return paper_row_of(self.config)
+        """The paper's row to compare with; None for data that is not in the paper."""
+        return paper_row_of(self.config, self.split)
 
     # --- artifacts -----------------------------------------------------------------------------
 
@@ -386,6 +386,8 @@ def open_answers(paths: Iterable[epath.PathLike]) -> dict[str, Answers]:
     return found
 
 
-def paper_row_of(config: Config) -> PaperRow | None:
-    """The paper's row to compare with; None for the synthetic corpus, which is not in the paper."""
-    return paper_row(config.paper_row, config.backbone) if config.corpus.name == "redial" else None
+def paper_row_of(config: Config, split: str) -> PaperRow | None:
+    """The paper's row to compare with; None for data other than ReDial's, which the paper is on."""
+    if config.corpus.name != "redial" or split in TRANSFER_SPLITS:
+        return None
+    return paper_row(config.paper_row, config.backbone)

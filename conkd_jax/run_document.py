@@ -13,6 +13,7 @@ import jax
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.config import Config
 from conkd_jax.config.options import ADDED_FIELDS
+from conkd_jax.data.corpus import TRANSFER_SPLITS
 from conkd_jax.eval import origin
 from conkd_jax.eval.document import RATE_MATCHED, Interval, decoding_label, metrics_document
 from conkd_jax.eval.metrics.pairs import Number
@@ -21,6 +22,7 @@ from conkd_jax.stages.rate_matching import MatchedRate
 
 NO_NUMBER = ("artifacts_dir", "runs_dir", "paper_row")  # options that no number depends on
 SEEDS = ("seed", "teacher_seed")
+IN_THE_PAPER = ("redial", "movieworld")  # beside the second, tables show no row in any case
 
 
 def origin_of_run(evaluation: Stage) -> dict[str, str]:
@@ -60,6 +62,7 @@ def run_document(
     overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The document of a run that was measured on this machine (see `eval.document`)."""
+    is_foreign = config.corpus.name not in IN_THE_PAPER or split in TRANSFER_SPLITS
     return metrics_document(
         config_name=name,
         preset=config.preset,
@@ -75,7 +78,7 @@ def run_document(
         git=git,
         decoding=decoding,
         teacher_seed=config.teacher_seed,
-        paper_row=config.paper_row,
+        paper_row="" if is_foreign else config.paper_row,
         overrides=overrides,
         settings_sha256=config_sha256(config, without=SEEDS),
     )

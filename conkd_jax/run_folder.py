@@ -26,6 +26,7 @@ from conkd_jax.config.parts import SearchConfig
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.eval import origin
+from conkd_jax.eval.about_data import with_data
 from conkd_jax.eval.document import decoding_label, run_name
 from conkd_jax.eval.figures.loss_curves import draw_loss_curves
 from conkd_jax.eval.figures.metric_bars import draw_metric_bars
@@ -79,6 +80,7 @@ NOT_IN_NAME = {  # fields that a run's name shows elsewhere, or that no number d
     "sweep.over",
     "teacher_outputs.batch_rows",
 }
+UNNAMED_CORPORA = ("redial", "movieworld")  # the second goes with the preset demo
 NUM_TRACES = 4  # responses whose gate is drawn
 HISTORY = "history.jsonl"  # in the artifact of a training
 LONGEST_STEM = 80  # bytes of a config file's name in that of a run
@@ -131,11 +133,16 @@ def _is_below(file: str, folder: str) -> bool:
 def overrides_of(config: Config, own: Config) -> dict[str, Any]:
     """The fields that are part of a run's name: those that differ from its config file's own.
 
+    The corpus is one of them if it is neither ReDial nor generated, although the argument of the
+    file names it: results on different data must never look like rows of one table.
+
     Args:
       config: the config of the run.
       own: what its config file makes, before any override.
     """
     differences = config.differences(own)
+    if config.corpus.name not in UNNAMED_CORPORA:
+        differences["corpus.name"] = config.corpus.name
     return {field: value for field, value in differences.items() if field not in NOT_IN_NAME}
 
 
@@ -193,8 +200,10 @@ def write_run_folder(
       DamagedError: a file of an artifact is not what was written; nothing in the folder changes.
     """
     root = config.artifacts_dir
-    read = {"evaluation", *stages["evaluation"].inputs}
+    inputs = stages["evaluation"].inputs  # with a split that training never reads, another corpus
+    read = {"evaluation", *inputs}
     stages = {key: one for key, one in stages.items() if key in read or is_whole(one, root)}
+    stages |= inputs
     directories = {key: stage.directory(root) for key, stage in stages.items()}
     manifests = {key: whole_manifest(stage, root) for key, stage in stages.items()}
     for key, directory in directories.items():  # what is read below
@@ -216,6 +225,8 @@ def write_run_folder(
     )
     if matched is not None:
         document |= rate_matched(document, config, matched)
+    scored = directories.get("scored_corpus", directories["corpus"])
+    document = with_data(document, Corpus.open(scored).report)
     document["seconds"] = {key: m["wall_seconds"] for key, m in manifests.items()}
     document["compile_seconds"] = {
         key: m["compile_seconds"] for key, m in manifests.items() if "compile_seconds" in m
@@ -230,7 +241,7 @@ def write_run_folder(
     record = {"name": name, "settings": settings, "split": split, "overrides": overrides or {}}
     write_json(folder / CONFIG, record)
     _write_samples(folder, config, name, directories)
-    paper, num_mim = paper_row_of(config), config.rec_teacher.mim_epochs
+    paper, num_mim = paper_row_of(config, split), config.rec_teacher.mim_epochs
     _draw_figures(folder / "figures", directories, manifests, document, paper, num_mim)
     flush(folder)
     write_json(folder / METRICS, document)

@@ -32,6 +32,7 @@ from conkd_jax.config import (
     frozen,
     load_config_file,
 )
+from conkd_jax.config.presets import CORPUS_PRESETS
 from conkd_jax.config.rules import runs_of_sweep, validate_config, validate_devices
 from conkd_jax.eval import origin
 from conkd_jax.eval.tables.summary import summary_table
@@ -51,8 +52,9 @@ def define_config(options: flags.FlagValues, argv: list[str] | None = None) -> N
     """
     config_flags.DEFINE_config_file(
         "config",
-        help_string="A config file, optionally followed by a preset and another backbone: "
-        f"configs/dialogpt_hard.py[:{'|'.join(PRESETS)}[,backbone={'|'.join(BACKBONES)}]].",
+        help_string="A config file, optionally followed by a preset, another backbone and another "
+        f"corpus: configs/dialogpt_hard.py[:{'|'.join(PRESETS)}[,backbone={'|'.join(BACKBONES)}]"
+        f"[,corpus={'|'.join(CORPUS_PRESETS)}]].",
         lock_config=True,
         flag_values=options,
         sys_argv=argv,
@@ -142,7 +144,12 @@ def make(config: Config, folder: epath.Path, runs: Mapping[str, PlannedRun]) -> 
             if config.sweep.field and not documents:
                 make_room(folder, runs)
             documents[label] = run.write(command)
-            command_line.show(label, summary_table(documents[label], paper_row_of(run.config)))
+            command_line.show(
+                label,
+                summary_table(
+                    documents[label], paper_row_of(run.config, run.config.evaluation.split)
+                ),
+            )
     if config.sweep.field and parallel.is_first_process():
         command_line.show(write_sweep(folder, config.sweep.field, documents))
     command_line.show(f"Results of this run: {folder}")

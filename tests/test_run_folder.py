@@ -72,6 +72,17 @@ def test_a_run_that_overrides_a_field_has_a_folder_of_its_own():
     assert folder_of(vocabulary__tokenizer="/a b/c") == "dialogpt_hard+tokenizer=_a_b_c-demo-seed0"
 
 
+def test_a_run_on_another_corpus_has_it_in_its_name():
+    """Its argument names the corpus, so that nothing differs from the file's own config."""
+    config = own("kgsf_hard", "mini,corpus=opendialkg")
+    overrides = run_folder.overrides_of(config, config)
+    assert overrides == {"corpus.name": "opendialkg"}
+    folder = run_folder.default_folder(config, "kgsf_hard", "", overrides)
+    assert folder.name == "kgsf_hard+corpus.name=opendialkg-mini-seed0"
+    for argument in ("mini", "demo"):
+        assert not run_folder.overrides_of(*[own("kgsf_hard", argument)] * 2)
+
+
 @pytest.mark.parametrize("letter", ["w", "ж"])
 def test_many_or_long_overrides_fit_a_file_name(tmp_path, letter):
     long = f"/{letter * 200}"

@@ -35,6 +35,7 @@ __all__ = [
     "RECOMMENDER",
     "SEEKER",
     "SPLITS",
+    "TRANSFER_SPLITS",
     "ConceptGraph",
     "Corpus",
     "CorpusError",
@@ -48,7 +49,9 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 1
-SPLITS = ("train", "dev", "valid", "test", "inferred")
+# Dialogues of another source, which a trained system answers: INSPIRED, by its own split.
+TRANSFER_SPLITS = ("inspired_dev", "inspired_test")
+SPLITS = ("train", "dev", "valid", "test", "inferred", *TRANSFER_SPLITS)
 
 _DIALOGUES, _REVIEWS = "dialogues", "reviews"
 _INFO, _REPORT = "corpus.json", "report.json"
@@ -138,8 +141,8 @@ class Corpus:
 
     Attributes:
       directory: its folder.
-      splits: its splits, some of "train", "dev", "valid", "test" and "inferred". "dev" is held out
-        of "train"; "inferred" holds dialogues with an inferred turn order.
+      splits: its splits, some of `SPLITS`. "dev" is held out of "train"; "inferred" holds dialogues
+        with an inferred turn order; those of `TRANSFER_SPLITS` are of another source.
     """
 
     def __init__(self, directory: epath.Path, info: Mapping[str, Any]) -> None:

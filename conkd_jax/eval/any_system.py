@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from etils import epath
 
 from conkd_jax.data.corpus import Corpus
+from conkd_jax.eval.about_data import with_data
 from conkd_jax.eval.document import (
     EXTERNAL,
     Document,
@@ -205,6 +206,8 @@ def score_predictions(
         paper_row=paper_row,
     )
     left_out = found.left_out
+    if corpus is not None:
+        document = with_data(document, corpus.report)
     if corpus is None:
         left_out += (WITHOUT_GRAPH,)
     elif split not in corpus.splits:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from conkd_jax.eval.about_data import data_notes
 from conkd_jax.eval.document import EXTERNAL, RATE_MATCHED, Document, document_label
 from conkd_jax.eval.tables.reruns import Rerun
 
@@ -64,6 +65,7 @@ def runs_caption(
             f"Scored from predictions that this project did not make, on {first['split']}, "
             f"{first['n_responses']:,} responses: {others}."
         )
+    parts += data_notes(documents)
     parts += [text for name, text in DECODINGS.items() if _is_decoded(documents, name)]
     if any(len(of_label) > 1 for of_label in runs.values()):
         parts.append(f"Mean ± standard deviation over {_what_seeds_change(runs)}.")

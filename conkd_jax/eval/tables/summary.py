@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich import box
 from rich.table import Table
 
+from conkd_jax.eval.about_data import data_notes
 from conkd_jax.eval.document import Document, document_label
 from conkd_jax.eval.learning import LEARNING
 from conkd_jax.eval.tables.paper import PaperRow
@@ -57,6 +58,8 @@ def _caption(document: Document, paper: PaperRow | None) -> str:
             f" {paper.name}: the paper's {paper.table}, ReDial's test split. Which form of "
             "perplexity the paper prints is not known."
         )
+    for note in data_notes([document]):
+        text += f"\n{note}"
     for stage, learning in document.get(LEARNING, {}).items():
         for note in learning["notes"]:
             text += f"\n{stage}: {note}"
