@@ -1,13 +1,16 @@
 """Scores a trained run on a split, or the responses of any system.
 
     python -m conkd_jax.evaluate --workdir=RUN --split=test
+    python -m conkd_jax.evaluate --workdir=RUN --split=inspired_dev
     python -m conkd_jax.evaluate --workdir=RUN --match_rate
     python -m conkd_jax.evaluate --template --split=test --graph=RUN --out=FILE
     python -m conkd_jax.evaluate --predictions=FILE --graph=RUN --out=DIR
     python -m conkd_jax.evaluate --convert=unicrs --predictions=THEIRS --split=… --graph=… --out=…
 
 With --workdir, the system is that of the run's config. Nothing is trained. If the official test
-file was added after the training, only a corpus with the test split is built. --match_rate decodes
+file was added after the training, only a corpus with the test split is built. The splits
+inspired_dev and inspired_test are dialogues of INSPIRED, which no run was trained on: they are read
+from its files, and its movies are matched with those of the run. --match_rate decodes
 with a constant added to the logits of items, chosen on dev such that responses name as many movies
 as the references do (or --rate), and writes the results into the folder rate_matched of the run.
 

@@ -13,6 +13,7 @@ import json
 import pickle
 import random
 import signal
+import tempfile
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable
@@ -35,8 +36,14 @@ from data_prep import graphs, questionnaires, raw_dialogues
 from data_prep.archives import gzip_lines
 from data_prep.custom.reader import read_own_data
 from data_prep.custom.template import template_files
+from data_prep.inspired import read_part
+from data_prep.opendialkg.files import find_files
+from data_prep.opendialkg.official import read_official
+from data_prep.opendialkg.processed import read_processed
+from data_prep.raw_dialogues import Problems
 from data_prep.reviews import read_reviews
-from data_prep.sources import find_sources
+from data_prep.sources import RawFile, find_sources
+from tests.data_prep.opendialkg import handmade
 from tests.data_prep.raw_files import MOVIES, NODES, URIS, simple, write_raw
 from tests.eval import judged
 from tests.eval.predicted import prediction
@@ -70,6 +77,20 @@ DUMP = "".join(f"/a/[{n}]\t/r/IsA\t/c/en/cat/n\t/c/en/dog\t{{}}\n" for n in rang
 MOVIE_LIST = "movieId,movieName,nbMentions\n" + "".join(
     f'{movie},"{title}",{movie}\n' for movie, title in MOVIES.items()
 )
+INSPIRED = b"".join(
+    json.dumps(
+        [
+            {"text": f"Hi {n}", "role": "SEEKER", "movie": [], "movie_name": []},
+            {"text": "A", "role": "RECOMMENDER", "movie": ["A (1990)"], "movie_name": ["A"]},
+        ]
+    ).encode()
+    + b"\n"
+    for n in range(3)
+)
+UTTERANCES = (
+    b"dialog_id\tspeaker\ttext\tmovies\n"
+    b"1.pkl\tSEEKER\tHi\t\n1.pkl\tRECOMMENDER\tA\tA (1990)\n2.pkl\tSEEKER\tHi\t\n"
+)
 TRIPLES = defaultdict(list, {0: [(68, 4), (86, 0)], 1: [(68, 4), (68, 5)]})
 STUDY = judged.study()
 
@@ -98,6 +119,30 @@ def of_archive(path: Path):
         (folder / "redial" / "train_data.jsonl").unlink()
     path.replace(folder / "redial_dataset.zip")
     return find_sources(folder).train.read_bytes()
+
+
+def opendialkg(path: Path):
+    """A file of OpenDialKG, which gives its name, beside the other files of its layout."""
+    is_official = path.name.startswith("opendialkg")
+    folder = path.parent / "raw" / "opendialkg"
+    if not folder.exists():
+        if is_official:
+            handmade.write_official(path.parent / "raw", handmade.CONVERSATION)
+        else:
+            handmade.write_processed(path.parent / "raw")
+    (folder / "data" / path.name if is_official else folder / path.name).write_bytes(
+        path.read_bytes()
+    )
+    return (read_official if is_official else read_processed)(find_files(path.parent / "raw")[1])
+
+
+def of_opendialkg(name: str) -> bytes:
+    """The content of such a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        handmade.write_official(Path(folder), handmade.CONVERSATION)
+        handmade.write_processed(Path(folder))
+        (found,) = Path(folder).rglob(name)
+        return found.read_bytes()
 
 
 def movielens(path: Path):
@@ -206,6 +251,19 @@ READERS = [
         json.dumps({**simple("d"), "initiatorQuestions": FORMS}).encode() + b"\n",
         lambda path: questionnaires.read_forms(io.BytesIO(path.read_bytes())),
         skips=True,
+    ),
+    *(
+        Reader(name, of_opendialkg(name), opendialkg)
+        for name in (
+            *("train_data_processed.jsonl", "kg.json", "entity2id.json", "item_ids.json"),
+            *("opendialkg.csv", "opendialkg_triples.txt"),
+        )
+    ),
+    Reader(
+        "inspired.jsonl", INSPIRED, lambda path: read_part(RawFile(epath.Path(path)), Problems())
+    ),
+    Reader(
+        "inspired.tsv", UTTERANCES, lambda path: read_part(RawFile(epath.Path(path)), Problems())
     ),
     Reader("ratings", b"userId,movieId,rating,time\n1,1,4.0,9\n1,2,3.5,9\n2,1,5,9\n", movielens),
     *(

@@ -25,6 +25,7 @@ from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.checkpoint import CHECKPOINTS
 from conkd_jax.config import Config, DecodingRules
 from conkd_jax.config.parts import SearchConfig
+from conkd_jax.data.corpus import TRANSFER_SPLITS
 from conkd_jax.data.mentioned_items import mentioned_with_token
 from conkd_jax.data.mentions import tokens
 from conkd_jax.data.rows.picks import charged_to_text
@@ -46,7 +47,7 @@ from conkd_jax.eval.predictions import (
 from conkd_jax.eval.scoring import TokenScores
 from conkd_jax.files import whole_file, write_json
 from conkd_jax.progress import counted
-from conkd_jax.stages import backbones, corpus
+from conkd_jax.stages import backbones, corpus, transfer
 from conkd_jax.stages.backbones import RowSettings
 from conkd_jax.stages.kept_responses import kept
 from conkd_jax.stages.language_model import compute_setting
@@ -94,7 +95,7 @@ def stage(config: Config, stages: Mapping[str, Stage], *, split: str | None = No
     Args:
       config: the whole config.
       stages: the stages that the system consists of, by name.
-      split: "dev", "valid" or "test"; None means the config's.
+      split: "dev", "valid", "test" or a split of another source; None means the config's.
     """
     is_student = config.system == "student"
     wanted = ["corpus", "vocabulary", "rec_teacher", "dialogue_teacher"]
@@ -104,6 +105,8 @@ def stage(config: Config, stages: Mapping[str, Stage], *, split: str | None = No
     split = split or config.evaluation.split
     if split == "test":  # training never reads it, so it is part of another corpus
         inputs["scored_corpus"] = corpus.stage(config, stages, use_test=True)
+    elif split in TRANSFER_SPLITS:
+        inputs["scored_corpus"] = transfer.stage(config, stages, split=split)
     settings = EvaluationSettings(
         split=split,
         system=config.system,
