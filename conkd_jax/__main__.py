@@ -12,6 +12,7 @@ from absl import flags
 
 import conkd_jax
 from conkd_jax import command_line
+from conkd_jax.versions import PACKAGE
 
 OPTIONS = flags.FlagValues()  # none
 PROGRAMS = (
@@ -36,11 +37,13 @@ PROGRAMS = (
 
 def main(argv: list[str]) -> None:
     """Prints every program with the first line of its docstring."""
-    command_line.show(f"{conkd_jax.__doc__}\n\nconkd_jax {conkd_jax.__version__}. Programs:\n")
+    command_line.show(f"{conkd_jax.__doc__}\n\n{PACKAGE} {conkd_jax.__version__}. Programs:\n")
     for name in PROGRAMS:
         command_line.show(f"  python -m conkd_jax.{name}\n      {first_line(name)}")
     command_line.show(
-        "\n`python -m conkd_jax.NAME --help` describes a program. A first run, without any data:\n",
+        "\n`python -m conkd_jax.NAME --help` describes a program, and --version the versions",
+        "of all packages. Installed, each is also a command: conkd-train, conkd-cold-items.",
+        "A first run, without any data:\n",
         "  python -m conkd_jax.demo",
     )
 

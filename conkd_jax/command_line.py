@@ -1,8 +1,9 @@
 """The command line that all programs share: options, `--help`, error messages and output.
 
 A program defines its options on its own `FlagValues` and passes its `main` to `run`, which shows
-`--help`, reads the command line and turns a `UserError` into one `error: …` line with exit code 2.
-Any other exception is a bug and keeps its traceback. This module does not depend on any program.
+`--help` and `--version`, reads the command line and turns a `UserError` into one `error: …` line
+with exit code 2. Any other exception is a bug and keeps its traceback. This module does not depend
+on any program.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import os
 import re
 import shlex
 import sys
-import textwrap
 import traceback
 from collections.abc import Callable, Collection
 from logging import LogRecord
@@ -25,16 +25,18 @@ from absl import flags, logging
 from etils import epath
 
 from conkd_jax import cluster, parallel, terminal
-from conkd_jax.config.help import ConfigField, config_fields, config_help_text
+from conkd_jax.config.files import importable, names_like, resolved
+from conkd_jax.config.help import ConfigField, config_fields
 from conkd_jax.ending import explained
 from conkd_jax.errors import UserError
 from conkd_jax.eval.tables.fitting import in_blocks, needed_width
 from conkd_jax.eval.tables.formats import table_for_terminal
 from conkd_jax.eval.tables.table import ResultTable
+from conkd_jax.program_help import console_script, help_text, own_options
+from conkd_jax.versions import versions_in_words
 
 EXAMPLE = "--config=configs/dialogpt_hard.py:demo"
 HELP = ("-h", "-help", "--help", "-helpfull", "--helpfull")
-HELP_WIDTH = 80
 
 
 class UsageError(UserError):
@@ -67,6 +69,9 @@ def run(
         if any(argument in HELP for argument in sys.argv[1:]):
             show(help_text(main, options, positional))
             return
+        if "--version" in sys.argv[1:]:
+            show(versions_in_words())
+            return
         logging.use_absl_handler()
         logging.set_verbosity(logging.WARNING)  # of the libraries; ours are printed
         logging.get_absl_logger().addFilter(_is_not_told_twice)
@@ -96,7 +101,7 @@ def this_command(*, without: Collection[str] = ()) -> str:
     if match := re.match(r".*\b(conkd_jax[./][\w./]*)$", program):
         program = f"python -m {match[1].replace('/', '.')}"
     else:
-        program = shlex.quote(sys.argv[0])
+        program = console_script() or shlex.quote(sys.argv[0])
     left = [each for each in sys.argv[1:] if each.lstrip("-").partition("=")[0] not in without]
     return " ".join([program, *map(shlex.quote, left)])
 
@@ -147,8 +152,12 @@ def parse(
             options[flag.name] = flag
     _check_options(argv[1:], options)
     argv = [argv[0], *map(_with_home, argv[1:])]
+    file = ""
+    if "config" in options:
+        argv, file = _with_config_path(argv)
     try:
-        rest = options(argv)
+        with importable(file):
+            rest = options(argv)
     except (flags.Error, OSError, KeyError, AttributeError, TypeError, ValueError) as error:
         raise _readable(error, options) from error
     if not flags.FLAGS.is_parsed():
@@ -162,17 +171,32 @@ def expect_config_file(filename: str) -> None:
     """Checks that there is a config file.
 
     Args:
-      filename: the value of --config.
+      filename: the value of --config: a path or a name.
 
     Raises:
       UsageError: there is no such file.
     """
     filename = os.path.expanduser(filename)
-    if not epath.Path(filename.split(":")[0]).is_file():
+    if not epath.Path(resolved(filename).split(":")[0]).is_file():
         raise UsageError(
-            f"--config={filename}: expected a config file and, after a colon, a preset; found no "
-            f"such file. For example {EXAMPLE}"
+            f"--config={filename}: expected a config file, by path or by name, and, after a colon, "
+            f"a preset; found no such file. For example {EXAMPLE} {names_like(filename)}"
         )
+
+
+def _with_config_path(argv: list[str]) -> tuple[list[str], str]:
+    """Replaces the name of a config file by its path; returns that path as well, "" for none."""
+    argv, path = list(argv), ""
+    for place, argument in enumerate(argv):
+        match = re.fullmatch(r"(--?config)(=.*)?", argument, re.S)
+        if argument == "--":
+            break
+        if match and match[2]:
+            path = resolved(match[2][1:])
+            argv[place] = f"{match[1]}={path}"
+        elif match and place + 1 < len(argv):
+            argv[place + 1] = path = resolved(argv[place + 1])
+    return argv, path.partition(":")[0]
 
 
 def _with_home(argument: str) -> str:
@@ -322,67 +346,3 @@ def _expected(name: str, options: flags.FlagValues) -> str:
     if isinstance(flag.parser, flags.EnumParser):
         return f"one of {'|'.join(flag.parser.enum_values)}"
     return "true or false" if flag.boolean else flag.parser.syntactic_help or "another value"
-
-
-# --- help --------------------------------------------------------------------------------------
-
-
-def help_text(main: Callable, options: flags.FlagValues, positional: str = "") -> str:
-    """The text of `--help`: usage, the program's docstring, its options, and config fields."""
-    module = sys.modules[main.__module__]
-    spec = module.__spec__  # has the real name even if the module runs as __main__
-    usage = f"usage: python -m {spec.name if spec else module.__name__}"
-    own = own_options(options)
-    words = [
-        usage.removesuffix(".__main__").removesuffix(".program"),
-        positional,
-        "[OPTIONS]" if own else "",
-    ]
-    lines = [" ".join(filter(None, words)), "", _wrapped_docstring(module.__doc__ or "")]
-    if own:
-        lines += ["", "Options:", *map(_option_help, own)]
-    if "config" in options:
-        lines += ["", config_help_text(HELP_WIDTH)]
-    return "\n".join(lines)
-
-
-def own_options(options: flags.FlagValues) -> list[flags.Flag]:
-    """The options that the program itself defines."""
-    foreign = {"flagfile", "undefok"} | {
-        flag.name for flag in flags.FLAGS.flags_by_module_dict().get(logging.__name__, [])
-    }
-    return [
-        flag
-        for name, flag in options._flags().items()
-        if name == flag.name and name not in foreign and not name.startswith("config.")
-    ]
-
-
-def _wrapped_docstring(text: str) -> str:
-    """Wraps a docstring to the width of the help, except for indented paragraphs."""
-    paragraphs = [
-        part if part.startswith(" ") else textwrap.fill(part, HELP_WIDTH, break_on_hyphens=False)
-        for part in text.strip().split("\n\n")
-    ]
-    return "\n\n".join(paragraphs)
-
-
-def _option_help(flag: flags.Flag) -> str:
-    text = str(flag.help)
-    if isinstance(flag.parser, flags.EnumParser):
-        value = "=" + "|".join(flag.parser.enum_values)
-        text = text.partition(">: ")[2] or text  # absl puts the values before the text
-    else:
-        value = "" if flag.boolean else f"={flag.name.upper()}"
-    text = re.sub(r"[;.]*\s*repeat this option to specify a list of values$", ".", text.strip())
-    if flag.default or type(flag.default) is int:  # 0 is a default; False and "" are not shown
-        text += f" Default: {flag.default}."
-    indent = " " * 6
-    return f"  --{flag.name}{value}\n" + textwrap.fill(
-        text,
-        HELP_WIDTH,
-        initial_indent=indent,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )

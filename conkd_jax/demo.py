@@ -27,6 +27,7 @@ from conkd_jax.artifacts.manifest import git_hash
 from conkd_jax.artifacts.rebuild import mended_by, remove
 from conkd_jax.command_line import UsageError
 from conkd_jax.config import frozen, load_config_file
+from conkd_jax.config.files import HOME
 from conkd_jax.config.rules import validate_config
 from conkd_jax.data.mentions import replace_mentions
 from conkd_jax.eval.predictions import Prediction
@@ -44,7 +45,6 @@ CONFIGS = {
     START: "configs/ablations/vanilla_special_tokens.py:demo,backbone=dialogpt",
     CONKD: "configs/dialogpt_hard.py:demo",
 }
-CHECKOUT = epath.Path(__file__).parent.parent  # the folder of configs/
 METRIC = "f1@10"
 MEASURED = (
     METRIC,
@@ -99,7 +99,7 @@ def main(argv: list[str]) -> None:
 
 def planned_run(filename: str, seed: int) -> PlannedRun:
     """The run of a system for a seed, which also draws another world and other teachers."""
-    path = str(CHECKOUT / filename)
+    path = f"{HOME}/{filename}"
     config = load_config_file(path)
     own = frozen(load_config_file(path))
     config.seed = config.teacher_seed = config.corpus.movieworld_seed = seed

@@ -13,10 +13,13 @@ import numpy as np
 import rich.console
 import rich.progress
 from etils import epath
-from tensorboardX import SummaryWriter
 
 from conkd_jax import compiling, parallel, terminal
+from conkd_jax.torchless import without_torch
 from conkd_jax.watch import Line
+
+with without_torch():
+    from tensorboardX import SummaryWriter
 
 SECONDS_BETWEEN_LINES = 30.0
 COMPILING = "compiling"

@@ -12,7 +12,6 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from conkd_jax import terminal
 from conkd_jax.artifacts.manifest import check_files, is_whole, whole_manifest
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.config import Config, field_names
+from conkd_jax.config.files import HOME
 from conkd_jax.config.parts import SearchConfig
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
@@ -85,16 +85,15 @@ NUM_TRACES = 4  # responses whose gate is drawn
 HISTORY = "history.jsonl"  # in the artifact of a training
 LONGEST_STEM = 80  # bytes of a config file's name in that of a run
 MOVED = "{folder} held results of another training or split; moved them to {aside}"
-CHECKOUT = Path(__file__).resolve().parents[1].as_posix()
 
 
 def config_name(path: str) -> str:
     """A config's name, which names its runs and their folders.
 
-    For a file in `configs/` of the working directory or of this checkout, that is its path there,
-    without ".py" and preset. Any other file is named after itself and a hash of its path, so that
-    two files of one name have different runs. Characters that a folder's name can't have everywhere
-    become "_".
+    For a file in `configs/` of the working directory or of this package, that is its path there,
+    without ".py" and preset, whether it was given by path or by name. Any other file is named after
+    itself and a hash of its path, so that two files of one name have different runs. Characters
+    that a folder's name can't have everywhere become "_".
 
     >>> config_name("configs/ablations/cross_fitted.py:mini")
     'ablations/cross_fitted'
@@ -114,11 +113,11 @@ def config_name(path: str) -> str:
 
 
 def _path_in_configs(file: str) -> str:
-    """The path of a file in configs/, of the working directory or else of the checkout; or ""."""
-    for folder in ("configs", posixpath.join(CHECKOUT, "configs")):
+    """The path of a file in configs/, of the working directory or else of the package; or ""."""
+    for folder in ("configs", posixpath.join(HOME.as_posix(), "configs")):
         if _is_below(file, folder):
             inside = posixpath.relpath(posixpath.abspath(file), posixpath.abspath(folder))
-            # A file of the checkout gives way to one of the same path in the working directory.
+            # A file of the package gives way to one of the same path in the working directory.
             here = posixpath.join("configs", inside)
             if not os.path.isfile(here) or os.path.samefile(here, file):
                 return inside

@@ -26,13 +26,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from absl import flags
 from etils import epath
 
 from conkd_jax import command_line
 from conkd_jax.command_line import UsageError
+from conkd_jax.config.files import HOME, IS_CHECKOUT
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.eval.tables.build import build_table, build_tables
 from conkd_jax.eval.tables.comparison_file import comparison_document
@@ -67,7 +67,7 @@ from conkd_jax.eval.tables.trainings import compare_trainings
 from conkd_jax.run import open_answers
 from conkd_jax.run_document import machine
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+CHECKOUT = HOME  # whose docs are written; only where there is one
 FORMATS = ("terminal", "markdown", "latex")
 SAMPLE_TABLES = ("7", "9")  # the paper shows sample responses in two places
 NUM_SAMPLES = 5
@@ -138,6 +138,11 @@ def main(argv: list[str]) -> None:
     """Prints a table, compares runs, keeps runs, or rewrites pages."""
     runs = argv[1:]
     _check_options(runs)
+    if (_PAGES.value or _KEEP.value) and not IS_CHECKOUT:
+        raise UsageError(
+            "--keep and --pages write into the docs of a checkout, and this package was installed "
+            "without one. Run them with the Python of a checkout's environment."
+        )
     if _PAGES.value:
         write_pages(CHECKOUT)
     elif _KEEP.value:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from conkd_jax import terminal
 from conkd_jax.errors import UserError
+from conkd_jax.versions import versions_in_words
 from data_prep.report import split_summary
 
 # The type of an option that is a path: `--raw_dir=~/data` reaches the program with its "~".
@@ -36,6 +37,7 @@ class CorpusParser(argparse.ArgumentParser):
 
     def __init__(self, program: str, **options: Any) -> None:
         super().__init__(prog=f"python -m {program}", **options)
+        self.add_argument("--version", action="version", version=versions_in_words())
         self.add_argument("--out_dir", type=PATH, help="the folder that the corpus is written to")
         self.add_argument(
             "--report",

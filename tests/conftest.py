@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"  # a hub name must fail at once, not wait for a network
 os.environ["MPLBACKEND"] = "Agg"
+os.environ["USE_TORCH"] = "1"  # of transformers, whose PyTorch models are peers in parity tests
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive a fork
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")

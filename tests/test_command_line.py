@@ -12,7 +12,7 @@ import rich.console
 from absl import flags
 
 from conkd_jax import __main__ as programs
-from conkd_jax import command_line
+from conkd_jax import command_line, program_help
 from conkd_jax.config.help import config_fields
 from conkd_jax.errors import UserError
 from conkd_jax.eval.tables.build import build_table
@@ -197,7 +197,7 @@ def test_help_shows_the_docstring_and_the_program_s_own_options(call, name):
     assert shown == [f"--{option}" for option in own_options(name)]
     assert "verbosity" not in output and "flagfile" not in output
     for line in output.splitlines():
-        assert len(line) <= command_line.HELP_WIDTH or line.startswith("    "), line
+        assert len(line) <= program_help.HELP_WIDTH or line.startswith("    "), line
 
 
 def test_help_shows_a_default_of_zero_and_none_of_a_switch(call):

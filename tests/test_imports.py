@@ -20,6 +20,8 @@ ROOMS = (
         "typing",
         "jobs",
         "published",
+        "versions",
+        "torchless",
     ),
     ("distill",),
     ("models",),
@@ -43,6 +45,7 @@ ROOMS = (
     ("run_document",),
     ("run_folder",),
     ("planned_run",),
+    ("program_help",),
     ("command_line",),
     (
         "train",
@@ -136,7 +139,7 @@ def test_data_prep_imports_only_data(path: Path) -> None:
     for name in imported_names(path):
         if name.startswith("conkd_jax"):
             room = (name.split(".") + [""])[1]
-            assert room in ("errors", "files", "terminal", "typing", "data"), (
+            assert room in ("errors", "files", "terminal", "typing", "versions", "data"), (
                 f"{label(path)} may not import {name}"
             )
 

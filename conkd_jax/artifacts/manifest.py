@@ -12,7 +12,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import pathlib
 import platform
 import subprocess
 import time
@@ -26,8 +25,10 @@ from conkd_jax import integrity
 from conkd_jax.artifacts.fingerprint import ArtifactError
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.checkpoint import CHECKPOINTS
+from conkd_jax.config.files import HOME, IS_CHECKOUT
 from conkd_jax.files import PARTIAL, flush, is_remote, parse_json, write_whole
 from conkd_jax.integrity import FILES, MANIFEST, DamagedError
+from conkd_jax.versions import package_versions
 
 TRIES = "tries.json"  # in the folder of an incomplete artifact
 # A log of TensorBoard may be deleted; the others are deleted with the last write to the folder.
@@ -164,6 +165,7 @@ def write_manifest(
             "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             "num_processes": jax.process_count(),
         },
+        "packages": package_versions(),
         "finished_at": now(),
         FILES: integrity.inventory(directory, without=NOT_OF_THE_RESULT),
     }
@@ -175,12 +177,16 @@ def write_manifest(
 
 
 def git_hash() -> str:
-    """The checkout's commit, with "+changes" if tracked files differ from it; or "unknown"."""
-    here = pathlib.Path(__file__).parent
+    """The checkout's commit, with "+changes" if tracked files differ from it; or "unknown".
+
+    A package that was installed from a wheel has no commit; `packages` has its version.
+    """
+    if not (IS_CHECKOUT and (HOME / ".git").exists()):
+        return "unknown"  # not the commit of a repository that the environment happens to be in
 
     def git(*arguments: str) -> str:
         command = ["git", *arguments]
-        return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(command, cwd=HOME, capture_output=True, text=True, check=True).stdout
 
     try:
         commit = git("rev-parse", "HEAD").strip()

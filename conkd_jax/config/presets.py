@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 
 from ml_collections import ConfigDict
 
 from conkd_jax.config.backbones import BACKBONES, is_backbone, options_of
+from conkd_jax.config.files import importable, names_like, resolved
 from conkd_jax.config.options import PRESETS, ConfigError, base
 
 
@@ -65,26 +65,21 @@ def load_config_file(filename: str) -> ConfigDict:
     """The config that a file makes, before any override.
 
     Args:
-      filename: path of a config file and, after a colon, its argument, as --config has it.
+      filename: path or name of a config file and, after a colon, its argument, as --config has it.
 
     Raises:
       ConfigError: there is no such file, or its argument is not known.
     """
-    path, _, argument = filename.partition(":")
+    path, _, argument = resolved(filename).partition(":")
     spec = importlib.util.spec_from_file_location("config_file", path)
     if spec is None or spec.loader is None or not os.path.isfile(path):
-        raise ConfigError(f"--config={filename}: expected a config file, found none")
+        raise ConfigError(
+            f"--config={filename}: expected a config file, found none. {names_like(filename)}"
+        )
     module = importlib.util.module_from_spec(spec)
-    # Config files import each other as `configs.…`, from the folder that holds configs/.
-    root = os.path.abspath(path).rpartition(f"{os.sep}configs{os.sep}")[0]
-    if root:
-        sys.path.append(root)
-    try:
+    with importable(path):
         spec.loader.exec_module(module)
         return module.get_config(argument)
-    finally:
-        if root:
-            sys.path.remove(root)
 
 
 # --- presets -------------------------------------------------------------------------------------

@@ -1,15 +1,21 @@
 """Word vectors: the initial token embedding of KGSF, word2vec trained on the corpus itself.
 
-The only module that uses gensim. It handles token ids only, and does not distinguish words, items
-and tags.
+The only module that uses gensim, which the extra `kgsf` installs. It handles token ids only, and
+does not distinguish words, items and tags.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float32
+
+
+def has_word2vec() -> bool:
+    """Whether gensim is installed."""
+    return importlib.util.find_spec("gensim") is not None
 
 
 def train_word_vectors(

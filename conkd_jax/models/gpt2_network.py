@@ -14,16 +14,19 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from transformers import GPT2Config
-from transformers.models.gpt2.modeling_flax_gpt2 import (
-    FlaxConv1D,
-    FlaxGPT2Attention,
-    FlaxGPT2BlockCollection,
-    FlaxGPT2Module,
-)
 
 from conkd_jax.models.compute import Compute
 from conkd_jax.models.layers import attend
+from conkd_jax.torchless import without_torch
+
+with without_torch():
+    from transformers import GPT2Config
+    from transformers.models.gpt2.modeling_flax_gpt2 import (
+        FlaxConv1D,
+        FlaxGPT2Attention,
+        FlaxGPT2BlockCollection,
+        FlaxGPT2Module,
+    )
 
 
 class GPT2Network(FlaxGPT2Module):

@@ -1,21 +1,19 @@
 """Which row of the paper stands beside a metrics.json.
 
 A run writes the `paper_row` of its config into its document. Documents of older versions lack that
-field: for them the config file of the same name in this checkout is read. A system
-that this project did not train has the row that --paper_row named when it was scored.
+field: for them the config file of the same name is read. A system that this
+project did not train has the row that --paper_row named when it was scored.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from pathlib import Path
 
 from conkd_jax.config import load_config_file
+from conkd_jax.config.files import HOME
 from conkd_jax.eval.document import EXTERNAL, SYNTHETIC, Document
 from conkd_jax.eval.tables.paper import PaperRow, paper_row
-
-CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 def paper_row_beside(document: Document) -> PaperRow | None:
@@ -39,7 +37,7 @@ def paper_row_name(document: Document) -> str:
 
 @functools.cache
 def configured_paper_row(name: str, preset: str, backbone: str) -> str:
-    """Returns the `paper_row` of a config file of this checkout.
+    """Returns the `paper_row` of a config file of this package.
 
     Args:
       name: path of the config under configs/, without ".py".
@@ -50,7 +48,7 @@ def configured_paper_row(name: str, preset: str, backbone: str) -> str:
       "" where there is no such file, or it can't be read with this preset and backbone: a missing
       row is no reason to refuse a table.
     """
-    path = CHECKOUT / "configs" / f"{name}.py"
+    path = HOME / "configs" / f"{name}.py"
     is_plain = all(re.fullmatch(r"\w+", part) for part in name.split("/"))  # never "..", never "/"
     if not is_plain or not path.is_file():
         return ""

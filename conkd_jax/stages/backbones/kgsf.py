@@ -24,7 +24,7 @@ from conkd_jax.data.rows.response import ResponseRows, build_response_rows
 from conkd_jax.data.tokenizers.bpe import VocabularyError
 from conkd_jax.data.tokenizers.words import load_words, train_words
 from conkd_jax.data.vocabulary import Vocabulary
-from conkd_jax.data.word_vectors import train_word_vectors
+from conkd_jax.data.word_vectors import has_word2vec, train_word_vectors
 from conkd_jax.files import write_whole
 from conkd_jax.models import kgsf, revcore
 from conkd_jax.stages import recommender as recommenders
@@ -185,13 +185,31 @@ def model_of(spec: Mapping[str, Any], vocabulary: Vocabulary) -> kgsf.KGSF:
 
 
 def check_sources(config: Config, *, makes_words: bool, makes_model: bool) -> None:
-    """Checks that the word list can be read."""
-    source = config.vocabulary.tokenizer
+    """Checks that the word list can be read, and word vectors be trained."""
+    if makes_words:
+        check_words(word_settings(config), "config.kgsf.word_vectors")
+
+
+def check_words(words: WholeWordSettings, field: str) -> None:
+    """Checks that a word list can be read and that its word vectors can be trained.
+
+    Args:
+      words: the settings of both.
+      field: the config field that asks for word vectors.
+
+    Raises:
+      ConfigError: the list is missing or unusable, or gensim is not installed.
+    """
     try:
-        if makes_words and source != "train":
-            load_words(source)
+        if words.min_word_count is None:
+            load_words(words.source)
     except VocabularyError as error:
         raise ConfigError(f"config.vocabulary.tokenizer: {error}") from error
+    if words.embed_dim is not None and not has_word2vec():
+        raise ConfigError(
+            f"{field}: word2vec is trained by the package gensim, which is not installed. Install "
+            f"it with: pip install 'conkd_jax[kgsf]'. Or train without it: --{field}=random"
+        )
 
 
 def _graph(

@@ -124,8 +124,9 @@ def model_of(spec: Mapping[str, Any], vocabulary: Vocabulary) -> redial.ReDial:
 
 
 def check_sources(config: Config, *, makes_words: bool, makes_model: bool) -> None:
-    """Checks that the word list can be read."""
-    kgsf.check_sources(config, makes_words=makes_words, makes_model=makes_model)
+    """Checks that the word list can be read, and word vectors be trained."""
+    if makes_words:
+        kgsf.check_words(word_settings(config), "config.redial.word_vectors")
 
 
 def _model(spec: redial.ReDialSpec, vocabulary: Vocabulary) -> redial.ReDial:

@@ -127,7 +127,7 @@ def test_only_files_of_configs_are_read(name):
 def test_a_config_that_can_t_be_read_has_no_row(tmp_path, monkeypatch, content):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "broken.py").write_text(content)
-    monkeypatch.setattr(beside, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(beside, "HOME", tmp_path)
     configured_paper_row.cache_clear()
     assert configured_paper_row("broken", "mini", "kgsf") == ""
     configured_paper_row.cache_clear()
