@@ -1,4 +1,4 @@
-"""Progress of long computations: a progress bar or plain lines, and TensorBoard scalars.
+"""Progress of long computations: a progress bar or plain lines, TensorBoard, and the tracker.
 
 Displaying progress never changes a run. This file must not depend on what is trained.
 """
@@ -14,7 +14,7 @@ import rich.console
 import rich.progress
 from etils import epath
 
-from conkd_jax import compiling, parallel, terminal
+from conkd_jax import compiling, parallel, terminal, trackers
 from conkd_jax.torchless import without_torch
 from conkd_jax.watch import Line
 
@@ -183,10 +183,13 @@ class Progress:
             self.say(", ".join([f"step {step}/{self.num_steps}", *texts]))
 
     def scalars(self, line: Line) -> None:
-        """Writes the metrics of a line of history to TensorBoard."""
+        """Writes the metrics of a line of history to TensorBoard and to the run's tracker."""
+        values = {name: value for name, value in line.items() if name != "step"}
+        step = int(line["step"])
         if self._writer is not None:
-            for name in line.keys() - {"step"}:
-                self._writer.add_scalar(name, line[name], int(line["step"]))
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+        trackers.scalars(self.name, step, values)
 
     def say(self, text: str) -> None:
         """Prints one permanent line."""

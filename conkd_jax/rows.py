@@ -29,7 +29,7 @@ from pathlib import Path
 from absl import flags
 from etils import epath
 
-from conkd_jax import command_line
+from conkd_jax import command_line, trackers
 from conkd_jax.command_line import UsageError
 from conkd_jax.config import BACKBONES, PRESETS
 from conkd_jax.errors import UserError
@@ -109,6 +109,12 @@ _LOGS = flags.DEFINE_string(
     "The folder of the log files. If not given: logs/ beside the runs.",
     flag_values=OPTIONS,
 )
+_TRACKER = flags.DEFINE_string(
+    "tracker",
+    "",
+    "The tracker of every training, as conkd_jax.train takes it.",
+    flag_values=OPTIONS,
+)
 _DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Print the commands in their order, and run none.", flag_values=OPTIONS
 )
@@ -140,7 +146,9 @@ def main(argv: list[str]) -> None:
     if not argv[1:]:
         raise UsageError(f"expected rows: config files, or some of {', '.join(LISTS)}.")
     rows = expand(argv[1:], preset=_PRESET.value, backbone=_BACKBONE.value)
-    trainings = list_trainings(rows, num_seeds=_SEEDS.value, overrides=_OVERRIDE.value)
+    trainings = list_trainings(
+        rows, num_seeds=_SEEDS.value, overrides=_OVERRIDE.value, tracker=_TRACKER.value
+    )
     if _DRY_RUN.value:
         command_line.show(*(shlex.join(training.command) for training in trainings))
         return
@@ -221,7 +229,7 @@ def expand(
 
 
 def list_trainings(
-    rows: Sequence[str], *, num_seeds: int, overrides: Sequence[str] = ()
+    rows: Sequence[str], *, num_seeds: int, overrides: Sequence[str] = (), tracker: str = ""
 ) -> list[Training]:
     """The trainings of rows in their order: all seeds of a row, then the next row.
 
@@ -229,13 +237,15 @@ def list_trainings(
       rows: config files, each with an argument and fields of the config, or without.
       num_seeds: trainings of each row, with seeds from 0 and teachers of their own.
       overrides: fields of the config of every row, as "FIELD=VALUE".
+      tracker: the tracker of every training, as `conkd_jax.train` takes it.
 
     Raises:
-      UserError: a row's config is invalid, or two rows have one folder.
+      UserError: a row's config is invalid, two rows have one folder, or there is no such tracker.
     """
     for override in overrides:
         if re.match(r"(teacher_)?seed(=|$)", override):
             raise UsageError(f"--override={override}: --seeds sets the seeds of every row.")
+    trackers.check(tracker)
     found: dict[str, Training] = {}
     for row in rows:
         file, *fields = _words_of(row)
@@ -247,6 +257,7 @@ def list_trainings(
             folder = _folder_of(row, arguments)
             if str(folder) in found:
                 raise UsageError(f"{row!r}: another row has the same folder, {folder}.")
+            arguments += [f"--tracker={tracker}"] if tracker else []
             command = (sys.executable, "-m", "conkd_jax.train", *arguments)
             found[str(folder)] = Training(command, folder)
     return list(found.values())

@@ -6,11 +6,16 @@ A stage runs only if its artifact is missing, and an interrupted stage is resume
 what would run, and why, without running it. `--verify` reads all artifacts of the run and says
 which of them are damaged; `--rebuild=STAGE` removes one, and what was made from it, and makes them
 anew.
+
+Curves of every training are TensorBoard files: `tensorboard --logdir=artifacts` shows them while it
+trains. `--tracker=wandb` or `--tracker=mlflow` also sends them, the config and the final metrics
+there (docs/howto/track_experiments.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import rich.table
 import rich.text
@@ -18,7 +23,7 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from conkd_jax import cluster, command_line, layouts, parallel
+from conkd_jax import cluster, command_line, layouts, parallel, trackers
 from conkd_jax.artifacts.build import PlanRow, explain
 from conkd_jax.artifacts.rebuild import mended_by, option, remove
 from conkd_jax.artifacts.stage import Stage, in_order
@@ -88,11 +93,19 @@ _REBUILD = flags.DEFINE_list(
     "separated by commas.",
     flag_values=OPTIONS,
 )
+_TRACKER = flags.DEFINE_string(
+    "tracker",
+    "",
+    "Also send curves, config and metrics of the run to wandb, to mlflow, or to a class of your "
+    "own, package.module:name. A resumed run goes on there.",
+    flag_values=OPTIONS,
+)
 
 
 def main(argv: list[str]) -> None:
     """Runs the stages of a config, then writes and prints the results."""
     config, name, own = read_config(OPTIONS)
+    trackers.check(_TRACKER.value)
     check_devices(config)
     command_line.show(*device_lines(config))
 
@@ -138,21 +151,41 @@ def make(config: Config, folder: epath.Path, runs: Mapping[str, PlannedRun]) -> 
     # --- build what is missing, and write each run's folder ----------------------------------
     documents = {}
     command = command_line.this_command(without=("rebuild",))
+    command_line.show(f"Curves while it trains: tensorboard --logdir={config.artifacts_dir}")
     for label, run in runs.items():
-        run.build()
-        if parallel.is_first_process():
-            if config.sweep.field and not documents:
-                make_room(folder, runs)
-            documents[label] = run.write(command)
-            command_line.show(
-                label,
-                summary_table(
-                    documents[label], paper_row_of(run.config, run.config.evaluation.split)
-                ),
-            )
+        with trackers.tracked(_TRACKER.value, tracked_run(run, folder)) as finish:
+            run.build()
+            if parallel.is_first_process():
+                if config.sweep.field and not documents:
+                    make_room(folder, runs)
+                documents[label] = run.write(command)
+                finish(metrics_of(documents[label]))
+                paper_row = paper_row_of(run.config, run.config.evaluation.split)
+                command_line.show(label, summary_table(documents[label], paper_row))
     if config.sweep.field and parallel.is_first_process():
         command_line.show(write_sweep(folder, config.sweep.field, documents))
     command_line.show(f"Results of this run: {folder}")
+
+
+def tracked_run(run: PlannedRun, folder: epath.Path) -> trackers.TrackedRun:
+    """What a tracker is told about a run.
+
+    Args:
+      run: the run.
+      folder: its folder, or that of the sweep that it belongs to.
+    """
+    is_swept = run.folder != folder
+    return trackers.TrackedRun(
+        key=run.stages["evaluation"].fingerprint,
+        name=f"{folder.name}/{run.folder.name}" if is_swept else folder.name,
+        group=folder.name if is_swept else "",
+        config=run.config.flat(),
+    )
+
+
+def metrics_of(document: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of a run's document, as a tracker gets them: by "SPLIT/NAME"."""
+    return {f"{document['split']}/{name}": value for name, value in document["metrics"].items()}
 
 
 def make_room(folder: epath.Path, runs: Collection[str]) -> None:

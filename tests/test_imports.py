@@ -36,6 +36,7 @@ ROOMS = (
         "peers",
         "cluster",
         "coordinator_link",
+        "trackers",
         "checkpoint",
     ),
     ("ending",),
@@ -82,6 +83,8 @@ HOMES = {
     "starlette": ("conkd_jax/serve",),
     "uvicorn": ("conkd_jax/serve",),
     "playwright": ("conkd_jax/serve/screenshots.py",),  # inside a function: an optional dependency
+    "wandb": ("conkd_jax/trackers/wandb_run.py",),
+    "mlflow": ("conkd_jax/trackers/mlflow_run.py",),
     "rapidfuzz": ("conkd_jax/data/title_links.py",),
     "gensim": ("conkd_jax/data/word_vectors.py",),
 }

@@ -154,6 +154,10 @@ class Config:
         """All options as plain JSON, as in a run's `config.json`."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
+    def flat(self) -> dict[str, Any]:
+        """All options by dotted name."""
+        return _flat(self.to_dict())
+
     @classmethod
     def from_dict(cls, options: Mapping[str, Any]) -> Config:
         """Reads the result of `to_dict`; the fields in `ADDED_FIELDS` may be missing.
@@ -173,7 +177,7 @@ class Config:
 
     def differences(self, other: Config) -> dict[str, Any]:
         """The fields that differ from another config, by dotted name, with this config's values."""
-        ours, theirs = _flat(self.to_dict()), _flat(other.to_dict())
+        ours, theirs = self.flat(), other.flat()
         return {name: value for name, value in ours.items() if value != theirs[name]}
 
     def replace(self, fields: Mapping[str, Any]) -> Config:
