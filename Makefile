@@ -17,7 +17,8 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chat serve test test-slow test-real test-browser lint format clean
+.PHONY: help demo chat serve test test-slow test-real test-browser lint format \
+	constraints newest wheel clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -51,6 +52,21 @@ lint: $(VENV)/.installed-test $(VENV)/.installed-lint  ## ruff and pyright
 format: $(VENV)/.installed-lint  ## format, and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+constraints: $(VENV)/.installed-test  ## write constraints.txt: the versions that the tests run with
+	$(BIN)/python .ci/constraints.py > constraints.txt.new
+	mv constraints.txt.new constraints.txt
+
+# pip warns that these are not the versions that pyproject.toml names: that is what is tried.
+newest: $(VENV)/.installed-test  ## replace jax, flax and what belongs to them by their newest releases
+	$(BIN)/python -m pip install $(PIP_FLAGS) --upgrade jax jaxlib flax optax orbax-checkpoint \
+		chex grain array_record ml_dtypes numpy
+
+wheel: $(VENV)/.installed  ## build dist/: the package as an index gets it, checked
+	$(BIN)/python -m pip install $(PIP_FLAGS) build twine
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
 
 clean:  ## remove the environment and the caches, but not artifacts and runs
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis

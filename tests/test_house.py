@@ -34,6 +34,7 @@ CROSS_CUTTING_TESTS = {
     "tests/test_howto.py": "runs the code of docs/howto/",
     "tests/test_howto_own_data.py": "follows docs/howto/own_data.md",
     "tests/test_imports.py": "checks the direction of imports",
+    "tests/test_installation.py": "builds the package and installs it",
     "tests/launch/test_local_processes.py": "runs launch/local_processes.sh",
     "tests/launch/test_scripts.py": "checks what all scripts of launch/ have in common",
     "tests/launch/test_slurm.py": "runs launch/slurm.sh",
