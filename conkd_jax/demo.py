@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import rich.table
@@ -26,9 +26,7 @@ from conkd_jax import command_line, terminal
 from conkd_jax.artifacts.manifest import git_hash
 from conkd_jax.artifacts.rebuild import mended_by, remove
 from conkd_jax.command_line import UsageError
-from conkd_jax.config import frozen, load_config_file
 from conkd_jax.config.files import HOME
-from conkd_jax.config.rules import validate_config
 from conkd_jax.data.mentions import replace_mentions
 from conkd_jax.eval.predictions import Prediction
 from conkd_jax.eval.tables.documents import portable_command
@@ -37,7 +35,6 @@ from conkd_jax.files import write_json
 from conkd_jax.planned_run import PlannedRun
 from conkd_jax.run import METRICS, Run
 from conkd_jax.run_document import machine
-from conkd_jax.run_folder import config_name
 
 FINE_TUNED, START, CONKD = "fine-tuned", "start alone", "ConKD"
 CONFIGS = {
@@ -76,7 +73,7 @@ def main(argv: list[str]) -> None:
     shown: list[Any] = []
     measured = []
     for seed in map(int, _SEEDS.value):
-        runs = trained_runs(seed)
+        runs = trained_runs(seed, _REBUILD.value, command_line.this_command(without=("rebuild",)))
         tests = {name: tested(runs[name], runs[CONKD]) for name in (FINE_TUNED, START)}
         measured.append(numbers(seed, runs, tests))
         shown = shown or [*screen(runs, tests)]
@@ -99,21 +96,28 @@ def main(argv: list[str]) -> None:
 
 def planned_run(filename: str, seed: int) -> PlannedRun:
     """The run of a system for a seed, which also draws another world and other teachers."""
-    path = f"{HOME}/{filename}"
-    config = load_config_file(path)
-    own = frozen(load_config_file(path))
-    config.seed = config.teacher_seed = config.corpus.movieworld_seed = seed
-    config.parallel.num_devices = 1  # batches of four dialogues are too small for many
-    return PlannedRun.of(validate_config(frozen(config)), config_name(path), own)
+    seeds = dict.fromkeys(("seed", "teacher_seed", "corpus.movieworld_seed"), seed)
+    changes = {**seeds, "parallel.num_devices": 1}  # batches of four dialogues are too few for many
+    return PlannedRun.of_file(f"{HOME}/{filename}", changes)
 
 
-def trained_runs(seed: int) -> dict[str, Run]:
-    """Trains and scores the systems for a seed, or finds them trained; returns their runs."""
+def trained_runs(
+    seed: int, rebuild: Sequence[str] = (), command: str = "python -m conkd_jax.demo"
+) -> dict[str, Run]:
+    """Trains and scores the systems for a seed, or finds them trained.
+
+    Args:
+      seed: of the world, the teachers and the students.
+      rebuild: artifacts to make anew, as --rebuild names them.
+      command: the command line that does the same, which the runs record.
+
+    Returns:
+      The runs, by the names of `CONFIGS`.
+    """
     planned = {name: planned_run(file, seed) for name, file in CONFIGS.items()}
     lasts = [run.stages["evaluation"] for run in planned.values()]
-    again = command_line.this_command(without=("rebuild",))
-    with mended_by(again, lasts):
-        for wanted in _REBUILD.value:
+    with mended_by(command, lasts):
+        for wanted in rebuild:
             remove(lasts, planned[CONKD].config.artifacts_dir, wanted)
         for run in planned.values():
             run.check_sources()
@@ -122,7 +126,7 @@ def trained_runs(seed: int) -> dict[str, Run]:
         for name, run in planned.items():
             terminal.say(f"\n{name}: {CONFIGS[name]}, seed {seed}\n")
             run.build()
-            run.write(again)
+            run.write(command)
     return {name: Run.open(run.folder) for name, run in planned.items()}
 
 

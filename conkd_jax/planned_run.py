@@ -1,11 +1,15 @@
 """A run before it exists: what it consists of, what can be checked about it, and how it is made.
 
 `train` makes the runs of a config with it, `demo` its three. `conkd_jax.run` opens the result.
+From Python, a run is two calls away (docs/from_python.md):
+
+    run = PlannedRun.of_file("configs/dialogpt_hard.py:demo", {"distill.gamma": 0.2}).make()
 """
 
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,8 +17,10 @@ from etils import epath
 
 from conkd_jax.artifacts.build import ensure, ensure_first
 from conkd_jax.artifacts.stage import Stage
-from conkd_jax.config import Config
-from conkd_jax.run_folder import default_folder, overrides_of, write_run_folder
+from conkd_jax.config import Config, frozen, load_config_file
+from conkd_jax.config.rules import validate_config
+from conkd_jax.run import Run
+from conkd_jax.run_folder import config_name, default_folder, overrides_of, write_run_folder
 from conkd_jax.stages import checks, pipeline
 
 
@@ -28,6 +34,7 @@ class PlannedRun:
       overrides: what its config changes in its file, see `overrides_of`.
       folder: the folder of its results.
       stages: its stages by name.
+      command: a command line that makes the same run; "" where it was not planned from a file.
     """
 
     config: Config
@@ -35,6 +42,31 @@ class PlannedRun:
     overrides: Mapping[str, Any]
     folder: epath.Path
     stages: Mapping[str, Stage]
+    command: str = ""
+
+    @classmethod
+    def of_file(
+        cls, filename: str, changes: Mapping[str, Any] | None = None, folder: str = ""
+    ) -> PlannedRun:
+        """Plans the run of a config file.
+
+        Args:
+          filename: the file and, after a colon, its argument, as --config has it.
+          changes: values by dotted field, as --config.FIELD=VALUE has them.
+          folder: the folder of its results; by default one under runs/, named after the run.
+
+        Raises:
+          ConfigError: the file, a field or a value is not known, or the settings are refused.
+        """
+        changes = changes or {}
+        own = frozen(load_config_file(filename))
+        config = validate_config(own.replace(changes))
+        options = [f"--config={filename}", *(f"--config.{k}={v}" for k, v in changes.items())]
+        options += [f"--workdir={folder}"] if folder else []
+        command = shlex.join(["python", "-m", "conkd_jax.train", *options])
+        where = epath.Path(folder) if folder else None
+        planned = cls.of(config, config_name(filename), own, where)
+        return dataclasses.replace(planned, command=command)
 
     @classmethod
     def of(
@@ -95,6 +127,21 @@ class PlannedRun:
     def build(self) -> None:
         """Builds every stage that is missing."""
         ensure(self.stages["evaluation"], self.config.artifacts_dir)
+
+    def make(self) -> Run:
+        """Checks the run, builds every stage that is missing, and writes its folder.
+
+        Returns:
+          The finished run. What is already trained is reused.
+
+        Raises:
+          UserError: as `check_sources` and `check_data`.
+        """
+        self.check_sources()
+        self.check_data()
+        self.build()
+        self.write(self.command)
+        return Run.open(self.folder)
 
     def write(self, command: str) -> dict[str, Any]:
         """Writes the folder of the run, whose stages are built. Of several processes, one calls it.

@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -275,3 +276,37 @@ def test_a_backbone_that_does_not_fit_is_refused_before_any_stage(
 def test_a_variant_has_no_functions_that_nobody_calls():
     with pytest.raises(TypeError, match="expected some of .*model_settings.*; got model_setings"):
         variant_of("dialogpt", model_setings=None)
+
+
+# --- from Python ---------------------------------------------------------------------------------
+
+
+def test_the_program_of_the_page_from_python_runs(small_world, tmp_path, monkeypatch, capsys):
+    """All of the page's code in one go, literally; its configs are those of the small world."""
+    page = (HOWTO.parent / "from_python.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.S))
+    named = set(re.findall(r"configs/(\w+)\.py", code))
+    assert named == {"dialogpt_hard", "dialogpt_soft"}
+    (tmp_path / "configs").mkdir()
+    for name in named:
+        (tmp_path / "configs" / f"{name}.py").write_text(
+            "from tests.fixtures import small_world\n\n\n"
+            "def get_config(argument):\n"
+            "    config = small_world.get_config(argument)\n"
+            "    config.student.epochs = 1\n"
+            f"    config.distill.gate = {name.rpartition('_')[2]!r}\n"
+            "    return config\n"
+        )
+    (tmp_path / "artifacts").symlink_to(small_world.artifacts_dir)  # its teachers are trained
+    monkeypatch.chdir(tmp_path)
+    program = tmp_path / "first_run.py"
+    program.write_text(code)
+    runpy.run_path(str(program))
+    printed = capsys.readouterr().out
+    run = Run.open(tmp_path / "runs" / "dialogpt_hard+gamma=0.2-demo-seed0")
+    assert run.config.distill.gamma == 0.2 and run.overrides == {"distill.gamma": 0.2}
+    assert str(run.metrics["metrics"]["f1@10"]) in printed
+    command = run.metrics["command"]  # makes the same run in a shell
+    assert command.split()[:3] == ["python", "-m", "conkd_jax.train"]
+    assert command.endswith("--config=configs/dialogpt_hard.py:demo --config.distill.gamma=0.2")
+    assert "[0. 0. 1.] [0.01 0.3  0.9 ]" in printed
