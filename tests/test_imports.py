@@ -60,6 +60,8 @@ ROOMS = (
         "demo",
         "own_data",
         "gate",
+        "idea",
+        "costs",
         "cold_items",
         "samples",
         "tradeoff",
