@@ -13,7 +13,9 @@ import datetime
 import json
 import os
 import platform
+import resource
 import subprocess
+import sys
 import time
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
@@ -164,6 +166,7 @@ def write_manifest(
             "num_cpus": os.cpu_count(),
             "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             "num_processes": jax.process_count(),
+            "peak_memory_bytes": peak_memory(),
         },
         "packages": package_versions(),
         "finished_at": now(),
@@ -174,6 +177,12 @@ def write_manifest(
     # `default` is called for scalars of NumPy and jax only.
     text = integrity.sealed(manifest, default=lambda value: value.item())
     write_whole(directory / MANIFEST, text)
+
+
+def peak_memory() -> int:
+    """The largest resident size that this process has had so far, in bytes."""
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024  # Linux counts kilobytes
 
 
 def git_hash() -> str:
