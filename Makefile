@@ -17,7 +17,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chat serve test test-slow test-real test-browser lint format \
+.PHONY: help demo chat serve test test-slow test-real test-browser docs lint format \
 	constraints newest wheel clean
 
 help:  ## list these commands
@@ -43,6 +43,9 @@ test-real: $(VENV)/.installed-test  ## tests on the raw files in CONKD_RAW_DIR
 
 test-browser: $(VENV)/.installed-browser  ## the page of conkd-serve in the Chromium of this machine
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m browser
+
+docs: $(VENV)/.installed-docs  ## the documentation as a site, into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(VENV)/.installed-test $(VENV)/.installed-lint  ## ruff and pyright
 	$(BIN)/ruff check .
@@ -85,9 +88,13 @@ $(VENV)/.installed-serve: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install $(PIP_FLAGS) --editable '.[serve]'
 	@touch $(VENV)/.installed $@
 
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install $(PIP_FLAGS) --editable '.[docs]'
+	@touch $(VENV)/.installed $@
+
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install $(PIP_FLAGS) --editable '.[test]'
-	@touch $(VENV)/.installed $(VENV)/.installed-serve $@
+	@touch $(VENV)/.installed $(VENV)/.installed-serve $(VENV)/.installed-docs $@
 
 $(VENV)/.installed-browser: pyproject.toml $(VENV)/.installed-test
 	$(BIN)/python -m pip install $(PIP_FLAGS) --editable '.[test,browser]'

@@ -33,6 +33,7 @@ CROSS_CUTTING_TESTS = {
     "tests/test_hostile_files.py": "reads damaged files with every reader",
     "tests/test_howto.py": "runs the code of docs/howto/",
     "tests/test_howto_own_data.py": "follows docs/howto/own_data.md",
+    "tests/test_site.py": "builds the site from all documents",
     "tests/test_imports.py": "checks the direction of imports",
     "tests/test_installation.py": "builds the package and installs it",
     "tests/launch/test_local_processes.py": "runs launch/local_processes.sh",
@@ -142,6 +143,29 @@ def test_links_resolve() -> None:
                 if "://" not in target:
                     found = ((ROOT / name).parent / target).resolve()
                     assert found.exists(), f"{name} links to {target}, which does not exist"
+
+
+def anchors_of(name: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub and the site make them."""
+    text = re.sub(r"^```.*?^```", "", read(name), flags=re.M | re.S)
+    found = set(re.findall(r'<a (?:id|name)="([^"]+)"', text))
+    for heading in re.findall(r"^#+ +(.*?)\s*$", text, re.M):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        found.add(re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-"))
+    return found
+
+
+def test_anchors_resolve() -> None:
+    """Every #anchor of a link to a page names one of its headings; that of a symbol its page."""
+    for name, text in text_files().items():
+        if not name.endswith(".md"):
+            continue
+        for target, anchor in re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", text):
+            if "://" in target or (target and not target.endswith(".md")):
+                continue
+            page = label(((ROOT / name).parent / target).resolve()) if target else name
+            is_symbol = f"::: {anchor.rsplit('.', 1)[0]}" in read(page)
+            assert is_symbol or anchor in anchors_of(page), f"{name} links to {target}#{anchor}"
 
 
 DESIGN_NOTES = sorted(label(path) for path in (ROOT / "docs" / "design").glob("*.md"))

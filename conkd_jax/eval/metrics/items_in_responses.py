@@ -31,7 +31,7 @@ class ItemResponse:
     """Where the gold items of one response rank at its item steps.
 
     Attributes:
-      ranks: [steps][gold] rank, from 1, of each gold item among the top items of each item step;
+      ranks: `ranks[step][gold]`, from 1, of each gold item among the top items of each item step;
         inf where it is not among them.
       num_gold: number of gold items. May exceed the width of `ranks`: gold items outside the
         vocabulary, which no step can rank, are counted here where a metric includes them.

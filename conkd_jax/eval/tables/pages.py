@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from conkd_jax.eval.document import RATE_MATCHED, Document
+from conkd_jax.eval.document import RATE_MATCHED, Document, document_label
 from conkd_jax.eval.tables.build import build_table, has_numbers
 from conkd_jax.eval.tables.curves_page import curves_section
 from conkd_jax.eval.tables.documents import documents_in
@@ -40,6 +40,8 @@ class Page:
         tables of its own, with every row.
       trivial_at_steps: names of the tables in which each system is followed by trivial ones that
         recommend at its item steps.
+      rows: labels of the only rows that are shown, of all backbones in one table; without any,
+        the rows are those that `is_of_systems` says.
       curves: the JSON of the learning curves and their figure, from the root of the checkout; ""
         for none.
     """
@@ -48,11 +50,21 @@ class Page:
     with_intervals: tuple[str, ...] = ()
     is_of_systems: bool = False
     trivial_at_steps: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
     curves: tuple[str, str] = ("", "")
 
 
 PAGES = {
-    "README.md": Page(("short",)),
+    "README.md": Page(
+        ("short",),
+        rows=(
+            "dialogpt",
+            "dialogpt_hard",
+            "ablations/fitted_threshold-dialogpt",
+            "ablations/vanilla-kgsf",
+            "kgsf_hard",
+        ),
+    ),
     "docs/results.md": Page(
         ("short", "novel", "2", "trivial", "rate", "3", "gate"), with_intervals=("short", "3")
     ),
@@ -153,6 +165,9 @@ def _curves(checkout: Path, name: str, page: Page, documents: Sequence[Document]
 
 def _groups(documents: Sequence[Document], page: Page) -> dict[str, list[Document]]:
     """Returns the runs that share tables, by the title of their group."""
+    if page.rows:
+        chosen = [d for d in documents if document_label(d) in page.rows]
+        return {"In short": chosen} if chosen else {}
     if page.is_of_systems:
         systems = [d for d in documents if "/" not in d["config"] and not d.get("overrides")]
         return {"Systems": systems} if systems else {}

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from conkd_jax.eval.tables.pages import PAGES, PLACEHOLDER, Page, results_pages, with_results
+from conkd_jax.eval.document import document_label
+from conkd_jax.eval.tables.documents import documents_in
+from conkd_jax.eval.tables.pages import (
+    KEPT_RESULTS,
+    PAGES,
+    PLACEHOLDER,
+    Page,
+    results_pages,
+    with_results,
+)
 from conkd_jax.eval.tables.table import TableError
 from tests.eval.scored import document
 
@@ -71,6 +80,28 @@ def test_a_page_of_systems_has_one_table_without_ablations_and_marks_no_perplexi
     assert "`kgsf_hard`" in text and "vanilla" not in text and "gamma" not in text
     assert "| 10.00 |" in text and "| **25.00** |" in text
     assert PLACEHOLDER in with_results(PAGE, [], Page(("2",), is_of_systems=True))
+
+
+def test_a_page_can_choose_its_rows():
+    """One table for all backbones; a row that the page does not name is on other pages only."""
+    runs = [
+        {**document(), "backbone": "dialogpt"},
+        document(config="kgsf_hard"),
+        document(config="ablations/vanilla", backbone="kgsf"),
+        {**document(config="kgsf_hard", seed=1), "overrides": {"distill.gamma": 0.2}},
+    ]
+    page = Page(("2",), rows=("dialogpt_hard", "ablations/vanilla-kgsf"))
+    text = with_results(PAGE, runs, page)
+    assert "### " not in text and text.count("**Table 2") == 1
+    assert "`dialogpt_hard`" in text and "`ablations/vanilla-kgsf`" in text
+    assert "kgsf_hard" not in text and "gamma" not in text
+    assert PLACEHOLDER in with_results(PAGE, runs, Page(("2",), rows=("nothing",)))
+
+
+def test_the_rows_that_pages_choose_are_committed():
+    labels = {document_label(each) for each in documents_in(ROOT / KEPT_RESULTS)}
+    for name, page in PAGES.items():
+        assert set(page.rows) <= labels, name
 
 
 def test_a_page_shows_trivial_systems_and_learning_curves_where_it_says_so(tmp_path):
