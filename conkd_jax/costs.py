@@ -110,7 +110,7 @@ def _costs_of_stage(stage: Stage, manifest: dict[str, Any], run: Run) -> dict[st
         "seconds": manifest["wall_seconds"],
         "compile_seconds": manifest.get("compile_seconds"),  # earlier versions did not measure it
         "tries": manifest["tries"],
-        "peak_memory_bytes": manifest["machine"].get("peak_memory_bytes"),  # the same
+        "peak_memory_bytes": manifest.get("costs", {}).get("memory"),  # the same
         "bytes": _bytes_below(stage.directory(run.config.artifacts_dir)),
     }
 

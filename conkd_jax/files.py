@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
-import fsspec
+import fsspec.config
 from etils import epath
 
 # The clients of object stores remember lists of files, and would neither see nor read what another

@@ -4,7 +4,8 @@ A `Task` defines what is trained. `train` defines how: steps, evaluation, early 
 checkpoints, resuming, and stopping at a number that is not finite. This file must not depend on
 particular models or stages.
 
-A run is a function of (task, optimizer config, seed, layout). Everything that a step or a
+A run is a function of (task, optimizer config, seed, layout) and, on CPUs, of the number of threads
+(`conkd_jax.threads`). Everything that a step or a
 decision depends on is in the checkpoint, so a run that was stopped at any point is resumed bit for
 bit.
 """
@@ -19,7 +20,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from conkd_jax import layouts, optimizers, parallel
+from conkd_jax import layouts, optimizers, parallel, terminal, threads
 from conkd_jax.checkpoint import CHECKPOINTS, Checkpoints
 from conkd_jax.config import ConfigError
 from conkd_jax.errors import UserError
@@ -27,6 +28,8 @@ from conkd_jax.files import write_whole
 from conkd_jax.progress import Progress
 from conkd_jax.typing import PyTree
 from conkd_jax.watch import DivergedError, LateMetrics, Line, StopSignals, Track
+
+NUMERICS = "numerics"  # in a checkpoint's progress, beside the fields of `watch.Track`
 
 
 class EmptyParameterError(UserError, ValueError):
@@ -186,7 +189,11 @@ class TrainingRun:
         state = parallel.init_state(params, optimizer, with_ema=task.ema_decay > 0)
         track, best = Track(), None
         if restored := checkpoints.restore(state, state.params):
-            state, best, track = restored.state, restored.best, Track(**restored.progress)
+            progress = dict(restored.progress)
+            before = progress.pop(NUMERICS, None)  # an earlier version has not recorded it
+            if before and (why := threads.difference(before, threads.numerics())):
+                terminal.say(f"warning: {task.name}, step {restored.step}: {why}")
+            state, best, track = restored.state, restored.best, Track(**progress)
         return cls(task, layout, layout.put(state), track, best, int(state.step))
 
     @property
@@ -218,7 +225,8 @@ class TrainingRun:
     def save(self, checkpoints: Checkpoints, directory: epath.Path) -> None:
         """Starts to write a checkpoint, and writes the history beside it."""
         state, track = self.layout.to_host(self.state), dataclasses.asdict(self.track)
-        checkpoints.save(self.done, state, track, self.best)
+        progress = {**track, NUMERICS: threads.numerics()}
+        checkpoints.save(self.done, state, progress, self.best)
         if parallel.is_first_process():
             lines = "".join(json.dumps(line) + "\n" for line in self.track.history)
             write_whole(directory / "history.jsonl", lines)

@@ -176,7 +176,7 @@ class Progress:
                 f"{self._tokens / seconds:,.0f} tokens/s"
                 if self._tokens
                 else f"{done / seconds:,.1f} steps/s",
-                f"{_duration(seconds / done * (self.num_steps - step))} left",
+                f"{duration(seconds / done * (self.num_steps - step))} left",
             ]
         self._bar.update(self._task, completed=step, text=", ".join(texts))
         if not self.console.is_terminal and now - self._last_line >= SECONDS_BETWEEN_LINES:
@@ -200,8 +200,8 @@ class Progress:
         """The time of this process's steps, and of compiling them, in words."""
         total = time.monotonic() - self._began
         shapes = f"{self.num_compiled} shape{'s' if self.num_compiled != 1 else ''}"
-        compiled = f"{COMPILING} {shapes} took {_duration(self.compile_seconds)}"
-        return f"{compiled}, all else {_duration(total - self.compile_seconds)}"
+        compiled = f"{COMPILING} {shapes} took {duration(self.compile_seconds)}"
+        return f"{compiled}, all else {duration(total - self.compile_seconds)}"
 
     def _tell(self, text: str) -> None:
         """Shows what is going on: in the bar, or as a line."""
@@ -214,10 +214,10 @@ def _print_line(console: rich.console.Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """The time in words.
 
-    >>> _duration(41.6), _duration(125.0), _duration(7500.0)
+    >>> duration(41.6), duration(125.0), duration(7500.0)
     ('42 s', '2 min 5 s', '2 h 5 min')
     """
     whole = round(seconds)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -271,7 +272,8 @@ class Run:
                 f"{self.home}: expected a finished evaluation of {self.split}, found none at "
                 f"{stage.directory(root)}. Run {self._evaluate} first."
             )
-        with (stage.directory(root) / evaluation.TOKENS).open("rb") as file, np.load(file) as tokens:
+        content = (stage.directory(root) / evaluation.TOKENS).read_bytes()
+        with np.load(io.BytesIO(content)) as tokens:
             return dict(tokens)
 
     # --- files of the folder -------------------------------------------------------------------

@@ -6,6 +6,7 @@ Everything comes from finished artifacts, and every invocation rewrites the fold
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import posixpath
@@ -317,7 +318,8 @@ def _draw_figures(
                 best_step=int(best) if best else None,
                 new_loss_after=_end_of_mim(lines, num_mim) if stage == "rec_teacher" else 0,
             )
-    with (directories["evaluation"] / evaluation.TOKENS).open("rb") as file, np.load(file) as arrays:
+    content = (directories["evaluation"] / evaluation.TOKENS).read_bytes()
+    with np.load(io.BytesIO(content)) as arrays:
         tokens = dict(arrays)
     eta = document["metrics"].get("eta")
     chosen = tokens.get("is_choice", slice(None))  # of item-first rows: not in their texts

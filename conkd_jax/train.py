@@ -25,6 +25,8 @@ from ml_collections import config_flags
 
 from conkd_jax import cluster, command_line, layouts, parallel, trackers
 from conkd_jax.artifacts.build import PlanRow, explain
+from conkd_jax.artifacts.cost import in_words
+from conkd_jax.artifacts.numerics import pin_threads
 from conkd_jax.artifacts.rebuild import mended_by, option, remove
 from conkd_jax.artifacts.stage import Stage, in_order
 from conkd_jax.artifacts.verify import verify
@@ -107,7 +109,6 @@ def main(argv: list[str]) -> None:
     config, name, own = read_config(OPTIONS)
     trackers.check(_TRACKER.value)
     check_devices(config)
-    command_line.show(*device_lines(config))
 
     # --- plan: one run, or one for each value of a sweep -------------------------------------
     folder = default_folder(config, name, _WORKDIR.value, overrides_of(config, own))
@@ -117,6 +118,9 @@ def main(argv: list[str]) -> None:
     }
     expect_differences(config.sweep.field, [run.stages for run in runs.values()])
     lasts = [run.stages["evaluation"] for run in runs.values()]
+    if not (_PLAN.value or _VERIFY.value) and (pinned := pin_threads(config.artifacts_dir, *lasts)):
+        command_line.show(pinned)
+    command_line.show(*device_lines(config))
     again = command_line.this_command(without=("plan", "verify", "rebuild"))
     with mended_by(again, lasts):
         if _VERIFY.value:
@@ -270,10 +274,11 @@ def expect_differences(field: str, runs: Sequence[Mapping[str, Stage]]) -> None:
 def plan_table(rows: list[PlanRow], label: str = "") -> rich.table.Table:
     """The table that `--plan` prints for a run."""
     table = rich.table.Table(title=f"What would run {label}".rstrip())
-    for column in ("stage", "artifact", "state", "why"):
+    for column in ("stage", "artifact", "state", "why", "expected cost"):
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*map(rich.text.Text, row))
+        would_run = row.state in ("partial", "missing")
+        table.add_row(*map(rich.text.Text, (*row[:4], in_words(row.cost) if would_run else "")))
     return table
 
 

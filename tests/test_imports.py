@@ -17,6 +17,7 @@ ROOMS = (
         "own_code",
         "terminal",
         "compiling",
+        "threads",
         "typing",
         "jobs",
         "published",

@@ -19,6 +19,7 @@ import jax
 from etils import epath
 
 from conkd_jax import compiling, parallel, terminal
+from conkd_jax.artifacts.cost import CostWatch, Estimate, expected, flat
 from conkd_jax.artifacts.fingerprint import ArtifactError
 from conkd_jax.artifacts.lock import locked
 from conkd_jax.artifacts.manifest import (
@@ -32,6 +33,7 @@ from conkd_jax.artifacts.manifest import (
     read_manifest,
     write_manifest,
 )
+from conkd_jax.artifacts.numerics import other_numerics
 from conkd_jax.artifacts.stage import Context, Stage, in_order
 from conkd_jax.checkpoint import CHECKPOINTS
 from conkd_jax.files import is_remote, naming, parse_json
@@ -47,12 +49,14 @@ class PlanRow(NamedTuple):
       state: "whole", "partial", "missing", or "not needed" (missing, but not read by any stage that
         has to run).
       why: the reason for the state.
+      cost: what it is expected to cost; None if it would not run or no like run is known.
     """
 
     name: str
     fingerprint: str
     state: str
     why: str
+    cost: Estimate | None = None
 
 
 def ensure(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any]:
@@ -141,6 +145,7 @@ def _ensure_one(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str,
 def _build(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str, dict]) -> dict:
     """Runs a stage, or resumes it, in its locked folder; returns the manifest."""
     began, compiled_before = time.monotonic(), compiling.seconds()
+    watch = CostWatch()
     directory = stage.directory(artifacts_dir)
     _agree(lambda: _check_inputs(stage, artifacts_dir))
     if parallel.is_first_process() and (directory / MANIFEST).exists():
@@ -150,6 +155,9 @@ def _build(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str, dict
     if parallel.is_first_process():
         action = "resuming" if is_resumed else "building"
         terminal.say(f"{stage.name} {stage.fingerprint}: {action} {directory}")
+        if not (directory / CHECKPOINTS).exists():  # a training tells what its checkpoint is of
+            if why := other_numerics(tries):
+                terminal.say(f"warning: {stage.name} {stage.fingerprint}: {why}")
     parallel.barrier(f"{stage.fingerprint} starts")
     context = Context(
         inputs={k: s.directory(artifacts_dir) for k, s in stage.inputs.items()},
@@ -167,6 +175,8 @@ def _build(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str, dict
             wall_seconds=tries.seconds + seconds,
             compile_seconds=compiled,
             tries=tries.number,
+            numerics=tries.numerics,
+            costs=watch.costs(directory),
         )
         (directory / TRIES).unlink()
         (directory / CHECKPOINTS).rmtree(missing_ok=True)  # larger than the result
@@ -238,13 +248,15 @@ def explain(stage: Stage, artifacts_dir: epath.PathLike) -> list[PlanRow]:
             state, why = "partial", "no manifest: it was interrupted and will resume"
         else:
             state, why = "missing", _why_missing(each, epath.Path(artifacts_dir))
-        rows.append(PlanRow(each.name, each.fingerprint, state, why))
+        would_run = state in ("partial", "missing")
+        cost = expected(each, artifacts_dir) if would_run else None
+        rows.append(PlanRow(each.name, each.fingerprint, state, why, cost))
     return rows
 
 
 def _why_missing(stage: Stage, artifacts_dir: epath.Path) -> str:
     """The fields that differ from the most similar artifact of the same stage."""
-    wanted = _flat(
+    wanted = flat(
         {
             "version": stage.version,
             "config": dict(stage.config_part),
@@ -255,7 +267,7 @@ def _why_missing(stage: Stage, artifacts_dir: epath.Path) -> str:
     for path in sorted((artifacts_dir / stage.name).glob(f"*/{MANIFEST}")):
         try:
             other = parse_json(path.read_text())
-            there = _flat({key: other[key] for key in ("version", "config", "inputs")})
+            there = flat({key: other[key] for key in ("version", "config", "inputs")})
         except (ValueError, KeyError, TypeError):
             continue  # the comparison is a hint: a damaged manifest here is no error
         names = [k for k in sorted(wanted | there) if wanted.get(k) != there.get(k)]
@@ -266,15 +278,6 @@ def _why_missing(stage: Stage, artifacts_dir: epath.Path) -> str:
     changes = [f"{name} {there.get(name)} -> {wanted.get(name)}" for name in names[:3]]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"differs from {fingerprint} in {', '.join(changes)}{more}"
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, Mapping):
-        return {prefix: json.loads(json.dumps(tree))}
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
-    return flat
 
 
 # --- disks -------------------------------------------------------------------------------------

@@ -13,17 +13,15 @@ import datetime
 import json
 import os
 import platform
-import resource
 import subprocess
-import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 from etils import epath
 
-from conkd_jax import integrity
+from conkd_jax import integrity, threads
 from conkd_jax.artifacts.fingerprint import ArtifactError
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.checkpoint import CHECKPOINTS
@@ -137,6 +135,8 @@ def write_manifest(
     wall_seconds: float,
     tries: int,
     compile_seconds: float = 0.0,
+    numerics: Sequence[threads.Numerics] = (),
+    costs: Mapping[str, int] | None = None,
 ) -> None:
     """Writes the manifest, which makes the artifact complete, once all its files are on the disk.
 
@@ -147,6 +147,8 @@ def write_manifest(
       wall_seconds: duration, including interrupted attempts.
       tries: number of attempts.
       compile_seconds: how much of the last attempt's duration was spent on compiling.
+      numerics: what the attempts computed on, each once, in order.
+      costs: bytes of memory and of disk that the attempt needed, see `cost`.
     """
     directory = stage.directory(artifacts_dir)
     manifest = {
@@ -166,9 +168,11 @@ def write_manifest(
             "num_cpus": os.cpu_count(),
             "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             "num_processes": jax.process_count(),
-            "peak_memory_bytes": peak_memory(),
+            **threads.numerics(),
         },
         "packages": package_versions(),
+        "numerics": list(numerics),
+        "costs": dict(costs or {}),
         "finished_at": now(),
         FILES: integrity.inventory(directory, without=NOT_OF_THE_RESULT),
     }
@@ -177,12 +181,6 @@ def write_manifest(
     # `default` is called for scalars of NumPy and jax only.
     text = integrity.sealed(manifest, default=lambda value: value.item())
     write_whole(directory / MANIFEST, text)
-
-
-def peak_memory() -> int:
-    """The largest resident size that this process has had so far, in bytes."""
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return largest if sys.platform == "darwin" else largest * 1024  # Linux counts kilobytes
 
 
 def git_hash() -> str:
@@ -220,11 +218,13 @@ class Tries(NamedTuple):
       number: attempts so far, including the current one.
       seconds: total duration of the earlier attempts.
       began: start of the current attempt, as a Unix time.
+      numerics: what the attempts computed on, each once, in order.
     """
 
     number: int
     seconds: float
     began: float
+    numerics: Sequence[threads.Numerics] = ()
 
 
 def begin_try(directory: epath.Path) -> Tries:
@@ -240,20 +240,34 @@ def begin_try(directory: epath.Path) -> Tries:
     """
     directory.mkdir(parents=True, exist_ok=True)
     _delete_leftovers(directory)
-    path, tries = directory / TRIES, Tries(1, 0.0, time.time())
-    if path.exists():
-        try:
-            before = Tries(**parse_json(path.read_text()))
-        except (ValueError, TypeError) as error:
-            raise ArtifactError(
-                f"{path} is damaged ({error}); expected the file that conkd_jax wrote. Delete it: "
-                "only the duration of earlier attempts is lost."
-            ) from error
+    path, now = directory / TRIES, threads.numerics()
+    tries = Tries(1, 0.0, time.time(), [now])
+    if (before := read_tries(directory)) is not None:
         last_written = max(map(_written_at, directory.iterdir()))
         seconds = before.seconds + max(0.0, last_written - before.began)
-        tries = Tries(before.number + 1, seconds, tries.began)
+        others = [each for each in before.numerics if each != now]
+        numerics = before.numerics if now in before.numerics else [*others, now]
+        tries = Tries(before.number + 1, seconds, tries.began, numerics)
     write_whole(path, json.dumps(tries._asdict()))
     return tries
+
+
+def read_tries(directory: epath.Path) -> Tries | None:
+    """The attempts to build an artifact; None if it is complete or was never begun.
+
+    Raises:
+      ArtifactError: the record is damaged.
+    """
+    path = directory / TRIES
+    if not path.exists():
+        return None
+    try:
+        return Tries(**parse_json(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ArtifactError(
+            f"{path} is damaged ({error}); expected the file that conkd_jax wrote. Delete it: "
+            "only the duration of earlier attempts is lost."
+        ) from error
 
 
 def _delete_leftovers(directory: epath.Path) -> None:

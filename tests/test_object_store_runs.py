@@ -1,0 +1,85 @@
+"""Whole programs whose artifacts and runs lie in a bucket."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from etils import epath
+
+from conkd_jax import checkpoint, verify
+from conkd_jax.artifacts.manifest import whole_manifest
+from conkd_jax.stages import pipeline
+from tests.fixtures.programs import CONFIG
+from tests.fixtures.small_world import STAGES, SmallWorld
+from tests.fixtures.training import assert_same
+
+ROOT = Path(__file__).resolve().parents[1]
+BUCKET = "gs://bucket/world"
+COMMAND = (
+    *(sys.executable, "-u", "-m", "conkd_jax.train", CONFIG),
+    *(f"--config.artifacts_dir={BUCKET}/artifacts", f"--config.runs_dir={BUCKET}/runs"),
+    "--config.checkpoint_every=40",
+)
+
+
+def start(store) -> subprocess.Popen:
+    environment = os.environ | store.environment | {"JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(
+        COMMAND,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def kill_once(store, what: str) -> None:
+    """Starts the run, and kills it as soon as an object with these words in its name is there."""
+    process = start(store)
+    with process:
+        while not any(what in name for name in store.names(BUCKET)):
+            assert process.poll() is None, process.stdout.read()
+            time.sleep(0.02)
+        process.kill()
+
+
+@pytest.mark.slow
+def test_a_run_in_a_bucket_killed_and_resumed_equals_the_local_one(object_store, small_world, call):
+    for what in ("corpus/", "dialogue_teacher/", "/checkpoints/40/state/", "measured-00000.json"):
+        kill_once(object_store, what)
+    # In the student, after its first checkpoint.
+    student = pipeline.build(small_world.config())["student"].fingerprint
+    kill_once(object_store, f"{student}/checkpoints/40/commit_success.txt")
+    with start(object_store) as process:
+        output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert f"student {student}: resuming" in output and "Traceback" not in output, output
+
+    here, there = small_world, SmallWorld(epath.Path(BUCKET))
+    stages = pipeline.build(here.config())
+    for name in STAGES:
+        ours = whole_manifest(stages[name], there.artifacts_dir)
+        assert ours["metrics"] == whole_manifest(stages[name], here.artifacts_dir)["metrics"], name
+        for folder in ("params", "frozen"):
+            local = stages[name].directory(here.artifacts_dir) / folder
+            if local.exists():
+                remote = stages[name].directory(there.artifacts_dir) / folder
+                assert_same(checkpoint.load(remote), checkpoint.load(local))
+    run = f"{BUCKET}/runs/{here.folder.name}"
+    for name in ("predictions.jsonl", "samples.md"):
+        assert object_store.read(f"{run}/{name}") == (here.folder / name).read_bytes()
+    documents = [
+        json.loads(object_store.read(f"{run}/metrics.json")),
+        json.loads((here.folder / "metrics.json").read_bytes()),
+    ]
+    assert documents[0]["metrics"] == documents[1]["metrics"]
+    leftovers = [name for name in object_store.names(BUCKET) if "/checkpoints/" in name]
+    assert not leftovers and not any(".partial-" in name for name in object_store.names(BUCKET))
+
+    code, output, errors = call(verify, f"{BUCKET}/artifacts")
+    assert code == 0, output + errors
