@@ -17,7 +17,15 @@ import jax.numpy as jnp
 from conkd_jax.eval import pick_grammar
 from conkd_jax.eval.item_rankings import FORBIDDEN_LOGIT
 from conkd_jax.eval.pick_grammar import PickState
-from conkd_jax.eval.search import Beams, Draws, repeated, row_axes, sayable, taken
+from conkd_jax.eval.search import (
+    Beams,
+    Draws,
+    most_probable,
+    repeated,
+    row_axes,
+    sayable,
+    taken,
+)
 from conkd_jax.typing import Array, Bool, Float, Int
 
 
@@ -158,7 +166,7 @@ class Chooser:
             token, draws = memory.draws.drawn(logits)
             memory = memory._replace(draws=draws)
         else:
-            token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+            token = most_probable(logits)
         return token, self._after(token, memory)
 
     def _after(self, token: Int[Array, " B"], memory: Memory) -> Memory:

@@ -14,7 +14,6 @@ import os
 from collections.abc import Sequence
 from typing import ClassVar
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -26,9 +25,10 @@ from conkd_jax.models import gpt2_weights
 from conkd_jax.models.decoder_only import DecoderOnly
 from conkd_jax.models.gpt2_network import (
     GPT2Network,
+    empty_cache,
     gpt2_network,
     transformers_promotion,
-    without_transpose,
+    with_cache,
 )
 from conkd_jax.models.item_rows import extend_rows
 from conkd_jax.typing import Array, Bool, Float, Int, Params, PRNGKeyArray
@@ -60,7 +60,7 @@ class KVCache:
     """Keys and values of a batch that is being decoded, and the next position of its rows.
 
     Attributes:
-      layers: FlaxGPT2's "cache" collection, of a static length L.
+      layers: the network's "cache" collection, of a static length L.
       attention_mask: False at the left padding, True elsewhere, including the slots that are not
         yet written, which the causal mask hides.
       positions: position of each row's next token, that is, its number of real tokens so far.
@@ -149,7 +149,9 @@ class GPT2(DecoderOnly):
         # of the batch is written to the same slot of the cache.
         mask = jnp.ones((batch_size, max_length), bool).at[:, :length].set(attention_mask)
         num_real = jnp.cumsum(jnp.asarray(attention_mask), axis=1, dtype=jnp.int32)  # [B, S]
-        cache = KVCache(self._empty_layers(batch_size, max_length), mask, num_real[:, -1])
+        config, dtype = self._module.config, self.compute.array_dtype
+        layers = empty_cache(config, batch_size, max_length, dtype)
+        cache = KVCache(layers, mask, num_real[:, -1])
         return self._advance(params, input_ids, jnp.maximum(num_real - 1, 0), cache)
 
     def step(
@@ -175,7 +177,7 @@ class GPT2(DecoderOnly):
         )
 
     def _advance(self, params, input_ids, positions, cache):
-        with transformers_promotion(), nn.intercept_methods(without_transpose):
+        with transformers_promotion(with_cache):
             (states, *_), updated = self._module.apply(
                 {"params": params, "cache": cache.layers},
                 input_ids,
@@ -185,14 +187,6 @@ class GPT2(DecoderOnly):
                 mutable=["cache"],
             )
         return states[:, -1], dataclasses.replace(cache, layers=updated["cache"])
-
-    def _empty_layers(self, batch_size, max_length):
-        ids = jnp.zeros((batch_size, max_length), jnp.int32)
-        with transformers_promotion():
-            variables = jax.eval_shape(
-                lambda: self._module.init(jax.random.key(0), ids, None, ids, init_cache=True)
-            )
-        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), variables["cache"])
 
 
 def extend_embedding(

@@ -8,7 +8,8 @@ there, token by token. Here all of these are float32.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -81,21 +82,7 @@ class _Blocks(FlaxGPT2BlockCollection):
         return states, None, None, None
 
 
-@contextlib.contextmanager
-def transformers_promotion() -> Iterator[None]:
-    """Relaxes JAX's strict modes for FlaxGPT2, which adds across ranks and mixes integer types.
-
-    It is also where sums become float32 in a network of bfloat16.
-    """
-    with (
-        jax.numpy_rank_promotion("allow"),
-        jax.numpy_dtype_promotion("standard"),
-        nn.intercept_methods(_float32_sums),
-    ):
-        yield
-
-
-def _float32_sums(next_function, args, kwargs, context):
+def float32_sums(next_function, args, kwargs, context):
     """Attention and products in bfloat16, with softmax and the addition of biases in float32."""
     module, is_call = context.module, context.method_name == "__call__"
     is_ours = isinstance(module, (FlaxGPT2Attention, FlaxConv1D)) and is_call
@@ -106,21 +93,31 @@ def _float32_sums(next_function, args, kwargs, context):
     return _attention(module, *args, **kwargs)
 
 
+@contextlib.contextmanager
+def transformers_promotion(methods: Callable = float32_sums) -> Iterator[None]:
+    """Relaxes JAX's strict modes for FlaxGPT2, which adds across ranks and mixes integer types.
+
+    Args:
+      methods: an interceptor (`nn.intercept_methods`) of FlaxGPT2's methods: `float32_sums` where
+        whole sequences are read, `with_cache` where a response is decoded.
+    """
+    with (
+        jax.numpy_rank_promotion("allow"),
+        jax.numpy_dtype_promotion("standard"),
+        nn.intercept_methods(methods),
+    ):
+        yield
+
+
 def _attention(
     module, states, *, attention_mask, deterministic, init_cache, output_attentions
 ) -> tuple[jax.Array]:
-    del output_attentions
+    del init_cache, output_attentions
     query, key, value = map(module._split_heads, jnp.split(module.c_attn(states), 3, axis=2))
-    length, total, start = query.shape[1], key.shape[1], 0
-    has_cache = module.has_variable("cache", "cached_key")
-    if has_cache:
-        cache = module.variables["cache"]
-        total, start = cache["cached_key"].shape[1], cache["cache_index"]
-    mask = jax.lax.dynamic_slice(module.causal_mask, (0, 0, start, 0), (1, 1, length, total))
+    length = query.shape[1]
+    mask = module.causal_mask[:, :, :length, :length]
     if attention_mask is not None:
         mask = nn.combine_masks(mask, attention_mask[:, None, None, :], dtype=bool)
-    if has_cache or init_cache:
-        key, value, mask = module._concatenate_to_cache(key, value, query, mask)
     use_dropout = not deterministic and module.config.attn_pdrop > 0
     attended = attend(
         query,
@@ -134,20 +131,67 @@ def _attention(
     return (module.resid_dropout(attended, deterministic=deterministic),)
 
 
-def without_transpose(next_function, args, kwargs, context):
-    """FlaxConv1D as one contraction with W as it is stored: y = W x + b, the same sums.
+# --- decoding --------------------------------------------------------------------------------
 
-    FlaxConv1D transposes W first. When a single row is decoded on a CPU, XLA then copies every W at
-    every step, and GPT-2 small took 250 ms per token, five times as long as PyTorch.
+
+def empty_cache(config: GPT2Config, batch_size: int, length: int, dtype: Any) -> dict[str, Any]:
+    """The "cache" collection of the network, for `length` places of each row.
+
+    Keys and values are [B, H, L, D/H]. FlaxGPT2 keeps [B, L, H, D/H], over which a CPU multiplies
+    ten times as slowly: its products want the heads before the places.
     """
+    shape = (batch_size, config.n_head, length, config.n_embd // config.n_head)
+
+    def layer() -> dict[str, Any]:
+        keys, values = jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)
+        return {"attn": {"keys": keys, "values": values, "index": jnp.int32(0)}}
+
+    return {"h": {str(number): layer() for number in range(config.n_layer)}}
+
+
+def with_cache(next_function, args, kwargs, context):
+    """Attention over an `empty_cache`, and products as `_product` computes them, while decoding."""
     module = context.module
-    if not isinstance(module, FlaxConv1D) or context.method_name != "__call__":
-        return next_function(*args, **kwargs)
-    return _product(module, *args)
+    if context.method_name == "__call__" and isinstance(module, FlaxConv1D):
+        return _product(module, *args)
+    if context.method_name == "__call__" and isinstance(module, FlaxGPT2Attention):
+        return _cached_attention(module, *args, kwargs["attention_mask"])
+    return next_function(*args, **kwargs)
+
+
+def _cached_attention(module, states, is_real) -> tuple[jax.Array]:
+    """Writes the keys and values of the S tokens of a prompt, or of the next token, and attends.
+
+    `is_real` [B, L] is False at the places that no token may attend to.
+    """
+    projected = module.c_attn(states).reshape(*states.shape[:2], -1, module.head_dim)
+    query, new_keys, new_values = jnp.split(projected.swapaxes(1, 2), 3, axis=1)  # [B, H, S, D/H]
+    start = module.get_variable("cache", "index")
+    keys, values = (
+        jax.lax.dynamic_update_slice_in_dim(module.get_variable("cache", name), new, start, axis=2)
+        for name, new in (("keys", new_keys), ("values", new_values))
+    )
+    length = query.shape[2]
+    for name, array in (("keys", keys), ("values", values), ("index", start + length)):
+        module.put_variable("cache", name, array)
+    if length > 1:  # a prompt, which comes first: the places behind it are still empty
+        keys, values, is_real = new_keys, new_values, is_real[:, :length]
+    may_attend = (jnp.arange(keys.shape[2]) <= start + jnp.arange(length)[:, None]) & is_real[
+        :, None, None, :
+    ]
+    scores = jnp.einsum("bhsd,bhld->bhsl", query / math.sqrt(query.shape[-1]), keys)
+    scores = jnp.where(may_attend, scores.astype(jnp.float32), jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)  # [B, H, S, L]
+    attended = jnp.einsum("bhsl,bhld->bhsd", weights, values).swapaxes(1, 2)  # [B, S, H, D/H]
+    return (module.c_proj(module._merge_heads(attended)),)
 
 
 def _product(module: FlaxConv1D, inputs: jax.Array) -> jax.Array:
-    """W x + b, with the sum in float32, where the gradient of b is then summed as well."""
+    """W x + b, with the sum in float32, where the gradient of b is then summed as well.
+
+    One contraction with W as it is stored. FlaxConv1D transposes W first, and when a single row is
+    decoded on a CPU, XLA then copies every W at every step: GPT-2 small took 250 ms per token.
+    """
     kernel = jnp.asarray(module.get_variable("params", "kernel"), module.dtype)
     last = inputs.ndim - 1
     inputs = jnp.asarray(inputs, module.dtype)

@@ -43,6 +43,7 @@ from conkd_jax.stages.rec_teacher import fold_of
 
 VERSION = 1
 READ_AT_ONCE = 512  # records
+MEASURED_BATCHES = 4  # of each shard: the errors of rounding are measured on these
 FOLD = "rec_teacher_"  # followed by a number: the name of an input of this stage
 
 
@@ -234,21 +235,33 @@ def _metrics(stats: dict) -> dict:
     }
 
 
-@functools.partial(jax.jit, static_argnames=("model", "num_words", "num_targets", "dtype", "dense"))
-def _outputs_of_batch(params, batch, *, model, num_words, num_targets, dtype, dense):
-    """Rounded outputs of a batch, and their statistics after and before rounding."""
+@functools.partial(
+    jax.jit,
+    static_argnames=("model", "num_words", "num_targets", "dtype", "dense", "measures_rounding"),
+)
+def _outputs_of_batch(
+    params, batch, *, model, num_words, num_targets, dtype, dense, measures_rounding
+):
+    """Rounded outputs of a batch, and their statistics after and before rounding.
+
+    The statistics before rounding are None unless they are asked for: they need a second softmax
+    over all of Y, which takes as long as the first.
+    """
+    exact = None
     features = response_features(model, params, batch)  # [N, F]
     head: Head = model.head(params, num_targets)
     if dense:
         logits = head.logits(features, retrieved_ids(batch))
         outputs = logits.astype(dtype)
         rounded = logit_statistics(outputs.astype(jnp.float32), batch["labels"], num_words)
-        exact = logit_statistics(logits, batch["labels"], num_words)
+        if measures_rounding:
+            exact = logit_statistics(logits, batch["labels"], num_words)
     else:
         outputs = features.astype(dtype)
         arguments = head, batch["labels"], num_words, batch["num_tokens"]
         rounded = head_statistics(outputs.astype(jnp.float32), *arguments)
-        exact = head_statistics(features, *arguments)
+        if measures_rounding:
+            exact = head_statistics(features, *arguments)
     return outputs, rounded, exact
 
 
@@ -301,7 +314,7 @@ def _shard_outputs(
     batches = language_model.sequential(
         rows, vocabulary, "teacher", batch_rows, writer.shard_rows(shard)
     )
-    for response_ids, batch in batches:
+    for number, (response_ids, batch) in enumerate(batches):
         outputs, rounded, exact = jax.device_get(
             _outputs_of_batch(
                 teacher.variables,
@@ -311,13 +324,15 @@ def _shard_outputs(
                 num_targets=teacher.num_targets,
                 dtype=jnp.dtype(spec.dtype),
                 dense=spec.format == "dense",
+                measures_rounding=number < MEASURED_BATCHES,
             )
         )
         count = int(batch["num_tokens"])
-        rounding.add(
-            {name: value[:count] for name, value in rounded.items()},
-            {name: value[:count] for name, value in exact.items()},
-        )
+        if exact is not None:
+            rounding.add(
+                {name: value[:count] for name, value in rounded.items()},
+                {name: value[:count] for name, value in exact.items()},
+            )
         ends = np.cumsum(rows.response_length[response_ids])
         for response, end in zip(response_ids.tolist(), ends.tolist(), strict=True):
             span = slice(end - int(rows.response_length[response]), end)

@@ -13,7 +13,7 @@ from conkd_jax.config.parts import SearchConfig
 from conkd_jax.data.rows.dialogue import TokenPrompts
 from conkd_jax.distill.head import Head
 from conkd_jax.eval.decoding import Decoding, decode_responses
-from conkd_jax.eval.search import row_axes
+from conkd_jax.eval.search import most_probable, row_axes
 from conkd_jax.models.gpt2 import GPT2, GPT2Spec
 
 NUM_WORDS, NUM_ITEMS, END = 30, 20, 29
@@ -84,6 +84,17 @@ def test_limits_equal_greedy_decoding(params, head, contexts, rules):
         assert plain(decode(params, head, contexts, search, **rules)) == greedy, search
     flat = Head(head.kernel / 20, head.bias / 20)
     assert plain(decode(params, flat, contexts, sample(), **rules)) != greedy
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_most_probable_token_is_that_of_argmax(dtype):
+    rng = np.random.default_rng(0)
+    logits = np.round(2 * rng.normal(size=(500, 40))) / 2  # many rows have equal maxima
+    logits[0], logits[1, :39], logits[2, 7] = 0.0, -np.inf, np.inf
+    ties = (logits == logits.max(axis=1, keepdims=True)).sum(axis=1) > 1
+    assert ties.mean() > 0.2
+    logits = jnp.asarray(logits, dtype)
+    np.testing.assert_array_equal(most_probable(logits), jnp.argmax(logits, axis=-1))
 
 
 # --- sampling ----------------------------------------------------------------------------------
