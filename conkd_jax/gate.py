@@ -10,7 +10,7 @@ Reads the finished evaluation of a split; nothing is trained or decoded. Prints 
 and the hard gate as a detector of item steps, its precision, recall and F1: at the run's η, the one
 fitted on dev, the best of this split, the paper's, and those of `--eta`.
 `--response` draws λ along a gold response. `--text` draws it along any response to the history of
-`--response` or to the turn in `--history`, with movies written as @id; it can be repeated.
+`--response` or to the turn in `--history`, with items written as @id; it can be repeated.
 `--example=titanic` draws the paper's Appendix C. docs/metrics.md explains each number.
 """
 
@@ -64,7 +64,7 @@ _RESPONSE = flags.DEFINE_string(
 _TEXT = flags.DEFINE_multi_string(
     "text",
     [],
-    "Draw λ along this response, with movies as @id; can be repeated.",
+    "Draw λ along this response, with items as @id; can be repeated.",
     flag_values=OPTIONS,
 )
 _HISTORY = flags.DEFINE_string(

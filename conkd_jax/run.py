@@ -364,7 +364,7 @@ class Answers:
 
     @functools.cached_property
     def titles(self) -> dict[int, str]:
-        """Titles by movie id; empty if the folder has no link to a corpus."""
+        """Titles by item id; empty if the folder has no link to a corpus."""
         corpus = self.file.parent / "artifacts" / "corpus"
         return corpus_titles(corpus) if corpus.exists() else {}
 

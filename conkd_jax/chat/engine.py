@@ -93,12 +93,12 @@ class Engine:
 
     @functools.cached_property
     def linker(self) -> TextLinker:
-        """Finds movies, people and genres in free text."""
+        """Finds items, people and genres in free text."""
         return TextLinker(self.system.corpus)
 
     @functools.cached_property
     def paths(self) -> Paths:
-        """Finds paths between movies, people and genres."""
+        """Finds paths between items, people and genres."""
         return Paths(self.system.corpus)
 
     @property

@@ -29,7 +29,7 @@ class Explanation:
     """What speaks for the items of a response.
 
     Attributes:
-      paths: for each item, by movie id, names of nodes from one that was mentioned to the item.
+      paths: for each item, by item id, names of nodes from one that was mentioned to the item.
       mentioned: the ids among them that the history mentions itself.
       token: the token of the response that the rankings are for: its first item, or the token at
         which items had the most probability.

@@ -2,13 +2,13 @@
 
     conkd-chat --workdir=runs/dialogpt_hard-demo-seed0
 
-Type what you are looking for. Movies are found by their titles, in any spelling, or as "@123",
+Type what you are looking for. Items are found by their titles, in any spelling, or as "@123",
 people and genres by their names; the line below your message shows what was understood. The
-answer appears as it is decoded, with its movies marked. Lines that begin with "/" are commands:
+answer appears as it is decoded, with its items marked. Lines that begin with "/" are commands:
 
-    /items          the movies of the last answer, and their rivals
+    /items          the items of the last answer, and their rivals
     /why            graph paths to them, and the first five of each model
-    /fix 1 TITLE    the first link above means TITLE, or @123; `/fix 1 no` means no movie
+    /fix 1 TITLE    the first link above means TITLE, or @123; `/fix 1 no` means no item
     /undo           takes the last message and its answer back
     /compare RUN    another run answers the same message
     /save FILE      writes the conversation's answers, in the format of predictions.jsonl

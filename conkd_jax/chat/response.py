@@ -17,7 +17,7 @@ class Piece(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class RankedItem:
-    """An item in a ranking: movie id, title, and P(item | y_<t, x)."""
+    """An item in a ranking: item id, title, and P(item | y_<t, x)."""
 
     movie_id: int
     title: str

@@ -90,10 +90,10 @@ class Session:
         """The last message with another meaning of one of its links, taken back to be said again.
 
         Args:
-          argument: "1 no", "1 @123" or "1 Another Title": the number of a movie among the links.
+          argument: "1 no", "1 @123" or "1 Another Title": the number of an item among the links.
 
         Raises:
-          ChatError: there is no such link, or no such movie.
+          ChatError: there is no such link, or no such item.
         """
         _ = self.last
         reading = self.history[-2]
@@ -101,7 +101,7 @@ class Session:
         number, _, meant = argument.strip().partition(" ")
         movies = [link for link in reading.links if link.kind == MOVIE]
         if not movies:
-            raise ChatError("/fix: no movie was understood in the last message, so none is wrong")
+            raise ChatError("/fix: no item was understood in the last message, so none is wrong")
         if not number.isdecimal() or not 1 <= int(number) <= len(movies) or not meant.strip():
             raise ChatError(
                 f"/fix: expected a number from 1 to {len(movies)} and a title, @123 or no; got "
@@ -119,7 +119,7 @@ class Session:
             return None
         found = [one for one in self.chat.read(f'"{meant}"').links if one.kind == MOVIE]
         if len(found) != 1:
-            raise ChatError(f"expected a movie of the corpus instead of {link.name}, got {meant!r}")
+            raise ChatError(f"expected an item of the corpus instead of {link.name}, got {meant!r}")
         return found[0].movie_id
 
     def other(self, folder: str) -> Chat:
@@ -132,7 +132,7 @@ class Session:
             other = Chat.open(epath.Path(folder).expanduser(), warm=False)
             mine, its = (set(c.system.corpus.items.movie_ids.tolist()) for c in (self.chat, other))
             if mine != its:
-                raise ChatError(f"{folder}: expected a run on the same movies, got other ones")
+                raise ChatError(f"{folder}: expected a run on the same items, got other ones")
             self._others[folder] = other
         return self._others[folder]
 

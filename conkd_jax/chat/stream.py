@@ -67,7 +67,7 @@ class Stream:
             yield added
 
     def _text(self, row: int) -> tuple[str, int | None]:
-        """An answer so far, and the movie that its last token names.
+        """An answer so far, and the item that its last token names.
 
         A title stands where a text had a space, so that the text only grows.
         """
@@ -200,6 +200,6 @@ class Stream:
         return RecommendedItem(own.movie_id, own.title, own.probability, place, ranking)
 
     def _turn(self, tokens: Sequence[int], items: Sequence[int]) -> Turn:
-        """The answer as a turn of the corpus; words that spell "@12" name no movie."""
+        """The answer as a turn of the corpus; words that spell "@12" name no item."""
         text = spell_apart(self._engine.vocabulary.decode(tokens), items)
         return self._engine.linker.turn(text, RECOMMENDER)

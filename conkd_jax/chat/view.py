@@ -56,7 +56,7 @@ class View:
         if found:
             self._wrapped(f"[understood: {'; '.join(dict.fromkeys(found))}]", "dim")
         for mention in reading.unknown:
-            self._wrapped(f"[{mention} is no movie of this corpus]", "dim")
+            self._wrapped(f"[{mention} is no item of this corpus]", "dim")
 
     def answer(self, stream: Stream, name: str = "bot") -> None:
         """Shows an answer as it is decoded."""
@@ -75,11 +75,11 @@ class View:
         self._write("\n\n")
 
     def items(self, response: Response) -> None:
-        """Shows the movies of an answer and their rivals."""
+        """Shows the items of an answer and their rivals."""
         for item in response.items:
             self.say(f"{INDENT}{item.title}, {_percent(item.probability)}")
             self._ranking([one for one in item.ranking if one.movie_id != item.movie_id])
-        self.say(f"{INDENT}The answer names no movie.\n" if not response.items else "")
+        self.say(f"{INDENT}The answer names no item.\n" if not response.items else "")
 
     def explanation(self, found: Explanation, response: Response) -> None:
         """Shows graph paths to the items of a response, and the first items of each model."""

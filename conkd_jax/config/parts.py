@@ -34,7 +34,7 @@ class CorpusConfig:
     raw_dir: str = ""  # folder of the raw files, dialogues and graphs, empty = $CONKD_RAW_DIR; for
     # custom the folder that `conkd-data check` passes
     graph_rule: str = "kgsf"  # relations kept: kgsf (46 of ReDial's 214) | kbrd (35) | all
-    reviews: str = ""  # reviews of movies, for revcore: RevCore's .pkl or a .jsonl, by path or by
+    reviews: str = ""  # reviews of items, for revcore: RevCore's .pkl or a .jsonl, by path or by
     # its name in raw_dir | generated (movieworld); empty = none
     movieworld_seed: int = 0  # seed of the synthetic movies, people, tastes and dialogues
     movieworld_num_movies: int = 120
@@ -54,7 +54,7 @@ class VocabularyConfig:
     min_word_count: int = 1  # whole words (all but dialogpt, recindial, llama): a word seen less
     # often becomes <unk>
     lower_case: bool = False  # whole words: they are lower-cased, as by default for kbrd
-    item_vocabulary: str = "full"  # full (all movies) | train (those mentioned in the train split)
+    item_vocabulary: str = "full"  # full (all items) | train (those mentioned in the train split)
     max_row_tokens: int = 512  # dialogpt, llama: a row is a dialogue, or a piece of a longer one
     max_context_turns: int = 5  # kgsf, kbrd, revcore: number of last turns that the encoder reads
     max_context_tokens: int = 256  # kgsf, kbrd, revcore: number of last tokens of those turns
@@ -81,14 +81,14 @@ class RecommenderConfig:
     epochs: int = 20  # at most; includes those of MIM
     patience: int = 3  # epochs without a better dev cross-entropy, at least mim_epochs + 1; 0 = off
     ema_decay: float = 0.98  # moving average of the weights, which is scored and kept; 0 = off
-    batch_size: int = 512  # pairs (turn, movie)
+    batch_size: int = 512  # pairs (turn, item)
     use_inferred_order: bool = False  # also train on train_inferred_order.jsonl
     use_reviews: bool = False  # True: the concepts of a context include those of the reviews of its
-    # movies (RevCore's recommender); needs corpus.reviews
+    # items (RevCore's recommender); needs corpus.reviews
     use_concepts: bool = True  # False: KBRD's recommender, p_u = n(x); no concepts, gate or MIM
     context_nodes: str = "entities"  # what a context consists of: entities (every node that was
-    # mentioned) | items (the movies alone, as in RecInDial)
-    distinct_targets: bool = False  # True: a movie that a response repeats is one training pair
+    # mentioned) | items (the items alone, as in RecInDial)
+    distinct_targets: bool = False  # True: an item that a response repeats is one training pair
     attention_init: str = "xavier_normal"  # of the attentive pooling: xavier_normal (KGSF) |
     # xavier_uniform (KBRD), both with gain 1.414
     optimizer: OptimizerConfig = OptimizerConfig(
@@ -222,7 +222,7 @@ class HistoryConfig:
 
     max_utterances: int = 40  # the last ones; an utterance is a merged turn
     max_utterance_tokens: int = 80  # the first ones
-    max_mentions: int = 16  # pairs (utterance, movie), the last ones; ReDial: 99 % have up to 12
+    max_mentions: int = 16  # pairs (utterance, item), the last ones; ReDial: 99 % have up to 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,7 +235,7 @@ class SentimentTraining:
     dropout: float = 0.4
     epochs: int = 50  # at most
     patience: int = 5  # epochs without a better dev loss; 0 = off
-    batch_size: int = 8  # dialogues, each with about 5 movies
+    batch_size: int = 8  # dialogues, each with about 5 items
     num_buckets: int = 4  # lengths that dialogues are padded to
     optimizer: OptimizerConfig = OptimizerConfig(
         1e-4, name="adam", schedule="constant", warmup_steps=0, b2=0.999, weight_decay=0.0
@@ -252,7 +252,7 @@ class AutoRecTraining:
     """ReDial's recommender and its training on what seekers like."""
 
     hidden_dim: int = 1000
-    use_sentiment: bool = True  # False: every mentioned movie counts as liked, and no sentiment
+    use_sentiment: bool = True  # False: every mentioned item counts as liked, and no sentiment
     # model is trained
     epochs: int = 50  # at most; those of MovieLens are as many again
     patience: int = 5  # epochs without a smaller dev error; 0 = off

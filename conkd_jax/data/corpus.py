@@ -64,12 +64,12 @@ class CorpusError(UserError, ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class ItemTable:
-    """The M candidate movies; an item index is a row here.
+    """The M candidate items; an item index is a row here.
 
     Attributes:
       movie_ids: the movie list's ids, ascending (ReDial's "@" ids).
       titles: "Name (year)".
-      entity_ids: each movie's node in the knowledge graph.
+      entity_ids: each item's node in the knowledge graph.
       is_linked: whether that node is a DBpedia entity; other movies are nodes without triples.
       keys: the ids of a source whose ids are texts, such as "catan"; None for other sources.
     """
@@ -123,7 +123,7 @@ class ConceptGraph:
 
 @dataclasses.dataclass(frozen=True)
 class Review:
-    """A review of a movie.
+    """A review of an item.
 
     Attributes:
       text: the review.
@@ -217,7 +217,7 @@ class Corpus:
         return [dialogue for split in splits for dialogue in self.dialogues(split)]
 
     def mention_counts(self, splits: Sequence[str] = ("train",)) -> Int64[np.ndarray, " M"]:
-        """Returns how often the dialogues of some splits mention each candidate movie.
+        """Returns how often the dialogues of some splits mention each candidate item.
 
         Args:
           splits: some of `splits`; repeats within a turn count.
@@ -234,7 +234,7 @@ class Corpus:
 
     @functools.cached_property
     def items(self) -> ItemTable:
-        """The candidate movies."""
+        """The candidate items."""
         arrays, lists = self._table("items")
         return ItemTable(
             arrays["movie_ids"],
@@ -274,7 +274,7 @@ class Corpus:
 
     @functools.cached_property
     def reviews(self) -> dict[int, Review]:
-        """One review of some candidate movies, by item; none in a corpus built without reviews."""
+        """One review of some candidate items, by item; none in a corpus built without reviews."""
         if not (self.directory / f"{_REVIEWS}.json").exists():
             return {}
         table = self._table(_REVIEWS)[1]
@@ -316,12 +316,12 @@ def write_corpus(
     Args:
       directory: the folder; it is created.
       splits: the dialogues of each split; the names are some of `SPLITS`.
-      items: the candidate movies.
+      items: the candidate items.
       graph: the knowledge graph.
       concept_graph: the concept graph.
       report: the data report, plain JSON.
       entity_names: a readable name of each node, or nothing.
-      reviews: reviews of movies by item, or nothing.
+      reviews: reviews of items by item, or nothing.
 
     Raises:
       ValueError: an unknown split name.

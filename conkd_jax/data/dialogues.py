@@ -23,10 +23,10 @@ class Turn:
 
     Attributes:
       role: "seeker" or "recommender".
-      text: the messages joined by a space, movies as "@123".
-      items: candidate indices of the movies mentioned, in order, with repeats.
-      unknown_items: the "@" ids that are not in the movie list.
-      entities: graph nodes of movies and linked words, in order of appearance, with repeats.
+      text: the messages joined by a space, items as "@123".
+      items: candidate indices of the items mentioned, in order, with repeats.
+      unknown_items: the "@" ids that are not in the item list.
+      entities: graph nodes of items and linked words, in order of appearance, with repeats.
       concepts: concept ids in order of appearance, with repeats.
     """
 

@@ -1,6 +1,6 @@
-"""The two patterns of a text: how a movie is mentioned, and how text is cut into words.
+"""The two patterns of a text: how an item is mentioned, and how text is cut into words.
 
-A mention is "@" and the digits of a movie id. Linker, vocabularies, predictions, metrics and the
+A mention is "@" and the digits of an item id. Linker, vocabularies, predictions, metrics and the
 sheets of the human evaluation all use these patterns.
 """
 
@@ -66,9 +66,9 @@ def encodable(text: str) -> str:
 
 
 def mention_id(digits: str) -> int | None:
-    """Returns the movie id after an "@", or None if the number is too large to be one.
+    """Returns the item id after an "@", or None if the number is too large to be one.
 
-    Zeros before the number have no meaning: "@00105" mentions movie 105.
+    Zeros before the number have no meaning: "@00105" mentions item 105.
     """
     return int(digits) if len(digits) <= _MAX_DIGITS else None
 
@@ -77,8 +77,8 @@ def replace_mentions(text: str, written: Callable[[int], str | None]) -> str:
     """Returns the text with its mentions replaced.
 
     Args:
-      text: a text with movies as "@123".
-      written: maps a movie id to its new text; None leaves the mention unchanged.
+      text: a text with items as "@123".
+      written: maps an item id to its new text; None leaves the mention unchanged.
 
     >>> replace_mentions("Try @7 or @8", {7: "Alien (1979)"}.get)
     'Try Alien (1979) or @8'

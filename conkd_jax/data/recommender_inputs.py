@@ -1,7 +1,7 @@
 """Contexts and targets of the recommender, from dialogues to padded arrays.
 
-Every response has a context, with or without a movie, because the teacher store keeps a user vector
-for each response. A training example is one movie mention in a response. Contexts hold ids of the
+Every response has a context, with or without an item, because the teacher store keeps a user vector
+for each response. A training example is one item mention in a response. Contexts hold ids of the
 corpus' graphs; `NodeIndex` maps them to the rows of a model's node vectors.
 """
 
@@ -43,12 +43,12 @@ class RecommenderContexts:
 
 @dataclass(frozen=True)
 class RecommenderTargets:
-    """Movie mentions in responses: one training example each.
+    """Item mentions in responses: one training example each.
 
     Attributes:
       response: [S] index of the response, and so of its context.
-      item: [S] candidate index of the movie.
-      is_novel: [S] whether the dialogue mentions the movie here for the first time.
+      item: [S] candidate index of the item.
+      is_novel: [S] whether the dialogue mentions the item here for the first time.
     """
 
     response: Int[np.ndarray, " S"]
@@ -185,13 +185,13 @@ def build_recommender_contexts(
 def build_recommender_targets(
     dialogues: Sequence[Dialogue], *, distinct: bool = False
 ) -> RecommenderTargets:
-    """Returns one example per movie mention in a response.
+    """Returns one example per item mention in a response.
 
     `response` counts as in `build_recommender_contexts`.
 
     Args:
       dialogues: the dialogues of one split, in order.
-      distinct: whether a movie that a response repeats is one example.
+      distinct: whether an item that a response repeats is one example.
     """
     mentions = []
     index = 0

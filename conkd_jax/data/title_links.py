@@ -1,9 +1,9 @@
-"""Finds the movies that a person typed: titles in free text, as people write them.
+"""Finds the items that a person typed: titles in free text, as people write them.
 
-ReDial's speakers tag the movies they mean, so the corpus has no typed titles, and a reader of typed
+ReDial's speakers tag the items they mean, so the corpus has no typed titles, and a reader of typed
 text has to find them: with or without the year, in any case, without articles, apostrophes and
 hyphens, and misspelled. Half of all titles are everyday words ("It", "Saw", "Up"); how often a
-training text says the words without meaning the movie decides which of them are links.
+training text says the words without meaning the item decides which of them are links.
 
 This module is independent of graphs and of people's names (`stages.free_text` adds them).
 """
@@ -23,14 +23,14 @@ from jaxtyping import Int
 from rapidfuzz import fuzz, process
 
 # benchmarks/linking.py chose both on typed mentions of training dialogues, by F1.
-MIN_LIKELIHOOD = 0.5  # least share of uses of the words that mean the movie
+MIN_LIKELIHOOD = 0.5  # least share of uses of the words that mean the item
 MIN_SCORE = 83.0  # least similarity of a misspelled title, of 100
 
 RARE = 5  # a word that training texts use less often than this may be a misspelling
 MIN_LETTERS = 5  # of a title that may be misspelled: in a shorter one, most letters would be right
 MAX_WORDS = 8  # of a misspelled title
 MAX_RUNS = 1000  # of words in one text that are compared with all titles: a text of 500 words
-NUM_RIVALS = 4  # other movies that are kept for each link
+NUM_RIVALS = 4  # other items that are kept for each link
 
 _WORD = re.compile(r"@[0-9]+|[^\W_]+|&")
 _YEAR = re.compile(r"\s*(?:\(\s*([12][0-9]{3})\s*\)|,?\s*([12][0-9]{3})\b)")
@@ -59,9 +59,9 @@ class TitleMatch:
     Attributes:
       start: the first character of the title.
       end: the character after it, and after its year.
-      item: the candidate index of the movie.
+      item: the candidate index of the item.
       score: 100 for a title as listed, less for a misspelled one.
-      rivals: other movies with that title, or a similar one, the most likely first.
+      rivals: other items with that title, or a similar one, the most likely first.
       is_certain: whether the title has its year, or stands in quotation marks.
     """
 
@@ -101,7 +101,7 @@ class TitleUsage:
     """How training texts use the words of titles.
 
     Attributes:
-      mentions: [M] how often each movie is tagged.
+      mentions: [M] how often each item is tagged.
       said: how often the words of a title occur without a tag, by (words, written in capitals).
       words: how often each word occurs.
     """
@@ -119,7 +119,7 @@ class TitleUsage:
                     self.said[key, _is_capital(words, first, last)] += 1
 
     def likelihood(self, key: str, items: Sequence[int], is_capital: bool) -> float:
-        """How likely these words mean one of the movies with that title.
+        """How likely these words mean one of the items with that title.
 
         The share of the tags in all uses of the words, tagged or not. Text with a capital is
         compared with text with a capital: "I saw Saw".
@@ -132,11 +132,11 @@ class Forms:
     """The ways in which titles may be written, as keys: the words without spaces.
 
     Full names come first; the name without its article and the name before a subtitle count where
-    no other movie has that full name.
+    no other item has that full name.
 
     Args:
       titles: [M] "Name (year)".
-      mentions: [M] how often each movie is tagged in training, which orders movies of one name.
+      mentions: [M] how often each item is tagged in training, which orders items of one name.
     """
 
     def __init__(self, titles: Sequence[str], mentions: Int[np.ndarray, " M"]):
@@ -175,7 +175,7 @@ class TitleIndex:
     Args:
       titles: [M] the titles of all candidates, "Name (year)".
       mentions: [M] how often the training dialogues tag each.
-      texts: the texts of the training dialogues, movies as "@123".
+      texts: the texts of the training dialogues, items as "@123".
       min_likelihood: of words that are a title, but not always.
       min_score: of a misspelled title.
       rare: a title may be misspelled where a word is less frequent than this.
@@ -227,7 +227,7 @@ class TitleIndex:
         return sorted([*listed, *near], key=lambda match: match.start)
 
     def alike(self, text: str, limit: int) -> list[int]:
-        """Returns the movies whose titles are most like a text, which may be their beginning.
+        """Returns the items whose titles are most like a text, which may be their beginning.
 
         Titles that begin with the text come first, the shortest of them before the others; then
         titles in the order of similarity.
@@ -262,7 +262,7 @@ class TitleIndex:
         return None, first
 
     def _with_year(self, text: str, end: int, items: Sequence[int]) -> tuple[int, int] | None:
-        """The movie of the year that follows, and where the year ends."""
+        """The item of the year that follows, and where the year ends."""
         if (match := _YEAR.match(text, end)) is None:
             return None
         year = int(match[1] or match[2])

@@ -1,6 +1,6 @@
-"""Token ids: the words of a tokenizer, then one token per movie, then the input-only tags.
+"""Token ids: the words of a tokenizer, then one token per item, then the input-only tags.
 
-Every stage reads the same integers. This module handles text, movie ids and titles; it is
+Every stage reads the same integers. This module handles text, item ids and titles; it is
 independent of turns, rows, models and batches.
 
 Layout of the ids (|V| words, |I| items; Y = V ∪ I is the output space of the paper, §3)::
@@ -10,7 +10,7 @@ Layout of the ids (|V| words, |I| items; Y = V ∪ I is the output space of the 
     |V| + |I| + 0, 1, 2 [GEN], [REC], [PAD]: read by a model, never predicted
     … num_rows          padding rows up to a multiple of 128
 
-Spaces around a movie. GPT-2's words carry the space before them ("Ġseen"), and so does an item: one
+Spaces around an item. GPT-2's words carry the space before them ("Ġseen"), and so does an item: one
 space before "@123" belongs to the item token, and the text after it is encoded as it stands.
 Decoding puts one space before every item that does not open the text. So "have you seen @123 ?"
 survives encoding and decoding, "(@123)" becomes "( @123)", and
@@ -47,19 +47,19 @@ from conkd_jax.data.tokenizers.bpe import (
 from conkd_jax.data.tokenizers.words import UNK_TOKEN, is_lower_cased, load_tokenizer
 from conkd_jax.files import read_json, sha256, write_whole
 
-_DIGIT = re.compile("[0-9]")  # the digits of a movie id; `str.isdigit` accepts "²" too
+_DIGIT = re.compile("[0-9]")  # the digits of an item id; `str.isdigit` accepts "²" too
 
 ROW_MULTIPLE = 128
 
 
 class Vocabulary:
-    """Maps text to ids and back, over words, movies and tags.
+    """Maps text to ids and back, over words, items and tags.
 
     Args:
       tokenizer: the words: a byte-level BPE from `load_bpe` or `train_bpe`, or whole words from
         `load_words` or `train_words`.
       movie_ids: [M] the movie ids of all candidates, in candidate order.
-      titles: [M] their titles. A movie without a token is written as its title; a movie with a
+      titles: [M] their titles. An item without a token is written as its title; an item with a
         token gets its initial embedding from it.
       item_candidates: [I] the candidates that get a token, in token order; None means all.
 
@@ -131,7 +131,7 @@ class Vocabulary:
           tokenizer: the words.
           movie_ids: [M] the movie ids of all candidates.
           titles: [M] their titles.
-          item_vocabulary: "full": every candidate has a token, so a movie that training never
+          item_vocabulary: "full": every candidate has a token, so an item that training never
             mentions can still be learned from the recommender's probabilities. "train": only the
             candidates that the training split mentions, as in KGSF's word list.
           mentioned: candidate indices mentioned in the training split, repeats allowed; used for
@@ -149,15 +149,15 @@ class Vocabulary:
         candidates = np.unique(np.fromiter(mentioned, np.int64))
         if not len(candidates):
             raise VocabularyError(
-                "item_vocabulary='train' keeps the movies mentioned in the train split, but none "
+                "item_vocabulary='train' keeps the items mentioned in the train split, but none "
                 "was given: pass `mentioned`, or use 'full'."
             )
         return cls(tokenizer, movie_ids, titles, candidates)
 
     def encode(self, text: str) -> list[int]:
-        """Returns the token ids of a text in which movies are written as "@123".
+        """Returns the token ids of a text in which items are written as "@123".
 
-        A movie without a token becomes the words of its title. An id that belongs to no movie stays
+        An item without a token becomes the words of its title. An id that belongs to no item stays
         literal text, which is an unknown word in a vocabulary of whole words. Special tokens in the
         text are plain characters.
         """
@@ -216,7 +216,7 @@ class Vocabulary:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that determines an id: words, movies, titles, item order."""
+        """SHA-256 of everything that determines an id: words, items, titles, item order."""
         # Trained artifacts carry this hash, so the exact JSON text below must not change.
         model = json.loads(self.tokenizer.to_str())["model"]
         if self.unk_id is None:
@@ -313,7 +313,7 @@ class Vocabulary:
                 text += "".join(f" {name(token - self.num_words)}" for token in run)
                 continue
             words = self.tokenizer.decode(list(run), skip_special_tokens=False)
-            # Without a space the item "@12" and the word "3" would read as the movie "@123".
+            # Without a space the item "@12" and the word "3" would read as the item "@123".
             apart = self.unk_id is not None or _DIGIT.match(words)
             text += f" {words}" if text and apart else words
         return text[1:] if ids and ids[0] >= self.num_words else text
@@ -323,10 +323,10 @@ def _check_items(movie_ids: np.ndarray, titles: list[str], candidates: np.ndarra
     count = len(movie_ids)
     if len(titles) != count:
         raise VocabularyError(
-            f"Expected one title per movie, got {count} ids, {len(titles)} titles."
+            f"Expected one title per item, got {count} ids, {len(titles)} titles."
         )
     if len(np.unique(movie_ids)) != count or (count and movie_ids.min() < 0):
-        raise VocabularyError("Movie ids must be distinct and not negative.")
+        raise VocabularyError("Item ids must be distinct and not negative.")
     if len(np.unique(candidates)) != len(candidates) or (
         len(candidates) and not 0 <= candidates.min() <= candidates.max() < count
     ):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def mentioned_ids(text: str) -> tuple[int, ...]:
-    """Returns the movie ids that a text mentions, in order, with repeats.
+    """Returns the item ids that a text mentions, in order, with repeats.
 
     >>> mentioned_ids("@7 or @8? No, @7!")
     (7, 8, 7)
@@ -122,7 +122,7 @@ def _reference(p: Prediction) -> str | None:
 def _mentioned(p: Prediction) -> str | None:
     """`mentioned_items` are those of `context`, as far as one line can tell.
 
-    An id of the history may be missing: it can belong to no movie. Not so if the same line has it
+    An id of the history may be missing: it can belong to no item. Not so if the same line has it
     as an item of the reference or of the response.
     """
     if p.mentioned_items is None:

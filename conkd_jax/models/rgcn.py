@@ -1,6 +1,6 @@
 """A relational graph convolution over one-hot nodes, for a graph of which only few nodes are read.
 
-The recommender reads the vectors of movies and of the entities that people mention. The layer
+The recommender reads the vectors of items and of the entities that people mention. The layer
 therefore works on a graph pruned to these output nodes and the sources of their in-edges. Every
 in-edge of an output is kept, so the normaliser Z_{e,r} and the output equal those of the whole
 graph.

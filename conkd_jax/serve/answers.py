@@ -12,7 +12,7 @@ from conkd_jax.stages.free_text import Reading
 
 
 def reading_answer(reading: Reading, title: Callable[[int], str]) -> schema.Reading:
-    """A text as it was understood; `title` gives the title of a movie."""
+    """A text as it was understood; `title` gives the title of an item."""
     links = [
         schema.Link(
             start=link.start,
@@ -72,7 +72,7 @@ def response_answer(
 
 
 def explanation_answer(response: Response, found: Explanation) -> schema.Explanation:
-    """What speaks for the movies of an answer."""
+    """What speaks for the items of an answer."""
     titles = {item.movie_id: item.title for item in response.items}
     return schema.Explanation(
         items=[

@@ -4,7 +4,7 @@
     python -m conkd_jax.serve.load --url=http://127.0.0.1:8000 --users=32 --out=serve.json
 
 Every user has a conversation: a message, the answer, and the next message with the history so far;
-all users at once. Some stream, some draw random answers, and the messages name movies of the
+all users at once. Some stream, some draw random answers, and the messages name items of the
 server's corpus. Afterwards each request is sent again, alone, and the two answers are compared: all
 but their times must be the same, bit for bit.
 """

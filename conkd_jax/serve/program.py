@@ -2,7 +2,7 @@
 
     conkd-serve --workdir=runs/dialogpt_hard-demo-seed0
 
-Open the address that it prints. Several runs on the same movies can be served at once, separated by
+Open the address that it prints. Several runs on the same items can be served at once, separated by
 commas: the page then compares them. Only programs on this machine can reach the server; for others,
 name an address with --host, and a token that they have to send. Ctrl-C stops it.
 docs/howto/serve.md describes the API.

@@ -69,7 +69,7 @@ _SYSTEM = Parameter("system", "path", str, "The name of the system that answers.
 _CONVERSATION = Parameter("conversation", "path", str, "The id that came with its answers.")
 _SEARCH = (
     Parameter("query", "query", str, "The beginning of a title, or a similar one.", ""),
-    Parameter("limit", "query", int, f"The most movies, up to {schema.MAX_FOUND}.", 10),
+    Parameter("limit", "query", int, f"The most items, up to {schema.MAX_FOUND}.", 10),
 )
 _EVENTS = {
     "reading": schema.Reading,

@@ -14,8 +14,8 @@ from msgspec import Meta
 MAX_MESSAGES = 64  # of a history; models read only its end
 MAX_CHARACTERS = 4000  # of a message
 MAX_HISTORY = 20_000  # characters of all messages together
-RANKED = 10  # movies of a ranking
-MAX_FOUND = 50  # movies of a search
+RANKED = 10  # items of a ranking
+MAX_FOUND = 50  # items of a search
 
 Role = Literal["seeker", "recommender"]
 Text = Annotated[str, Meta(max_length=MAX_CHARACTERS)]
@@ -41,8 +41,8 @@ class Answer(msgspec.Struct, frozen=True):
 class ReadRequest(Request, frozen=True, kw_only=True):
     """A text to be understood.
 
-    `corrections` says what movies really are: the first character of a link → the movie that is
-    meant, or null for no movie.
+    `corrections` says what items really are: the first character of a link → the item that is
+    meant, or null for no item.
     """
 
     text: Text
@@ -54,7 +54,7 @@ class Message(Request, frozen=True, kw_only=True):
     """A message of a conversation.
 
     A seeker's text is what a person typed. A recommender's text is the `turn.text` of an answer,
-    with movies as "@123".
+    with items as "@123".
     """
 
     role: Role
@@ -136,7 +136,7 @@ class Link(Answer, frozen=True, kw_only=True):
 
 
 class Reading(Answer, frozen=True, kw_only=True):
-    """A text as it was understood; `unknown` has "@" ids that are no movie here."""
+    """A text as it was understood; `unknown` has "@" ids that are no item here."""
 
     text: str
     links: list[Link]
@@ -144,20 +144,20 @@ class Reading(Answer, frozen=True, kw_only=True):
 
 
 class Movie(Answer, frozen=True, kw_only=True):
-    """A movie of the corpus."""
+    """An item of the corpus."""
 
     movie_id: int
     title: str
 
 
 class RankedMovie(Movie, frozen=True, kw_only=True):
-    """A movie in a ranking."""
+    """An item in a ranking."""
 
     probability: float
 
 
 class RecommendedMovie(RankedMovie, frozen=True, kw_only=True):
-    """A movie that an answer names, at one of its tokens, and its rivals there."""
+    """An item that an answer names, at one of its tokens, and its rivals there."""
 
     token: int
     ranking: list[RankedMovie]
@@ -166,7 +166,7 @@ class RecommendedMovie(RankedMovie, frozen=True, kw_only=True):
 class Token(Answer, frozen=True, kw_only=True):
     """A token of an answer.
 
-    `item_mass` is the probability of all movies together by the system, `teacher_mass` the same by
+    `item_mass` is the probability of all items together by the system, `teacher_mass` the same by
     its dialogue teacher (λ of the soft gate).
     """
 
@@ -178,21 +178,21 @@ class Token(Answer, frozen=True, kw_only=True):
 
 
 class Turn(Answer, frozen=True, kw_only=True):
-    """A message as models read it, movies as "@123"; send it with the next request."""
+    """A message as models read it, items as "@123"; send it with the next request."""
 
     role: Role
     text: str
 
 
 class ExplainedMovie(Movie, frozen=True, kw_only=True):
-    """A movie of an answer, with paths in the knowledge graph to it, as names of nodes."""
+    """An item of an answer, with paths in the knowledge graph to it, as names of nodes."""
 
     mentioned: bool
     paths: list[list[str]]
 
 
 class Explanation(Answer, frozen=True, kw_only=True):
-    """What speaks for the movies of an answer, and each model's own ranking at one token."""
+    """What speaks for the items of an answer, and each model's own ranking at one token."""
 
     items: list[ExplainedMovie]
     token: int
@@ -252,7 +252,7 @@ class SystemList(Answer, frozen=True, kw_only=True):
 
 
 class MovieList(Answer, frozen=True, kw_only=True):
-    """Movies that a text may mean, the most likely first."""
+    """Items that a text may mean, the most likely first."""
 
     items: list[Movie]
 
@@ -260,7 +260,7 @@ class MovieList(Answer, frozen=True, kw_only=True):
 class Blind(Answer, frozen=True, kw_only=True):
     """An answer in the arena, without anything that tells whose it is.
 
-    `turn` is the same text as the next history has it, with movies as "@123".
+    `turn` is the same text as the next history has it, with items as "@123".
     """
 
     text: str

@@ -52,7 +52,7 @@ class Served:
         )
 
     def title(self, movie: int) -> str:
-        """The title of a movie of the corpus."""
+        """The title of an item of the corpus."""
         items = self.chat.system.corpus.items
         return items.titles[self.chat.engine.linker.index_of[movie]].strip() or f"@{movie}"
 
@@ -60,18 +60,18 @@ class Served:
         """Reads a text.
 
         Raises:
-          RequestError: a correction names a movie that the corpus lacks.
+          RequestError: a correction names an item that the corpus lacks.
         """
         known = self.chat.engine.linker.index_of
         for movie in corrections.values():
             if movie is not None and movie not in known:
                 raise RequestError(
-                    422, "no_such_movie", f"corrections: expected a movie's id, got {movie}"
+                    422, "no_such_movie", f"corrections: expected an item's id, got {movie}"
                 )
         return self.chat.read(text, role, corrections)
 
     def found(self, text: str, limit: int) -> list[schema.Movie]:
-        """The movies that a text may mean, the most likely first."""
+        """The items that a text may mean, the most likely first."""
         linker = self.chat.engine.linker
         movie_ids = self.chat.system.corpus.items.movie_ids
         movies = [int(movie_ids[item]) for item in linker.titles.alike(text, limit)]
@@ -85,7 +85,7 @@ class Served:
     def message(self, message: schema.Message) -> Reading | Turn:
         """A message as the models read it.
 
-        A recommender's text is a text of the models, in which only "@123" is a movie.
+        A recommender's text is a text of the models, in which only "@123" is an item.
         """
         if message.role == RECOMMENDER:
             return self.chat.engine.linker.turn(message.text, RECOMMENDER)
@@ -120,7 +120,7 @@ class Systems:
 
         Raises:
           RunError: a folder holds no run, or a trained artifact is missing.
-          ChatError: the runs are on different movies.
+          ChatError: the runs are on different items.
         """
         chats = [Chat.open(run, batch_size=batch_size, warm=False) for run in runs]
         expect_same_movies(chats)
@@ -179,7 +179,7 @@ def make_ready(chat: Chat) -> None:
 
 
 def expect_same_movies(chats: Sequence[Chat]) -> None:
-    """Checks that all runs know the same movies, as a reading is for all of them.
+    """Checks that all runs know the same items, as a reading is for all of them.
 
     Raises:
       ChatError: they don't.
@@ -188,6 +188,6 @@ def expect_same_movies(chats: Sequence[Chat]) -> None:
     for chat, movies in zip(chats[1:], others, strict=True):
         if not np.array_equal(first, movies):
             raise ChatError(
-                f"{chat.run.home}: expected a run on the movies of {chats[0].run.home}, got one on "
+                f"{chat.run.home}: expected a run on the items of {chats[0].run.home}, got one on "
                 "others. Serve it from another port"
             )

@@ -45,7 +45,7 @@ def check_data(config: Config, stages: Mapping[str, Stage]) -> None:
     Only what is still to be made is checked.
 
     Raises:
-      ConfigError: the split to score has no responses, a turn has more movies than a response may
+      ConfigError: the split to score has no responses, a turn has more items than a response may
         pick, or a learning rate schedule doesn't suit the number of training steps; names the
         fields.
     """
@@ -77,7 +77,7 @@ def _split_problems(config: Config, stages: Mapping[str, Stage]) -> Iterator[str
 
 
 def _pick_problems(config: Config, stages: Mapping[str, Stage]) -> Iterator[str]:
-    """Whether a turn of any split has more movies than a response may pick."""
+    """Whether a turn of any split has more items than a response may pick."""
     corpora = [stage for stage in data_stages(stages) if stage.name == "corpus"]
     for corpus in (Corpus.open(checked(stage, config.artifacts_dir)) for stage in corpora):
         most = max(
@@ -92,7 +92,7 @@ def _pick_problems(config: Config, stages: Mapping[str, Stage]) -> Iterator[str]
         )
         if most[0] > config.vocabulary.max_picks:
             yield (
-                f"config.vocabulary.max_picks: expected at least {most[0]}, the different movies "
+                f"config.vocabulary.max_picks: expected at least {most[0]}, the different items "
                 f"of a turn in dialogue {most[2]} of the split {most[1]!r}, got "
                 f"{config.vocabulary.max_picks}"
             )

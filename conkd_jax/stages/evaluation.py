@@ -330,7 +330,7 @@ def _nll_of_text(opened: SystemOnSplit, response: int, nll: np.ndarray) -> tuple
 
 
 def _movie(system: System, token: int | np.integer) -> int:
-    """The movie id of an item token."""
+    """The item id of an item token."""
     return int(system.vocabulary.movie_ids[int(token) - system.vocabulary.num_words])
 
 

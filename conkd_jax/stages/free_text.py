@@ -1,6 +1,6 @@
-"""Turns what a person types into a turn of the corpus: movies, people and genres, and concepts.
+"""Turns what a person types into a turn of the corpus: items, people and genres, and concepts.
 
-Movies become "@123", as in the corpus: as typed, by their title (`data.title_links`), or by a
+Items become "@123", as in the corpus: as typed, by their title (`data.title_links`), or by a
 correction. People and genres are found by the labels of the graph, as when the corpus was built.
 """
 
@@ -25,11 +25,12 @@ class Link:
     Attributes:
       start: its first character in the text.
       end: the character after it.
-      kind: "movie" or "entity", a person or a genre.
-      name: the title of the movie, or the name of the node.
+      kind: "movie" for an item of any kind, the word of the first readers of this API, or "entity",
+        a person or a genre.
+      name: the title of the item, or the name of the node.
       movie_id: of a movie; None for an entity.
       score: 100, or the similarity of a misspelled title.
-      rivals: ids of other movies that could be meant, the most likely first.
+      rivals: ids of other items that could be meant, the most likely first.
     """
 
     start: int
@@ -49,8 +50,8 @@ class Reading:
       text: as it was typed.
       role: "seeker" or "recommender".
       links: what was found in it, in order.
-      unknown: "@" ids that are no movie of the corpus, as typed.
-      turn: what the models read; its text has movies as "@123".
+      unknown: "@" ids that are no item of the corpus, as typed.
+      turn: what the models read; its text has items as "@123".
     """
 
     text: str
@@ -62,7 +63,7 @@ class Reading:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TextLinker:
-    """Understands texts by the movies and the graphs of a corpus.
+    """Understands texts by the items and the graphs of a corpus.
 
     Attributes:
       corpus: the corpus; its training dialogues say how titles and labels are used.
@@ -92,7 +93,7 @@ class TextLinker:
 
     @functools.cached_property
     def index_of(self) -> dict[int, int]:
-        """The candidate index of every movie id."""
+        """The candidate index of every item id."""
         return {movie: index for index, movie in enumerate(self.corpus.items.movie_ids.tolist())}
 
     def read(
@@ -104,10 +105,10 @@ class TextLinker:
         """Reads a text.
 
         Args:
-          text: what a person typed, or a text with movies as "@123".
+          text: what a person typed, or a text with items as "@123".
           role: whose turn it is.
-          corrections: of movies that were understood wrongly: the first character of the link → the
-            movie id that is meant, or None for no movie.
+          corrections: of items that were understood wrongly: the first character of the link → the
+            item id that is meant, or None for no item.
 
         Returns:
           The reading. A text without a link is a reading too.
@@ -118,7 +119,7 @@ class TextLinker:
         for link in links:
             written += f"{text[end : link.start]}@{link.movie_id}"
             end = link.end
-            # "@12" followed by a digit would be another movie
+            # "@12" followed by a digit would be another item
             written += " " if text[end : end + 1].isdigit() else ""
         written += text[end:]
         turn = self.turn(written, role)
@@ -129,7 +130,7 @@ class TextLinker:
         return Reading(text, role, tuple(both), unknown, turn)
 
     def turn(self, text: str, role: str) -> Turn:
-        """The turn of a text with movies as "@123", as in the corpus; titles stay words."""
+        """The turn of a text with items as "@123", as in the corpus; titles stay words."""
         found = self.linker.link([text])
         return Turn(role, text, found.items, found.unknown_items, found.entities, found.concepts)
 

@@ -1,7 +1,7 @@
-"""The scores of all movies at the item steps of gold responses, by a trained system's models.
+"""The scores of all items at the item steps of gold responses, by a trained system's models.
 
-The evaluation keeps the rank of the gold movie only; here the whole list is computed again, for
-analyses of which movies a system prefers. Nothing is trained or written.
+The evaluation keeps the rank of the gold item only; here the whole list is computed again, for
+analyses of which items a system prefers. Nothing is trained or written.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ STEPS_AT_A_TIME = 512
 def language_model_steps(system: System, split: str) -> ItemSteps:
     """The model's scores at the item steps of a split, in the order of its responses.
 
-    Gold movies beyond the last token of a response that was cut have no step, whatever the system.
+    Gold items beyond the last token of a response that was cut have no step, whatever the system.
     Those of item-first rows are chosen before the text, so their steps are there: one for each
-    different movie (`Rows.choices_of`).
+    different item (`Rows.choices_of`).
     """
     dialogues = system.corpus.dialogues(split)
     rows, words, model = system.rows_of(dialogues), system.vocabulary, system.model
@@ -54,7 +54,7 @@ def language_model_steps(system: System, split: str) -> ItemSteps:
 def recommender_steps(system: System, split: str, steps: ItemSteps) -> ItemSteps:
     """The recommender's scores at the same steps; it gives every step of a response one list.
 
-    Gold movies without a token are steps of their own here, since the recommender ranks them.
+    Gold items without a token are steps of their own here, since the recommender ranks them.
     """
     dialogues = system.corpus.dialogues(split)
     recommender = system.recommender
@@ -74,7 +74,7 @@ def _features(variables, batch, *, model: Backbone) -> jax.Array:
 
 
 def _without_token(system: System, split: str, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """Responses and gold movies, where the movie has no token."""
+    """Responses and gold items, where the item has no token."""
     dialogues = {each.conversation_id: each for each in system.corpus.dialogues(split)}
     has_token = set(system.vocabulary.item_candidates.tolist())
     found = [

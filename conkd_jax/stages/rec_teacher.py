@@ -1,4 +1,4 @@
-"""Stage `rec_teacher`: trains the recommendation teacher on pairs (turn, movie).
+"""Stage `rec_teacher`: trains the recommendation teacher on pairs (turn, item).
 
 Writes the files that `stages.recommender.load` reads: parameters, the index of their nodes, and
 `rec_teacher.json`.
@@ -252,13 +252,13 @@ def training_dialogues(
 
     Raises:
       ValueError: the fold does not exist, or there are fewer than 2.
-      CorpusError: no dialogue with a movie is left.
+      CorpusError: no dialogue with an item is left.
     """
     dialogues = corpus.training_dialogues(use_inferred_order=model.use_inferred_order)
     dialogues = without_fold(dialogues, fold)
     if not len(targets_of(model, dialogues)):
         raise CorpusError(
-            f"{corpus.directory}: expected recommended movies to train on, found none in "
+            f"{corpus.directory}: expected recommended items to train on, found none in "
             f"{len(dialogues)} training dialogues"
         )
     return dialogues

@@ -1,4 +1,4 @@
-"""How well a recommender ranks the movies that responses mention, of either architecture."""
+"""How well a recommender ranks the items that responses mention, of either architecture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TARGETS_AT_A_TIME = 1024
 
 
 def score(recommender: AnyRecommender, corpus: Corpus, split: str) -> dict[str, int | float]:
-    """Recall@1/10/50, MRR, NDCG@10 and cross-entropy over the movies that responses mention.
+    """Recall@1/10/50, MRR, NDCG@10 and cross-entropy over the items that responses mention.
 
     Without a prefix, the metrics are over all mentions of a split. `linked_` restricts them to
     movies that are DBpedia entities, as KGSF does; `novel_` to movies that were not mentioned

@@ -40,7 +40,7 @@ class SystemOnSplit:
 
     @functools.cached_property
     def _items(self) -> tuple[list[int], set[int]]:
-        """The movie id of every candidate, and the candidates that have a token."""
+        """The item id of every candidate, and the candidates that have a token."""
         candidates = self.system.vocabulary.item_candidates
         return self.system.corpus.items.movie_ids.tolist(), {*candidates.tolist()}
 

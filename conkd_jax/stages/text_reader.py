@@ -46,7 +46,7 @@ class TextReader:
           texts: the responses, with items written as "@123".
 
         Raises:
-          TextError: a text is empty, or mentions a movie that is not in the vocabulary.
+          TextError: a text is empty, or mentions an item that is not in the vocabulary.
           UserError: a model is missing; see `system.directory`.
         """
         system, vocabulary = self.system, self.system.vocabulary
@@ -88,13 +88,13 @@ class TextReader:
 
 
 def opening_turn(text: str, corpus: Corpus) -> Turn:
-    """A seeker's turn from free text, linked to the movies and concepts of the corpus.
+    """A seeker's turn from free text, linked to the items and concepts of the corpus.
 
     Titles, people and genres are not looked for, which `free_text` does: a text that is analysed
     says exactly what is meant.
 
     Args:
-      text: the turn, with movies written as "@123".
+      text: the turn, with items written as "@123".
       corpus: the corpus of the run.
     """
     items, concepts = corpus.items, corpus.concept_graph
@@ -119,6 +119,6 @@ def _check_text(text: str, vocabulary: Vocabulary) -> None:
                 for movie, title in zip(vocabulary.movie_ids[:3], vocabulary.titles, strict=False)
             )
             raise TextError(
-                f"--text={text!r}: expected movies of the run's vocabulary, got {match.group()}. "
+                f"--text={text!r}: expected items of the run's vocabulary, got {match.group()}. "
                 f"For example {some}"
             )

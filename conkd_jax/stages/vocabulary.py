@@ -1,4 +1,4 @@
-"""Stage `vocabulary`: a backbone's words, one token per movie, and initial word vectors."""
+"""Stage `vocabulary`: a backbone's words, one token per item, and initial word vectors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class VocabularySettings:
 
 
 def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
-    """The vocabulary of a config: V from its backbone's tokenizer, I from the movie list."""
+    """The vocabulary of a config: V from its backbone's tokenizer, I from the item list."""
     settings = VocabularySettings(
         backbone=None if config.backbone == "dialogpt" else config.backbone,
         tokenizer=named_content(config.vocabulary.tokenizer, made_here="train"),

@@ -2,10 +2,10 @@
 
 A name is found as `conkd_jax.data.title_links` finds it in what people type: in any case, with or
 without the year, article or punctuation, the longest name first. Many names are everyday words
-("Risk"), and without marks nothing says how often a text means the item. The way a
-text writes it does: a name of several words is taken to mean the item, and a name of one word where
-training texts write it with a capital at least as often as without. Every other name is listed as
-doubtful, for a person to decide.
+("Risk"), and without marks no count says how often a text means the item. How texts write it has to
+do: a name of several words is taken to mean the item, and so is a name of one word that training
+texts write with a capital at least as often as without. Every other name is listed as doubtful, for
+a person to decide.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class ItemFinder:
 def evident_uses(
     names: Sequence[str], texts: Sequence[str], accepted: Collection[str]
 ) -> Int64[np.ndarray, " M"]:
-    """How often texts evidently mean the bearer of each name, which replaces counts of tags.
+    """How often texts evidently mean the item of each name, in place of counts of tags.
 
     `TitleUsage.likelihood` compares it with how often the words are written at all.
 

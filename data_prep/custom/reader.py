@@ -259,7 +259,8 @@ def _word_pairs(
     try:
         return read_concept_edges(paths[schema.WORDS].read_bytes().splitlines(), schema.WORDS)
     except GraphError as wrong:
-        findings.error(schema.WORDS, str(wrong), "Write relation, word, word, with tabs between")
+        where, _, what = str(wrong).rstrip(".").partition(": ")
+        findings.error(where, what, "Write relation, word and word, with one tab between them")
         return []
 
 

@@ -63,7 +63,7 @@ def picks_of(ids: Sequence[int], vocabulary: Vocabulary, max_picks: int | None) 
     items = list(dict.fromkeys(token for token in ids if token >= vocabulary.num_words))
     if len(items) > max_picks:
         raise PickError(
-            f"config.vocabulary.max_picks: expected at least {len(items)}, the different movies of "
+            f"config.vocabulary.max_picks: expected at least {len(items)}, the different items of "
             f"the turn {vocabulary.decode(ids)!r}, got {max_picks}"
         )
     return [*items, vocabulary.end_id] if items else []

@@ -1,6 +1,6 @@
-"""Rows of one response each whose contexts hold reviews of the movies that they mention.
+"""Rows of one response each whose contexts hold reviews of the items that they mention.
 
-`ResponseRows` for RevCore: in what the encoder reads, the review of a movie follows each mention of
+`ResponseRows` for RevCore: in what the encoder reads, the review of an item follows each mention of
 it. Responses have no reviews, and neither has the history that a turn classifier reads.
 """
 
@@ -47,7 +47,7 @@ class ReviewedRows(ResponseRows):
 
         Args:
           rows: the rows without reviews, with at least the last `max_context_tokens` of a context.
-          reviews: the words of a movie's review, by the token of the movie.
+          reviews: the words of an item's review, by the token of the item.
           max_context_tokens: the most tokens of a context with its reviews, the last ones.
           max_retrieved_words: the most retrieved words of a context, the most recent ones.
           not_retrieved: words that are not retrieved, such as the one for unknown words.
@@ -98,7 +98,7 @@ class ReviewedRows(ResponseRows):
 def _with_reviews(
     tokens: Int32[np.ndarray, " L"], reviews: Mapping[int, Sequence[int]]
 ) -> tuple[Int32[np.ndarray, " Lr"], Bool[np.ndarray, " Lr"]]:
-    """Returns the tokens with each movie's review after it, and where the reviews are."""
+    """Returns the tokens with each item's review after it, and where the reviews are."""
     context, mark = [], []
     for token in tokens.tolist():
         review = reviews.get(token, ())

@@ -4,9 +4,9 @@ For models that read a history utterance by utterance, such as ReDial's: row n i
 history is kept as one flat sequence of tokens with the place where each utterance ends, so that a
 batch is padded once, to its longest history, and not in every utterance.
 
-A second sequence has a copy of an utterance for every movie that it mentions, in which the movie is
-marked: ReDial's sentiment model reads a dialogue anew for each movie, and only the utterances that
-mention the movie differ. This module is independent of batches, files and models.
+A second sequence has a copy of an utterance for every item that it mentions, in which the item is
+marked: ReDial's sentiment model reads a dialogue anew for each item, and only the utterances that
+mention the item differ. This module is independent of batches, files and models.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class HistoryLimits:
     Attributes:
       max_utterances: U, the most utterances, the last ones; an utterance is a merged turn.
       max_utterance_tokens: the most tokens of an utterance, the first ones and END.
-      max_mentions: P, the most pairs (utterance, movie), the last ones.
+      max_mentions: P, the most pairs (utterance, item), the last ones.
     """
 
     max_utterances: int
@@ -55,11 +55,11 @@ class History:
       tokens: the utterances' tokens, one utterance after the other, each closed by END.
       ends: the place of each utterance's END.
       senders: +1 for the recommender, -1 for the seeker.
-      movies: the item numbers of the distinct movies in `mentions`, in order of appearance.
+      items: the item numbers of the distinct items in `mentions`, in order of appearance.
       mentions: pairs (index into `movies`, utterance).
       mention_tokens: for each pair the utterance's tokens, one after the other.
       mention_ends: the place of each pair's END.
-      mention_marks: which of `mention_tokens` are the pair's movie.
+      mention_marks: which of `mention_tokens` are the pair's item.
     """
 
     tokens: Int32[np.ndarray, " L"]
@@ -79,7 +79,7 @@ class History:
         num_words: int,
         max_mentions: int,
     ) -> History:
-        """The history of utterances, which are cut already; a token past the words is a movie."""
+        """The history of utterances, which are cut already; a token past the words is an item."""
         pairs = [
             (token, place)
             for place, tokens in enumerate(utterances)

@@ -42,7 +42,7 @@ def export_study(
     Args:
       systems: the systems that are compared.
       files: the predictions.jsonl of each.
-      titles: of items, by movie id.
+      titles: of items, by item id.
       out: the folder of the study.
       num_contexts: the number of contexts that are judged.
       num_annotators: the number of sheets.

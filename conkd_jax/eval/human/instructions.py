@@ -5,16 +5,16 @@ from __future__ import annotations
 from conkd_jax.eval.human.study import SCALES
 
 INTRODUCTION = """\
-Each conversation below is between a person who is looking for a movie (the seeker) and a person \
-who recommends one (the recommender). It stops where it is the recommender's turn, and several \
+Each conversation below is between a person who is looking for something (the seeker) and a person \
+who recommends items (the recommender). It stops where it is the recommender's turn, and several \
 responses follow. Judge every response on three scales, each from 0 to 2."""
 
 RULES = (
     "Read the whole conversation first, then judge each response by itself: several may be good, "
     "several may be bad, and two may be the same.",
-    "Judge what is written. Whether you would like the movie yourself does not count.",
+    "Judge what is written. Whether you would like the item yourself does not count.",
     "If you are not sure, choose the score that fits best. Do not leave any score blank.",
-    "A movie shown as @ and a number is one without a known title.",
+    "An item shown as @ and a number is one without a known title.",
     "Do not discuss your scores with other annotators before all of you have finished.",
 )
 

@@ -1,6 +1,6 @@
 """2-hop relevance (Table 4): items near the mentioned ones in the knowledge graph count as gold.
 
-A path of two edges of any relation joins two movies through one of their people, genres or series.
+A path of two edges of any relation joins two items through one of their people, genres or series.
 The graph is an array of edges; items without a node have no neighbours.
 """
 

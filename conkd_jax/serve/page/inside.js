@@ -1,5 +1,5 @@
-// What is inside an answer: its words with the mass of movies over them, the ranking at each movie,
-// paths in the graph, and the first movies of each model.
+// What is inside an answer: its words with the mass of items over them, the ranking at each item,
+// paths in the graph, and the first items of each model.
 
 const MODELS = { "recommender": "Recom\u00admender", "dialogue teacher": "Teacher", "this system": "System" };
 
@@ -29,7 +29,7 @@ function summaryOf(response) {
 function wordsOf(response, level) {
   const hasTeacher = response.tokens.some((token) => token.teacher_mass != null);
   return make("section", { class: "words" },
-    make(level, {}, "Where it turns to movies"),
+    make(level, {}, "Where it turns to items"),
     make("div", { class: "strip", role: "img", "aria-label": stripInWords(response, hasTeacher) },
       response.tokens.map((token) => columnOf(token, hasTeacher))),
     legendOf(hasTeacher),
@@ -48,10 +48,10 @@ function columnOf(token, hasTeacher) {
 function legendOf(hasTeacher) {
   if (!hasTeacher) {
     return make("p", { class: "legend" }, make("span", {}, make("i", { class: "key bar" }),
-      "probability of all movies together; the upper line is 1"));
+      "probability of all items together; the upper line is 1"));
   }
   return make("p", { class: "legend" },
-    make("span", {}, make("i", { class: "key bar" }), "λ, the dialogue teacher’s mass on movies"),
+    make("span", {}, make("i", { class: "key bar" }), "λ, the dialogue teacher’s mass on items"),
     make("span", {}, make("i", { class: "key level" }), "this system’s own; the upper line is 1"));
 }
 
@@ -60,14 +60,14 @@ function stripInWords(response, hasTeacher) {
   if (!tokens.length) return "An empty answer.";
   const name = hasTeacher ? "teacher_mass" : "item_mass";
   const most = tokens.reduce((best, token) => (token[name] > best[name] ? token : best));
-  const measure = hasTeacher ? "Lambda, the dialogue teacher’s mass on movies," : "The mass on movies";
+  const measure = hasTeacher ? "Lambda, the dialogue teacher’s mass on items," : "The mass on items";
   const own = hasTeacher ? `, where this system has ${percent(most.item_mass)}` : "";
   return `${measure} over ${counted(tokens.length, "token")}: most at “${most.text.trim()}”, `
     + `${percent(most[name])}${own}. The table below has all numbers.`;
 }
 
 function numbersOf(response, hasTeacher) {
-  const heads = ["Token", "Probability", ...(hasTeacher ? ["λ"] : []), "Mass on movies"];
+  const heads = ["Token", "Probability", ...(hasTeacher ? ["λ"] : []), "Mass on items"];
   const rows = response.tokens.map((token) => make("tr", {},
     make("th", { scope: "row" }, said(token.text.trim() || "␣")),
     make("td", {}, percent(token.probability)),
@@ -86,7 +86,7 @@ function itemOf(item, explained, level) {
   return make("section", { class: "item" },
     make(level, {}, "Chosen: ", said(item.title), make("span", { class: "share" }, percent(item.probability))),
     pathsOf(explained),
-    make("ol", { class: "ranking", "aria-label": `Most probable movies where it chose ${item.title}` },
+    make("ol", { class: "ranking", "aria-label": `Most probable items where it chose ${item.title}` },
       item.ranking.map((one) => rankedOf(one, most, one.movie_id === item.movie_id))));
 }
 
@@ -122,7 +122,7 @@ function topOf(response, level) {
   return make("section", { class: "top-five" },
     make(level, {}, "First five of each model", place && [" at ", said(`“${place}”`)]),
     make("table", {},
-      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Movie"),
+      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Item"),
         models.map((model) => make("th", { scope: "col" }, MODELS[model])))),
       make("tbody", {}, rowsOf(models.map((model) => rankings[model])))));
 }

@@ -1,4 +1,4 @@
-// A dialog that finds a movie of the corpus by what is typed: a combobox with a list, as the ARIA
+// A dialog that finds an item of the corpus by what is typed: a combobox with a list, as the ARIA
 // authoring practices describe it.
 
 const picker = { found: [], active: -1, asked: null, timer: 0, settle: () => {} };
@@ -32,7 +32,7 @@ async function findMovies() {
   try {
     const path = `v1/items?${new URLSearchParams({ query, limit: "8" })}`;
     const { items } = await ask(path, null, picker.asked.signal);
-    showFound(items, items.length ? `${counted(items.length, "movie")} found` : "No movie has such a title.");
+    showFound(items, items.length ? `${counted(items.length, "item")} found` : "No item has such a title.");
   } catch (error) {
     if (error.name !== "AbortError") showFound([], error.message);
   }

@@ -11,7 +11,7 @@ function pageKey(event) {
 }
 
 async function insertMovie() {
-  const movie = await pickMovie({ heading: ["Which movie?"], query: "", mayBeNone: false });
+  const movie = await pickMovie({ heading: ["Which item?"], query: "", mayBeNone: false });
   const text = byId("text");
   text.focus();
   if (!movie) return;
@@ -47,7 +47,7 @@ function showSystems() {
   }
   byId("second").selectedIndex = Math.min(1, systems.length - 1);
   const [{ corpus, num_items: movies }] = systems;
-  byId("about").replaceChildren(said(corpus), ` has ${movies.toLocaleString("en")} movies. ${served()}`);
+  byId("about").replaceChildren(said(corpus), ` has ${movies.toLocaleString("en")} items. ${served()}`);
   byId("corpus").textContent = corpus;
   document.querySelector("input[value=pair]").disabled = systems.length < 2;
   document.querySelector("input[value=blind]").disabled = !talk.arena;

@@ -54,7 +54,7 @@ function messageOf(turn) {
 
 function chipsOf(turn) {
   if (!turn.links.length) {
-    return make("p", { class: "note chips" }, "No movie, person or genre was recognised here.");
+    return make("p", { class: "note chips" }, "No item, person or genre was recognised here.");
   }
   return make("ul", { class: "chips", "aria-label": "What was understood" },
     turn.links.map((link) => make("li", {}, link.kind === "movie" ? movieChip(turn, link) : thingChip(link))));
@@ -65,12 +65,12 @@ const thingChip = (link) => make("span", { class: "chip thing" }, said(link.name
 
 function movieChip(turn, link) {
   const isGuess = !link.denied && link.score < 100;
-  const meaning = link.denied ? "no movie" : link.name;
+  const meaning = link.denied ? "no item" : link.name;
   return make("button", {
     type: "button", class: link.denied ? "chip denied" : "chip", "data-key": link.start,
     "aria-label": `“${link.text}” was understood as ${meaning}. Correct it`,
     onclick: () => correctByHand(turn, link),
-  }, link.denied ? [said(link.text, { class: "typed" }), " no movie"] : said(link.name),
+  }, link.denied ? [said(link.text, { class: "typed" }), " no item"] : said(link.name),
   isGuess && make("span", { class: "typed" }, " for ", said(`“${link.text}”`)));
 }
 
@@ -114,7 +114,7 @@ function columnOfPair(turn, place) {
     answer.response && make("div", { class: "inside" }, insideOf(answer.response, "h3")));
 }
 
-// The text of an answer with its movies marked.
+// The text of an answer with its items marked.
 function wordsOfAnswer(answer) {
   if (answer.response && !answer.text.trim()) return make("i", {}, "nothing: the answer is empty");
   if (answer.response) return answer.response.tokens.map(wordOf);
@@ -166,7 +166,7 @@ function fillInside() {
   placeInside();
 }
 
-const nothingInside = () => make("p", { class: "note" }, "The words of an answer, the movies that it "
+const nothingInside = () => make("p", { class: "note" }, "The words of an answer, the items that it "
   + "weighed, and what the graph says about them are shown here.");
 
 function placeInside() {
