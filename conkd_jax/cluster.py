@@ -192,8 +192,10 @@ def _place(member: Membership, environ: Mapping[str, str]) -> dict[str, Any]:
     else:
         # An empty list is not None, so JAX doesn't narrow the devices to the task's own number.
         devices = [] if tasks_on_host(environ) == 1 else None
+        if devices is None and (chosen := environ.get("JAX_LOCAL_DEVICE_IDS")):
+            devices = [int(device) for device in chosen.split(",")]
         found = ClusterEnv.auto_detect_unset_distributed_params(
-            None, None, None, devices, None, DETECTION_SECONDS
+            environ.get("JAX_COORDINATOR_ADDRESS"), None, None, devices, None, DETECTION_SECONDS
         )
     names = ("coordinator_address", "num_processes", "process_id", "local_device_ids")
     place: dict[str, Any] = dict(zip(names, found, strict=True))
@@ -212,12 +214,13 @@ def leave() -> None:
 def end(code: int) -> NoReturn:
     """Ends the program after an error.
 
-    With several processes it ends at once, as JAX would wait for the others, which end as well.
+    With several processes it does not wait for JAX, which would wait for the others to end as well.
     """
     if _STATE.watch is None:
         raise SystemExit(code)
     sys.stdout.flush()
     sys.stderr.flush()
+    _STATE.watch.linger()
     os._exit(code)
 
 

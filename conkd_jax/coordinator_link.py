@@ -9,6 +9,7 @@ depend on what is sent.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -37,6 +38,7 @@ class CoordinatorLink:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.on_loss: Callable[[], None] | None = None
+        _avoid_proxy("127.0.0.1")
         self._start(self._accept)
 
     def _start(self, target: Callable[..., None], *arguments: object) -> threading.Thread:
@@ -68,6 +70,12 @@ class CoordinatorLink:
                 else:
                     _shut(near)
                 sender.join()  # until JAX ends the connection
+
+
+def _avoid_proxy(host: str) -> None:
+    """Keeps gRPC, which JAX connects with, from reaching a host through an HTTP proxy."""
+    direct = os.environ.get("no_grpc_proxy") or os.environ.get("no_proxy")
+    os.environ["no_grpc_proxy"] = ",".join(filter(None, (direct, host)))
 
 
 def _receive(near: socket.socket, far: socket.socket) -> None:

@@ -225,12 +225,12 @@ def unwritable(folder: epath.PathLike) -> str:
 def _too_long(folder: str, disk: epath.Path) -> str:
     """Says why a folder can't be made on the disk of another one; "" if it can."""
     longest = max(map(os.fsencode, folder.split(os.sep)), key=len)
-    limit = os.pathconf(disk, "PC_NAME_MAX")
-    if len(longest) > limit:
+    limit = os.pathconf(disk, "PC_NAME_MAX")  # -1 without a limit
+    if len(longest) > limit >= 0:
         start = longest[:24].decode(errors="ignore")
         return f"the name {start}… has {len(longest)} bytes, the disk allows {limit}"
     limit, size = os.pathconf(disk, "PC_PATH_MAX") - LONGEST_BELOW, len(os.fsencode(folder))
-    if size > limit:
+    if size > limit >= 0:
         return f"the path has {size:,} bytes, the disk leaves room for {limit:,}"
     return ""
 

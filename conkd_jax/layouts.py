@@ -141,12 +141,8 @@ def split_of(shape: Sequence[int], num_devices: int) -> PartitionSpec:
 
     The first of several largest axes. An array without such an axis is whole on every device.
 
-    >>> split_of((768, 3072), 8)
-    PartitionSpec(None, 'devices')
-    >>> split_of((50257, 768), 8)
-    PartitionSpec(None, 'devices')
-    >>> split_of((3,), 8)
-    PartitionSpec()
+    >>> tuple(split_of((768, 3072), 8)), tuple(split_of((3,), 8))
+    ((None, 'devices'), ())
     """
     divisible = [axis for axis, size in enumerate(shape) if size and size % num_devices == 0]
     if not divisible:
@@ -159,10 +155,10 @@ def split_of(shape: Sequence[int], num_devices: int) -> PartitionSpec:
 class Sharded:
     """Every device holds a part of each array (`split_of`), of constants as well.
 
-    A step joins the parts of the parameters just for the loss of a micro-batch. The derivative of
+    A step joins the parts of the parameters for the loss of a micro-batch only. The derivative of
     joining is to sum over devices and to split (`all_gather` and `psum_scatter`), so gradients are
-    never kept whole. The optimizer then works on the parts, and XLA adds what it needs to know of
-    all of them, which is the norm for clipping.
+    added up in parts as well. The optimizer then works on the parts. Where it needs all of them,
+    which is for the norm that clipping reads, XLA adds the sum over devices.
 
     Scoring and decoding are not spread: `on_one_device` needs room for the parameters on one
     device, though not for gradients or optimizer state.
@@ -175,14 +171,18 @@ class Sharded:
         """All devices in one row."""
         return Mesh(np.asarray(self.devices), (AXIS,))
 
-    def _splits(self, tree: PyTree) -> PyTree:
-        return jax.tree.map(lambda leaf: split_of(np.shape(leaf), len(self.devices)), tree)
+    def _splits(self, leaves: list) -> list[PartitionSpec]:
+        return [split_of(np.shape(leaf), len(self.devices)) for leaf in leaves]
 
     def _sharding(self, leaf: Any) -> NamedSharding:
-        return NamedSharding(self.mesh, self._splits(leaf))
+        return NamedSharding(self.mesh, split_of(np.shape(leaf), len(self.devices)))
+
+    def _kept_split(self, leaf: jax.Array) -> jax.Array:
+        """Tells XLA, inside of a step, to give an array out as `put` places it."""
+        return jax.lax.with_sharding_constraint(leaf, self._sharding(leaf))
 
     def put(self, tree: PyTree) -> PyTree:
-        """As in `Layout`; no device ever holds a whole array."""
+        """As in `Layout`; an array that is split is never whole on a device."""
 
         def place(leaf: Any) -> jax.Array:
             leaf = np.asarray(leaf)
@@ -239,54 +239,54 @@ class Sharded:
         """As in `Layout`."""
 
         def step(state: TrainState, batch: PyTree, fixed: dict) -> tuple[TrainState, dict]:
-            splits, fixed_splits = self._splits(state.params), self._splits(fixed)
+            # Lists of leaves, as a container may refuse what is not an array, such as a split.
+            params, params_tree = jax.tree.flatten(state.params)
+            fixed_parts, fixed_tree = jax.tree.flatten(fixed)
+            splits, fixed_splits = self._splits(params), self._splits(fixed_parts)
 
-            def loss_of_parts(params: PyTree, batch: PyTree, rng: jax.Array, constants: PyTree):
-                constants = _join(constants, fixed_splits["constants"])
-                return loss(_join(params, splits), batch, rng, constants)
+            def loss_of_parts(params: list, batch: PyTree, rng: jax.Array, constants: PyTree):
+                return loss(params_tree.unflatten(_join(params, splits)), batch, rng, constants)
 
-            def on_each_device(params: PyTree, step: Any, batch: PyTree, fixed: dict) -> tuple:
-                key = _join(fixed["key"], fixed_splits["key"])
+            def on_each_device(params: list, step: Any, batch: PyTree, fixed: list) -> tuple:
+                whole = fixed_tree.unflatten(_join(fixed, fixed_splits))
                 gradients, metrics = parallel.sum_gradients(
                     loss_of_parts,
                     params,
                     jax.tree.map(lambda leaf: leaf[0], batch),  # [1, A, ...] of this device
-                    jax.random.wrap_key_data(key, impl=rng_impl),
+                    jax.random.wrap_key_data(whole["key"], impl=rng_impl),
                     step * len(self.devices) + jax.lax.axis_index(AXIS),
-                    fixed["constants"],
+                    whole["constants"],
                 )
                 return _sum_of_unsplit(gradients, splits), jax.lax.psum(metrics, AXIS)
 
-            gradients, metrics = jax.shard_map(
+            sums, metrics = jax.shard_map(
                 on_each_device,
                 mesh=self.mesh,
                 in_specs=(splits, PartitionSpec(), PartitionSpec(AXIS), fixed_splits),
                 out_specs=(splits, PartitionSpec()),
                 check_vma=False,
-            )(state.params, state.step, batch, fixed)
+            )(params, state.step, batch, fixed_parts)
+            gradients = params_tree.unflatten(sums)
             state, metrics = parallel.updated(state, gradients, metrics, optimizer, ema_decay)
-            shardings = jax.tree.map(self._sharding, state)
-            return jax.lax.with_sharding_constraint(state, shardings), metrics
+            return jax.tree.map(self._kept_split, state), metrics
 
         return jax.jit(step, donate_argnums=0)
 
 
-def _join(tree: PyTree, splits: PyTree) -> PyTree:
+def _join(parts: list[jax.Array], splits: list[PartitionSpec]) -> list[jax.Array]:
     """Whole arrays from the parts of all devices; inside of `shard_map`."""
-
-    def whole(leaf: jax.Array, split: PartitionSpec) -> jax.Array:
-        if not len(split):
-            return leaf
-        return jax.lax.all_gather(leaf, AXIS, axis=len(split) - 1, tiled=True)
-
-    return jax.tree.map(whole, tree, splits)
+    return [
+        jax.lax.all_gather(part, AXIS, axis=len(split) - 1, tiled=True) if len(split) else part
+        for part, split in zip(parts, splits, strict=True)
+    ]
 
 
-def _sum_of_unsplit(gradients: PyTree, splits: PyTree) -> PyTree:
+def _sum_of_unsplit(gradients: list[jax.Array], splits: list[PartitionSpec]) -> list[jax.Array]:
     """Gradients summed over devices. Those of split arrays are sums already (see `Sharded`)."""
-    return jax.tree.map(
-        lambda leaf, split: leaf if len(split) else jax.lax.psum(leaf, AXIS), gradients, splits
-    )
+    return [
+        gradient if len(split) else jax.lax.psum(gradient, AXIS)
+        for gradient, split in zip(gradients, splits, strict=True)
+    ]
 
 
 def _stacked(tree: PyTree, *leading: int) -> PyTree:

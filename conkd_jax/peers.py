@@ -74,6 +74,7 @@ class PeerWatch:
         self._reached = now  # when the store last answered
         self._failures: dict[int, str] = {}
         self._stopped = threading.Event()
+        self._has_failed = False
 
     def start(self) -> None:
         """Begins to watch."""
@@ -85,15 +86,16 @@ class PeerWatch:
         self._stopped.set()
 
     def fail(self, message: str) -> None:
-        """Tells the others that this process ends with an error.
-
-        Process 0 waits until they have had the time to read it in the store, which ends with it.
-        """
+        """Tells the others that this process ends with an error."""
         self._stopped.set()
+        self._has_failed = True
         with contextlib.suppress(Exception):  # if the coordinator is gone as well, nobody listens
             self._client.key_value_set(f"{_FAILED}{self._own}", message, allow_overwrite=True)
-            if self._own == 0:
-                time.sleep(2 * self._period)
+
+    def linger(self) -> None:
+        """Gives the others the time to read an error of process 0 in the store, which it holds."""
+        if self._own == 0 and self._has_failed:
+            time.sleep(2 * self._period)
 
     def disconnected(self) -> None:
         """Ends this process, because process 0 has ended the connection to it."""

@@ -1,4 +1,10 @@
-"""What a layout keeps where. That both compute the same is in test_parallel and test_loop."""
+"""What a layout keeps where, and that every stage computes the same in both.
+
+That is on one device, on eight, and in two processes with four each. Single steps and the loop are
+compared in test_parallel and test_loop.
+"""
+
+import json
 
 import jax
 import numpy as np
@@ -7,7 +13,18 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from conkd_jax import layouts, parallel
+from conkd_jax.artifacts import build as artifacts
+from conkd_jax.config import frozen
+from conkd_jax.stages import pipeline
+from tests.fixtures.layout_runs import (
+    Place,
+    check_same_stages,
+    config_of,
+    run_pipeline,
+    stage_folder,
+)
 from tests.fixtures.points import Points, make_task
+from tests.fixtures.small_world import STAGES, get_config
 from tests.fixtures.training import KINDS, assert_close, assert_same
 
 TREE = {
@@ -128,3 +145,57 @@ def test_constants_are_joined_for_the_loss(layout):
 def test_a_layout_is_told_in_words():
     assert layouts.in_words("pmap", 4).endswith("each with all parameters (parallel.kind=pmap)")
     assert layouts.in_words("mesh", 4).startswith("training on 4 devices, which share parameters")
+
+
+# --- whole pipelines ---------------------------------------------------------------------------
+
+DIALOGPT, REDIAL = "demo", "demo,backbone=redial"
+ADDED = {"questionnaires", "sentiment"}  # stages that only some systems have
+TRAINED = ("rec_teacher", "dialogue_teacher", "turn_classifier", "student")
+ONE_DEVICE = Place("pmap", 1)
+
+
+def test_eight_devices_that_share_parameters_train_as_one(tmp_path):
+    """Each stage reads what was trained in the same place, so differences would add up."""
+    configs = [
+        config_of(tmp_path / str(place), DIALOGPT, place, epochs=1)
+        for place in (ONE_DEVICE, Place("mesh", 8))
+    ]
+    for config in configs:
+        for name in TRAINED:
+            artifacts.ensure(pipeline.build(config)[name], config.artifacts_dir)
+    check_same_stages(*configs, names=["corpus", "vocabulary", "teacher_outputs", *TRAINED])
+
+
+@pytest.fixture(scope="module")
+def on_one_device(tmp_path_factory):
+    """Runs a pipeline on one device, once; returns its config."""
+    found = {}
+
+    def run(argument):
+        if argument not in found:
+            root = tmp_path_factory.mktemp("one_device")
+            found[argument] = run_pipeline(root, argument, ONE_DEVICE, epochs=12)
+        return found[argument]
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("num_processes", [1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("argument", [DIALOGPT, REDIAL])
+def test_a_pipeline_computes_the_same_anywhere(
+    argument, kind, num_processes, on_one_device, tmp_path
+):
+    config = run_pipeline(tmp_path, argument, Place(kind, 8, num_processes), epochs=12)
+    check_same_stages(on_one_device(argument), config)
+    machine = json.loads((stage_folder(config, "student") / "manifest.json").read_text())["machine"]
+    assert machine["num_processes"] == num_processes
+    assert machine["devices"].startswith("8 x ")
+
+
+def test_the_two_systems_have_every_stage():
+    stages = [set(pipeline.build(frozen(get_config(each)))) for each in (DIALOGPT, REDIAL)]
+    assert set.union(*stages) == {*STAGES, *ADDED}

@@ -179,10 +179,12 @@ def test_one_process_broadcasts_to_itself():
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_equal_one(tmp_path, kind):
     for count in (1, 2):
         (tmp_path / str(count)).mkdir()
-        outputs = train_in_processes(count, "--directory", tmp_path / str(count))
+        options = ["--directory", tmp_path / str(count), "--kind", kind]
+        outputs = train_in_processes(count, *options)
     params, one = read_result(tmp_path / "1")
     assert len(one["history"]) == 20
     for index in range(2):

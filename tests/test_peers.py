@@ -73,7 +73,13 @@ def test_a_limit_without_sense_is_refused(seconds: str):
 
 
 @pytest.fixture
-def connected():
+def environment(monkeypatch):
+    """The variable that a link sets is not left to other tests."""
+    monkeypatch.setenv("no_grpc_proxy", "")
+
+
+@pytest.fixture
+def connected(environment):
     """A link, its own end of a connection, the coordinator's end, and what the link reports."""
     lost = queue.Queue()
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -116,7 +122,7 @@ def test_a_connection_that_this_process_ends_is_not_lost(connected):
         lost.get(timeout=0.5)
 
 
-def test_a_coordinator_that_is_not_there_yet_refuses():
+def test_a_coordinator_that_is_not_there_yet_refuses(environment):
     link = CoordinatorLink(f"localhost:{free_port()}")
     host, port = link.address.split(":")
     with socket.create_connection((host, int(port)), 30) as near:
@@ -153,7 +159,9 @@ command_line.run(main, OPTIONS, joins_processes=True)
 """
 
 
-def processes(for_ever: bool, raises: int | None = None) -> list[subprocess.Popen[str]]:
+def processes(
+    for_ever: bool, raises: int | None = None, **variables: str
+) -> list[subprocess.Popen[str]]:
     """Two real processes of one run; `raises` is the index of one that ends with an error."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("CONKD_")}
     place = {
@@ -167,7 +175,7 @@ def processes(for_ever: bool, raises: int | None = None) -> list[subprocess.Pope
     return [
         subprocess.Popen(
             [sys.executable, "-c", program],
-            env=inherited | place | {"CONKD_PROCESS_ID": str(index)},
+            env=inherited | place | variables | {"CONKD_PROCESS_ID": str(index)},
             cwd=Path(__file__).parents[1],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -184,7 +192,8 @@ def end(running: list[subprocess.Popen[str]]) -> None:
 
 
 def test_two_processes_that_are_done_part_in_peace():
-    running = processes(for_ever=False)
+    # A proxy that isn't there, for all hosts but the coordinator's.
+    running = processes(for_ever=False, http_proxy="http://localhost:9", no_proxy="localhost")
     try:
         for process in running:
             output, errors = process.communicate(timeout=300)

@@ -137,7 +137,12 @@ def test_the_checkout_s_configs_have_their_names_everywhere(tmp_path, monkeypatc
 
 def test_what_changes_no_number_is_in_no_name():
     where = {"artifacts_dir": "x", "corpus__raw_dir": "x", "checkpoint_every": 7}
-    how = {"parallel__num_devices": 2, "decode__batch_size": 3, "teacher_outputs__batch_rows": 2}
+    how = {
+        "parallel__kind": "mesh",
+        "parallel__num_devices": 2,
+        "decode__batch_size": 3,
+        "teacher_outputs__batch_rows": 2,
+    }
     assert folder_of(**where, **how) == "dialogpt_hard-demo-seed0"
 
 

@@ -59,7 +59,16 @@ def test_a_plan_runs_nothing(call, world):
     for name in ("corpus", "rec_teacher", "dialogue_teacher", "teacher_outputs", "student"):
         assert name in output
     assert output.count("never built") == 8
+    assert "Devices: 8 CPU devices; training on 1 device\n" in output
     assert not world.root.exists()
+
+
+def test_a_plan_says_how_devices_share_the_work(call, world):
+    options = ["--config.parallel.num_devices=8", "--config.parallel.kind=mesh", "--plan"]
+    code, output, _ = call(train, CONFIG, *folders(world), *options)
+    assert code == 0
+    assert "training on 8 devices, which share parameters and optimizer state" in output
+    assert "(parallel.kind=mesh)" in output
 
 
 def test_a_plan_says_why(call, small_world):
@@ -171,6 +180,10 @@ def test_a_store_that_was_deleted_is_made_again_only_for_a_student(call, spoilt,
         ([CONFIG, "--config.distill.gate=no.such:gate"], ["config.distill.gate", "no.such:gate"]),
         ([CONFIG, "--config.dialogue_teacher.num_heads=3"], ["a multiple of", "num_heads (3)"]),
         ([CONFIG, "--config.parallel.num_devices=3"], ["batch_size", "multiple of 3", "got 32"]),
+        (
+            [CONFIG, "--config.parallel.kind=mesh", "--config.parallel.num_devices=3"],
+            ["batch_size", "multiple of 3", "got 32"],
+        ),
         ([CONFIG, "--config.parallel.num_devices=64"], ["config.parallel.num_devices", "at most"]),
         ([CONFIG, "--plam"], ["plam"]),
         ([CONFIG, "demo"], ["unknown argument 'demo'"]),

@@ -1,10 +1,10 @@
 """Stage `evaluation`: generates the responses of a split with a trained system, and scores them.
 
 Includes decoding with the predicted prefix, teacher forcing with the gold and the predicted prefix,
-the recommender alone, and the dialogue teacher's gate on the same responses. Responses are
-decoded and kept in chunks, so that an evaluation that is stopped goes on after the last whole one,
-and read again one by one to be scored. Writes
-`predictions.jsonl`, from which all response-level metrics can be recomputed, and λ of every token.
+the recommender alone, and the dialogue teacher's gate on the same responses. Responses are decoded
+in chunks, kept so that a stopped evaluation can be resumed (`kept_responses`), and read again one
+by one to be scored. Writes `predictions.jsonl`, from which all response-level metrics can be
+recomputed, and λ of every token.
 """
 
 from __future__ import annotations

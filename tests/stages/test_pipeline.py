@@ -91,7 +91,7 @@ class Opened:
     def records(self):
         return self.store.read(range(len(self.store)))
 
-    def student_step(self, num_devices=1, *, is_distilled=True):
+    def student_step(self, num_devices=1, *, is_distilled=True, kind="pmap"):
         """Returns (loss, gradients) of the student's first batch."""
         config = self.config
         folders = {name: self.directory(name) for name in ("corpus", "vocabulary")}
@@ -128,7 +128,7 @@ class Opened:
         )
         # a step so long that the change of the parameters is the gradient to float32 precision
         before, after, measured = first_step(
-            task, parallel.select_devices(num_devices), loader, optax.sgd(1e4)
+            task, parallel.select_devices(num_devices), loader, optax.sgd(1e4), kind=kind
         )
         leaves = {"params": before, "after": after.params}
         gradients = optax.tree.sub(leaves["params"], leaves["after"])
@@ -343,6 +343,7 @@ CHANGES = [
     ({"vocabulary__bpe_size": 310}, set(STAGES) - {"corpus", "rec_teacher"}),
     ({"corpus__movieworld_seed": 1}, set(STAGES)),
     ({"parallel__num_devices": 8, "checkpoint_every": 7}, set()),
+    ({"parallel__kind": "mesh"}, set()),
 ]
 
 
@@ -534,13 +535,20 @@ def test_masking_what_was_mentioned_changes_the_step(small_world):
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"distill.mask_mentioned": True}, {"distill.gate": "oracle"}], ids=str
+    "fields, kind",
+    [
+        ({}, "pmap"),
+        ({}, "mesh"),
+        ({"distill.mask_mentioned": True}, "pmap"),
+        ({"distill.gate": "oracle"}, "pmap"),
+    ],
+    ids=str,
 )
-def test_eight_devices_step_as_one(small_world, fields):
+def test_eight_devices_step_as_one(small_world, fields, kind):
     """Equal gradients of the whole distillation step: model, store, both teachers, gate, head."""
     opened = without_dropout(small_world)
     opened.config = opened.config.replace(fields)
-    loss, gradients = opened.student_step(8)
+    loss, gradients = opened.student_step(8, kind=kind)
     wanted_loss, wanted = opened.student_step(1)
     assert loss == pytest.approx(wanted_loss, rel=1e-5)
     assert_close(gradients, wanted, rtol=1e-5)

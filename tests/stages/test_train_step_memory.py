@@ -141,3 +141,9 @@ def test_devices_share_the_batch(config):
     assert memory.arguments < 2 * bytes_of((spread.state, spread.batch, spread.constants))
     assert np.prod(spread.batch["input_ids"].shape) * 4 == config.student.batch_rows * 64
     assert dataclasses.asdict(memory)["temporaries"] > 0
+
+    # On a mesh they share the state as well.
+    sharing = config.replace({"parallel.kind": "mesh"})
+    shared = step_memory(sharing, spread, Compute(), devices)
+    assert shared.donated == pytest.approx(memory.donated / 4, rel=0.01)
+    assert shared.arguments < memory.arguments / 3
