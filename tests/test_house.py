@@ -34,6 +34,7 @@ CROSS_CUTTING_TESTS = {
     "tests/test_howto.py": "runs the code of docs/howto/",
     "tests/test_howto_own_data.py": "follows docs/howto/own_data.md",
     "tests/test_site.py": "builds the site from all documents",
+    "tests/test_kills.py": "kills whole programs",
     "tests/test_imports.py": "checks the direction of imports",
     "tests/test_installation.py": "builds the package and installs it",
     "tests/launch/test_local_processes.py": "runs launch/local_processes.sh",
