@@ -112,11 +112,11 @@ def expected(stage: Stage, artifacts_dir: epath.PathLike) -> Estimate | None:
     alike = {name: each for name, each in manifests.items() if _is_on_such_devices(each)}
     if not alike:
         return None
-    wanted = _settings(stage.config_part)
+    wanted = _settings(flat(stage.config_part))
     differences = {
         name: len({k for k in wanted | there if wanted.get(k) != there.get(k)})
         for name, each in alike.items()
-        for there in [_settings(each["config"])]
+        for there in [_settings(flat(each["config"]))]
     }
     fewest = min(differences.values())
     nearest = [alike[name] for name, number in differences.items() if number == fewest]
@@ -164,16 +164,17 @@ def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-_LENGTHS = ("epochs", "num_dialogues", "movieworld_num_dialogues", "seed")  # known ways to scale
+_LENGTHS = ("epochs", "num_dialogues", "seed")  # time is proportional to them, or does not change
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that decide about the cost in a way that is not known."""
-    return {k: v for k, v in flat(config).items() if k.rpartition(".")[2] not in _LENGTHS}
+    """Settings, by dotted names, that decide about the cost in a way that is not known."""
+    return {k: v for k, v in config.items() if k.rpartition(".")[2] not in _LENGTHS}
 
 
 def _epochs(config: Mapping[str, Any]) -> float:
-    return sum(v for k, v in flat(config).items() if k.rpartition(".")[2] == "epochs") or 1
+    found = [v for k, v in flat(config).items() if k.rpartition(".")[2] == "epochs"]
+    return float(sum(found) or 1)
 
 
 def _dialogues_of(stage: Stage, artifacts_dir: epath.Path) -> float | None:
@@ -188,9 +189,9 @@ def _dialogues_of(stage: Stage, artifacts_dir: epath.Path) -> float | None:
 def _dialogues(config: Mapping[str, Any], manifest: Mapping[str, Any] | None) -> float | None:
     """Dialogues of a corpus, by its settings or, once it is built, by its counts."""
     if "num_dialogues" in config:
-        return config["num_dialogues"]
+        return float(config["num_dialogues"])
     counts = flat((manifest or {}).get("metrics", {}).get("splits", {}))
-    return sum(v for k, v in counts.items() if k.endswith(".dialogues")) or None
+    return float(sum(v for k, v in counts.items() if k.endswith(".dialogues"))) or None
 
 
 def _ratio(planned: tuple, manifest: Mapping[str, Any], artifacts_dir: epath.Path) -> float:
