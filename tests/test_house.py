@@ -41,6 +41,9 @@ CROSS_CUTTING_TESTS = {
     "tests/launch/test_scripts.py": "checks what all scripts of launch/ have in common",
     "tests/launch/test_slurm.py": "runs launch/slurm.sh",
     "tests/launch/test_tpu_pod.py": "runs launch/tpu_pod.sh",
+    "tests/test_long_runs.py": "watches a whole program for thousands of steps",
+    "tests/test_object_store.py": "talks to a store through the clients of other modules",
+    "tests/test_object_store_runs.py": "runs whole programs in a bucket",
     "tests/test_sweep.py": "a sweep passes through config/rules, train and eval/tables",
 }
 

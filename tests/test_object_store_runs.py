@@ -19,19 +19,19 @@ from tests.fixtures.training import assert_same
 
 ROOT = Path(__file__).resolve().parents[1]
 BUCKET = "gs://bucket/world"
-COMMAND = (
-    *(sys.executable, "-u", "-m", "conkd_jax.train", CONFIG),
-    *(f"--config.artifacts_dir={BUCKET}/artifacts", f"--config.runs_dir={BUCKET}/runs"),
-    "--config.checkpoint_every=40",
-)
 
 
-def start(store) -> subprocess.Popen:
-    environment = os.environ | store.environment | {"JAX_PLATFORMS": "cpu"}
+def start(root, store=None) -> subprocess.Popen:
+    """Starts the run of the small world at a root, which may be in a bucket of the store."""
+    command = (
+        *(sys.executable, "-u", "-m", "conkd_jax.train", CONFIG),
+        *(f"--config.artifacts_dir={root}/artifacts", f"--config.runs_dir={root}/runs"),
+        "--config.checkpoint_every=40",
+    )
     return subprocess.Popen(
-        COMMAND,
+        command,
         cwd=ROOT,
-        env=environment,
+        env=os.environ | (store.environment if store else {}) | {"JAX_PLATFORMS": "cpu"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -40,7 +40,7 @@ def start(store) -> subprocess.Popen:
 
 def kill_once(store, what: str) -> None:
     """Starts the run, and kills it as soon as an object with these words in its name is there."""
-    process = start(store)
+    process = start(BUCKET, store)
     with process:
         while not any(what in name for name in store.names(BUCKET)):
             assert process.poll() is None, process.stdout.read()
@@ -49,18 +49,19 @@ def kill_once(store, what: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_in_a_bucket_killed_and_resumed_equals_the_local_one(object_store, small_world, call):
-    for what in ("corpus/", "dialogue_teacher/", "/checkpoints/40/state/", "measured-00000.json"):
+def test_a_run_in_a_bucket_killed_and_resumed_equals_the_local_one(object_store, tmp_path, call):
+    here, there = SmallWorld(tmp_path), SmallWorld(epath.Path(BUCKET))
+    with start(tmp_path) as process:
+        output, _ = process.communicate()
+    assert process.returncode == 0, output
+    # In the store of the teachers, and in the student after its first checkpoint.
+    student = pipeline.build(here.config())["student"].fingerprint
+    for what in ("measured-00000.json", f"{student}/checkpoints/40/commit_success.txt"):
         kill_once(object_store, what)
-    # In the student, after its first checkpoint.
-    student = pipeline.build(small_world.config())["student"].fingerprint
-    kill_once(object_store, f"{student}/checkpoints/40/commit_success.txt")
-    with start(object_store) as process:
+    with start(BUCKET, object_store) as process:
         output, _ = process.communicate()
     assert process.returncode == 0, output
     assert f"student {student}: resuming" in output and "Traceback" not in output, output
-
-    here, there = small_world, SmallWorld(epath.Path(BUCKET))
     stages = pipeline.build(here.config())
     for name in STAGES:
         ours = whole_manifest(stages[name], there.artifacts_dir)
