@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from conkd_jax import cluster
 from conkd_jax.errors import UserError
-from conkd_jax.files import FULL_DISK
+from conkd_jax.files import FULL_DISK, missing_client
 
 STOPPED = (
     "stopped: finished stages, shards, decoded responses and checkpoints are saved; the same "
@@ -32,6 +32,8 @@ class Terminated(KeyboardInterrupt):
 def explained() -> Iterator[None]:
     """Ends the program with one line if the block raises a `UserError`, is stopped or lacks space.
 
+    The missing client of an object store is one line as well.
+
     SIGTERM stops the block as Ctrl-C does; a training, which saves first, has handlers of its own.
     """
     try:
@@ -43,6 +45,10 @@ def explained() -> Iterator[None]:
         if error.errno not in FULL_DISK:
             raise
         _end(f"error: {error.filename or 'the disk'}: {error.strerror}. {FREE_SPACE}", 2)
+    except ImportError as error:
+        if not (why := missing_client(error)):
+            raise
+        _end(f"error: {why}", 2)
     except KeyboardInterrupt as stop:
         _end(STOPPED, 128 + (SIGTERM if isinstance(stop, Terminated) else SIGINT))
 

@@ -213,8 +213,8 @@ def unwritable(folder: epath.PathLike) -> str:
         if why := _too_long(os.path.abspath(folder), path):
             return why
         tempfile.TemporaryFile(dir=path).close()
-    except ImportError as error:  # epath imports the client of an object store on first use
-        return f"a package is missing: {error}"
+    except ImportError as error:
+        return missing_client(error) or f"a package is missing: {error}"
     except KeyError as error:
         return f"no object store has addresses like {error.args[0]!r}"
     except OSError as error:
@@ -232,6 +232,23 @@ def _too_long(folder: str, disk: epath.Path) -> str:
     limit, size = os.pathconf(disk, "PC_PATH_MAX") - LONGEST_BELOW, len(os.fsencode(folder))
     if size > limit >= 0:
         return f"the path has {size:,} bytes, the disk leaves room for {limit:,}"
+    return ""
+
+
+def missing_client(error: ImportError) -> str:
+    """Says which package an object store needs, which is imported on first use.
+
+    Args:
+      error: what was raised.
+
+    Returns:
+      A sentence; "" if the error is another one.
+    """
+    name = getattr(error, "name", None) or getattr(error.__cause__, "name", None)
+    if name == "gcsfs":
+        return "gs:// needs the extra [gcs]: pip install 'conkd_jax[gcs]'"
+    if name == "s3fs":
+        return "s3:// needs a package: pip install s3fs"
     return ""
 
 

@@ -1,6 +1,6 @@
 """The programs as a user calls them: plans, helpful refusals, and runs that are killed."""
 
-import importlib.util
+import importlib
 import json
 import os
 import shutil
@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from conkd_jax import command_line, evaluate, train
+from conkd_jax import command_line, evaluate, train, verify
 from conkd_jax.data.tokenizers.bpe import train_bpe
 from conkd_jax.errors import UserError
 from conkd_jax.stages import pipeline
 from tests.data_prep.raw_files import simple, write_raw
+from tests.fixtures.object_store import forget_clients
 from tests.fixtures.programs import CONFIG, refused
 from tests.fixtures.small_world import SmallWorld
 
@@ -357,15 +358,29 @@ def test_a_folder_that_can_t_be_written_to(call, world, tmp_path, more):
     assert not (world.artifacts_dir / "corpus").exists()
 
 
-def test_an_object_store_without_its_package(call, world):
-    for store, word in (("gs", "gcsfs"), ("s3", "s3fs")):
-        if importlib.util.find_spec(word) is not None:
-            pytest.skip(f"{word} is installed")
-        refused(
-            call(train, CONFIG, *folders(world), f"--config.artifacts_dir={store}://bucket/x"),
-            "config.artifacts_dir: expected a folder to write to",
-            word,
-        )
+@pytest.fixture
+def without_clients(monkeypatch):
+    """Hides the clients of object stores, as where the extra is not installed."""
+    for name in ("gcsfs", "s3fs"):
+        monkeypatch.setitem(sys.modules, name, None)
+    known = importlib.import_module("fsspec.registry")._registry
+    for scheme in ("gs", "gcs", "s3"):  # of an earlier test
+        monkeypatch.delitem(known, scheme, raising=False)
+    forget_clients()
+    yield
+    forget_clients()
+
+
+def test_an_object_store_without_its_package(call, world, without_clients):
+    for store, words in (("gs", "pip install 'conkd_jax[gcs]'"), ("s3", "pip install s3fs")):
+        path = f"{store}://bucket/x"
+        for option in ("config.artifacts_dir", "workdir"):
+            refused(
+                call(train, CONFIG, *folders(world), f"--{option}={path}"),
+                f"{option}: expected a folder to write to, got {path}: {store}:// needs",
+                words,
+            )
+        refused(call(verify, path), words)
 
 
 @pytest.mark.parametrize("name", ["redial/train_data.jsonl", "redial/valid_data.jsonl"])
