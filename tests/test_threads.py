@@ -5,6 +5,7 @@ Real processes, which may use one core or two.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from conkd_jax import threads
 from conkd_jax.threads import Numerics
 from tests.fixtures.processes import started_after
+from tests.fixtures.programs import CONFIG
 
 ROOT = Path(__file__).resolve().parents[1]
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -81,7 +83,7 @@ def trained(cores: int, *, pin: int = 0, **environment: str) -> tuple[str, int, 
 
 
 @two_cores
-def test_pinned_to_one_thread_two_cores_compute_the_bits_of_one(tmp_path):
+def test_pinned_to_one_thread_two_cores_compute_the_bits_of_one():
     one, two = trained(1), trained(2)
     assert one[1:] == (1, 1) and two[1:] == (2, 2)
     assert one[0] != two[0], "XLA's results no longer depend on the cores: docs/design/0013"
@@ -91,6 +93,7 @@ def test_pinned_to_one_thread_two_cores_compute_the_bits_of_one(tmp_path):
     assert trained(2, XLA_FLAGS=unsplit) == (one[0], 1, 1)
 
 
+@pytest.mark.slow
 @two_cores
 def test_a_compilation_cache_keeps_programs_of_other_threads_apart(tmp_path):
     cache = {
@@ -100,6 +103,42 @@ def test_a_compilation_cache_keeps_programs_of_other_threads_apart(tmp_path):
     }
     two = trained(2, **cache)
     assert trained(1, **cache)[0] == trained(1)[0] != two[0]
+
+
+def stopped(root: Path, cores: int, stage: str) -> str:
+    """Runs the small world on some cores until a stage is compiling or over; gives the output."""
+    allowed = f"import os; os.sched_setaffinity(0, {CORES[:cores]})"
+    folders = (f"--config.artifacts_dir={root}/artifacts", f"--config.runs_dir={root}/runs")
+    process = subprocess.Popen(
+        started_after(allowed, *(sys.executable, "-u", "-m", "conkd_jax.train", CONFIG), *folders),
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines = []
+    with process:
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith(f"{stage}:"):
+                process.send_signal(signal.SIGTERM)
+    return "".join(lines)
+
+
+@pytest.mark.slow
+@two_cores
+def test_a_resumed_training_plans_for_as_many_threads_or_warns(tmp_path):
+    assert "stopped at step" in stopped(tmp_path, 1, "rec_teacher")
+    output = stopped(tmp_path, 2, "dialogue_teacher")
+    assert "was begun with 1 CPU thread: uses as many, of 2" in output and "warning" not in output
+    (path,) = (tmp_path / "artifacts" / "rec_teacher").glob("*/manifest.json")
+    manifest = json.loads(path.read_text())
+    assert manifest["numerics"] == [cpu(1)] and manifest["machine"]["threads"] == 1
+    # The teacher of the dialogues was begun by that process; now its checkpoint is from two.
+    for tries in (tmp_path / "artifacts" / "dialogue_teacher").glob("*/tries.json"):
+        tries.unlink()
+    assert "warning: dialogue_teacher, step" in stopped(tmp_path, 2, "teacher_outputs")
 
 
 def test_the_number_of_threads():

@@ -245,8 +245,7 @@ def begin_try(directory: epath.Path) -> Tries:
     if (before := read_tries(directory)) is not None:
         last_written = max(map(_written_at, directory.iterdir()))
         seconds = before.seconds + max(0.0, last_written - before.began)
-        others = [each for each in before.numerics if each != now]
-        numerics = before.numerics if now in before.numerics else [*others, now]
+        numerics = [*before.numerics, *([] if now in before.numerics else [now])]
         tries = Tries(before.number + 1, seconds, tries.began, numerics)
     write_whole(path, json.dumps(tries._asdict()))
     return tries

@@ -1,4 +1,4 @@
-"""Interrupted stages that another process begun, on other devices or with other threads."""
+"""Interrupted stages that another process began, on other devices or with other threads."""
 
 from __future__ import annotations
 
