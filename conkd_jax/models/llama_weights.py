@@ -62,12 +62,12 @@ SIZES = {  # of our spec: the names in a config.json
     "mlp_dim": "intermediate_size",
     "num_positions": "max_position_embeddings",
 }
-_OUTER: Mapping[tuple[str, ...], str] = {
+OUTER: Mapping[tuple[str, ...], str] = {
     ("embed", "embedding"): "model.embed_tokens.weight",
     ("norm", "scale"): "model.norm.weight",
     ("lm_head", "embedding"): "lm_head.weight",
 }
-_IN_LAYER: Mapping[tuple[str, ...], str] = {
+IN_LAYER: Mapping[tuple[str, ...], str] = {
     ("attention_norm", "scale"): "input_layernorm.weight",
     ("attention", "query", "kernel"): "self_attn.q_proj.weight",
     ("attention", "key", "kernel"): "self_attn.k_proj.weight",
@@ -180,13 +180,13 @@ def read_params(published: PublishedLlama, shapes: Params) -> Params:
         wrong.append(f"{name}: expected {shape}, got {got}")
 
     for path, leaf in cast(dict[tuple[str, ...], Any], flatten_dict(shapes)).items():
-        if path in _OUTER:
-            found[path] = take(_OUTER[path], leaf.shape)
+        if path in OUTER:
+            found[path] = take(OUTER[path], leaf.shape)
             continue
         number, *shape = leaf.shape
         is_kernel = path[-1] == "kernel"  # PyTorch has [out, in]
         shape = tuple(reversed(shape)) if is_kernel else tuple(shape)
-        names = [f"model.layers.{i}.{_IN_LAYER[path[1:]]}" for i in range(number)]
+        names = [f"model.layers.{i}.{IN_LAYER[path[1:]]}" for i in range(number)]
         arrays = [take(name, shape) for name in names]
         if not wrong:
             stacked = np.stack([np.asarray(array, np.float32) for array in arrays])

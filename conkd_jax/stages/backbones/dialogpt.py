@@ -22,6 +22,7 @@ from conkd_jax.data.rows.picks import pick_room
 from conkd_jax.data.tokenizers.bpe import VocabularyError, load_bpe, train_bpe
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.models import gpt2, gpt2_weights
+from conkd_jax.stages.exported_items import with_exported_items
 from conkd_jax.typing import Params
 
 READS_RECOMMENDER = False
@@ -119,10 +120,11 @@ class GPT2Settings:
             raise ConfigError(f"config.dialogue_teacher.weights: {error}") from error
         spec = dataclasses.replace(spec, dropout=self.dropout)
         titles = [vocabulary.title_token_ids(item) for item in range(vocabulary.num_items)]
-        params = gpt2.extend_embedding(
+        extended = gpt2.extend_embedding(
             params, vocabulary.num_words, titles, vocabulary.num_rows, rng
         )
-        return gpt2.GPT2(spec, vocabulary.num_rows), params, {}
+        extended = with_exported_items(extended, params, self.source, vocabulary, gpt2.GPT2)
+        return gpt2.GPT2(spec, vocabulary.num_rows), extended, {}
 
 
 def word_settings(config: Config) -> BPESettings:

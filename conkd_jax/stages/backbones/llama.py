@@ -19,6 +19,7 @@ from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.models import llama, llama_weights
 from conkd_jax.models.llama_network import LlamaSpec
 from conkd_jax.stages.backbones import dialogpt
+from conkd_jax.stages.exported_items import with_exported_items
 from conkd_jax.typing import Params
 
 READS_RECOMMENDER = False
@@ -66,13 +67,14 @@ class LlamaSettings(dialogpt.GPT2Settings):
         titles = [vocabulary.title_token_ids(item) for item in range(vocabulary.num_items)]
         try:
             spec, params = llama.load_pretrained(self.source)
-            params = llama.extend_vocabulary(
+            extended = llama.extend_vocabulary(
                 params, vocabulary.num_words, titles, vocabulary.num_rows, rng
             )
         except (FileNotFoundError, ValueError) as error:
             raise ConfigError(f"config.dialogue_teacher.weights: {error}") from error
         spec = dataclasses.replace(spec, dropout=self.dropout)
-        return llama.Llama(spec, vocabulary.num_rows), params, {}
+        extended = with_exported_items(extended, params, self.source, vocabulary, llama.Llama)
+        return llama.Llama(spec, vocabulary.num_rows), extended, {}
 
 
 def model_settings(config: Config) -> LlamaSettings:

@@ -1,0 +1,53 @@
+"""Arrays survive a file, exactly or rounded as documented."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conkd_jax.array_files import ArrayFileError, load_arrays, save_arrays
+
+TREE = {
+    "a": {"kernel": np.linspace(-3, 3, 24, dtype=np.float32).reshape(4, 6), "bias": np.ones(3)},
+    "rows": np.array([-1, 4, 2], np.int32),
+    "empty": np.zeros((0, 4), np.float32),
+}
+TREE["a"]["bias"] = np.array([0.1, 0.2, 0.3], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "error"), [("float32", 0), ("float16", 2e-3), ("bfloat16", 0.02), ("int8", 0.013)]
+)
+def test_arrays_come_back(tmp_path, dtype, error):
+    save_arrays(tmp_path / "x.safetensors", TREE, dtype)
+    found = load_arrays(tmp_path / "x.safetensors")
+    assert found["a"]["kernel"].dtype == np.float32
+    assert np.abs(found["a"]["kernel"] - TREE["a"]["kernel"]).max() <= error
+    np.testing.assert_array_equal(found["rows"], TREE["rows"])
+    assert found["rows"].dtype == np.int32 and found["empty"].shape == (0, 4)
+    if dtype in ("float32", "int8"):
+        np.testing.assert_array_equal(found["a"]["bias"], TREE["a"]["bias"])
+
+
+@given(
+    st.lists(st.floats(-(2**40), 2**40, width=32, allow_subnormal=False), min_size=1, max_size=8)
+)
+def test_a_rounded_row_is_off_by_half_a_step(tmp_path_factory, row):
+    path = tmp_path_factory.mktemp("rounded") / "x.safetensors"
+    values = np.array([row, [0.0] * len(row)], np.float32)
+    save_arrays(path, {"x": values}, "int8")
+    step = np.abs(values).max(axis=1, keepdims=True) / 127
+    assert (np.abs(load_arrays(path)["x"] - values) <= 0.5001 * step + 1e-30).all()
+
+
+def test_what_is_no_file_of_arrays(tmp_path):
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(ArrayFileError, match="can't be read"):
+        load_arrays(path)
+    path.write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
+    assert load_arrays(path) == {}
+    path.write_bytes(b"nonsense" * 9)
+    with pytest.raises(ArrayFileError, match="export it again"):
+        load_arrays(path)
+    with pytest.raises(ValueError, match="without dots"):
+        save_arrays(path, {"a.b": np.zeros(2)})
