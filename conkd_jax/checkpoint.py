@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from conkd_jax import integrity, parallel, terminal
+from conkd_jax.array_files import load_arrays
 from conkd_jax.files import FULL_DISK, absolute, is_remote, naming, parse_json, write_whole
 from conkd_jax.integrity import DamagedError
 from conkd_jax.typing import PyTree
@@ -276,12 +277,24 @@ def save(directory: epath.PathLike, params: PyTree) -> None:
         checkpointer.save(absolute(directory), params, force=True)
 
 
+def is_saved(directory: epath.PathLike) -> bool:
+    """Whether there are parameters that `load` reads."""
+    return epath.Path(directory).exists() or compact_file(directory).exists()
+
+
+def compact_file(directory: epath.PathLike) -> epath.Path:
+    """The file that a release has instead of a folder of parameters."""
+    return epath.Path(f"{os.fspath(directory)}.safetensors")
+
+
 def load(directory: epath.PathLike) -> PyTree:
-    """Reads what `save` wrote: nested dicts of NumPy arrays.
+    """Reads what `save` wrote, or the file of a release: nested dicts of NumPy arrays.
 
     Raises:
       FileNotFoundError: the folder is missing or incomplete.
     """
+    if not epath.Path(directory).exists() and compact_file(directory).exists():
+        return load_arrays(compact_file(directory))
     directory = absolute(directory)
     if not (directory / "_METADATA").exists():
         raise FileNotFoundError(

@@ -144,6 +144,11 @@ class Run:
         return pipeline.build(self.config, split=self.split)
 
     @property
+    def fingerprint(self) -> str:
+        """What tells the run, scored on the split, from every other one."""
+        return self.stages["evaluation"].fingerprint
+
+    @property
     def inputs(self) -> Mapping[str, Stage]:
         """The stages that the evaluation of the split reads, by name."""
         return self.stages["evaluation"].inputs

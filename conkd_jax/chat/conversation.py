@@ -18,6 +18,7 @@ from conkd_jax.chat.engine import ChatError, Engine, Sampling
 from conkd_jax.chat.response import Response
 from conkd_jax.chat.stream import Stream
 from conkd_jax.data.corpus import RECOMMENDER, SEEKER, Dialogue, Turn
+from conkd_jax.released import open_run
 from conkd_jax.run import Run
 from conkd_jax.stages.free_text import Reading
 
@@ -42,14 +43,15 @@ class Chat:
         """Opens a run.
 
         Args:
-          run: a folder written by conkd_jax.train, or an opened run.
+          run: a folder written by conkd_jax.train, an opened run, or the name of a release, such as
+            "conkd/redial-mini" (`conkd_jax.released`).
           batch_size: the most histories that are answered at once.
           warm: whether to compile every shape now, so that no answer has to wait for it.
 
         Raises:
           RunError: the folder holds no run, or a trained artifact is missing.
         """
-        run = run if isinstance(run, Run) else Run.open(run)
+        run = run if isinstance(run, Run) else open_run(run)
         run.expect_trained()
         chat = cls(run, batch_size)
         if warm:

@@ -64,7 +64,9 @@ def explain(
     again = (item for item in response.items if int(nodes[index_of[item.movie_id]]) in mentioned)
     place = _place(response)
     question = chat.engine.question([dialogue])
-    rankings = {RECOMMENDER: _of_recommender(chat, question.dialogues, top)}
+    rankings = {}
+    if "rec_teacher" in system.names:  # a release has none
+        rankings[RECOMMENDER] = _of_recommender(chat, question.dialogues, top)
     if response.ids:
         step = _first_of_text(chat, response) + place if response.tokens else 0
         ids = np.array([response.ids], np.int32)

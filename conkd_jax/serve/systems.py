@@ -80,7 +80,7 @@ class Served:
     @property
     def fingerprint(self) -> str:
         """What tells the run from every other one, whatever its name."""
-        return self.chat.run.stages["evaluation"].fingerprint
+        return self.chat.run.fingerprint
 
     def message(self, message: schema.Message) -> Reading | Turn:
         """A message as the models read it.

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from conkd_jax.data.corpus import SEEKER, Corpus, Turn
 from conkd_jax.data.mentions import MENTION, encodable, mention_id, token_places
 from conkd_jax.data.title_links import TitleIndex
+from conkd_jax.stages import released_corpus
 from data_prep.linking import Label, LabelMatcher, Linker, labels_of_corpus
 
 MOVIE, ENTITY = "movie", "entity"
@@ -74,12 +75,16 @@ class TextLinker:
     @functools.cached_property
     def titles(self) -> TitleIndex:
         """The titles of the corpus; reads the training dialogues on first use."""
+        if (counts := released_corpus.read_counts(self.corpus)) is not None:
+            return counts.title_index(self.corpus.items.titles)
         texts = (turn.text for d in self.corpus.dialogues("train") for turn in d.turns)
         return TitleIndex(self.corpus.items.titles, self.corpus.mention_counts(), texts)
 
     @functools.cached_property
     def labels(self) -> dict[Label, int]:
         """The labels of people and genres."""
+        if (counts := released_corpus.read_counts(self.corpus)) is not None:
+            return counts.labels
         return labels_of_corpus(self.corpus)
 
     @functools.cached_property

@@ -148,7 +148,7 @@ def load(
       dtype: the type that it will compute in (`compute_setting`); its weights are float32.
     """
     spec = json.loads((directory / SPEC_FILE).read_text())
-    frozen = checkpoint.load(directory / FROZEN) if (directory / FROZEN).exists() else {}
+    frozen = checkpoint.load(directory / FROZEN) if checkpoint.is_saved(directory / FROZEN) else {}
     model = backbones.named(backbone).model_of(spec, vocabulary)
     params = checkpoint.load(directory / PARAMS)
     return LanguageModel(model, params, vocabulary, frozen).computing(dtype)
