@@ -3,7 +3,7 @@
 XLA's compiler for CPUs splits loops into as many parts as the process has threads when JAX starts.
 Sums over parts are rounded in another order, so a run on one core and a run on two differ, by about
 1e-7 after a step and 1e-5 after some hundred. The parts are compiled in: what runs a program later
-changes nothing. GPUs and TPUs don't depend on the threads of their host. docs/design/0013 has the
+changes nothing. GPUs and TPUs don't depend on the threads of their host. docs/design/0014 has the
 experiments.
 """
 

@@ -23,6 +23,7 @@ ROOMS = (
         "published",
         "versions",
         "torchless",
+        "array_files",
     ),
     ("distill",),
     ("models",),
@@ -44,6 +45,7 @@ ROOMS = (
     ("artifacts",),
     ("stages",),
     ("run",),
+    ("released",),
     ("run_document",),
     ("run_folder",),
     ("planned_run",),
@@ -68,6 +70,7 @@ ROOMS = (
         "tradeoff",
         "chat",
         "serve",
+        "export",
         "__main__",
     ),
 )
@@ -82,6 +85,7 @@ HOMES = {
     "tensorflow_datasets": ("conkd_jax/data",),
     "array_record": ("conkd_jax/data/shards",),
     "grain": ("conkd_jax/data",),
+    "pyarrow": ("conkd_jax/export/teachers.py",),
     "gguf": ("conkd_jax/published.py",),  # inside a function: an optional dependency
     "starlette": ("conkd_jax/serve",),
     "uvicorn": ("conkd_jax/serve",),

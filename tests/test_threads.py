@@ -86,7 +86,7 @@ def trained(cores: int, *, pin: int = 0, **environment: str) -> tuple[str, int, 
 def test_pinned_to_one_thread_two_cores_compute_the_bits_of_one():
     one, two = trained(1), trained(2)
     assert one[1:] == (1, 1) and two[1:] == (2, 2)
-    assert one[0] != two[0], "XLA's results no longer depend on the cores: docs/design/0013"
+    assert one[0] != two[0], "XLA's results no longer depend on the cores: docs/design/0014"
     assert trained(2, pin=1) == (one[0], 2, 1)
     assert trained(2, NPROC="1") == (one[0], 1, 1)
     unsplit = f"--xla_disable_hlo_passes={threads.SPLITTING}"

@@ -155,7 +155,8 @@ def with_cache(next_function, args, kwargs, context):
     if context.method_name == "__call__" and isinstance(module, FlaxConv1D):
         return _product(module, *args)
     if context.method_name == "__call__" and isinstance(module, FlaxGPT2Attention):
-        return _cached_attention(module, *args, kwargs["attention_mask"])
+        (states,) = args
+        return _cached_attention(module, states, kwargs["attention_mask"])
     return next_function(*args, **kwargs)
 
 

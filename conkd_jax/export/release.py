@@ -1,0 +1,204 @@
+"""Writes a release: a small archive of a whole system that answers without its data.
+
+The archive NAME.tar.xz holds the folder OWNER/NAME: config, rounded weights of student, dialogue
+teacher and turn classifier, words and titles, graphs, counts of words, and a list of all files with
+their SHA-256. Beside it are SHA256SUMS, which `sha256sum -c` reads, and the model card.
+
+Node vectors that no text can reach are left out: those of entities that are neither a movie nor
+have a label. The recommender is not part of a release; its vectors are, where a backbone reads
+them.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import tempfile
+from collections.abc import Iterable
+
+import numpy as np
+from etils import epath
+
+from conkd_jax import integrity
+from conkd_jax.array_files import save_arrays
+from conkd_jax.chat import Chat
+from conkd_jax.checkpoint import compact_file, load
+from conkd_jax.data.corpus import responses
+from conkd_jax.export import card
+from conkd_jax.export.student import ExportError
+from conkd_jax.files import sha256_of_file, whole_path, write_json, write_whole
+from conkd_jax.models.encoder_decoder import GRAPH
+from conkd_jax.released import ARTIFACTS, NAME, RELEASE, VERSION, ReleasedRun
+from conkd_jax.run import CONFIG, Run
+from conkd_jax.run_document import origin_of_run
+from conkd_jax.stages.free_text import TextLinker
+from conkd_jax.stages.language_model import FROZEN, PARAMS, SPEC_FILE
+from conkd_jax.stages.released_corpus import LinkingCounts, write_released_corpus
+
+ENDING, SUMS = ".tar.xz", "SHA256SUMS"
+MODELS = ("student", "dialogue_teacher", "turn_classifier")
+SCORING_ROWS = 16
+ASKED = 200  # responses that a release is compared with its run at
+STRONGEST = 9  # of xz, whose window of 64 MB finds arrays that two models share
+
+
+def write_release(run: Run, folder: epath.PathLike, name: str, dtype: str) -> epath.Path:
+    """Writes the archive of a run, its hashes and its card; returns the archive's path.
+
+    Args:
+      run: a run of dialogpt, llama or of a backbone that reads node vectors.
+      folder: where to write; it exists.
+      name: OWNER/NAME, by which `Chat.open` finds the release.
+      dtype: what weights are rounded to, one of `array_files.DTYPES`.
+
+    Raises:
+      ExportError: the name can't be one.
+      CorpusError: the corpus has reviews, which are texts of users.
+    """
+    check_name(name)
+    folder = epath.Path(folder)
+    archive = folder / f"{name.partition('/')[2]}{ENDING}"
+    with tempfile.TemporaryDirectory() as temporary:
+        place = epath.Path(temporary) / name
+        place.mkdir(parents=True)
+        _write_folder(run, place, name, dtype)
+        text = release_card(run, ReleasedRun.of_folder(place), name, dtype, archive.name)
+        write_whole(place / "README.md", text)  # not in the list of files: it is for readers
+        with whole_path(archive) as partial:
+            _pack(epath.Path(temporary), place, partial)
+    write_whole(folder / "README.md", text)
+    write_whole(folder / SUMS, f"{sha256_of_file(archive)}  {archive.name}\n")
+    return archive
+
+
+def check_name(name: str) -> None:
+    """Checks the name of a release.
+
+    Raises:
+      ExportError: it can't be one.
+    """
+    if not NAME.fullmatch(name):
+        raise ExportError(f"--release={name}: expected OWNER/NAME, such as conkd/redial-mini")
+
+
+def _write_folder(run: Run, place: epath.Path, name: str, dtype: str) -> None:
+    system = run.system
+    linker = TextLinker(system.corpus)
+    names = ["corpus", "vocabulary", *(each for each in MODELS if each in system.names)]
+    for each in names:
+        (place / ARTIFACTS / each).mkdir(parents=True)
+    counts = LinkingCounts.of(linker.titles, linker.labels)
+    write_released_corpus(system.corpus, counts, place / ARTIFACTS / "corpus")
+    system.vocabulary.save(place / ARTIFACTS / "vocabulary")
+    reachable = np.union1d(system.corpus.items.entity_ids, [*linker.labels.values()])
+    for each in names[2:]:
+        source, target = run.directory(each), place / ARTIFACTS / each
+        write_whole(target / SPEC_FILE, (source / SPEC_FILE).read_text())
+        save_arrays(compact_file(target / PARAMS), load(source / PARAMS), dtype)
+        if (source / FROZEN).exists():
+            frozen = without_unreachable(load(source / FROZEN), reachable)
+            save_arrays(compact_file(target / FROZEN), frozen, dtype)
+    settings = run.config.replace({"artifacts_dir": "artifacts", "runs_dir": "runs"}).to_dict()
+    settings["corpus"]["raw_dir"] = ""
+    record = {"name": run.name, "settings": settings, "split": run.own_split}
+    write_json(place / CONFIG, {**record, "overrides": dict(run.overrides)})
+    about = {
+        "version": VERSION,
+        "name": name,
+        "dtype": dtype,
+        "artifacts": names,
+        "eta": run.eta,
+        "fingerprint": run.fingerprint,
+        "made_from": origin_of_run(run.stages["evaluation"]),
+        integrity.FILES: integrity.inventory(place),
+    }
+    write_whole(place / RELEASE, integrity.sealed(about))
+
+
+def without_unreachable(frozen: dict, reachable: Iterable[int]) -> dict:
+    """Frozen arrays without the vectors of entities that no text can name.
+
+    Args:
+      frozen: of a language model; those without entities of a graph stay as they are.
+      reachable: the ids of the entities that texts can name.
+    """
+    graph = frozen.get(GRAPH)
+    if graph is None or "entity_rows" not in graph:
+        return frozen
+    rows = np.asarray(graph["entity_rows"])
+    kept = np.zeros(len(rows), bool)
+    kept[np.asarray(list(reachable), np.int64)] = True
+    kept &= rows >= 0
+    old = np.unique(rows[kept])
+    new = np.full(len(rows), -1, np.int32)
+    new[kept] = np.searchsorted(old, rows[kept])
+    arrays = {key: np.asarray(graph[key])[old] for key in ("entities", "entity_energies")}
+    return {**frozen, GRAPH: {**graph, **arrays, "entity_rows": new}}
+
+
+def _pack(root: epath.Path, place: epath.Path, path: str) -> None:
+    """Writes a folder as a tar file that depends on names and contents alone."""
+    names = list(integrity.inventory(place))
+    # Frozen arrays of two models are the same: side by side, the second costs nothing.
+    names.sort(key=lambda name: (f"/{FROZEN}." in name, name))
+    with tarfile.open(path, "w:xz", preset=STRONGEST) as archive:
+        for name in names:
+            content = (place / name).read_bytes()
+            entry = tarfile.TarInfo((place / name).relative_to(root).as_posix())
+            entry.size, entry.mode = len(content), 0o644
+            archive.addfile(entry, io.BytesIO(content))
+
+
+# --- the card ------------------------------------------------------------------------------------
+
+
+def release_card(run: Run, release: ReleasedRun, name: str, dtype: str, archive: str) -> str:
+    """The model card of a release, with what its rounding costs."""
+    how = f"""\
+    mkdir -p ~/.cache/conkd_jax/releases
+    tar -xf {archive} -C ~/.cache/conkd_jax/releases
+    conkd-chat --workdir={name}
+
+The same from Python; nothing is downloaded:
+
+```python
+from conkd_jax.chat import Chat
+
+chat = Chat.open("{name}")
+print(chat.respond(["Hi! I liked Titanic."]).text)
+```
+
+The archive holds weights rounded to {dtype}, the words and the titles of the items, both graphs
+(names of DBpedia's entities, words of ConceptNet), and counts of how training texts use the words
+of titles. It holds no text of a dialogue. What it can't do: train, score a split, or show the
+ranking of the recommendation teacher, which it leaves out.
+
+What rounding costs, on the split `{run.split}`:
+
+{cost_table(run, release)}
+The metrics below are those of the run, before rounding.
+"""
+    return card.model_card(run, name, how, card.licence_of_weights(run.config))
+
+
+def cost_table(run: Run, release: ReleasedRun) -> str:
+    """The run and its release side by side: perplexities and answers to the same histories."""
+    dialogues = run.corpus.dialogues(run.split)
+    rows = run.system.rows_of(dialogues)
+    asked = [d.turns[:turn] for d in dialogues for turn in responses(d) if turn][:ASKED]
+    lines = ["| | run | release |", "|---|---|---|"]
+    perplexities, answers = [], []
+    for each in (run, release):
+        scored = each.system.model.score(rows, run.system.form, SCORING_ROWS)
+        losses = scored.nll, scored.nll[~scored.is_item]
+        perplexities.append([float(np.exp(values.mean())) for values in losses])
+        answers.append(Chat.open(each, batch_size=16, warm=False).respond_all(asked))
+    for what, index in (("per token", 0), ("of words", 1)):
+        values = [perplexities[number][index] for number in (0, 1)]
+        lines.append(f"| perplexity {what} | {values[0]:.3f} | {values[1]:.3f} |")
+    first, second = answers
+    same = sum(a.turn.text == b.turn.text for a, b in zip(first, second, strict=True))
+    items = [sum(len(one.items) for one in found) for found in answers]
+    lines.append(f"| items in {len(asked)} answers | {items[0]} | {items[1]} |")
+    lines.append(f"| answers that are the run's, word for word | {len(asked)} | {same} |")
+    return "\n".join([*lines, ""])

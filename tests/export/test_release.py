@@ -1,0 +1,139 @@
+"""A release answers as its run does, from its name alone, and nothing of a dialogue is in it."""
+
+import hashlib
+import subprocess
+import tarfile
+
+import pytest
+
+from conkd_jax.chat import Chat
+from conkd_jax.chat.explanation import explain
+from conkd_jax.data.corpus import responses
+from conkd_jax.export.release import write_release
+from conkd_jax.integrity import DamagedError
+from conkd_jax.released import HOME, ReleasedRun, open_run
+from conkd_jax.run import RunError
+from tests.fixtures.exports import run_of
+
+NAME = "conkd/tiny"
+
+
+@pytest.fixture(scope="module", params=["dialogpt", "kgsf"])
+def run(request, small_world):
+    return run_of(small_world, request.param)
+
+
+@pytest.fixture(scope="module")
+def folder(run, tmp_path_factory):
+    """The folder of an exact release."""
+    folder = tmp_path_factory.mktemp("release")
+    write_release(run, folder, NAME, "float32")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(folder, tmp_path_factory):
+    """A folder of releases with the release in it, as a user unpacks it."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "releases").mkdir()
+    command = ["tar", "-xf", str(folder / "tiny.tar.xz"), "-C", str(home / "releases")]
+    subprocess.run(command, check=True)
+    return home
+
+
+@pytest.fixture
+def at_home(home, monkeypatch):
+    monkeypatch.setenv(HOME, str(home))
+
+
+def histories(run, count=12):
+    dialogues = run.corpus.dialogues("valid")
+    return [d.turns[:turn] for d in dialogues for turn in responses(d)][:count]
+
+
+def test_a_name_opens_the_release(run, at_home):
+    asked = histories(run)
+    release = Chat.open(NAME, batch_size=4, warm=False)
+    assert isinstance(release.run, ReleasedRun) and NAME in release.run.title
+    answers = release.respond_all(asked)
+    own = Chat.open(run, batch_size=4, warm=False).respond_all(asked)
+    assert len({answer.turn.text for answer in answers}) > 2
+    for ours, theirs in zip(answers, own, strict=True):
+        assert (ours.ids, ours.tag, ours.items) == (theirs.ids, theirs.tag, theirs.items)
+        assert ours.tokens == theirs.tokens  # with probabilities and λ
+
+
+def test_free_text_is_understood_as_by_the_run(run, at_home):
+    ours, theirs = Chat.open(NAME, warm=False), Chat.open(run, warm=False)
+    titles = run.corpus.items.titles
+    texts = [f"I liked {titles[3]}, {titles[8].split(' (')[0]} and {titles[20].lower()}!"]
+    texts += [turn.text for d in run.corpus.dialogues("valid")[:10] for turn in d.turns]
+    texts += [name for name in run.corpus.entity_names if name]
+    readings = [ours.read(text) for text in texts]
+    assert sum(len(reading.links) for reading in readings) > 20
+    assert readings == [theirs.read(text) for text in texts]
+
+
+def test_an_explanation_lacks_the_recommender_alone(run, at_home):
+    chat = Chat.open(NAME, warm=False)
+    found = explain(chat, ["Hi! I like movies"], chat.respond(["Hi! I like movies"]))
+    assert list(found.rankings) == ["dialogue teacher", "this system"]
+
+
+def test_no_text_of_a_dialogue_is_in_the_archive(run, folder):
+    with tarfile.open(folder / "tiny.tar.xz") as archive:
+        names = archive.getnames()
+        content = b"".join(archive.extractfile(name).read() for name in names)
+    assert all(name.startswith(f"{NAME}/") for name in names)
+    assert not any("dialogues" in name for name in names)
+    spoken = [turn.text for d in run.corpus.dialogues("train") for turn in d.turns]
+    spoken = [text for text in spoken if len(text.split()) > 4]
+    assert len(spoken) > 50
+    assert not [text for text in spoken if text.encode() in content]
+
+
+def test_the_hashes_are_those_of_the_archive(folder):
+    (line,) = (folder / "SHA256SUMS").read_text().splitlines()
+    digest, name = line.split()
+    assert digest == hashlib.sha256((folder / name).read_bytes()).hexdigest()
+
+
+def test_a_rounded_release_is_smaller_and_says_what_it_costs(run, folder, tmp_path):
+    archive = write_release(run, tmp_path, NAME, "int8")
+    assert archive.stat().length < 0.8 * (folder / archive.name).stat().st_size
+    card = (tmp_path / "README.md").read_text()
+    table = card.partition("| | run | release |")[2]
+    assert "perplexity per token" in table and "word for word" in table
+    exact = (folder / "README.md").read_text()
+    rows = [line for line in exact.splitlines() if line.startswith("| perplexity per token")]
+    _, _, own, released, _ = rows[0].split("|")
+    assert float(own) == pytest.approx(float(released), abs=2e-3) and float(own) > 1
+
+
+def test_a_release_can_t_be_scored(at_home):
+    with pytest.raises(RunError, match="this release answers"):
+        _ = open_run(NAME).stages
+    with pytest.raises(RunError, match="but no rec_teacher"):
+        open_run(NAME).directory("rec_teacher")
+
+
+def test_names_that_are_not_there(at_home, home, call, tmp_path):
+    with pytest.raises(RunError, match=r"tar -xf no-such\.tar\.xz -C .*releases"):
+        open_run("conkd/no-such")
+    with pytest.raises(RunError, match="expected a folder written by conkd_jax.train"):
+        open_run("runs/no-such")
+
+
+def test_a_damaged_release_is_refused(home, tmp_path):
+    place = tmp_path / "tiny"
+    subprocess.run(["cp", "-r", str(home / "releases" / NAME), str(place)], check=True)
+    open_run(place)
+    path = place / "artifacts" / "student" / "params.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DamagedError, match="Unpack its archive again"):
+        open_run(place)
+    path.unlink()
+    with pytest.raises(DamagedError, match="params.safetensors"):
+        open_run(place)
