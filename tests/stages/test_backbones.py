@@ -11,12 +11,12 @@ from etils import epath
 from conkd_jax import checkpoint
 from conkd_jax.artifacts import build as artifacts
 from conkd_jax.artifacts.stage import Context
-from conkd_jax.config import ConfigError, frozen
+from conkd_jax.config import ConfigError, frozen, load_config_file
 from conkd_jax.config.rules import validate_config
 from conkd_jax.data.batches.plan import BatchPlan
 from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.eval.predictions import read_predictions
-from conkd_jax.stages import language_model, pipeline, student
+from conkd_jax.stages import backbones, language_model, pipeline, student
 from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.backbones import kgsf
 from tests.fixtures.backbones import check_one_device_is_eight, check_stored_gate, open_stages
@@ -206,3 +206,17 @@ def test_the_word_list_of_kgsf_is_an_option(tmp_path):
     config = config.replace({"vocabulary.tokenizer": str(tmp_path / "nothing.json")})
     with pytest.raises(ConfigError, match="config.vocabulary.tokenizer"):
         kgsf.check_sources(config, makes_words=True, makes_model=True)
+
+
+@pytest.mark.parametrize("name", ["kgsf", "revcore", "redial"])
+def test_word2vec_without_gensim_is_told_before_anything_is_trained(monkeypatch, name):
+    config = frozen(load_config_file(f"{name}:demo"))
+    stages = backbones.named(name)
+    stages.check_sources(config, makes_words=True, makes_model=True)
+    monkeypatch.setattr(kgsf, "has_word2vec", lambda: False)
+    part = "redial" if name == "redial" else "kgsf"
+    with pytest.raises(ConfigError, match=rf"config.{part}.word_vectors: .*conkd_jax\[kgsf\]"):
+        stages.check_sources(config, makes_words=True, makes_model=True)
+    stages.check_sources(config, makes_words=False, makes_model=True)
+    random = config.replace({f"{part}.word_vectors": "random"})
+    stages.check_sources(random, makes_words=True, makes_model=True)
