@@ -98,10 +98,12 @@ def this_command(*, without: Collection[str] = ()) -> str:
       without: names of options to leave out.
     """
     program = re.sub(r"(/__main__)?\.py$", "", sys.argv[0])
-    if match := re.match(r".*\b(conkd_jax[./][\w./]*)$", program):
+    if script := console_script():
+        program = script
+    elif match := re.match(r".*\b(conkd_jax[./][\w./]*)$", program):
         program = f"python -m {match[1].replace('/', '.')}"
     else:
-        program = console_script() or shlex.quote(sys.argv[0])
+        program = shlex.quote(sys.argv[0])
     left = [each for each in sys.argv[1:] if each.lstrip("-").partition("=")[0] not in without]
     return " ".join([program, *map(shlex.quote, left)])
 
@@ -180,7 +182,7 @@ def expect_config_file(filename: str) -> None:
     if not epath.Path(resolved(filename).split(":")[0]).is_file():
         raise UsageError(
             f"--config={filename}: expected a config file, by path or by name, and, after a colon, "
-            f"a preset; found no such file. For example {EXAMPLE} {names_like(filename)}"
+            f"a preset; found no such file. For example {EXAMPLE}. {names_like(filename)}"
         )
 
 

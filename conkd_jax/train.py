@@ -118,8 +118,6 @@ def main(argv: list[str]) -> None:
     }
     expect_differences(config.sweep.field, [run.stages for run in runs.values()])
     lasts = [run.stages["evaluation"] for run in runs.values()]
-    if not (_PLAN.value or _VERIFY.value) and (pinned := pin_threads(config.artifacts_dir, *lasts)):
-        command_line.show(pinned)
     command_line.show(*device_lines(config))
     again = command_line.this_command(without=("plan", "verify", "rebuild"))
     with mended_by(again, lasts):
@@ -149,6 +147,9 @@ def make(config: Config, folder: epath.Path, runs: Mapping[str, PlannedRun]) -> 
     # --- check all runs before any is trained ------------------------------------------------
     for run in runs.values():
         run.check_sources()
+    lasts = [run.stages["evaluation"] for run in runs.values()]
+    if pinned := pin_threads(config.artifacts_dir, *lasts):
+        command_line.show(pinned)
     for run in runs.values():
         run.check_data()
 

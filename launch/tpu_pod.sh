@@ -105,7 +105,7 @@ install() {
   do_or_show gcloud compute tpus tpu-vm scp "$archive" "$1:conkd_jax.tar.gz" "${where[@]}" --worker=all
   on all "$1" "set -e; mkdir -p ~/conkd_jax; cd ~/conkd_jax; tar -xzf ~/conkd_jax.tar.gz
 [ -e .venv ] || ${HOST_PYTHON:-python3.11} -m venv .venv
-.venv/bin/python -m pip install --quiet --editable '.[tpu]'"
+.venv/bin/python -m pip install --quiet --editable '.[tpu,kgsf]'"
   rm -rf "$(dirname "$archive")"
 }
 

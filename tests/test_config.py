@@ -205,7 +205,7 @@ def differences(first: ConfigDict, second: ConfigDict) -> dict:
         ("evaluation.max_responses", -1, "0 or more"),
         ("parallel.num_devices", -1, "0 or more"),
         ("parallel.kind", "fsdp", "one of pmap, mesh"),
-        ("corpus.name", "imdb", "one of redial, movieworld"),
+        ("corpus.name", "imdb", "one of redial, opendialkg, movieworld, custom"),
         ("corpus.movieworld_num_movies", 3, "a number from 20 to 5000"),
         ("corpus.movieworld_num_dialogues", 3, "20 or more"),
         ("compute_dtype", "float16", "one of float32, bfloat16"),

@@ -9,6 +9,7 @@ import pytest
 
 from conkd_jax import files
 from conkd_jax.errors import UserError
+from conkd_jax.writable import unwritable
 
 
 def test_a_file_that_is_being_written_is_not_there_yet(tmp_path: Path) -> None:
@@ -76,11 +77,11 @@ def test_content_is_written_as_it_is(tmp_path: Path, content: str | bytes) -> No
 
 def test_names_and_paths_that_the_disk_can_t_have_are_told(tmp_path: Path) -> None:
     longest = os.pathconf(tmp_path, "PC_NAME_MAX")
-    assert files.unwritable(tmp_path / "runs" / ("n" * longest)) == ""
-    assert "nnn… has 256 bytes" in files.unwritable(tmp_path / "runs" / ("n" * 256) / "below")
-    assert "has 256 bytes" in files.unwritable(tmp_path / ("é" * 128))
+    assert unwritable(tmp_path / "runs" / ("n" * longest)) == ""
+    assert "nnn… has 256 bytes" in unwritable(tmp_path / "runs" / ("n" * 256) / "below")
+    assert "has 256 bytes" in unwritable(tmp_path / ("é" * 128))
     deep = tmp_path.joinpath(*["d" * 100] * 39)
-    assert "bytes, the disk leaves room for 3,841" in files.unwritable(deep)
+    assert "bytes, the disk leaves room for 3,841" in unwritable(deep)
     assert not list(tmp_path.iterdir())
 
 

@@ -13,6 +13,7 @@ ROOMS = (
     (
         "errors",
         "files",
+        "writable",
         "integrity",
         "own_code",
         "terminal",

@@ -106,7 +106,7 @@ def test_a_compilation_cache_keeps_programs_of_other_threads_apart(tmp_path):
 
 
 def stopped(root: Path, cores: int, stage: str) -> str:
-    """Runs the small world on some cores until a stage is compiling or over; gives the output."""
+    """Stops a run of the small world, on some cores, when a training begins; gives the output."""
     allowed = f"import os; os.sched_setaffinity(0, {CORES[:cores]})"
     folders = (f"--config.artifacts_dir={root}/artifacts", f"--config.runs_dir={root}/runs")
     process = subprocess.Popen(
@@ -121,7 +121,7 @@ def stopped(root: Path, cores: int, stage: str) -> str:
     with process:
         for line in process.stdout:
             lines.append(line)
-            if line.startswith(f"{stage}:"):
+            if line.startswith(f"{stage}: compiling"):
                 process.send_signal(signal.SIGTERM)
     return "".join(lines)
 
@@ -138,7 +138,7 @@ def test_a_resumed_training_plans_for_as_many_threads_or_warns(tmp_path):
     # The teacher of the dialogues was begun by that process; now its checkpoint is from two.
     for tries in (tmp_path / "artifacts" / "dialogue_teacher").glob("*/tries.json"):
         tries.unlink()
-    assert "warning: dialogue_teacher, step" in stopped(tmp_path, 2, "teacher_outputs")
+    assert "warning: dialogue_teacher, step" in stopped(tmp_path, 2, "student")
 
 
 def test_the_number_of_threads():

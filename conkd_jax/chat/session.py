@@ -19,8 +19,8 @@ from conkd_jax.data.corpus import RECOMMENDER, Dialogue, Turn
 from conkd_jax.data.mentions import tokens
 from conkd_jax.eval.predictions import ItemStep, Prediction, write_predictions
 from conkd_jax.eval.template import empty_response
-from conkd_jax.files import unwritable
 from conkd_jax.stages.free_text import MOVIE, Link, Reading
+from conkd_jax.writable import unwritable
 
 
 @dataclasses.dataclass

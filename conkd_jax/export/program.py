@@ -36,8 +36,9 @@ from conkd_jax.export import card, hub
 from conkd_jax.export.release import check_name, write_release
 from conkd_jax.export.student import TRANSFORMERS, write_student
 from conkd_jax.export.teachers import write_teachers
-from conkd_jax.files import is_remote, unwritable, write_whole
+from conkd_jax.files import is_remote, write_whole
 from conkd_jax.run import Run
+from conkd_jax.writable import unwritable
 
 OPTIONS = flags.FlagValues()
 _WORKDIR = flags.DEFINE_string(

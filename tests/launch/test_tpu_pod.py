@@ -48,7 +48,7 @@ def test_from_nothing_to_a_result(standin):
     assert pod(standin, "install", "pod").returncode == 0
     host = Path(standin["STANDIN"]) / "hosts" / "1"
     assert (host / "conkd_jax" / "conkd_jax" / "train.py").is_file()
-    assert "--editable .[tpu]" in (host / "installed").read_text()
+    assert "--editable .[tpu,kgsf]" in (host / "installed").read_text()
 
     forwarded = {"JAX_A": 'it\'s "so" $HOME', "CONKD_RAW_DIR": "gs://a b", "HF_TOKEN": "secret"}
     outcome = pod(standin, "run", "pod", "go", "--config=a b", "it's", **forwarded)
