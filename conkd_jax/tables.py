@@ -53,7 +53,7 @@ from conkd_jax.eval.tables.documents import (
 from conkd_jax.eval.tables.figures import draw_table
 from conkd_jax.eval.tables.formats import table_as_latex, table_as_markdown
 from conkd_jax.eval.tables.layouts import LAYOUTS
-from conkd_jax.eval.tables.pages import KEPT_RESULTS, PAGES, write_pages
+from conkd_jax.eval.tables.pages import PAGES, write_pages
 from conkd_jax.eval.tables.paired import comparison_table, draw_both, paired_test
 from conkd_jax.eval.tables.said import draw_said, said_document, said_of_known
 from conkd_jax.eval.tables.samples import (
@@ -129,7 +129,7 @@ _KEEP = flags.DEFINE_bool(
 _PAGES = flags.DEFINE_bool(
     "pages",
     False,
-    f"Rewrite the tables of {' and '.join(PAGES)} from {KEPT_RESULTS}.",
+    f"Rewrite the tables of {', '.join(PAGES)} from docs/results/.",
     flag_values=OPTIONS,
 )
 
@@ -175,7 +175,7 @@ def _check_options(runs: Sequence[str]) -> None:
             "expected one of --table=NAME, --compare, --curves, --said, --keep and --pages."
         )
     if _PAGES.value and runs:
-        raise UsageError(f"--pages takes no runs; it reads {KEPT_RESULTS}.")
+        raise UsageError("--pages takes no runs; it reads those in docs/results/.")
     if not _PAGES.value and not runs:
         raise UsageError("expected runs: metrics.json files, folders of runs, or folders of them.")
     has_file = _COMPARE.value or _CURVES.value or _SAID.value

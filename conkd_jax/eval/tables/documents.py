@@ -150,6 +150,8 @@ def commit_path(document: Document) -> str:
     'docs/results/mini/ablations/vanilla-kgsf/seed2.json'
     >>> commit_path(run | {"metrics": {"ms_per_token": 5.3}})
     'docs/results/latency/mini/ablations/vanilla-kgsf/seed2.json'
+    >>> commit_path(run | {"metrics": {"ppl": 40.0}, "split": "inspired_dev"})
+    'docs/results/inspired_dev/mini/ablations/vanilla-kgsf/seed2.json'
 
     Raises:
       DocumentError: the config has no plain path under configs/.
@@ -160,11 +162,19 @@ def commit_path(document: Document) -> str:
             f"config {document['config']!r}, preset {document['preset']!r}: expected a config by "
             "its path under configs/, without '.py'."
         )
-    kind = "latency/" if "ms_per_token" in document["metrics"] else ""
+    kind = "latency/" if "ms_per_token" in document["metrics"] else _other_data(document)
     seed, teacher_seed = document["seed"], document.get("teacher_seed", 0)
     # A whole training has one seed for teachers and student, and needs no second number.
     seeds = seeds_label(seed, 0 if teacher_seed == seed else teacher_seed)
     return f"docs/results/{kind}{document['preset']}/{label}/{seeds}.json"
+
+
+def _other_data(document: Document) -> str:
+    """The folder of results that share no table with those on ReDial, or ""."""
+    split = document.get("split", "")
+    names = [document.get("overrides", {}).get("corpus.name", "")]
+    names.append(split if split.startswith("inspired_") else "")
+    return "".join(f"{name}/" for name in names if name)
 
 
 def portable_command(command: str) -> str:

@@ -36,12 +36,13 @@ class Page:
       tables: their names, as in `LAYOUTS`; those that the results have no numbers for are left out.
       with_intervals: names of those that show 95 % intervals.
       is_of_systems: whether all backbones share one table, which has whole systems only: the
-        configs next to `configs/ablations/`, without overrides. Otherwise each of `ABLATED` has
-        tables of its own, with every row.
+        configs next to `configs/ablations/`, without overrides but for the corpus. Otherwise each
+        of `ABLATED` has tables of its own, with every row.
       trivial_at_steps: names of the tables in which each system is followed by trivial ones that
         recommend at its item steps.
       rows: labels of the only rows that are shown, of all backbones in one table; without any,
         the rows are those that `is_of_systems` says.
+      results: the folder of the runs, from the root of the checkout.
       curves: the JSON of the learning curves and their figure, from the root of the checkout; ""
         for none.
     """
@@ -51,6 +52,7 @@ class Page:
     is_of_systems: bool = False
     trivial_at_steps: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
+    results: str = KEPT_RESULTS
     curves: tuple[str, str] = ("", "")
 
 
@@ -74,6 +76,12 @@ PAGES = {
         trivial_at_steps=("2", "novel"),
         curves=("docs/results/curves/systems.json", "docs/figures/curves_systems.png"),
     ),
+    "docs/data_cards/opendialkg.md": Page(
+        ("1", "2", "novel", "3"), is_of_systems=True, results="docs/results/opendialkg/mini"
+    ),
+    "docs/data_cards/inspired.md": Page(
+        ("1", "2", "novel", "3"), is_of_systems=True, results="docs/results/inspired_dev/mini"
+    ),
 }
 PLACEHOLDER = "*To come with the first committed runs in `docs/results/`.*"
 
@@ -88,9 +96,9 @@ def results_pages(checkout: Path) -> dict[str, str]:
       DocumentError: a committed file is not a metrics.json.
       TableError: a page has no place for the tables, or the results make no table.
     """
-    documents = documents_in(checkout / KEPT_RESULTS)
     made = {}
     for name, page in PAGES.items():
+        documents = documents_in(checkout / page.results)
         text = (checkout / name).read_text(encoding="utf-8")
         try:
             section = _curves(checkout, name, page, documents)
@@ -169,7 +177,11 @@ def _groups(documents: Sequence[Document], page: Page) -> dict[str, list[Documen
         chosen = [d for d in documents if document_label(d) in page.rows]
         return {"In short": chosen} if chosen else {}
     if page.is_of_systems:
-        systems = [d for d in documents if "/" not in d["config"] and not d.get("overrides")]
+        systems = [
+            d
+            for d in documents
+            if "/" not in d["config"] and not set(d.get("overrides") or ()) - {"corpus.name"}
+        ]
         return {"Systems": systems} if systems else {}
     groups: dict[str, list[Document]] = {}
     for document in sorted(documents, key=lambda document: document["backbone"]):
