@@ -21,7 +21,7 @@ from etils import epath
 from conkd_jax import compiling, parallel, terminal
 from conkd_jax.artifacts.cost import CostWatch, Estimate, expected, flat
 from conkd_jax.artifacts.fingerprint import ArtifactError
-from conkd_jax.artifacts.lock import locked
+from conkd_jax.artifacts.lock import locked, locked_if_free
 from conkd_jax.artifacts.manifest import (
     TRIES,
     Tries,
@@ -131,6 +131,7 @@ def _ensure_one(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str,
         # Only the first process reads: the others might see an older state of a shared disk.
         manifest = _from_first_process(lambda: read_manifest(stage, artifacts_dir))
         if manifest is not None:
+            _sweep(stage, artifacts_dir)
             _log(artifacts_dir, stage, "reused", time.monotonic() - began)
         return manifest
 
@@ -140,6 +141,24 @@ def _ensure_one(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str,
         if (manifest := finished()) is not None:  # another run has built it meanwhile
             return manifest
         return _build(stage, artifacts_dir, manifests)
+
+
+def _sweep(stage: Stage, artifacts_dir: epath.Path) -> None:
+    """Removes what a process leaves in a finished artifact if it is killed before it tidies up."""
+    directory = stage.directory(artifacts_dir)
+    left = [directory / name for name in (TRIES, CHECKPOINTS)]
+    if not parallel.is_first_process() or is_remote(directory):  # an object store has no locks
+        return
+    if any(each.exists() for each in left):
+        with locked_if_free(stage, artifacts_dir) as is_locked:
+            if is_locked:
+                _tidy(directory)
+
+
+def _tidy(directory: epath.Path) -> None:
+    """Removes what only an unfinished artifact needs, and what is larger than the result."""
+    (directory / TRIES).unlink(missing_ok=True)
+    (directory / CHECKPOINTS).rmtree(missing_ok=True)
 
 
 def _build(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str, dict]) -> dict:
@@ -178,8 +197,7 @@ def _build(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str, dict
             numerics=tries.numerics,
             costs=watch.costs(directory),
         )
-        (directory / TRIES).unlink()
-        (directory / CHECKPOINTS).rmtree(missing_ok=True)  # larger than the result
+        _tidy(directory)
         action = "resumed" if is_resumed else "built"
         _log(artifacts_dir, stage, action, seconds, compiled)
     manifest = _from_first_process(lambda: read_manifest(stage, artifacts_dir))

@@ -43,6 +43,24 @@ def locked(stage: Stage, artifacts_dir: epath.Path) -> Iterator[None]:
             lock.release()
 
 
+@contextlib.contextmanager
+def locked_if_free(stage: Stage, artifacts_dir: epath.Path) -> Iterator[bool]:
+    """Locks an artifact for this process alone, if no other run has and the disk can be written.
+
+    Yields:
+      Whether it is locked.
+    """
+    lock = filelock.FileLock(artifacts_dir / stage.name / f".{stage.fingerprint}.lock")
+    try:
+        is_locked = _try_lock(lock)
+    except OSError:  # a disk that can only be read
+        is_locked = False
+    try:
+        yield is_locked
+    finally:
+        lock.release()
+
+
 def _try_lock(lock: filelock.BaseFileLock) -> bool:
     try:
         lock.acquire(blocking=False)

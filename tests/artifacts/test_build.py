@@ -11,6 +11,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
 from conkd_jax.artifacts import lock
 from conkd_jax.artifacts.build import ensure, explain
@@ -24,8 +25,9 @@ from conkd_jax.artifacts.fingerprint import (
     outside_fingerprint,
     with_added,
 )
-from conkd_jax.artifacts.manifest import is_whole
+from conkd_jax.artifacts.manifest import TRIES, is_whole
 from conkd_jax.artifacts.stage import Stage
+from conkd_jax.checkpoint import CHECKPOINTS
 from conkd_jax.integrity import DamagedError, sealed
 
 A_LONG_TIME = 600  # seconds: what a thread may take on a busy machine
@@ -193,6 +195,21 @@ def test_only_what_is_missing_runs(tmp_path):
         ("corpus", "reused"),
     ]
     assert log(tmp_path)[2]["fingerprint"] == first.student.fingerprint
+
+
+def test_what_a_killed_process_leaves_in_a_finished_artifact_is_removed(tmp_path):
+    """The manifest is written before checkpoints are removed, so a kill between leaves them."""
+    pipeline = Pipeline()
+    manifest = ensure(pipeline.student, tmp_path)
+    left = pipeline.teacher.directory(tmp_path) / CHECKPOINTS
+    (left / "40").mkdir(parents=True)
+    (left.parent / TRIES).write_text("{}")
+    with lock.locked(pipeline.teacher, epath.Path(tmp_path)):  # another run is at it
+        assert ensure(pipeline.student, tmp_path) == manifest
+        assert left.exists()
+    assert ensure(pipeline.student, tmp_path) == manifest
+    assert not left.exists() and not (left.parent / TRIES).exists()
+    assert is_whole(pipeline.teacher, tmp_path)
 
 
 def test_a_stage_finds_its_inputs(tmp_path):
