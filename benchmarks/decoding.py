@@ -1,6 +1,7 @@
-"""Times greedy decoding at batch 1 against other programs that run the same GPT-2.
+"""Times greedy decoding against other programs that run the same GPT-2.
 
-    python benchmarks/decoding.py                    # the model of the mini preset
+    python benchmarks/decoding.py                    # the model of the mini preset, batch 1
+    python benchmarks/decoding.py --batch_size=64    # many responses at once
     python benchmarks/decoding.py --size=small       # GPT-2 small: 124 M parameters, Y = 57,216
     python benchmarks/decoding.py --out=result.json
 
@@ -46,7 +47,7 @@ SIZES = {  # layers, width, heads, positions, words
 OURS, HUGGING_FACE = "conkd_jax", "Hugging Face generate"
 CTRANSLATE2 = {"CTranslate2 fp32": "float32", "CTranslate2 int8": "int8"}
 UNCHECKED = "CTranslate2 int8"  # with rounded weights another token may be the most probable
-MEASURES = ("prefill ms", "ms per token", "whole response ms")
+MEASURES = ("prefill ms", "ms per token", "whole response ms", "responses per s")
 
 
 def write_checkpoint(folder, size, seed=0):
@@ -74,13 +75,13 @@ def write_checkpoint(folder, size, seed=0):
     return model
 
 
-def ours(folder, prompt, num_tokens, num_words):
-    """Returns two functions: one generates the first token, the other a whole response."""
+def ours(folder, prompts, num_tokens, num_words):
+    """Returns two functions: one generates the first tokens, the other whole responses."""
     spec, params = load_pretrained(folder)
     num_targets = num_words + NUM_ITEMS
     model = GPT2(spec, num_targets)
     decoder = TimedDecoder(model, params, model.head(params, num_targets), num_words, num_tokens)
-    inputs = {"input_ids": prompt[None], "attention_mask": np.ones((1, len(prompt)), bool)}
+    inputs = {"input_ids": prompts, "attention_mask": np.ones(prompts.shape, bool)}
 
     def first():
         return jax.block_until_ready(decoder.read(inputs))
@@ -88,58 +89,59 @@ def ours(folder, prompt, num_tokens, num_words):
     def whole():
         token, cache = decoder.read(inputs)
         rest, _ = jax.block_until_ready(decoder.write(token, cache))
-        return [*np.asarray(token).tolist(), *np.asarray(rest)[0].tolist()]
+        return np.concatenate([np.asarray(token)[:, None], np.asarray(rest)], axis=1).tolist()
 
     return first, whole
 
 
-def hugging_face(model, prompt, num_tokens):
+def hugging_face(model, prompts, num_tokens):
     """Returns the same two functions for PyTorch's model."""
-    ids = torch.from_numpy(prompt[None].astype(np.int64))
+    ids = torch.from_numpy(prompts.astype(np.int64))
 
     @torch.inference_mode()
     def generate(count):
         mask = torch.ones_like(ids)
         out = model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=count)
-        return out[0, len(prompt) :].tolist()
+        return out[:, prompts.shape[1] :].tolist()
 
     return (lambda: generate(1)), (lambda: generate(num_tokens))
 
 
-def ctranslate2(folder, kind, prompt, num_tokens):
+def ctranslate2(folder, kind, prompts, num_tokens):
     """Returns the same two functions for a converted model."""
     import ctranslate2 as peer
 
     converted = str(Path(folder) / kind)
     peer.converters.TransformersConverter(folder).convert(converted, quantization=kind)
-    generator = peer.Generator(converted, compute_type=kind, intra_threads=os.cpu_count())
-    words = [str(token) for token in prompt.tolist()]
+    cores = len(os.sched_getaffinity(0))
+    generator = peer.Generator(converted, compute_type=kind, intra_threads=cores)
+    words = [[str(token) for token in prompt] for prompt in prompts.tolist()]
 
     def generate(count):
-        (result,) = generator.generate_batch(
-            [words],
+        results = generator.generate_batch(
+            words,
             max_length=count,
             min_length=count,
             sampling_topk=1,
             include_prompt_in_result=False,
         )
-        return result.sequences_ids[0]
+        return [result.sequences_ids[0] for result in results]
 
     return (lambda: generate(1)), (lambda: generate(num_tokens))
 
 
-def make_contenders(folder, size, prompt_length, num_tokens, seed=0):
+def make_contenders(folder, size, shape, num_tokens, seed=0):
     """Returns the functions (first token, whole response) of each contender, by its name."""
     num_words = SIZES[size][4]
-    prompt = np.random.default_rng(seed).integers(1, num_words, prompt_length, dtype=np.int32)
+    prompts = np.random.default_rng(seed).integers(1, num_words, shape, dtype=np.int32)
     peer = write_checkpoint(folder, size, seed)
     contenders = {
-        OURS: ours(folder, prompt, num_tokens, num_words),
-        HUGGING_FACE: hugging_face(peer, prompt, num_tokens),
+        OURS: ours(folder, prompts, num_tokens, num_words),
+        HUGGING_FACE: hugging_face(peer, prompts, num_tokens),
     }
     if importlib.util.find_spec("ctranslate2"):
         for name, kind in CTRANSLATE2.items():
-            contenders[name] = ctranslate2(folder, kind, prompt, num_tokens)
+            contenders[name] = ctranslate2(folder, kind, prompts, num_tokens)
     return contenders
 
 
@@ -147,15 +149,16 @@ def check_agreement(contenders, num_tokens):
     """Runs all contenders once, which also compiles and warms up, and compares their tokens."""
     written = {name: (first(), whole())[1] for name, (first, whole) in contenders.items()}
     for name, tokens in written.items():
-        if len(tokens) != num_tokens or (name != UNCHECKED and tokens != written[OURS]):
+        lengths = {len(row) for row in tokens}
+        if lengths != {num_tokens} or (name != UNCHECKED and tokens != written[OURS]):
             raise SystemExit(
-                f"{name}: expected {num_tokens} tokens, {written[OURS][:8]} …; got {len(tokens)}, "
-                f"{tokens[:8]} …. Times of different work can't be compared."
+                f"{name}: expected {num_tokens} tokens, {written[OURS][0][:8]} …; got {lengths}, "
+                f"{tokens[0][:8]} …. Times of different work can't be compared."
             )
 
 
-def measure(contenders, num_tokens, rounds):
-    """Returns the milliseconds of each contender by `MEASURES`: the best of interleaved rounds."""
+def measure(contenders, num_tokens, rounds, batch_size):
+    """Returns the `MEASURES` of each contender: the best of interleaved rounds."""
     best = {name: [float("inf")] * 2 for name in contenders}
     for _ in range(rounds):
         for name, runs in contenders.items():
@@ -164,7 +167,13 @@ def measure(contenders, num_tokens, rounds):
                 run()
                 best[name][part] = min(best[name][part], 1e3 * (time.perf_counter() - start))
     return {
-        name: dict(zip(MEASURES, (first, (whole - first) / (num_tokens - 1), whole), strict=True))
+        name: dict(
+            zip(
+                MEASURES,
+                (first, (whole - first) / (num_tokens - 1), whole, 1e3 * batch_size / whole),
+                strict=True,
+            )
+        )
         for name, (first, whole) in best.items()
     }
 
@@ -175,14 +184,16 @@ def main():
     parser.add_argument("--size", choices=SIZES, default="mini")
     parser.add_argument("--prompt_length", type=int, default=64)
     parser.add_argument("--num_tokens", type=int, default=64)
+    parser.add_argument("--batch_size", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="write the result to this file, as JSON")
     arguments = parser.parse_args()
     prompt_length, num_tokens = arguments.prompt_length, arguments.num_tokens
+    shape = arguments.batch_size, prompt_length
     with tempfile.TemporaryDirectory() as folder:
-        contenders = make_contenders(folder, arguments.size, prompt_length, num_tokens)
+        contenders = make_contenders(folder, arguments.size, shape, num_tokens)
         check_agreement(contenders, num_tokens)
-        values = measure(contenders, num_tokens, arguments.rounds)
+        values = measure(contenders, num_tokens, arguments.rounds, arguments.batch_size)
     ratios = {
         f"{OURS} / {name}": {
             measure: values[OURS][measure] / of_name[measure] for measure in MEASURES
@@ -190,7 +201,10 @@ def main():
         for name, of_name in values.items()
         if name != OURS
     }
-    print(f"{arguments.size}: prompt of {prompt_length} tokens, {num_tokens} new ones")
+    print(
+        f"{arguments.size}: {arguments.batch_size} prompts of {prompt_length} tokens, {num_tokens} "
+        "new ones for each"
+    )
     print(f"{'':37s}" + "".join(f"{measure:>20s}" for measure in MEASURES))
     for name, row in (values | ratios).items():
         digits = 2 if name in values else 3
@@ -212,6 +226,7 @@ def main():
             | {"items": NUM_ITEMS},
             "prompt_length": prompt_length,
             "num_tokens": num_tokens,
+            "batch_size": arguments.batch_size,
             "rounds": arguments.rounds,
             "values": values,
             "ratios": ratios,

@@ -148,7 +148,7 @@ def show_links(folder: str, report: LinkReport) -> None:
 
 
 def _table(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> rich.table.Table:
-    table = rich.table.Table(title=title)
+    table = rich.table.Table(title=title, min_width=len(title))  # or the title is broken into lines
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:

@@ -181,7 +181,9 @@ def test_a_config_file_with_a_misspelt_field(call, tmp_path):
 
 def test_a_value_that_is_not_one_of_the_choices(call):
     outcome = call(module("evaluate"), "--split=train")
-    refused(outcome, "--split: expected one of dev|valid|test, got 'train'")
+    refused(
+        outcome, "--split: expected one of dev|valid|test|inspired_dev|inspired_test, got 'train'"
+    )
 
 
 # --- help --------------------------------------------------------------------------------------

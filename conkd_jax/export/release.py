@@ -90,7 +90,7 @@ def _write_folder(run: Run, place: epath.Path, name: str, dtype: str) -> None:
     counts = LinkingCounts.of(linker.titles, linker.labels)
     write_released_corpus(system.corpus, counts, place / ARTIFACTS / "corpus")
     system.vocabulary.save(place / ARTIFACTS / "vocabulary")
-    reachable = np.union1d(system.corpus.items.entity_ids, [*linker.labels.values()])
+    reachable = {*system.corpus.items.entity_ids.tolist(), *linker.labels.values()}
     for each in names[2:]:
         source, target = run.directory(each), place / ARTIFACTS / each
         write_whole(target / SPEC_FILE, (source / SPEC_FILE).read_text())

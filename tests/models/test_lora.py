@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict
 
 from conkd_jax.distill.losses import nll
 from conkd_jax.models.compute import Compute
-from conkd_jax.models.llama_weights import _IN_LAYER
+from conkd_jax.models.llama_weights import IN_LAYER
 from conkd_jax.models.lora import A, B, LoRA
 from tests.fixtures.training import assert_same
 from tests.models.small_decoders import NUM_ROWS, SPECS, loaded, model_of, peer_of
@@ -84,7 +84,7 @@ def torch_weights(peer, leaves):
             weights[name] = weights[name] + change
             continue
         for i, of_layer in enumerate(change):
-            name = f"model.layers.{i}.{_IN_LAYER[*path[1:-1], 'kernel']}"
+            name = f"model.layers.{i}.{IN_LAYER[*path[1:-1], 'kernel']}"
             weights[name] = weights[name] + of_layer.T
     for layer, name in (
         ("wte", "transformer.wte.weight"),
