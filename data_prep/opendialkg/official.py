@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import csv
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -28,6 +27,7 @@ from data_prep.sources import RawFile
 ITEM_RELATIONS = ("release_year", "starred_actors", "directed_by", "written_by")
 # Parts of 10,000 dialogues, by the hash of their number: 15 % each, as papers split at random.
 _TEST, _VALID = 1500, 3000
+_LONGEST_CELL = 10_000_000  # characters; a cell is a dialogue
 _MESSAGES = "Messages"
 _REVERSE = "~"
 
@@ -64,7 +64,7 @@ def read_official(files: Mapping[str, RawFile]) -> Annotated:
 
 
 def _dialogues(file: RawFile, problems: Problems) -> Iterator[AnnotatedDialogue]:
-    csv.field_size_limit(sys.maxsize)  # a dialogue is one cell
+    before = csv.field_size_limit(_LONGEST_CELL)  # that of the whole process
     try:
         rows = read_csv(file.read_bytes().decode("utf-8"), may_be_shorter=True)
         header = [name.strip() for name in next(rows, (1, []))[1]]
@@ -83,6 +83,8 @@ def _dialogues(file: RawFile, problems: Problems) -> Iterator[AnnotatedDialogue]
             raise csv.Error("line 2: expected dialogues, found none")
     except (csv.Error, UnicodeDecodeError) as error:
         raise OpenDialKGError(f"{file}, {error}. {REMEDY}.") from error
+    finally:
+        csv.field_size_limit(before)
 
 
 def _dialogue(conversation: str, messages: Any, problems: Problems) -> AnnotatedDialogue:
