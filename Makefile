@@ -17,7 +17,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chat serve test test-slow test-real test-browser docs lint format \
+.PHONY: help demo chat serve test test-slow test-soak test-real test-browser docs lint format \
 	constraints newest wheel clean
 
 help:  ## list these commands
@@ -37,6 +37,9 @@ test: $(VENV)/.installed-test  ## the default tests
 
 test-slow: $(VENV)/.installed-test  ## kills, several processes, training that has to learn
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "slow and not real_data"
+
+test-soak: $(VENV)/.installed-test  ## what takes minutes each: hundreds of kills, thousands of steps
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "soak and not real_data"
 
 test-real: $(VENV)/.installed-test  ## tests on the raw files in CONKD_RAW_DIR
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m real_data

@@ -76,7 +76,13 @@ def test_the_table_names_every_file():
     assert named >= {*template_files("games"), STOP_WORDS} - {"README.txt"}
 
 
-@pytest.mark.parametrize("backbone", ["dialogpt", pytest.param("kgsf", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        pytest.param("dialogpt", marks=pytest.mark.slow),
+        pytest.param("kgsf", marks=pytest.mark.soak),
+    ],
+)
 def test_the_config_of_the_page_trains_a_student(here, backbone):
     games(here / "games")
     config = load_config_file(f"games.py:demo,backbone={backbone}")

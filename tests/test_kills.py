@@ -1,6 +1,6 @@
 """A run that is killed at hundreds of random moments ends as one that is left alone, bit for bit.
 
-    CONKD_KILLS=200 python -m pytest -m slow -s tests/test_kills.py
+    CONKD_KILLS=200 python -m pytest -m soak -s tests/test_kills.py
 
 Every stage is killed, and killed again where it was resumed, by SIGKILL at a moment that is drawn
 from the time that the stage takes; whatever is finished is compared and then made again, until
@@ -141,7 +141,7 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(4 * 3600)
 def test_a_run_killed_at_random_moments_ends_as_one_left_alone(tmp_path, own_cache, capsys):
     began = time.monotonic()

@@ -155,6 +155,7 @@ TRAINED = ("rec_teacher", "dialogue_teacher", "turn_classifier", "student")
 ONE_DEVICE = Place("pmap", 1)
 
 
+@pytest.mark.slow
 def test_eight_devices_that_share_parameters_train_as_one(tmp_path):
     """Each stage reads what was trained in the same place, so differences would add up."""
     configs = [
@@ -181,7 +182,7 @@ def on_one_device(tmp_path_factory):
     return run
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("num_processes", [1, 2])
 @pytest.mark.parametrize("kind", KINDS)

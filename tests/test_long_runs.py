@@ -89,7 +89,7 @@ def root(tmp_path_factory):
     return tmp_path_factory.mktemp("long")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_memory_files_checkpoints_and_logs_of_5000_steps(root):
     notes = trained(root, root / "notes.jsonl", "--config.student.epochs=27")
@@ -110,7 +110,7 @@ def test_memory_files_checkpoints_and_logs_of_5000_steps(root):
     assert size < LOG_BYTES_A_STEP * num_steps
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_leak_of_five_small_arrays_a_step_is_found(root):
     """5 KB a step, in a third of the steps, with the stages of the test before."""

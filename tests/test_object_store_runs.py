@@ -48,7 +48,7 @@ def kill_once(store, what: str) -> None:
         process.kill()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_run_in_a_bucket_killed_and_resumed_equals_the_local_one(object_store, tmp_path, call):
     here, there = SmallWorld(tmp_path), SmallWorld(epath.Path(BUCKET))
     with start(tmp_path) as process:

@@ -132,7 +132,7 @@ def test_the_notebook_is_committed_with_its_outputs():
     assert all(output.get("name") != "stderr" for output in outputs)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_notebook_runs(tmp_path):
     shutil.copy(NOTEBOOK, tmp_path)
     (tmp_path / "work").mkdir()
