@@ -6,6 +6,7 @@ This module does not depend on any program.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ def explained() -> Iterator[None]:
     except OSError as error:
         if error.errno not in FULL_DISK:
             raise
+        silence_threads()
         _end(f"error: {error.filename or 'the disk'}: {error.strerror}. {FREE_SPACE}", 2)
     except ImportError as error:
         if not (why := missing_client(error)):
@@ -54,8 +56,24 @@ def explained() -> Iterator[None]:
         _end(STOPPED, 128 + (SIGTERM if isinstance(stop, Terminated) else SIGINT))
 
 
+def silence_threads() -> None:
+    """From now on only this module's last line reaches the terminal.
+
+    Threads of orbax and tensorstore report a disk that is full as well, with tracebacks, some of
+    them while the last line is being written.
+    """
+    try:
+        terminal = sys.stderr.fileno()
+    except (OSError, ValueError):  # stderr is no file of the system: it is being captured
+        return
+    sys.stderr.flush()
+    kept, nowhere = os.dup(terminal), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, terminal)
+    sys.stderr = open(kept, "w", encoding=sys.stderr.encoding, errors="backslashreplace")
+
+
 def _end(message: str, code: int) -> NoReturn:
-    print(message, file=sys.stderr, flush=True)
+    print(f"{message}\n", end="", file=sys.stderr, flush=True)
     cluster.end(code)
 
 

@@ -13,6 +13,7 @@ from etils import epath
 from conkd_jax import checkpoint, verify
 from conkd_jax.artifacts.manifest import whole_manifest
 from conkd_jax.stages import pipeline
+from tests.fixtures.forked import folder_of_run
 from tests.fixtures.programs import CONFIG
 from tests.fixtures.small_world import STAGES, SmallWorld
 from tests.fixtures.training import assert_same
@@ -71,12 +72,13 @@ def test_a_run_in_a_bucket_killed_and_resumed_equals_the_local_one(object_store,
             if local.exists():
                 remote = stages[name].directory(there.artifacts_dir) / folder
                 assert_same(checkpoint.load(remote), checkpoint.load(local))
-    run = f"{BUCKET}/runs/{here.folder.name}"
+    folder = folder_of_run(here)
+    run = f"{BUCKET}/runs/{folder.name}"
     for name in ("predictions.jsonl", "samples.md"):
-        assert object_store.read(f"{run}/{name}") == (here.folder / name).read_bytes()
+        assert object_store.read(f"{run}/{name}") == (folder / name).read_bytes()
     documents = [
         json.loads(object_store.read(f"{run}/metrics.json")),
-        json.loads((here.folder / "metrics.json").read_bytes()),
+        json.loads((folder / "metrics.json").read_bytes()),
     ]
     assert documents[0]["metrics"] == documents[1]["metrics"]
     leftovers = [name for name in object_store.names(BUCKET) if "/checkpoints/" in name]
