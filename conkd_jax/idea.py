@@ -118,6 +118,7 @@ def idea_of_response(run: Run, key: ResponseKey) -> dict[str, Any]:
     teacher = chat.engine.read_as_teacher(question, tokens[None])
     student = chat.engine.read_as_system(question, tokens[None])
     mass = teacher.item_mass[0, : len(tokens)]
+    gates = {"hard": hard_gate(mass, eta=run.eta), "soft": soft_gate(mass)}
     log_dialogue = _log_probs(chat.engine.teacher_head, teacher.features[0, place])
     log_rec = _recommender_log_probs(run, question.dialogues)
     probabilities = {
@@ -125,16 +126,11 @@ def idea_of_response(run: Run, key: ResponseKey) -> dict[str, Any]:
         "recommender": jnp.concatenate([jnp.zeros(words.num_words), jnp.exp(log_rec)]),
         "student": jnp.exp(_log_probs(chat.engine.head, student.features[0, place])),
     }
-    gates = {"hard": hard_gate(mass, eta=run.eta), "soft": soft_gate(mass)}
-    for name, gate in gates.items():
-        probabilities[f"{name}_target"] = mixture_target(
-            jnp.asarray(tokens[place : place + 1]),
-            log_dialogue[None],
-            log_rec[None],
-            gate[place : place + 1],
-            run.config.distill.gamma,
-            words.num_words,
-        )[0]
+    label = jnp.asarray(tokens[place : place + 1])
+    probabilities |= {
+        f"{name}_target": _target(run, label, log_dialogue, log_rec, gate[place : place + 1])
+        for name, gate in gates.items()
+    }
     titles = dict(zip(run.corpus.items.movie_ids.tolist(), run.corpus.items.titles, strict=True))
     return {
         "run": run.label,
@@ -152,6 +148,12 @@ def idea_of_response(run: Run, key: ResponseKey) -> dict[str, Any]:
         "place": place,
         "targets": _targets(probabilities, words, int(tokens[place])),
     }
+
+
+def _target(run: Run, label, log_dialogue, log_rec, gate) -> jax.Array:
+    """q_t of eq. 11 at one step, [Y]; `label` and `gate` have one entry."""
+    gamma, num_words = run.config.distill.gamma, run.vocabulary.num_words
+    return mixture_target(label, log_dialogue[None], log_rec[None], gate, gamma, num_words)[0]
 
 
 def _turn_at(run: Run, key: ResponseKey) -> Turn:

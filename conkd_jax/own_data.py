@@ -60,12 +60,12 @@ def main(argv: list[str]) -> None:
         raise UsageError(f"expected one folder: {command} DIR; got {len(folders)}")
     (folder,) = folders
     if command == "new":
-        names = own_data.new(folder)
+        names = own_data.write_template(folder)
         command_line.show(f"Wrote {', '.join(names)} to {folder}. Next: conkd-data check {folder}")
     elif command == "check":
         show_checked(folder, own_data.check(folder))
     else:
-        report = own_data.link(
+        report = own_data.link_folder(
             folder,
             _OUT.value or None,
             accept=_ACCEPT.value,

@@ -17,7 +17,9 @@ from typing import Any, NoReturn
 from conkd_jax import terminal
 from conkd_jax.errors import UserError
 from conkd_jax.versions import versions_in_words
+from data_prep.graphs import GRAPH_RULES
 from data_prep.report import split_summary
+from data_prep.sources import RAW_DIR_VARIABLE
 
 # The type of an option that is a path: `--raw_dir=~/data` reaches the program with its "~".
 PATH = os.path.expanduser
@@ -43,6 +45,20 @@ class CorpusParser(argparse.ArgumentParser):
             "--report",
             action="store_true",
             help="print the data report as one JSON object; without --out_dir nothing is written",
+        )
+
+    def add_raw_files(self, default_rule: str, rules: str) -> None:
+        """Adds `--raw_dir` and `--graph_rule`, whose rules are described by `rules`."""
+        self.add_argument(
+            "--raw_dir",
+            type=PATH,
+            help=f"the raw files; default ${RAW_DIR_VARIABLE}, then the download cache",
+        )
+        self.add_argument(
+            "--graph_rule",
+            choices=GRAPH_RULES,
+            default=default_rule,
+            help=f"relations kept{rules} (default: %(default)s)",
         )
 
     def error(self, message: str) -> NoReturn:

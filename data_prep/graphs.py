@@ -130,6 +130,16 @@ def read_triples(path: epath.PathLike) -> list[_Triple]:
     return triples
 
 
+def check_rule(rule: str) -> None:
+    """Refuses a graph rule that is not one of `GRAPH_RULES`, before any file is read.
+
+    Raises:
+      GraphError: it is unknown.
+    """
+    if rule not in GRAPH_RULES:
+        raise GraphError(f"expected graph_rule to be one of {', '.join(GRAPH_RULES)}; got {rule!r}")
+
+
 def knowledge_graph(
     triples: Iterable[_Triple],
     num_entities: int,
@@ -158,8 +168,7 @@ def knowledge_graph(
     Raises:
       GraphError: the rule is unknown, or a node or relation has a number that can't be.
     """
-    if rule not in GRAPH_RULES:
-        raise GraphError(f"expected graph_rule to be one of {', '.join(GRAPH_RULES)}; got {rule!r}")
+    check_rule(rule)
     table = np.array([t for t in triples if t[0] != t[2]], np.int64).reshape(-1, 3)
     names = collections.defaultdict(str, relation_names or {})
     if rule == "all":

@@ -23,9 +23,9 @@ from data_prep.assembly import CorpusParts, assemble_corpus
 from data_prep.command_line import PATH, CorpusParser, run_builder
 from data_prep.download import CACHE_VARIABLE, fetch_everything
 from data_prep.graphs import (
-    GRAPH_RULES,
     Entities,
     GraphError,
+    check_rule,
     concept_graph,
     graph_warnings,
     knowledge_graph,
@@ -45,7 +45,7 @@ from data_prep.raw_dialogues import (
     read_jsonl,
 )
 from data_prep.reviews import read_reviews
-from data_prep.sources import RAW_DIR_VARIABLE, RawFile, Sources, find_sources
+from data_prep.sources import RawFile, Sources, find_sources
 from data_prep.split_ids import VALID_IDS_SHA256, split_train, valid_ids
 from data_prep.stop_words import ENGLISH
 
@@ -112,10 +112,7 @@ def build_redial(
       MissingDataError: a raw file is missing.
       UserError: a raw file doesn't hold what it should, or the rule is unknown.
     """
-    if graph_rule not in GRAPH_RULES:
-        raise GraphError(
-            f"expected graph_rule to be one of {', '.join(GRAPH_RULES)}; got {graph_rule!r}"
-        )
+    check_rule(graph_rule)
     files = find_sources(raw_dir, use_inferred_order=use_inferred_order, use_test=use_test)
     raw = _read_dialogues(files)
     titles = _movie_titles(files, raw)
@@ -315,17 +312,9 @@ def _parser() -> CorpusParser:
             "\ntest_data.jsonl are used if they are there."
         ),
     )
-    parser.add_argument(
-        "--raw_dir",
-        type=PATH,
-        help=f"the raw files; default ${RAW_DIR_VARIABLE}, then the download cache",
-    )
-    parser.add_argument(
-        "--graph_rule",
-        choices=GRAPH_RULES,
-        default=DEFAULT_GRAPH_RULE,
-        help="relations kept: kgsf 46 and kbrd 35 on the published graph, all in a graph of your "
-        "own (default: %(default)s)",
+    parser.add_raw_files(
+        DEFAULT_GRAPH_RULE,
+        ": kgsf 46 and kbrd 35 on the published graph, all in a graph of your own",
     )
     parser.add_argument(
         "--use_inferred_order",

@@ -190,10 +190,14 @@ def _member(archive: epath.Path, names: tuple[str, ...]) -> str | None:
     return None
 
 
+def asked_for(raw_dir: epath.PathLike | None) -> str:
+    """How a folder of raw files was chosen, for a message that it lacks some."""
+    return f"raw_dir={os.fspath(raw_dir)}" if raw_dir else f"{RAW_DIR_VARIABLE} or the cache"
+
+
 def _missing(raw_dir: epath.PathLike | None, root: epath.Path, why: str) -> MissingDataError:
-    asked = f"raw_dir={os.fspath(raw_dir)}" if raw_dir else f"{RAW_DIR_VARIABLE} or the cache"
     return MissingDataError(
-        f"ReDial's raw files were not found in {root} ({asked}): {why}.\n"
+        f"ReDial's raw files were not found in {root} ({asked_for(raw_dir)}): {why}.\n"
         "Do one of these:\n"
         "  * point to a folder that has them: --config.corpus.raw_dir=DIR, --raw_dir=DIR, or\n"
         f"    export {RAW_DIR_VARIABLE}=DIR (flat, redial/ + kg/, or the official zip);\n"

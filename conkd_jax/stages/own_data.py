@@ -7,7 +7,6 @@ a folder that trains.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
 from typing import Any
 
 from etils import epath
@@ -16,6 +15,8 @@ from conkd_jax.stages.corpus import expect_trainable
 from data_prep.custom.build import build_custom
 from data_prep.custom.link import LinkReport, link_folder
 from data_prep.custom.template import write_template
+
+__all__ = ["Checked", "LinkReport", "check", "link_folder", "write_template"]
 
 WITHOUT_CONCEPTS = (
     "--config.rec_teacher.use_concepts=False",
@@ -49,24 +50,3 @@ def check(directory: epath.PathLike) -> Checked:
     if not report["has_word_graph"]:
         options += WITHOUT_CONCEPTS
     return Checked(report, tuple(options))
-
-
-def new(directory: epath.PathLike) -> list[str]:
-    """Writes the template into a new folder; returns the names of its files.
-
-    Raises:
-      UserError: the folder has files already.
-    """
-    return write_template(directory)
-
-
-def link(
-    directory: epath.PathLike,
-    out_dir: epath.PathLike | None,
-    *,
-    accept: Collection[str] = (),
-    skip: Collection[str] = (),
-    misspelled: bool = False,
-) -> LinkReport:
-    """Marks the items that texts name; see `data_prep.custom.link.link_folder`."""
-    return link_folder(directory, out_dir, accept=accept, skip=skip, misspelled=misspelled)

@@ -6,10 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from data_prep.command_line import PATH, CorpusParser, run_builder
-from data_prep.graphs import GRAPH_RULES
+from data_prep.command_line import CorpusParser, run_builder
 from data_prep.opendialkg.build import DEFAULT_GRAPH_RULE, build_opendialkg
-from data_prep.sources import RAW_DIR_VARIABLE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,17 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             "the official ones (opendialkg.csv, …); ConceptNet's edges are beside them or in kg/."
         ),
     )
-    parser.add_argument(
-        "--raw_dir",
-        type=PATH,
-        help=f"the raw files; default ${RAW_DIR_VARIABLE}, then the download cache",
-    )
-    parser.add_argument(
-        "--graph_rule",
-        choices=GRAPH_RULES,
-        default=DEFAULT_GRAPH_RULE,
-        help="relations kept; the rules other than all are made for ReDial's graph "
-        "(default: %(default)s)",
+    parser.add_raw_files(
+        DEFAULT_GRAPH_RULE, "; the rules other than all are made for ReDial's graph"
     )
     return run_builder(
         parser,

@@ -18,8 +18,7 @@ from conkd_jax.data.corpus import ConceptGraph, ItemTable
 from conkd_jax.data.mentions import tokens
 from data_prep.assembly import CorpusParts, assemble_corpus
 from data_prep.graphs import (
-    GRAPH_RULES,
-    GraphError,
+    check_rule,
     concept_graph,
     graph_warnings,
     knowledge_graph,
@@ -93,10 +92,7 @@ def build_opendialkg(
       MissingDataError: a raw file is missing.
       UserError: a raw file doesn't hold what it should, or the rule is unknown.
     """
-    if graph_rule not in GRAPH_RULES:
-        raise GraphError(
-            f"expected graph_rule to be one of {', '.join(GRAPH_RULES)}; got {graph_rule!r}"
-        )
+    check_rule(graph_rule)
     files, read = read_raw(raw_dir, use_test=use_test)
     known = read.knowledge
     names = {node: name for name, node in known.nodes.items()}

@@ -5,12 +5,11 @@ This module handles file names only; other modules read the files.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
 from etils import epath
 
-from data_prep.sources import RAW_DIR_VARIABLE, MissingDataError, RawFile, raw_root
+from data_prep.sources import RAW_DIR_VARIABLE, MissingDataError, RawFile, asked_for, raw_root
 
 PROCESSED, OFFICIAL = "processed", "official"
 # The files of each layout by role; the first one decides which layout it is.
@@ -105,9 +104,8 @@ def _word_graph(root: epath.Path) -> dict[str, RawFile]:
 
 
 def _missing(raw_dir: epath.PathLike | None, root: epath.Path, why: str) -> MissingDataError:
-    asked = f"raw_dir={os.fspath(raw_dir)}" if raw_dir else f"{RAW_DIR_VARIABLE} or the cache"
     return MissingDataError(
-        f"OpenDialKG's raw files were not found in {root} ({asked}): {why}.\n"
+        f"OpenDialKG's raw files were not found in {root} ({asked_for(raw_dir)}): {why}.\n"
         "Point to a folder that has them, itself or in opendialkg/: --config.corpus.raw_dir=DIR,\n"
         f"--raw_dir=DIR or export {RAW_DIR_VARIABLE}=DIR. It holds one of\n"
         f"  * iEvaLM-CRS's files: {', '.join(_LAYOUTS[PROCESSED].values())}\n"
