@@ -177,9 +177,8 @@ def _cached_attention(module, states, is_real) -> tuple[jax.Array]:
         module.put_variable("cache", name, array)
     if length > 1:  # a prompt, which comes first: the places behind it are still empty
         keys, values, is_real = new_keys, new_values, is_real[:, :length]
-    may_attend = (jnp.arange(keys.shape[2]) <= start + jnp.arange(length)[:, None]) & is_real[
-        :, None, None, :
-    ]
+    is_before = jnp.arange(keys.shape[2]) <= start + jnp.arange(length)[:, None]  # [S, L]
+    may_attend = is_before & is_real[:, None, None, :]
     scores = jnp.einsum("bhsd,bhld->bhsl", query / math.sqrt(query.shape[-1]), keys)
     scores = jnp.where(may_attend, scores.astype(jnp.float32), jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)  # [B, H, S, L]
