@@ -67,6 +67,7 @@ from conkd_jax import cluster
 cluster.join()
 print(jax.process_index(), jax.process_count(), jax.local_device_count(), jax.device_count(),
       xla_bridge.CUDA_VISIBLE_DEVICES.value)
+cluster.leave()
 """
 
 
@@ -90,7 +91,11 @@ def joined(environs: list[dict[str, str]]) -> list[str]:
             process.kill()
     for process, (_, errors) in zip(processes, outputs, strict=True):
         assert process.returncode == 0, errors
-    return [output.strip() for output, _ in outputs]
+    # The barrier of `leave` makes Gloo, the CPU's transport, print lines of its own.
+    return [
+        "\n".join(line for line in output.split("\n") if line and not line.startswith("[Gloo]"))
+        for output, _ in outputs
+    ]
 
 
 def slurm_task(index: int, per_node: str) -> dict[str, str]:

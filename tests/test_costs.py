@@ -1,6 +1,7 @@
 """What runs cost, and the page that shows it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,13 @@ def size_of(folder: Path) -> int:
 
 def test_the_costs_are_those_of_the_manifests_and_of_the_disk(call, small_world, tmp_path):
     file = tmp_path / "costs.json"
-    code, output, errors = call(costs, small_world.folder, f"--json={file}")
+    # A copy: tests that run at the same time write into the folder that all of them share.
+    folder = tmp_path / "run"
+    shutil.copytree(small_world.folder, folder, symlinks=True)
+    code, output, errors = call(costs, folder, f"--json={file}")
     assert code == 0, errors
     (found,) = json.loads(file.read_text())["runs"]
-    run = Run.open(small_world.folder)
+    run = Run.open(folder)
     assert found["run"] == run.label and found["preset"] == "demo"
     assert {each["stage"] for each in found["stages"]} == {*run.stages}
     for each in found["stages"]:
@@ -31,7 +35,7 @@ def test_the_costs_are_those_of_the_manifests_and_of_the_disk(call, small_world,
         assert each["seconds"] == manifest["wall_seconds"]
         assert each["bytes"] == size_of(Path(stage.directory(run.config.artifacts_dir)))
         assert 10**7 < each["peak_memory_bytes"] < 10**12
-    own = [path for path in small_world.folder.iterdir() if path.name != "artifacts"]
+    own = [path for path in folder.iterdir() if path.name != "artifacts"]
     assert found["results_bytes"] == sum(
         size_of(path) if path.is_dir() else path.stat().st_size for path in own
     )

@@ -417,13 +417,14 @@ def test_another_split_is_scored_by_the_same_system(small_world, document):
 
 
 def test_the_stored_gate_is_the_live_teacher_s(opened):
-    """λ differs by the rounding of features to bfloat16, at most as much as the manifest states."""
+    """λ differs by the rounding of features to bfloat16, by what the manifest states of a part."""
     live = opened.teacher.score(opened.rows, "teacher", batch_rows=4).item_mass
     stored = np.concatenate([record.item_mass for record in opened.records()])
     told = opened.manifest("teacher_outputs")["metrics"]["rounding_max_item_mass_error"]
     assert stored.std() > 1e-3, "a constant gate proves nothing"
-    assert 0 < told < 5e-3
-    assert np.abs(live - stored).max() <= told + 1e-6
+    errors = np.abs(live - stored)
+    assert 0 < told <= errors.max() + 1e-6 < 5e-3
+    assert np.abs(errors - told).min() < 1e-6, "no token has the error that the manifest states"
 
 
 def test_a_resumed_store_measures_the_rounding_of_all_shards(opened, tmp_path):
@@ -439,7 +440,7 @@ def test_a_resumed_store_measures_the_rounding_of_all_shards(opened, tmp_path):
     again = Context(folders, manifests, is_resumed=True)
     metrics = stage.run(stage.settings, epath.Path(tmp_path), again)
     assert metrics == opened.manifest("teacher_outputs")["metrics"]
-    assert metrics["rounding_tokens"] == len(opened.rows.targets)
+    assert len(opened.rows.targets) / 4 < metrics["rounding_tokens"] <= len(opened.rows.targets)
 
 
 def test_the_stored_teacher_is_rebuilt_exactly(opened):
