@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import tarfile
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from etils import epath
@@ -22,8 +22,11 @@ from etils import epath
 from conkd_jax import integrity
 from conkd_jax.array_files import save_arrays
 from conkd_jax.chat import Chat
+from conkd_jax.chat.response import Response
 from conkd_jax.checkpoint import compact_file, load
-from conkd_jax.data.corpus import responses
+from conkd_jax.data.corpus import Turn, responses
+from conkd_jax.eval.metrics.items_in_responses import ItemResponse, f1
+from conkd_jax.eval.metrics.pairs import divide_pairs
 from conkd_jax.export import card
 from conkd_jax.export.student import ExportError
 from conkd_jax.files import sha256_of_file, whole_path, write_json, write_whole
@@ -38,7 +41,7 @@ from conkd_jax.stages.released_corpus import LinkingCounts, write_released_corpu
 ENDING, SUMS = ".tar.xz", "SHA256SUMS"
 MODELS = ("student", "dialogue_teacher", "turn_classifier")
 SCORING_ROWS = 16
-ASKED = 200  # responses that a release is compared with its run at
+ASKED = 2000  # responses that a release is compared with its run at
 STRONGEST = 9  # of xz, whose window of 64 MB finds arrays that two models share
 
 
@@ -163,6 +166,7 @@ The same from Python; nothing is downloaded:
 
 ```python
 from conkd_jax.chat import Chat
+from conkd_jax.chat.response import Response
 
 chat = Chat.open("{name}")
 print(chat.respond(["Hi! I liked Titanic."]).text)
@@ -182,23 +186,43 @@ The metrics below are those of the run, before rounding.
 
 
 def cost_table(run: Run, release: ReleasedRun) -> str:
-    """The run and its release side by side: perplexities and answers to the same histories."""
+    """The run and its release side by side: perplexities, and answers to the same histories.
+
+    F1 is that of the answers that are compared, and of no others. Responses without a history are
+    not asked for.
+    """
     dialogues = run.corpus.dialogues(run.split)
     rows = run.system.rows_of(dialogues)
-    asked = [d.turns[:turn] for d in dialogues for turn in responses(d) if turn][:ASKED]
+    places = [(d, turn) for d in dialogues for turn in responses(d) if turn][:ASKED]
+    histories = [d.turns[:turn] for d, turn in places]
+    golds = [d.turns[turn] for d, turn in places]
     lines = ["| | run | release |", "|---|---|---|"]
     perplexities, answers = [], []
     for each in (run, release):
         scored = each.system.model.score(rows, run.system.form, SCORING_ROWS)
         losses = scored.nll, scored.nll[~scored.is_item]
         perplexities.append([float(np.exp(values.mean())) for values in losses])
-        answers.append(Chat.open(each, batch_size=16, warm=False).respond_all(asked))
+        answers.append(Chat.open(each, batch_size=SCORING_ROWS, warm=False).respond_all(histories))
     for what, index in (("per token", 0), ("of words", 1)):
         values = [perplexities[number][index] for number in (0, 1)]
         lines.append(f"| perplexity {what} | {values[0]:.3f} | {values[1]:.3f} |")
+    movie_ids = run.corpus.items.movie_ids.tolist()
+    f1_of = [_f1_at_10(found, golds, movie_ids) for found in answers]
+    lines.append(f"| F1@10 of {len(places):,} answers | {f1_of[0]:.3f} | {f1_of[1]:.3f} |")
+    items = [sum(len(one.items) for one in found) for found in answers]
+    lines.append(f"| items in them | {items[0]:,} | {items[1]:,} |")
     first, second = answers
     same = sum(a.turn.text == b.turn.text for a, b in zip(first, second, strict=True))
-    items = [sum(len(one.items) for one in found) for found in answers]
-    lines.append(f"| items in {len(asked)} answers | {items[0]} | {items[1]} |")
-    lines.append(f"| answers that are the run's, word for word | {len(asked)} | {same} |")
+    lines.append(f"| answers that are the run's, word for word | {len(places):,} | {same:,} |")
     return "\n".join([*lines, ""])
+
+
+def _f1_at_10(answers: Sequence[Response], golds: Sequence[Turn], movie_ids: list[int]) -> float:
+    """F1@10 of answers to the histories of these gold turns."""
+    pairs = []
+    for answer, gold in zip(answers, golds, strict=True):
+        wanted = [*(movie_ids[item] for item in gold.items), *gold.unknown_items]
+        tops = [[ranked.movie_id for ranked in item.ranking[:10]] for item in answer.items]
+        pairs.append(f1(ItemResponse.of(wanted, tops), 10))
+    sums, counts = np.sum(np.asarray(pairs, float), axis=0)
+    return float(divide_pairs(("f1@10",), np.array([sums]), np.array([counts]))[0])

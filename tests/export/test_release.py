@@ -105,9 +105,34 @@ def test_a_rounded_release_is_smaller_and_says_what_it_costs(run, folder, tmp_pa
     table = card.partition("| | run | release |")[2]
     assert "perplexity per token" in table and "word for word" in table
     exact = (folder / "README.md").read_text()
-    rows = [line for line in exact.splitlines() if line.startswith("| perplexity per token")]
-    _, _, own, released, _ = rows[0].split("|")
-    assert float(own) == pytest.approx(float(released), abs=2e-3) and float(own) > 1
+    own, released = costs_in(exact, "perplexity per token")
+    assert own == pytest.approx(released, abs=2e-3) and own > 1
+    assert costs_in(exact, "F1@10")[0] == costs_in(exact, "F1@10")[1] == costs_in(card, "F1@10")[0]
+    assert 0 < f1_of(run) == pytest.approx(costs_in(exact, "F1@10")[0], abs=1e-3)
+
+
+def costs_in(card, what):
+    """The numbers of the run and of its release, in a row of the table of costs."""
+    (row,) = [line for line in card.splitlines() if line.startswith(f"| {what}")]
+    return [float(cell.replace(",", "")) for cell in row.split("|")[2:4]]
+
+
+def f1_of(run):
+    """F1@10 of the responses that have a history: 2 · hits / (gold items + named items)."""
+    movie_ids = run.corpus.items.movie_ids.tolist()
+    places = [(d, t) for d in run.corpus.dialogues(run.split) for t in responses(d) if t]
+    chat = Chat.open(run, batch_size=16, warm=False)
+    found = chat.respond_all([d.turns[:turn] for d, turn in places])
+    hits = total = 0
+    for (dialogue, turn), answer in zip(places, found, strict=True):
+        free = [movie_ids[item] for item in dialogue.turns[turn].items]
+        total += len(free) + len(dialogue.turns[turn].unknown_items) + len(answer.items)
+        for item in answer.items:
+            ranked = [one.movie_id for one in item.ranking[:10]]
+            if best := min((m for m in free if m in ranked), key=ranked.index, default=None):
+                free.remove(best)
+                hits += 1
+    return 2 * hits / total
 
 
 def test_a_release_can_t_be_scored(at_home):
