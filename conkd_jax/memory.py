@@ -1,4 +1,4 @@
-"""Reports the device memory of a student's train step, before there is a device, data or weights.
+"""Reports the memory and the work of a student's train step, before there is a device or data.
 
     python -m conkd_jax.memory --config=configs/dialogpt_hard.py:paper --topology=v5e:1x1x1
 
@@ -21,6 +21,11 @@ temporaries are only a rough estimate, and neither `parallel.remat` nor bfloat16
 CPU compiler merges a layer that is computed twice into one, multiplies bfloat16 numbers by way of
 float32 copies, and fuses less. No plan includes what a GPU's libraries take for themselves, or what
 its allocator loses.
+
+The last column counts the matrix products of one device in the program that is compiled, with the
+teachers' heads and whatever is computed again. The JSON file has also what the model alone asks
+for, which MFU counts, and the bytes that the compiled program reads and writes; the plan for larger
+machines in docs/costs.md is made from these.
 """
 
 from __future__ import annotations
@@ -39,7 +44,14 @@ from conkd_jax.command_line import UsageError
 from conkd_jax.config import Config
 from conkd_jax.eval.tables.documents import portable_command, write_document
 from conkd_jax.models.compute import DTYPES, Compute
-from conkd_jax.stages.train_step_memory import PlannedStep, StepMemory, planned_step, step_memory
+from conkd_jax.stages.train_step_memory import (
+    PlannedStep,
+    StepMemory,
+    planned_step,
+    step_memory,
+    step_work,
+)
+from conkd_jax.stages.train_step_work import StepWork
 from conkd_jax.train import define_config, read_config
 
 GIGABYTE = 10**9
@@ -89,10 +101,14 @@ def main(argv: list[str]) -> None:
     is_trained = config.vocabulary.tokenizer == "train"
     words = _WORDS.value or (config.vocabulary.bpe_size if is_trained else BPE_WORDS)
     planned = planned_step(config, words, _ITEMS.value, len(devices))
-    found = {
-        label: measured(config, planned, VARIANTS[label], devices) for label in _VARIANTS.value
+    variants = {label: VARIANTS[label] for label in _VARIANTS.value}
+    work = {
+        label: step_work(config, planned, compute, devices) for label, compute in variants.items()
     }
-    document = document_of(config, name, planned, found, devices)
+    found = {
+        label: measured(config, planned, compute, devices) for label, compute in variants.items()
+    }
+    document = document_of(config, name, planned, found, work, devices)
     if _JSON.value:
         write_document(_JSON.value, document)
     command_line.show(memory_table(document))
@@ -136,6 +152,7 @@ def document_of(
     name: str,
     planned: PlannedStep,
     found: dict[str, StepMemory | str],
+    work: dict[str, StepWork],
     devices: list[Any],
 ) -> dict[str, Any]:
     """All numbers, with what they were compiled from, as plain JSON."""
@@ -166,6 +183,8 @@ def document_of(
             else {**dataclasses.asdict(each), "total": each.total}
             for label, each in found.items()
         },
+        "accumulate_steps": config.student.optimizer.accumulate_steps,
+        "flops_per_device": {label: dataclasses.asdict(each) for label, each in work.items()},
     }
 
 
@@ -181,11 +200,13 @@ def memory_table(document: dict[str, Any]) -> rich.table.Table:
     columns = ("arguments", "temporaries", "outputs", "donated", "total")
     for column in columns:
         table.add_column(column, justify="right")
+    table.add_column("TFLOP", justify="right")
     for label, each in document["bytes_per_device"].items():
         values = ["-"] * 4 + ["does not fit"]
         if "total" in each:
             values = [f"{each[column] / GIGABYTE:.2f}" for column in columns]
-        table.add_row(label, *values)
+        work = document["flops_per_device"][label]
+        table.add_row(label, *values, f"{work['products'] / 1e12:.3g}")
     return table
 
 

@@ -1,4 +1,4 @@
-"""How much device memory a student's train step takes, from the shapes of its arrays alone.
+"""How much memory and work a student's train step takes, from the shapes of its arrays alone.
 
 The step that is compiled is the one that a training runs (`Layout.train_step` over `make_loss`,
 with both teachers), at the largest batch that the config allows. No parameter, batch
@@ -28,6 +28,7 @@ from conkd_jax.stages.language_model import LanguageModel
 from conkd_jax.stages.language_model_training import Distillation, make_loss
 from conkd_jax.stages.lora import LoRASettings, training_of
 from conkd_jax.stages.student import GateSettings, distillation_from
+from conkd_jax.stages.train_step_work import StepWork, masked_attention_flops, product_flops
 from conkd_jax.typing import PyTree
 
 TARGETS_PER_RESPONSE = 8  # fewer than any corpus has on average, so there are responses enough
@@ -45,6 +46,8 @@ class StepMemory:
         what a device holds of trained parameters and optimizer state.
       temporaries: activations, gradients, logits of a chunk, copies of weights in bfloat16.
       program: the compiled code.
+      traffic: what the program reads and writes, by the compiler's own account, which has the body
+        of a loop once: at least so much passes between the memory and the processor.
     """
 
     arguments: int
@@ -52,6 +55,7 @@ class StepMemory:
     donated: int
     temporaries: int
     program: int
+    traffic: int
 
     @property
     def total(self) -> int:
@@ -162,6 +166,54 @@ def step_memory(
       compute: the type of its products, and whether layers are computed again.
       devices: real devices, or those of a topology that is described but not present.
     """
+    update, shapes = step_of(config, planned, compute, devices)
+    program = update.lower(*shapes).compile()
+    analysis = program.memory_analysis()
+    return StepMemory(
+        arguments=analysis.argument_size_in_bytes,
+        outputs=analysis.output_size_in_bytes,
+        donated=analysis.alias_size_in_bytes,
+        temporaries=analysis.temp_size_in_bytes,
+        program=analysis.generated_code_size_in_bytes,
+        traffic=int(program.cost_analysis()["bytes accessed"]),
+    )
+
+
+def step_work(
+    config: Config, planned: PlannedStep, compute: Compute, devices: Sequence[Any]
+) -> StepWork:
+    """Counts the floating-point operations of the step in its trace; nothing is compiled.
+
+    Every token of the batch is a target, so the fused head visits all of its chunks.
+
+    Args:
+      config: the config of the step.
+      planned: the step.
+      compute: the type of its products, and whether layers are computed again.
+      devices: as for `step_memory`.
+    """
+    plain = dataclasses.replace(planned, taught=None)
+    num_targets = planned.batch["labels"].shape[0]
+    chunks = -(-num_targets // min(config.distill.chunk_size, num_targets))
+    products, asked = (
+        product_flops(jax.make_jaxpr(update)(*shapes), rounds=chunks)
+        for update, shapes in (
+            step_of(config, planned, compute, devices),
+            step_of(config, plain, Compute(), devices),
+        )
+    )
+    rows, length = planned.batch["input_ids"].shape
+    spec = planned.start.model.spec
+    in_vain = masked_attention_flops(
+        rows * config.student.optimizer.accumulate_steps, length, spec.embed_dim, spec.num_layers
+    )
+    return StepWork(products, asked - in_vain)
+
+
+def step_of(
+    config: Config, planned: PlannedStep, compute: Compute, devices: Sequence[Any]
+) -> tuple[Any, tuple]:
+    """The function of a train step on some devices, and the shapes of its arguments."""
     training = config.student.optimizer
     start = dataclasses.replace(planned.start, model=planned.start.model.computing(compute))
     layout = layouts.layout_of(config.parallel.kind, devices)
@@ -171,18 +223,10 @@ def step_memory(
         rng_impl=config.rng_impl,
     )
     key = jax.random.key_data(jax.random.key(0, impl=config.rng_impl))
-    found = update.lower(
+    return update, (
         layout.shapes(planned.state),
         layout.batch_shapes(planned.batch, training.accumulate_steps),
         layout.shapes({"key": _shape_of(key), "constants": planned.constants}),
-    )
-    analysis = found.compile().memory_analysis()
-    return StepMemory(
-        arguments=analysis.argument_size_in_bytes,
-        outputs=analysis.output_size_in_bytes,
-        donated=analysis.alias_size_in_bytes,
-        temporaries=analysis.temp_size_in_bytes,
-        program=analysis.generated_code_size_in_bytes,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import rich.box
 import rich.table
 
+from conkd_jax.eval.tables import at_scale
 from conkd_jax.eval.tables.table import ABSENT, TableError
 
 RUNS = "runs"
@@ -59,6 +60,8 @@ def costs_page(text: str, runs: Sequence[Costs], steps: Sequence[Costs]) -> str:
             ["config", "parameters (M)", "compiled for", "batch", "arithmetic", "arrays", "total"],
             [row for step in steps for row in _steps(step)],
         ),
+        "**A plan for larger machines, per train step of a student in bfloat16. Not measured.**",
+        _grid(at_scale.HEADER, list(at_scale.at_scale_rows(steps))),
     ]
     parts[2] = "\n" + "\n\n".join(tables) + "\n"
     return "".join(parts)
