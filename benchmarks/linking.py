@@ -2,10 +2,10 @@
 
     python benchmarks/linking.py --corpus=artifacts/corpus/FINGERPRINT --out=FILE
 
-The corpus tags its movies, so a tag says which movie is meant and where. Each message with tags is
+The corpus tags its items, so a tag says which item is meant and where. Each message with tags is
 typed again in five ways, with the titles in place of the tags: as listed, without the year, in
 lower case, without articles and punctuation too, and misspelled by one letter. A link is right if
-it is at that place and is that very movie; of two movies with one title, a reader without the year
+it is at that place and is that very item; of two items with one title, a reader without the year
 can only guess. Precision counts all links in these messages. Links in messages without a tag are
 reported beside it: some are right, since not everybody tags.
 """
@@ -63,7 +63,7 @@ WAYS = {
 
 
 def typed(text, corpus, index_of, way, rng):
-    """Types a message with titles in place of tags; returns it and the places of the movies."""
+    """Types a message with titles in place of tags; returns it and the places of the items."""
     written, end, meant = "", 0, []
     for match in MENTION.finditer(text):
         item = index_of.get(mention_id(match[1]))
@@ -79,7 +79,7 @@ def typed(text, corpus, index_of, way, rng):
 
 
 def score(index, messages):
-    """Counts (right links, links, movies meant) over typed messages."""
+    """Counts (right links, links, items meant) over typed messages."""
     right = links = wanted = 0
     for text, meant in messages:
         found = index.find(text)
@@ -100,7 +100,7 @@ def summary(counts):
 def split_messages(corpus, split, limit, seed):
     """Typed messages of a split by way, and messages without a tag."""
     rng = np.random.default_rng(seed)
-    index_of = {movie: i for i, movie in enumerate(corpus.items.movie_ids.tolist())}
+    index_of = {item: i for i, item in enumerate(corpus.items.item_ids.tolist())}
     texts = [turn.text for dialogue in corpus.dialogues(split) for turn in dialogue.turns]
     tagged = [text for text in texts if MENTION.search(text)]
     others = [text for text in texts if not MENTION.search(text)]
@@ -146,7 +146,7 @@ def main():
     result = {
         "command": "python benchmarks/linking.py --corpus=artifacts/corpus/FINGERPRINT "
         f"--valid_messages={arguments.valid_messages} --out=docs/results/linking.json",
-        "corpus": f"{len(corpus.items)} movies, {len(corpus.dialogues('train'))} train dialogues",
+        "corpus": f"{len(corpus.items)} items, {len(corpus.dialogues('train'))} train dialogues",
         "in_use": {"min_likelihood": MIN_LIKELIHOOD, "min_score": MIN_SCORE, "rare": RARE},
         "best_on_train": {name: getattr(index, name) for name in GRID},
         "tried_on_train": tried,

@@ -33,8 +33,9 @@ twentieth; temporaries, 12 GB at the largest batch, hardly change: that is what 
 for. The learning rate is that of the full training; LoRA is usually given a higher one.
 
 An epoch over ReDial takes 5·10¹⁴ floating-point operations, hours on two CPU cores, so `:mini` has
-one epoch, `:small` two and the full preset three. The item rows are new, and which movies go
-together is learned late: more epochs, or `dialogue_teacher.item_init=recommender`, name more films.
+one epoch, `:small` two and the full preset three. The item rows are new, and which items go
+together is learned late: with more epochs, or `dialogue_teacher.item_init=recommender`, responses
+name more of them.
 
     python -m conkd_jax.train --config=configs/smollm2.py:mini
 """

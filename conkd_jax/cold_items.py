@@ -1,12 +1,12 @@
-"""Measures how systems rank and name movies that no training text names.
+"""Measures how systems rank and name items that no training text names.
 
     python -m conkd_jax.cold_items RUN…
     python -m conkd_jax.cold_items RUN… --json=FILE.json --figure=FILE.png --page=FILE.md
 
 Reads finished runs on one split of one corpus, and their recommenders; nothing is trained or
-decoded. Prints hit@50 by how often training text names a movie, once among all movies and once
-among the movies of the same group; how much room cold movies have in lists and in responses; and
-what would change if cold movies as a group were scored higher. docs/cold_items.md shows the result
+decoded. Prints hit@50 by how often training text names an item, once among all items and once
+among the items of the same group; how much room cold items have in lists and in responses; and
+what would change if cold items as a group were scored higher. docs/cold_items.md shows the result
 on ReDial, docs/metrics.md explains each number.
 """
 
@@ -142,7 +142,7 @@ def analysis_of(runs: Mapping[str, Run], *, command: str) -> dict[str, Any]:
     first = next(iter(runs.values()))
     corpus, split = first.corpus, first.split
     groups = item_groups(corpus)
-    cold = {*corpus.items.movie_ids[groups[0].members].tolist()}
+    cold = {*corpus.items.item_ids[groups[0].members].tolist()}
     recommenders: dict[str, dict[str, Any]] = {}
     systems, analysis = [], None
     for name, run in runs.items():

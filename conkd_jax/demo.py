@@ -164,7 +164,7 @@ def conversation(runs: Mapping[str, Run]) -> Iterator[str]:
     )
     titles = dict(
         zip(
-            runs[CONKD].corpus.items.movie_ids.tolist(),
+            runs[CONKD].corpus.items.item_ids.tolist(),
             runs[CONKD].corpus.items.titles,
             strict=True,
         )

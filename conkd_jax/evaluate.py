@@ -11,7 +11,7 @@ With --workdir, the system is that of the run's config. Nothing is trained. If t
 file was added after the training, only a corpus with the test split is built. The splits
 inspired_dev and inspired_test are dialogues of INSPIRED, which no run was trained on: they are read
 from its files, and its movies are matched with those of the run. --match_rate decodes
-with a constant added to the logits of items, chosen on dev such that responses name as many movies
+with a constant added to the logits of items, chosen on dev such that responses name as many items
 as the references do (or --rate), and writes the results into the folder rate_matched of the run.
 
 With --template, a predictions.jsonl is written that holds the contexts and references of a split;

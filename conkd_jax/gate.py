@@ -24,7 +24,7 @@ from conkd_jax import command_line, parallel
 from conkd_jax.command_line import UsageError
 from conkd_jax.eval import origin
 from conkd_jax.eval.gate.analysis import analyse_gate, write_gate_analysis
-from conkd_jax.eval.gate.examples import EXAMPLES, GREETING, example_texts
+from conkd_jax.eval.gate.examples import EXAMPLES, example_texts, greeting_for
 from conkd_jax.eval.gate.report import Thresholds
 from conkd_jax.eval.gate.responses import (
     ResponseKey,
@@ -70,7 +70,8 @@ _TEXT = flags.DEFINE_multi_string(
 _HISTORY = flags.DEFINE_string(
     "history",
     "",
-    f"The seeker's turn before --text or --example. If not given: {GREETING!r}",
+    "The seeker's turn before --text or --example. If not given, a greeting that asks for a "
+    "recommendation.",
     flag_values=OPTIONS,
 )
 _EXAMPLE = flags.DEFINE_enum(
@@ -141,7 +142,7 @@ def wanted_traces(run: Run) -> dict[str, list[GateTrace]]:
         traces[f"response_{name}"] = [scored_trace(run, key)]
     if texts:
         stem = f"example_{_EXAMPLE.value}" if _EXAMPLE.value else "texts"
-        opening = opening_turn(_HISTORY.value or GREETING, run.corpus)
+        opening = opening_turn(_HISTORY.value or greeting_for(run.config.corpus.name), run.corpus)
         history = [opening] if key is None else turns_before(run.corpus, run.split, key)
         traces[stem] = TextReader(run.system).traces(history, texts)
     return traces

@@ -49,7 +49,7 @@ _SEED = flags.DEFINE_integer(
 _TITLES = flags.DEFINE_string(
     "titles",
     "",
-    "export: item titles for runs without a corpus: a CSV file of movie ids and titles (ReDial's "
+    "export: item titles for runs without a corpus: a CSV file of item ids and titles (ReDial's "
     "movies_with_mentions.csv) or the folder of a corpus.",
     flag_values=OPTIONS,
 )
@@ -95,7 +95,7 @@ def export_runs(
       UserError: a run, its predictions or `titles` can't be read or can't be combined to a study.
     """
     answers = [Answers.open(run) for run in runs]
-    known = {movie: title for each in answers for movie, title in each.titles.items()}
+    known = {item: title for each in answers for item, title in each.titles.items()}
     known |= read_titles(titles) if titles else {}
     files = [each.file for each in answers]
     return export_study([judged_system(each) for each in answers], files, known, out, **options)

@@ -3,8 +3,8 @@
     python -m conkd_jax.idea --workdir=RUN --response=CONVERSATION_ID:TURN --json=FILE --figures=DIR
     python -m conkd_jax.idea --draw=docs/results/idea.json --figures=docs/figures
 
-At the first movie of the response, the dialogue teacher's distribution over words and movies, the
-recommender's over movies, the target that the gate makes of both, and the student's own; along the
+At the first item of the response, the dialogue teacher's distribution over words and items, the
+recommender's over items, the target that the gate makes of both, and the student's own; along the
 response, the gate. --json writes the numbers, to be committed, and --draw draws such a file again
 without the run. docs/idea.md shows the figures.
 """
@@ -46,7 +46,7 @@ _WORKDIR = flags.DEFINE_string(
 )
 _SPLIT = flags.DEFINE_enum("split", "valid", SPLITS, "The split.", flag_values=OPTIONS)
 _RESPONSE = flags.DEFINE_string(
-    "response", "", "A gold response with a movie, as CONVERSATION_ID:TURN.", flag_values=OPTIONS
+    "response", "", "A gold response with an item, as CONVERSATION_ID:TURN.", flag_values=OPTIONS
 )
 _JSON = flags.DEFINE_string("json", "", "Write the numbers into this file.", flag_values=OPTIONS)
 _DRAW = flags.DEFINE_string(
@@ -90,11 +90,11 @@ def idea_of_response(run: Run, key: ResponseKey) -> dict[str, Any]:
       key: the response.
 
     Returns:
-      Plain JSON: the response with λ at each token, and at its first movie the probabilities of the
+      Plain JSON: the response with λ at each token, and at its first item the probabilities of the
       targets that some distribution has among its `TOP` best.
 
     Raises:
-      UserError: the run has no student or no threshold, or the response names no movie.
+      UserError: the run has no student or no threshold, or the response names no item.
     """
     if not run.system.has_student or run.eta is None:
         raise UserError(
@@ -110,7 +110,7 @@ def idea_of_response(run: Run, key: ResponseKey) -> dict[str, Any]:
     is_item = tokens >= words.num_words
     if not is_item.any():
         raise UserError(
-            f"--response={response_name(key)}: expected a response with a movie in its first "
+            f"--response={response_name(key)}: expected a response with an item in its first "
             f"{chat.engine.max_tokens} tokens, got {reference.text!r}"
         )
     place = int(np.argmax(is_item))
@@ -131,7 +131,7 @@ def idea_of_response(run: Run, key: ResponseKey) -> dict[str, Any]:
         f"{name}_target": _target(run, label, log_dialogue, log_rec, gate[place : place + 1])
         for name, gate in gates.items()
     }
-    titles = dict(zip(run.corpus.items.movie_ids.tolist(), run.corpus.items.titles, strict=True))
+    titles = dict(zip(run.corpus.items.item_ids.tolist(), run.corpus.items.titles, strict=True))
     return {
         "run": run.label,
         "preset": run.config.preset,
@@ -191,7 +191,7 @@ def _targets(probabilities, words, gold: int) -> list[dict[str, Any]]:
 
 
 def _summary(document: dict[str, Any]) -> list[str]:
-    """The response and, at its first movie, what each distribution likes best."""
+    """The response and, at its first item, what each distribution likes best."""
     lines = [
         f"{document['run']}, {document['split']}, response {document['response']}",
         f"  seeker: {document['seeker']}",

@@ -292,7 +292,7 @@ def _write_samples(
     folder: epath.Path, config: Config, name: str, directories: Mapping[str, epath.Path]
 ) -> None:
     items = Corpus.open(directories["corpus"]).items
-    titles = dict(zip(items.movie_ids.tolist(), items.titles, strict=True))
+    titles = dict(zip(items.item_ids.tolist(), items.titles, strict=True))
     predictions = list(read_predictions(folder / PREDICTIONS))
     text = samples_page({name: predictions}, titles, num_samples=config.evaluation.num_samples)
     write_whole(folder / "samples.md", text)

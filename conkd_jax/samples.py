@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
     if len(splits) > 1:
         names = ", ".join(sorted(map(str, splits)))
         raise UsageError(f"expected systems on one split, got {names}.")
-    titles = {movie: title for each in found.values() for movie, title in each.titles.items()}
+    titles = {item: title for each in found.values() for item, title in each.titles.items()}
     try:
         page = sample_page(
             systems,

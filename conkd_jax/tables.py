@@ -259,7 +259,7 @@ def show_samples(runs: Sequence[str], form: str) -> None:
     """Prints responses of the runs to the same histories, in one of `FORMATS`."""
     found = open_answers(runs)
     systems = {name: list(read_predictions(answers.file)) for name, answers in found.items()}
-    titles = {movie: title for each in found.values() for movie, title in each.titles.items()}
+    titles = {item: title for each in found.values() for item, title in each.titles.items()}
     try:
         chosen, total = samples_side_by_side(systems, num_samples=NUM_SAMPLES, with_items=True)
     except ValueError as error:

@@ -1,11 +1,11 @@
 """The types that public functions are annotated with, and the letters of their dimensions.
 
     B  rows of a batch                      V  words of the vocabulary, end token included
-    S  tokens of a row (the context)        I  items (movies) that have a token
+    S  tokens of a row (the context)        I  items that have a token
     T  tokens of a response                 Y  targets of the softmax, V followed by I: Y = V + I
     D  embedding width                      N  response tokens of a batch, all responses in a row
     F  features that enter a head           G  responses of a batch
-    L  places of a padded list or memory    M  movies that the recommender ranks
+    L  places of a padded list or memory    M  items that the recommender ranks
     K  candidates kept (top-k)
 
 In the graph modules N is nodes, E edges, O output nodes and C concepts. A string such as ``"N Y"``

@@ -37,14 +37,14 @@ class CorpusParts:
 
     Attributes:
       raw_splits: the raw dialogues of every split.
-      items: the candidate movies.
+      items: the candidate items.
       graph: the knowledge graph.
       concept_graph: the concept graph.
       labels: the graph node of every label that links free text.
       entity_names: a readable name of every graph node.
       source_counts: counts of the raw graph files, for the report.
       warnings: what is wrong with the raw files, a sentence each.
-      reviews: reviews of movies, if the corpus has them.
+      reviews: reviews of items, if the corpus has them.
       content_warnings: says, from the data report, which parts the dialogues make no use of.
     """
 
@@ -107,9 +107,9 @@ def assemble_corpus(
 
 
 def _mentions(dialogues: Sequence[Dialogue], items: ItemTable) -> dict[int, int]:
-    """Returns how often dialogues mention each movie, by its id."""
+    """Returns how often dialogues mention each item, by its id."""
     counts = collections.Counter(item for d in dialogues for turn in d.turns for item in turn.items)
-    return {int(items.movie_ids[item]): count for item, count in counts.items()}
+    return {int(items.item_ids[item]): count for item, count in counts.items()}
 
 
 def _linked_reviews(parts: CorpusParts, linker: Linker) -> dict[int, Review]:
@@ -118,9 +118,9 @@ def _linked_reviews(parts: CorpusParts, linker: Linker) -> dict[int, Review]:
         return {}
     texts = parts.reviews.texts
     return {
-        item: Review(texts[movie], linker.link([texts[movie]]).concepts)
-        for item, movie in enumerate(parts.items.movie_ids.tolist())
-        if movie in texts
+        item: Review(texts[item_id], linker.link([texts[item_id]]).concepts)
+        for item, item_id in enumerate(parts.items.item_ids.tolist())
+        if item_id in texts
     }
 
 

@@ -1,6 +1,6 @@
-"""Links the words of a message to the graphs: movies by their "@" id, everything else by labels.
+"""Links the words of a message to the graphs: items by their "@" id, everything else by labels.
 
-A label is the readable name of a graph node, taken from the node's URI. Titles of candidate movies
+A label is the readable name of a graph node, taken from the node's URI. Titles of candidate items
 are not labels: ReDial's speakers tag the movies they mean, and half of all titles are everyday
 words ("It", "Saw", "Cars"). This module is independent of files and splits.
 """
@@ -43,8 +43,8 @@ class LinkedTurn:
     """What the words of a turn refer to.
 
     Attributes:
-      items: candidate indices of known movies, in order, with repeats.
-      unknown_items: "@" ids that are not in the movie list, or NOT_AN_ID.
+      items: candidate indices of known items, in order, with repeats.
+      unknown_items: "@" ids that are not in the item list, or NOT_AN_ID.
       entities: graph nodes in order of appearance.
       concepts: concept ids in order of appearance.
     """
@@ -56,7 +56,7 @@ class LinkedTurn:
 
 
 def uri_labels(
-    ids: Mapping[str, int], movie_nodes: Collection[int], degrees: Mapping[int, int]
+    ids: Mapping[str, int], item_nodes: Collection[int], degrees: Mapping[int, int]
 ) -> dict[Label, int]:
     """Derives labels from the URIs of graph nodes.
 
@@ -68,16 +68,16 @@ def uri_labels(
 
     Args:
       ids: the node of every URI.
-      movie_nodes: the nodes of candidate movies, which get no label.
+      item_nodes: the nodes of candidate items, which get no label.
       degrees: the number of edges of each node.
 
     Returns:
       The node of every label.
     """
-    movies = frozenset(movie_nodes)
+    items = frozenset(item_nodes)
     best: dict[Label, tuple[tuple[bool, bool, int, int], int]] = {}
     for uri, node in ids.items():
-        if node in movies or not uri.startswith(_RESOURCE) or not uri.endswith(">"):
+        if node in items or not uri.startswith(_RESOURCE) or not uri.endswith(">"):
             continue
         name = urllib.parse.unquote(uri[len(_RESOURCE) : -1])
         if _HELPER_NODE.search(name):
@@ -107,8 +107,8 @@ def misleading_labels(
     """Finds labels that are everyday words, from training text alone.
 
     A label is suspect if it is a single word, or if it is mostly written in lower case. A suspect
-    label is kept only if dialogues that use it also talk about the same movies. The n dialogues
-    with the label form n(n-1)/2 pairs, which share O movies in total, while E = n(n-1)/2 · (mean
+    label is kept only if dialogues that use it also talk about the same items. The n dialogues
+    with the label form n(n-1)/2 pairs, which share O items in total, while E = n(n-1)/2 · (mean
     number shared by any two dialogues) are expected. The label is kept if O ≥ min_lift · E and
     O - E ≥ min_deviations · √E. The second bound is high because pairs of the same few dialogues
     are not independent. On ReDial "comedy", "romantic comedy" and "pixar" are kept; "friends",
@@ -117,21 +117,21 @@ def misleading_labels(
     Args:
       labels: the labels to judge.
       dialogues: the messages of each training dialogue.
-      min_lift: how many times the expected number of movies has to be shared.
+      min_lift: how many times the expected number of items has to be shared.
       min_deviations: by how many Poisson standard deviations the number has to exceed it.
 
     Returns:
       The labels to leave out.
     """
     usage = _label_usage(labels, dialogues)
-    by_chance = _shared_pairs(usage.movies) / max(_num_pairs(len(usage.movies)), 1)
+    by_chance = _shared_pairs(usage.items) / max(_num_pairs(len(usage.items)), 1)
     misleading = set()
     for label in labels:
         suspect = _num_words(label) == 1 or usage.lower[label] * 2 > usage.written[label]
         if not suspect:
             continue
         uses = usage.used_in.get(label, [])
-        shared = _shared_pairs([usage.movies[number] for number in uses])
+        shared = _shared_pairs([usage.items[number] for number in uses])
         expected = by_chance * _num_pairs(len(uses))
         excess = shared - expected
         if expected == 0 or shared < min_lift * expected:
@@ -143,19 +143,19 @@ def misleading_labels(
 
 @dataclasses.dataclass(frozen=True)
 class _LabelUsage:
-    """How training text uses labels, and the movies of each dialogue.
+    """How training text uses labels, and the items of each dialogue.
 
     Attributes:
       written: how often each label occurs.
       lower: how often it occurs all in lower case.
       used_in: the numbers of the dialogues that use it.
-      movies: the mentions of each dialogue, as "@123".
+      items: the mentions of each dialogue, as "@123".
     """
 
     written: collections.Counter[Label]
     lower: collections.Counter[Label]
     used_in: dict[Label, list[int]]
-    movies: list[frozenset[str]]
+    items: list[frozenset[str]]
 
 
 def _label_usage(labels: Collection[Label], dialogues: Iterable[Sequence[str]]) -> _LabelUsage:
@@ -174,7 +174,7 @@ def _label_usage(labels: Collection[Label], dialogues: Iterable[Sequence[str]]) 
                 uses = usage.used_in.setdefault(label, [])
                 if not uses or uses[-1] != number:
                     uses.append(number)
-        usage.movies.append(frozenset(mentioned))
+        usage.items.append(frozenset(mentioned))
     return usage
 
 
@@ -187,8 +187,8 @@ def _num_pairs(number: int) -> int:
 
 
 def _shared_pairs(dialogues: Sequence[Collection[str]]) -> int:
-    """Counts the movies that pairs of dialogues share, summed over all pairs."""
-    counts = collections.Counter(movie for movies in dialogues for movie in movies)
+    """Counts the items that pairs of dialogues share, summed over all pairs."""
+    counts = collections.Counter(item for items in dialogues for item in items)
     return sum(_num_pairs(number) for number in counts.values())
 
 
@@ -234,7 +234,7 @@ class Linker:
     """Turns messages into items, entities and concepts.
 
     Args:
-      item_index: the candidate index of every movie id.
+      item_index: the candidate index of every item id.
       item_nodes: the graph node of every candidate.
       labels: the graph node of every label, without misleading ones.
       concept_index: the concept id of every lower-cased word that is not a stop word.
@@ -259,12 +259,12 @@ class Linker:
         """Returns the linker of a corpus.
 
         Args:
-          items: the candidate movies.
+          items: the candidate items.
           concepts: the concept graph.
-          labels: the graph node of every label; empty links movies and concepts only.
+          labels: the graph node of every label; empty links items and concepts only.
         """
         return cls(
-            {movie: index for index, movie in enumerate(items.movie_ids.tolist())},
+            {item: index for index, item in enumerate(items.item_ids.tolist())},
             items.entity_ids.tolist(),
             labels,
             {w: i for i, w in enumerate(concepts.words) if not concepts.is_stop_word[i]},
@@ -290,10 +290,10 @@ class Linker:
                     if position in found:
                         entities.append(found[position])
                     continue
-                movie = mention_id(mention[1])
-                item = None if movie is None else self._item_index.get(movie)
+                item_id = mention_id(mention[1])
+                item = None if item_id is None else self._item_index.get(item_id)
                 if item is None:
-                    unknown.append(NOT_AN_ID if movie is None else movie)
+                    unknown.append(NOT_AN_ID if item_id is None else item_id)
                 else:
                     items.append(item)
                     entities.append(self._item_nodes[item])
@@ -341,14 +341,14 @@ def labels_of_corpus(corpus: Corpus) -> dict[Label, int]:
     Returns:
       The node of every label, for `Linker.for_corpus`.
     """
-    movies = set(corpus.items.entity_ids.tolist())
+    item_nodes = set(corpus.items.entity_ids.tolist())
     nodes = {
         f"{_RESOURCE}{name.replace(' ', '_')}>": node
         for node, name in enumerate(corpus.entity_names)
-        if name and "://" not in name and node not in movies
+        if name and "://" not in name and node not in item_nodes
     }
     degrees = collections.Counter(corpus.graph.edges[:, 0].tolist())
-    candidates = uri_labels(nodes, movies, degrees)
+    candidates = uri_labels(nodes, item_nodes, degrees)
     matcher = LabelMatcher(candidates)
     written: collections.Counter[Label] = collections.Counter()
     linked: collections.Counter[Label] = collections.Counter()

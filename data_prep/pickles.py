@@ -22,7 +22,7 @@ from conkd_jax.errors import UserError
 MAX_BYTES = 1 << 30  # of a file; KGSF's largest pickle has 2 MB
 MAX_DEPTH = 100  # of values inside values
 MAX_VALUES = 20_000_000  # with shared ones counted each time: what a reader of the result may see
-MAX_INTEGER = 2**63  # beyond it, no number of a node or a movie
+MAX_INTEGER = 2**63  # beyond it, no number of a node or an item
 
 _KINDS = {
     ("collections", "defaultdict"): collections.defaultdict,

@@ -188,7 +188,7 @@ def _movie_titles(files: Sources, raw: _Read) -> dict[int, str]:
 def _item_table(titles: Mapping[int, str], entities: Entities) -> ItemTable:
     movies = list(titles)
     return ItemTable(
-        movie_ids=np.array(movies, np.int64),
+        item_ids=np.array(movies, np.int64),
         titles=[titles[movie] for movie in movies],
         entity_ids=np.array([entities.movie_nodes[movie] for movie in movies], np.int32),
         is_linked=np.array([movie in entities.linked for movie in movies], np.bool_),

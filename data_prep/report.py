@@ -30,7 +30,7 @@ def corpus_counts(
     Args:
       raw_splits: the raw dialogues of every split, messages not merged.
       splits: the same dialogues, merged and linked.
-      items: the candidate movies.
+      items: the candidate items.
 
     Returns:
       `splits`, the counts of each split, where "train" includes "dev" as in the official files;
@@ -98,12 +98,12 @@ def split_counts(
     Args:
       dialogues: its dialogues, turns merged.
       num_utterances: the number of its messages, before merging.
-      items: the candidate movies.
+      items: the candidate items.
 
     Returns:
       `dialogues`; `utterances` (messages); `turns` (merged); `response_samples` (responses, that
-      is, recommender turns with a history); `responses_with_item` (those with a known movie);
-      `item_mentions` (known movies in responses); `rec_samples` (those of them that are linked to
+      is, recommender turns with a history); `responses_with_item` (those with a known item);
+      `item_mentions` (known items in responses); `rec_samples` (those of them that are linked to
       the knowledge graph); `mentions_repeated` (those mentioned in an earlier turn);
       `mean_response_tokens` (words of an uncut response); and what training doesn't see: responses
       and mentions past the cut, blank turns and unknown ids.
@@ -123,7 +123,7 @@ def split_counts(
         ),
         0,
     )
-    known = {f"@{movie}" for movie in items.movie_ids.tolist()}
+    known = {f"@{item}" for item in items.item_ids.tolist()}
     num_tokens = 0
     examples: list[str] = []
     for dialogue in dialogues:
@@ -158,18 +158,18 @@ def split_counts(
 
 
 def linking_counts(dialogues: Sequence[Dialogue], items: ItemTable) -> dict[str, int]:
-    """Counts what free text was linked to: entities other than movies, and concepts.
+    """Counts what free text was linked to: entities other than items, and concepts.
 
     Args:
       dialogues: the dialogues of a split.
-      items: the candidate movies.
+      items: the candidate items.
 
     Returns:
       `entity_mentions`, `entities` (distinct), `concept_mentions`, `concepts` (distinct).
     """
-    movies = set(items.entity_ids.tolist())
+    item_nodes = set(items.entity_ids.tolist())
     turns = [turn for dialogue in dialogues for turn in dialogue.turns]
-    entities = [node for turn in turns for node in turn.entities if node not in movies]
+    entities = [node for turn in turns for node in turn.entities if node not in item_nodes]
     concepts = [concept for turn in turns for concept in turn.concepts]
     return {
         "entity_mentions": len(entities),
@@ -184,7 +184,7 @@ def graph_counts(graph: KnowledgeGraph, items: ItemTable, concepts: ConceptGraph
 
     Args:
       graph: the knowledge graph.
-      items: the candidate movies.
+      items: the candidate items.
       concepts: the concept graph.
 
     Returns:

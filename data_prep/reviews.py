@@ -58,7 +58,7 @@ class RawReviews:
           items: the candidate movies.
           mentions: how often training mentions each of them, by movie id.
         """
-        candidates = set(items.movie_ids.tolist())
+        candidates = set(items.item_ids.tolist())
         return {
             "source": self.source,
             "movies": len(candidates & self.texts.keys()),

@@ -50,7 +50,7 @@ def test_the_gold_movie_ranks_as_the_evaluation_ranked_it(run, steps):
 
 def test_the_recommender_gives_the_lists_of_the_predictions(run, steps):
     found = recommender_steps(run.system, run.split, steps)
-    movies, predictions = run.corpus.items.movie_ids, run.predictions()
+    movies, predictions = run.corpus.items.item_ids, run.predictions()
     assert found.gold.tolist() == steps.gold.tolist()  # every movie has a token here
     for response, scores in zip(found.response, found.scores, strict=True):
         best = movies[np.argsort(-scores, kind="stable")[:10]].tolist()

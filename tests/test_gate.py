@@ -97,7 +97,7 @@ def test_continuations_share_the_gate_of_what_they_share(small_world, tmp_path, 
     folder = small_world.run(config) if "kgsf" in argument else small_world.folder
     shutil.copy(folder / "config.json", tmp_path)
     run = Run.open(tmp_path, "valid")
-    movies = [f"@{movie}" for movie in run.vocabulary.movie_ids[:2]]
+    movies = [f"@{movie}" for movie in run.vocabulary.item_ids[:2]]
     opening = "I would recommend "
     texts = [opening + text for text in (movies[0], f"you {movies[0]}", "some good movies")]
     said = history(run, f"Hi, I liked {movies[1]} a lot.")
@@ -115,7 +115,7 @@ def test_continuations_share_the_gate_of_what_they_share(small_world, tmp_path, 
 
 def test_a_seeker_s_words_are_linked_to_the_graphs(run):
     items = run.corpus.items
-    (turn,) = history(run, f"I liked @{items.movie_ids[3]} and @999999 .")
+    (turn,) = history(run, f"I liked @{items.item_ids[3]} and @999999 .")
     assert turn.items == (3,) and turn.unknown_items == (999999,)
     assert turn.entities == (items.entity_ids[3],)
     graph = run.corpus.concept_graph

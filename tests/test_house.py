@@ -23,6 +23,22 @@ LARGEST_FILE = 1 << 20  # bytes
 # Files and functions past a limit, each with its reason.
 LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}
+# What is about movies and not about items of any kind, each with its reason.
+ABOUT_MOVIES = {
+    r"conkd_jax/(data/movielens|stages/transfer|stages/corpora/.*)\.py": "reads a corpus of movies",
+    r"conkd_jax/(data|stages)/(questionnaires|autorec.*)\.py": "ReDial's questionnaires",
+    r"conkd_jax/(models|stages|config/backbones|stages/backbones)/(redial|revcore|sentiment)\.py": (
+        "the systems ReDial and RevCore, whose questionnaires and reviews are of movies"
+    ),
+    r"conkd_jax/data/rows/utterances\.py": "the inputs of the system ReDial",
+    r"conkd_jax/demo\.py": "its corpus is MovieWorld",
+    r"conkd_jax/(config/presets|config/parts)\.py": "options of MovieWorld and MovieLens",
+    r"conkd_jax/serve/(screenshots|schema)\.py": "talks to ReDial; a word of the API",
+    r"conkd_jax/stages/(free_text|backbones/kgsf)\.py": "a word of the API; ReDial's counts",
+    r"conkd_jax/eval/(gate/examples|tables/sample_page|tables/reruns)\.py": "examples of the paper",
+    r"conkd_jax/(evaluate|eval/predictions|data/titles)\.py": "names files of ReDial and INSPIRED",
+    r"conkd_jax/chat/paths\.py": "an example",
+}
 # Tests that mirror no single module, each with its reason.
 CROSS_CUTTING_TESTS = {
     "tests/stages/test_settings.py": "compares what every stage reads with its fingerprint",
@@ -251,6 +267,20 @@ def test_names_say_what_is_inside() -> None:
     vague = re.compile(r"(^|/)(utils?|helpers?|common|misc)(\.py|/)")
     found = [label(path) for path in committed() if vague.search(label(path))]
     assert not found, f"names that do not say what is inside: {found}"
+
+
+def test_an_item_is_called_an_item() -> None:
+    """A corpus may be of any domain. Keys of JSON ("movies") and slots (<movie>) stay."""
+    word = re.compile(r"(?<![\"'<])\b(movie|film)s?\b(?![\"'>])", re.I)
+    code = [path for path in committed() if path.suffix in {".py", ".js", ".html"}]
+    about_items = {label(path) for path in code if label(path).startswith("conkd_jax/")}
+    for pattern in ABOUT_MOVIES:
+        known = {name for name in about_items if re.fullmatch(pattern, name)}
+        assert known, f"{pattern} matches no file: take it out of ABOUT_MOVIES"
+        about_items -= known
+    found = {name: word.search(read(name)) for name in sorted(about_items)}
+    wrong = {name: match.group() for name, match in found.items() if match}
+    assert not wrong, f"expected 'item', which fits every corpus: {wrong}"
 
 
 def test_scripts_can_be_run() -> None:

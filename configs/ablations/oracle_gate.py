@@ -1,8 +1,8 @@
-"""ConKD with a gate that is never wrong: λ = 1 where the gold token is a movie, else 0.
+"""ConKD with a gate that is never wrong: λ = 1 where the gold token is an item, else 0.
 
-A gate has two ways to fail. It can miss the steps at which a movie is due, or fire where a word is;
+A gate has two ways to fail. It can miss the steps at which an item is due, or fire where a word is;
 or it can find them and still choose between teachers that have little to say. This row removes the
-first: every movie is learned from the recommender, every word from the dialogue teacher. Beside
+first: every item is learned from the recommender, every word from the dialogue teacher. Beside
 `fitted_threshold`, which differs in the gate alone, it tells how much a better detector of item
 steps could add at most. Where the two are equal, the gate is good enough and the teachers are the
 limit.

@@ -2,7 +2,7 @@
 
 The same as `ablations/constant_gate.py` ("λ ↔ .5"), except that the recommender's item vectors are
 added to the student's item rows before training. It mixes both teachers at every step, whatever the
-context. It shows whether the gate is worth having once the student knows which movies are alike:
+context. It shows whether the gate is worth having once the student knows which items are alike:
 against `recommender_start/fitted_threshold.py`, the difference is when to follow the recommender.
 
     python -m conkd_jax.train --config=configs/recommender_start/constant_gate.py:mini

@@ -2,7 +2,7 @@
 
 The same as `dialogpt.py` (or `kgsf.py`, with `backbone=kgsf`), except that the recommender's item
 vectors are added to the item rows before training, so the model knows from its first step which
-movies are alike. It shows how much of a recommendation teacher's help comes from its item vectors
+items are alike. It shows how much of a recommendation teacher's help comes from its item vectors
 alone, without distillation, turn tags or a second model. It is a control for the students of this
 folder; their own dialogue teacher is the paper's, without this start.
 

@@ -4,7 +4,7 @@ The same as `dialogpt_hard.py`, except that the recommender's item vectors are a
 student's item rows before training. Gate, threshold and both teachers are the paper's; the dialogue
 teacher starts from titles, so that the gate and the labels are exactly those of the paper's rows,
 which share teachers and store. It shows whether the gated distillation adds to a student that
-already knows which movies are alike (against `recommender_start/vanilla_special_tokens.py`), and
+already knows which items are alike (against `recommender_start/vanilla_special_tokens.py`), and
 what the start adds to the distilled student (against `dialogpt_hard.py`).
 
 The paper gives no η for KGSF; with `backbone=kgsf` it is fitted, and this is the same student as

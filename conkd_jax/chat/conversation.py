@@ -106,7 +106,7 @@ class Chat:
         """Answers a history.
 
         Args:
-          history: the messages so far, the last one the seeker's. Titles, people and genres are
+          history: the messages so far, the last one the seeker's. Titles and other names are
             found in texts. What `read` and `respond` return and turns of the corpus know their
             speaker; texts beside them are the seeker's. Texts alone alternate between speakers.
           seed: None for the most probable token at each step, by the rules of the run's decoding

@@ -93,12 +93,12 @@ class Engine:
 
     @functools.cached_property
     def linker(self) -> TextLinker:
-        """Finds items, people and genres in free text."""
+        """Finds items and other nodes of the graph in free text."""
         return TextLinker(self.system.corpus)
 
     @functools.cached_property
     def paths(self) -> Paths:
-        """Finds paths between items, people and genres."""
+        """Finds paths between the nodes of the graph."""
         return Paths(self.system.corpus)
 
     @property

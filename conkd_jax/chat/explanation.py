@@ -58,10 +58,10 @@ def explain(
     mentioned = dict.fromkeys(node for turn in dialogue.turns for node in turn.entities)
     index_of, nodes = chat.engine.linker.index_of, system.corpus.items.entity_ids
     found = {
-        item.movie_id: chat.engine.paths.between(mentioned, index_of[item.movie_id], paths)
+        item.item_id: chat.engine.paths.between(mentioned, index_of[item.item_id], paths)
         for item in response.items
     }
-    again = (item for item in response.items if int(nodes[index_of[item.movie_id]]) in mentioned)
+    again = (item for item in response.items if int(nodes[index_of[item.item_id]]) in mentioned)
     place = _place(response)
     question = chat.engine.question([dialogue])
     rankings = {}
@@ -77,7 +77,7 @@ def explain(
             )
         read = chat.engine.read_as_system(question, ids)
         rankings[SYSTEM] = _of_model(chat, chat.engine.head, read.features[0, step], top)
-    return Explanation(found, frozenset(item.movie_id for item in again), place, rankings)
+    return Explanation(found, frozenset(item.item_id for item in again), place, rankings)
 
 
 def _first_of_text(chat: Chat, response: Response) -> int:
@@ -103,7 +103,7 @@ def _of_recommender(chat: Chat, dialogues, top: int) -> tuple[RankedItem, ...]:
     probability = np.asarray(jax.nn.softmax(jnp.asarray(recommender.scores(vectors)[0])))
     best = np.argsort(-probability, kind="stable")[:top]
     return tuple(
-        RankedItem(int(items.movie_ids[i]), items.titles[i], float(probability[i])) for i in best
+        RankedItem(int(items.item_ids[i]), items.titles[i], float(probability[i])) for i in best
     )
 
 
@@ -117,5 +117,5 @@ def _of_model(chat: Chat, head: Head, features, top: int) -> tuple[RankedItem, .
     probability = np.asarray(jax.nn.softmax(logits))
     numbers = [int(token) - words.num_words for token in best]
     return tuple(
-        RankedItem(int(words.movie_ids[n]), words.titles[n], float(probability[n])) for n in numbers
+        RankedItem(int(words.item_ids[n]), words.titles[n], float(probability[n])) for n in numbers
     )

@@ -9,17 +9,17 @@ from conkd_jax.data.corpus import Turn
 
 
 class Piece(NamedTuple):
-    """What a step adds to the text while it is decoded; `movie_id` where it adds a title."""
+    """What a step adds to the text while it is decoded; `item_id` where it adds a title."""
 
     text: str
-    movie_id: int | None
+    item_id: int | None
 
 
 @dataclasses.dataclass(frozen=True)
 class RankedItem:
     """An item in a ranking: item id, title, and P(item | y_<t, x)."""
 
-    movie_id: int
+    item_id: int
     title: str
     probability: float
 
@@ -29,7 +29,7 @@ class RecommendedItem:
     """An item that a response names.
 
     Attributes:
-      movie_id: its id, as in "@123".
+      item_id: its id, as in "@123".
       title: its title.
       probability: P(item | y_<t, x) where it was chosen.
       token: its index among the tokens of the response.
@@ -37,7 +37,7 @@ class RecommendedItem:
         where the item was picked.
     """
 
-    movie_id: int
+    item_id: int
     title: str
     probability: float
     token: int
@@ -50,7 +50,7 @@ class ResponseToken:
 
     Attributes:
       text: what it adds to the text.
-      movie_id: of an item; None for a word.
+      item_id: of an item; None for a word.
       probability: of the token.
       item_mass: the probability of all items together, by the system itself.
       teacher_mass: the same by the dialogue teacher, λ_t of the soft gate; None for a run without a
@@ -58,7 +58,7 @@ class ResponseToken:
     """
 
     text: str
-    movie_id: int | None
+    item_id: int | None
     probability: float
     item_mass: float
     teacher_mass: float | None = None

@@ -19,7 +19,7 @@ from conkd_jax.data.corpus import RECOMMENDER, Dialogue, Turn
 from conkd_jax.data.mentions import tokens
 from conkd_jax.eval.predictions import ItemStep, Prediction, write_predictions
 from conkd_jax.eval.template import empty_response
-from conkd_jax.stages.free_text import MOVIE, Link, Reading
+from conkd_jax.stages.free_text import ITEM, Link, Reading
 from conkd_jax.writable import unwritable
 
 
@@ -99,28 +99,28 @@ class Session:
         reading = self.history[-2]
         assert isinstance(reading, Reading)  # answers follow messages
         number, _, meant = argument.strip().partition(" ")
-        movies = [link for link in reading.links if link.kind == MOVIE]
-        if not movies:
+        items = [link for link in reading.links if link.kind == ITEM]
+        if not items:
             raise ChatError("/fix: no item was understood in the last message, so none is wrong")
-        if not number.isdecimal() or not 1 <= int(number) <= len(movies) or not meant.strip():
+        if not number.isdecimal() or not 1 <= int(number) <= len(items) or not meant.strip():
             raise ChatError(
-                f"/fix: expected a number from 1 to {len(movies)} and a title, @123 or no; got "
+                f"/fix: expected a number from 1 to {len(items)} and a title, @123 or no; got "
                 f"{argument!r}"
             )
         corrections = self._corrections | {
-            movies[int(number) - 1].start: self._movie(meant.strip(), movies[int(number) - 1])
+            items[int(number) - 1].start: self._item(meant.strip(), items[int(number) - 1])
         }
         self.undo()
         self._corrections = corrections
         return self.chat.read(reading.text, reading.role, corrections)
 
-    def _movie(self, meant: str, link: Link) -> int | None:
+    def _item(self, meant: str, link: Link) -> int | None:
         if meant.casefold() == "no":
             return None
-        found = [one for one in self.chat.read(f'"{meant}"').links if one.kind == MOVIE]
+        found = [one for one in self.chat.read(f'"{meant}"').links if one.kind == ITEM]
         if len(found) != 1:
             raise ChatError(f"expected an item of the corpus instead of {link.name}, got {meant!r}")
-        return found[0].movie_id
+        return found[0].item_id
 
     def other(self, folder: str) -> Chat:
         """Another run, opened once.
@@ -130,7 +130,7 @@ class Session:
         """
         if folder not in self._others:
             other = Chat.open(epath.Path(folder).expanduser(), warm=False)
-            mine, its = (set(c.system.corpus.items.movie_ids.tolist()) for c in (self.chat, other))
+            mine, its = (set(c.system.corpus.items.item_ids.tolist()) for c in (self.chat, other))
             if mine != its:
                 raise ChatError(f"{folder}: expected a run on the same items, got other ones")
             self._others[folder] = other
@@ -171,20 +171,20 @@ class Session:
 def prediction(chat: Chat, dialogue: Dialogue, response: Response) -> Prediction:
     """The answer of a chat to a dialogue as predictions.jsonl has it, without a reference."""
     asked = Dialogue(dialogue.conversation_id, (*dialogue.turns, Turn(RECOMMENDER, "")))
-    movie_ids = chat.system.corpus.items.movie_ids.tolist()
-    empty = empty_response(asked, len(dialogue.turns), movie_ids, split="valid")
+    item_ids = chat.system.corpus.items.item_ids.tolist()
+    empty = empty_response(asked, len(dialogue.turns), item_ids, split="valid")
     return msgspec.structs.replace(
         empty,
         split=None,
         predicted_turn_type=response.tag,
         generated=response.turn.text,
         generated_tokens=tuple(tokens(response.turn.text)),
-        generated_items=tuple(item.movie_id for item in response.items),
+        generated_items=tuple(item.item_id for item in response.items),
         item_steps=tuple(
             ItemStep(
                 item.token,
-                item.movie_id,
-                tuple(dict.fromkeys([item.movie_id, *(one.movie_id for one in item.ranking)]))[
+                item.item_id,
+                tuple(dict.fromkeys([item.item_id, *(one.item_id for one in item.ranking)]))[
                     : max(len(item.ranking), 1)
                 ],
             )

@@ -61,8 +61,8 @@ class Stream:
         for _ in self._steps:
             added = []
             for row in range(self._count):
-                text, movie = self._text(row)
-                added.append(Piece(text[len(said[row]) :], movie))
+                text, item_id = self._text(row)
+                added.append(Piece(text[len(said[row]) :], item_id))
                 said[row] = text
             yield added
 
@@ -77,7 +77,7 @@ class Stream:
             text = text.removesuffix(UNDECODED)
         has_item = bool(tokens) and len(self._raw) and tokens[-1] == self._raw[-1].token[row]
         has_item = has_item and tokens[-1] >= words.num_words
-        return text, int(words.movie_ids[tokens[-1] - words.num_words]) if has_item else None
+        return text, int(words.item_ids[tokens[-1] - words.num_words]) if has_item else None
 
     def response(self) -> Response:
         """Decodes what is left, and returns the answer."""
@@ -144,26 +144,26 @@ class Stream:
             step, mass = self._raw[first + place], None
             if masses is not None:
                 mass = float(masses[row, first + place])
-            movie = (
-                int(words.movie_ids[token - words.num_words]) if token >= words.num_words else None
+            item_id = (
+                int(words.item_ids[token - words.num_words]) if token >= words.num_words else None
             )
             found.append(
                 ResponseToken(
                     text=whole[len(said) :],
-                    movie_id=movie,
+                    item_id=item_id,
                     probability=float(step.probability[row]),
                     item_mass=float(step.item_mass[row]),
                     teacher_mass=mass,
                 )
             )
             said = whole
-            if movie is not None:
+            if item_id is not None:
                 chosen = self._raw[picks.index(token)] if picks else step
                 items.append(self._item(token, place, chosen, row))
         tagged = self._question.is_rec
         return Response(
             text=said,
-            turn=self._turn(text, [item.movie_id for item in items]),
+            turn=self._turn(text, [item.item_id for item in items]),
             items=tuple(items),
             tokens=tuple(found),
             tag=None if tagged is None else "rec" if tagged[row] else "gen",
@@ -184,8 +184,8 @@ class Stream:
 
         def ranked(item: int, probability: float) -> RankedItem:
             index = item - words.num_words
-            title = words.titles[index].strip() or f"@{words.movie_ids[index]}"
-            return RankedItem(int(words.movie_ids[index]), title, probability)
+            title = words.titles[index].strip() or f"@{words.item_ids[index]}"
+            return RankedItem(int(words.item_ids[index]), title, probability)
 
         ranking = tuple(
             ranked(item, probability)
@@ -196,8 +196,8 @@ class Stream:
         )
         own = ranked(token, float(step.probability[row]))
         if step.token[row] != token:  # a pick that was named again
-            own = next((one for one in ranking if one.movie_id == own.movie_id), own)
-        return RecommendedItem(own.movie_id, own.title, own.probability, place, ranking)
+            own = next((one for one in ranking if one.item_id == own.item_id), own)
+        return RecommendedItem(own.item_id, own.title, own.probability, place, ranking)
 
     def _turn(self, tokens: Sequence[int], items: Sequence[int]) -> Turn:
         """The answer as a turn of the corpus; words that spell "@12" name no item."""

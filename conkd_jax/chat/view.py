@@ -16,7 +16,7 @@ from conkd_jax.chat.explanation import Explanation
 from conkd_jax.chat.response import RankedItem, Response
 from conkd_jax.chat.session import Session
 from conkd_jax.chat.stream import Stream
-from conkd_jax.stages.free_text import MOVIE, Reading
+from conkd_jax.stages.free_text import ITEM, Reading
 
 WIDEST = 80
 SHOWN = 5  # of a ranking
@@ -50,8 +50,8 @@ class View:
         """Shows what was understood."""
         number, found = 0, []
         for link in reading.links:
-            number += link.kind == MOVIE
-            name = f"{number}. {link.name}" if link.kind == MOVIE else link.name
+            number += link.kind == ITEM
+            name = f"{number}. {link.name}" if link.kind == ITEM else link.name
             found.append(f"{name} ({link.score:.0f} % alike)" if link.score < 100 else name)
         if found:
             self._wrapped(f"[understood: {'; '.join(dict.fromkeys(found))}]", "dim")
@@ -64,7 +64,7 @@ class View:
         self._write(f"{name}:", "bold cyan")
         rest = ""
         for piece in stream:
-            if piece.movie_id is None:
+            if piece.item_id is None:
                 rest = self._words(rest + piece.text)
                 continue
             rest = self._words(rest + " ")  # the empty text
@@ -78,19 +78,19 @@ class View:
         """Shows the items of an answer and their rivals."""
         for item in response.items:
             self.say(f"{INDENT}{item.title}, {_percent(item.probability)}")
-            self._ranking([one for one in item.ranking if one.movie_id != item.movie_id])
+            self._ranking([one for one in item.ranking if one.item_id != item.item_id])
         self.say(f"{INDENT}The answer names no item.\n" if not response.items else "")
 
     def explanation(self, found: Explanation, response: Response) -> None:
         """Shows graph paths to the items of a response, and the first items of each model."""
-        titles = {item.movie_id: item.title for item in response.items}
-        for movie, paths in found.paths.items():
-            self.say(f"{INDENT}{titles[movie]}")
+        titles = {item.item_id: item.title for item in response.items}
+        for item_id, paths in found.paths.items():
+            self.say(f"{INDENT}{titles[item_id]}")
             for path in paths:
                 self._wrapped("  " + " – ".join(path))
-            if not paths and movie not in found.mentioned:
+            if not paths and item_id not in found.mentioned:
                 self.say(f"{INDENT}  no path of two edges from what was mentioned")
-            if movie in found.mentioned:
+            if item_id in found.mentioned:
                 self.say(f"{INDENT}  was already mentioned")
         for name, ranking in found.rankings.items():
             self.say(f"{INDENT}{name}")

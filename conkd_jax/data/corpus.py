@@ -67,21 +67,21 @@ class ItemTable:
     """The M candidate items; an item index is a row here.
 
     Attributes:
-      movie_ids: the movie list's ids, ascending (ReDial's "@" ids).
+      item_ids: the ids, ascending (ReDial's "@" ids).
       titles: "Name (year)".
       entity_ids: each item's node in the knowledge graph.
-      is_linked: whether that node is a DBpedia entity; other movies are nodes without triples.
+      is_linked: whether that node is a DBpedia entity; other items are nodes without triples.
       keys: the ids of a source whose ids are texts, such as "catan"; None for other sources.
     """
 
-    movie_ids: Int64[np.ndarray, " M"]
+    item_ids: Int64[np.ndarray, " M"]
     titles: list[str]
     entity_ids: Int32[np.ndarray, " M"]
     is_linked: Bool[np.ndarray, " M"]
     keys: list[str] | None = None
 
     def __len__(self) -> int:
-        return len(self.movie_ids)
+        return len(self.item_ids)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -344,7 +344,7 @@ def write_corpus(
         directory,
         "items",
         {
-            "movie_ids": items.movie_ids,
+            "movie_ids": items.item_ids,
             "entity_ids": items.entity_ids,
             "is_linked": items.is_linked,
         },

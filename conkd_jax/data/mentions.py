@@ -85,8 +85,8 @@ def replace_mentions(text: str, written: Callable[[int], str | None]) -> str:
     """
 
     def replaced(match: re.Match[str]) -> str:
-        movie = mention_id(match[1])
-        found = None if movie is None else written(movie)
+        item_id = mention_id(match[1])
+        found = None if item_id is None else written(item_id)
         return match[0] if found is None else found
 
     return MENTION.sub(replaced, text)

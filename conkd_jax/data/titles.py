@@ -1,4 +1,4 @@
-"""Movie titles by id, as CSV files list them: ReDial's movie list, or a list of your own."""
+"""Item titles by id, as CSV files list them: ReDial's movie list, or a list of your own."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def titles_from_csv(
     *,
     columns: Sequence[str] = (),
 ) -> dict[int, str]:
-    """Reads the movie ids and titles in the first two columns of a CSV file.
+    """Reads the item ids and titles in the first two columns of a CSV file.
 
-    A row that can't be read is an error, and so is an id that is listed twice: a movie that is
+    A row that can't be read is an error, and so is an id that is listed twice: an item that is
     silently lost or renamed changes what every later number is about.
 
     Args:
@@ -29,14 +29,14 @@ def titles_from_csv(
       where: its name, for messages.
       error: the exception class for a file that can't be used.
       remedy: the end of its message, such as "Fetch the official movie list again".
-      columns: the names that the first columns must have; if empty, a first row without a movie id
+      columns: the names that the first columns must have; if empty, a first row without an item id
         is taken for a header.
 
     Returns:
-      The title of every movie id, in file order.
+      The title of every item id, in file order.
 
     Raises:
-      error: the file is not UTF-8, is not such a list, or has no movie; the message names the line.
+      error: the file is not UTF-8, is not such a list, or has no item; the message names the line.
     """
     try:
         return _titles(read_csv(content.decode("utf-8")), columns)
@@ -58,7 +58,7 @@ def readable_title(title: str) -> str:
 
 
 def _titles(rows: Iterator[tuple[int, list[str]]], columns: Sequence[str]) -> dict[int, str]:
-    """Raises `csv.Error` for rows that are no movies."""
+    """Raises `csv.Error` for rows that are no items."""
     first = next(rows, (1, []))
     header = [name.strip() for name in first[1]]
     if columns and header[: len(columns)] != list(columns):
@@ -66,26 +66,26 @@ def _titles(rows: Iterator[tuple[int, list[str]]], columns: Sequence[str]) -> di
         raise csv.Error(
             f"line {first[0]}: expected the columns {', '.join(columns)}, …; found {found}"
         )
-    if not columns and _movie_id(header) is not None:
+    if not columns and _item_id(header) is not None:
         rows = itertools.chain([first], rows)
     titles: dict[int, str] = {}
     lines: dict[int, int] = {}
     for line, row in rows:
-        movie, title = _movie_id(row), "".join(row[1:2])
-        if movie is None or not title.strip():
-            raise csv.Error(f"line {line}: expected movie id and title, got {row[:2]}")
+        item, title = _item_id(row), "".join(row[1:2])
+        if item is None or not title.strip():
+            raise csv.Error(f"line {line}: expected item id and title, got {row[:2]}")
         if len(title.splitlines()) > 1:
             raise csv.Error(f"line {line}: expected a title on one line, got {title[:60]!r}")
-        if movie in titles:
+        if item in titles:
             raise csv.Error(
-                f"line {line}: expected each movie once, got {movie} as in line {lines[movie]}"
+                f"line {line}: expected each item once, got {item} as in line {lines[item]}"
             )
-        titles[movie], lines[movie] = readable_title(title), line
+        titles[item], lines[item] = readable_title(title), line
     if not titles:
-        raise csv.Error("line 1: expected rows of movie id and title, found none")
+        raise csv.Error("line 1: expected rows of item id and title, found none")
     return titles
 
 
-def _movie_id(row: Sequence[str]) -> int | None:
+def _item_id(row: Sequence[str]) -> int | None:
     cell = row[0].strip() if row else ""
     return mention_id(cell) if cell.isascii() and cell.isdecimal() else None

@@ -6,7 +6,7 @@ independent of turns, rows, models and batches.
 Layout of the ids (|V| words, |I| items; Y = V ∪ I is the output space of the paper, §3)::
 
     [0, |V|)            words, the end token among them
-    [|V|, |V| + |I|)    items: token |V| + j is the movie `movie_ids[j]`
+    [|V|, |V| + |I|)    items: token |V| + j is the item `item_ids[j]`
     |V| + |I| + 0, 1, 2 [GEN], [REC], [PAD]: read by a model, never predicted
     … num_rows          padding rows up to a multiple of 128
 
@@ -58,7 +58,7 @@ class Vocabulary:
     Args:
       tokenizer: the words: a byte-level BPE from `load_bpe` or `train_bpe`, or whole words from
         `load_words` or `train_words`.
-      movie_ids: [M] the movie ids of all candidates, in candidate order.
+      item_ids: [M] the item ids of all candidates, in candidate order.
       titles: [M] their titles. An item without a token is written as its title; an item with a
         token gets its initial embedding from it.
       item_candidates: [I] the candidates that get a token, in token order; None means all.
@@ -74,20 +74,20 @@ class Vocabulary:
     def __init__(
         self,
         tokenizer: Tokenizer,
-        movie_ids: Sequence[int] | Int[np.ndarray, " M"],
+        item_ids: Sequence[int] | Int[np.ndarray, " M"],
         titles: Sequence[str],
         item_candidates: Sequence[int] | Int[np.ndarray, " I"] | None = None,
     ):
         self.tokenizer = tokenizer
-        self.candidate_movie_ids = np.asarray(movie_ids, np.int64)
+        self.candidate_item_ids = np.asarray(item_ids, np.int64)
         self.candidate_titles = [str(title) for title in titles]
-        count = len(self.candidate_movie_ids)
+        count = len(self.candidate_item_ids)
         if item_candidates is None:
             item_candidates = np.arange(count)
         self.item_candidates = np.asarray(item_candidates, np.int32)
-        _check_items(self.candidate_movie_ids, self.candidate_titles, self.item_candidates)
+        _check_items(self.candidate_item_ids, self.candidate_titles, self.item_candidates)
 
-        self.movie_ids = self.candidate_movie_ids[self.item_candidates]
+        self.item_ids = self.candidate_item_ids[self.item_candidates]
         self.titles = [self.candidate_titles[c] for c in self.item_candidates]
         self.num_words = tokenizer.get_vocab_size()
         self.num_items = len(self.item_candidates)
@@ -106,11 +106,11 @@ class Vocabulary:
         if isinstance(tokenizer.model, WordLevel):
             self.unk_id = tokenizer.token_to_id(UNK_TOKEN)
 
-        self._token_of = {m: self.num_words + j for j, m in enumerate(self.movie_ids.tolist())}
+        self._token_of = {m: self.num_words + j for j, m in enumerate(self.item_ids.tolist())}
         self._title_of = {
             m: title
             for m, title in zip(
-                self.candidate_movie_ids.tolist(), self.candidate_titles, strict=True
+                self.candidate_item_ids.tolist(), self.candidate_titles, strict=True
             )
             if title.strip()
         }
@@ -119,7 +119,7 @@ class Vocabulary:
     def for_corpus(
         cls,
         tokenizer: Tokenizer,
-        movie_ids: Sequence[int] | Int[np.ndarray, " M"],
+        item_ids: Sequence[int] | Int[np.ndarray, " M"],
         titles: Sequence[str],
         *,
         item_vocabulary: str = "full",
@@ -129,7 +129,7 @@ class Vocabulary:
 
         Args:
           tokenizer: the words.
-          movie_ids: [M] the movie ids of all candidates.
+          item_ids: [M] the item ids of all candidates.
           titles: [M] their titles.
           item_vocabulary: "full": every candidate has a token, so an item that training never
             mentions can still be learned from the recommender's probabilities. "train": only the
@@ -141,7 +141,7 @@ class Vocabulary:
           VocabularyError: another name, or "train" without a single mention.
         """
         if item_vocabulary == "full":
-            return cls(tokenizer, movie_ids, titles)
+            return cls(tokenizer, item_ids, titles)
         if item_vocabulary != "train":
             raise VocabularyError(
                 f"item_vocabulary must be 'full' or 'train', got {item_vocabulary!r}."
@@ -152,7 +152,7 @@ class Vocabulary:
                 "item_vocabulary='train' keeps the items mentioned in the train split, but none "
                 "was given: pass `mentioned`, or use 'full'."
             )
-        return cls(tokenizer, movie_ids, titles, candidates)
+        return cls(tokenizer, item_ids, titles, candidates)
 
     def encode(self, text: str) -> list[int]:
         """Returns the token ids of a text in which items are written as "@123".
@@ -185,11 +185,11 @@ class Vocabulary:
         A model can also write "@", "1", "2" as words, so items have to be read from the ids and not
         from this text.
         """
-        return self._join(ids, lambda item: f"@{self.movie_ids[item]}")
+        return self._join(ids, lambda item: f"@{self.item_ids[item]}")
 
     def render(self, ids: Iterable[int] | Int[np.ndarray, " T"]) -> str:
         """Returns the text of token ids for people to read, items as their titles."""
-        return self._join(ids, lambda item: self.titles[item].strip() or f"@{self.movie_ids[item]}")
+        return self._join(ids, lambda item: self.titles[item].strip() or f"@{self.item_ids[item]}")
 
     def title_token_ids(self, item: int) -> list[int]:
         """Returns the word ids of an item's title as it stands inside a sentence; never empty.
@@ -197,9 +197,9 @@ class Vocabulary:
         An item's initial embedding is the mean of the embeddings of these words.
 
         Args:
-          item: the item's position in `movie_ids`.
+          item: the item's position in `item_ids`.
         """
-        title = self.titles[item].strip() or f"@{self.movie_ids[item]}"
+        title = self.titles[item].strip() or f"@{self.item_ids[item]}"
         return self.tokenizer.encode(encodable(f" {title}"), add_special_tokens=False).ids
 
     def is_item(self, ids: Int[np.ndarray, "*ids"] | Sequence[int]) -> Bool[np.ndarray, "*ids"]:
@@ -210,7 +210,7 @@ class Vocabulary:
     @functools.cached_property
     def item_numbers(self) -> Int[np.ndarray, " M"]:
         """The number of every candidate among the items with a token, 0 … I - 1; -1 without one."""
-        numbers = np.full(len(self.candidate_movie_ids), -1, np.int32)
+        numbers = np.full(len(self.candidate_item_ids), -1, np.int32)
         numbers[self.item_candidates] = np.arange(self.num_items)
         return numbers
 
@@ -228,7 +228,7 @@ class Vocabulary:
         content = {
             "vocab": sorted(model["vocab"].items(), key=lambda entry: entry[1]),
             **kind,
-            "movie_ids": self.candidate_movie_ids.tolist(),
+            "movie_ids": self.candidate_item_ids.tolist(),
             "titles": self.candidate_titles,
             "item_candidates": self.item_candidates.tolist(),
         }
@@ -241,7 +241,7 @@ class Vocabulary:
         write_whole(directory / "tokenizer.json", self.tokenizer.to_str())
         table = {
             "fingerprint": self.fingerprint,
-            "movie_ids": self.candidate_movie_ids.tolist(),
+            "movie_ids": self.candidate_item_ids.tolist(),
             "titles": self.candidate_titles,
             "item_candidates": self.item_candidates.tolist(),
         }
@@ -282,12 +282,12 @@ class Vocabulary:
         for match in MENTION.finditer(text):
             words += text[end : match.start()]
             end = match.end()
-            movie = mention_id(match[1])
-            token = None if movie is None else self._token_of.get(movie)
+            item_id = mention_id(match[1])
+            token = None if item_id is None else self._token_of.get(item_id)
             if token is None:
                 # The run of words goes on through the title, so that a BPE sees whole sentences. A
                 # title that would touch what comes before it gets a space.
-                title = None if movie is None else self._title_of.get(movie)
+                title = None if item_id is None else self._title_of.get(item_id)
                 touches = (words or pieces) and not words.endswith(" ")
                 words += match.group(0) if title is None else " " * bool(touches) + title
                 continue
@@ -319,13 +319,13 @@ class Vocabulary:
         return text[1:] if ids and ids[0] >= self.num_words else text
 
 
-def _check_items(movie_ids: np.ndarray, titles: list[str], candidates: np.ndarray) -> None:
-    count = len(movie_ids)
+def _check_items(item_ids: np.ndarray, titles: list[str], candidates: np.ndarray) -> None:
+    count = len(item_ids)
     if len(titles) != count:
         raise VocabularyError(
             f"Expected one title per item, got {count} ids, {len(titles)} titles."
         )
-    if len(np.unique(movie_ids)) != count or (count and movie_ids.min() < 0):
+    if len(np.unique(item_ids)) != count or (count and item_ids.min() < 0):
         raise VocabularyError("Item ids must be distinct and not negative.")
     if len(np.unique(candidates)) != len(candidates) or (
         len(candidates) and not 0 <= candidates.min() <= candidates.max() < count

@@ -35,9 +35,9 @@ def train_word_vectors(
       tokens have eight times that root mean square. In a tied embedding these lengths become the
       spread of the initial logits, and as inputs the rows, scaled by √D, are added to positions of
       length √(D/2).
-    * An unseen row (tags, padding, a movie that no training turn mentions) is N(0, 1/D), as in the
+    * An unseen row (tags, padding, an item that no training turn mentions) is N(0, 1/D), as in the
       model's own initialisation, so its length is also about one. With a zero row, a tied
-      embedding would give all such movies the same logit, 0, at every step.
+      embedding would give all such items the same logit, 0, at every step.
 
     With one thread and a seeded start, the same sentences in the same order give the same bits on
     the same machine, in any process.

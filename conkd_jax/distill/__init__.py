@@ -1,7 +1,7 @@
 """The paper: contextualized knowledge distillation for a unified conversational recommender.
 
-One student writes the response and names the movies in it. It learns from two teachers: a dialogue
-teacher, which models how people talk about movies, and a recommender, which models what this user
+One student writes the response and names the items in it. It learns from two teachers: a dialogue
+teacher, which models how people talk about items, and a recommender, which models what this user
 may like. At every token of the response a gate decides how much to learn from each. Read the files
 in this order:
 

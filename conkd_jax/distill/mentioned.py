@@ -1,6 +1,6 @@
 """The recommender masked to what is new: P_ψ without the items that a dialogue has mentioned.
 
-Much of what a recommender knows of a dialogue is which movies were just named, and naming them
+Much of what a recommender knows of a dialogue is which items were just named, and naming them
 again is an easy way to be right. This option is not in the paper. This file must not depend on how
 the mentioned items were found.
 """
@@ -19,7 +19,7 @@ def without_mentioned(
 
     M are the items that the dialogue mentions before the response. So P'_ψ is one distribution for
     a whole response, as P_ψ is in eq. 9: an item named earlier in the same response is not masked.
-    (Of the movies that ReDial's responses name, less than 1 % were named earlier in the same one.)
+    (Of the items that ReDial's responses name, less than 1 % were named earlier in the same one.)
     Where the gold item is in M, its label counts as ever, and the recommender gives it nothing.
     If M holds every item, nothing is left, and P_ψ is kept as it is.
 

@@ -5,12 +5,12 @@ the corpus: responses are in the order of the split, and every label is compared
 that it must be.
 
 UniCRS' `infer_conv.py` writes `save/DATASET/MODEL_SPLIT.jsonl`: `{"pred": "System: … <movie> …",
-"label": …}`, with `<movie>` for every movie (`process_mask.py`) or with titles (`process.py`). It
-does not write which movie a slot stands for, nor its recommender's rankings.
+"label": …}`, with `<movie>` for every item (`process_mask.py`) or with titles (`process.py`). It
+does not write which item a slot stands for, nor its recommender's rankings.
 
 CRSLab writes no responses: its evaluators print means. `conv_evaluate` of every system has both
 texts at hand, tokens with a space between, and docs/metrics.md has the two lines that write them as
-`{"pred": …, "label": …}`. A movie is the tokens "@" and its id.
+`{"pred": …, "label": …}`. An item is the tokens "@" and its id.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def convert(
       corpus: the corpus with the responses of the split and the titles of its items.
       split: the split that the file is of.
       rankings: a file with the recommender's best items of every response, best first: on each line
-        a JSON list of movie ids or titles. They become `recommender_top` and fill UniCRS' slots:
+        a JSON list of item ids or titles. They become `recommender_top` and fill UniCRS' slots:
         the i-th slot gets the i-th item.
 
     Raises:
@@ -69,7 +69,7 @@ def convert(
         lines are missing or too many, or a slot has no item.
       CorpusError: the corpus has no such split.
     """
-    title_of = dict(zip(corpus.items.movie_ids.tolist(), corpus.items.titles, strict=True))
+    title_of = dict(zip(corpus.items.item_ids.tolist(), corpus.items.titles, strict=True))
     titles = _TitleIds(title_of)
     expected = list(empty_responses(corpus, split))
     answers = list(_answers(path))
@@ -101,7 +101,7 @@ def is_label_of(label: str, reference: str) -> bool:
     """Whether a toolkit's label is a reference, as far as its text shows.
 
     Letters and digits are compared. A label may be cut, and what the toolkit has no word for
-    (movies, unknown words) stands for anything.
+    (items, unknown words) stands for anything.
 
     >>> is_label_of("System: Try <movie> !", "Try @12!")
     True
@@ -150,7 +150,7 @@ def _json_lines(path: epath.PathLike) -> Iterator[tuple[str, Any]]:
 
 
 def _is_label_of(label: str, reference: str, title_of: Mapping[int, str]) -> bool:
-    """`is_label_of`, with movies as ids or as titles."""
+    """`is_label_of`, with items as ids or as titles."""
     titled = replace_mentions(reference, title_of.get)
     return is_label_of(label, reference) or is_label_of(label, titled)
 
@@ -169,7 +169,7 @@ def _first_difference(
 
 
 def _plain(pred: str, toolkit: str, titles: _TitleIds) -> str:
-    """The response with movies as `@id`, and without the toolkit's own marks."""
+    """The response with items as `@id`, and without the toolkit's own marks."""
     text = html.unescape(_END.sub(" ", pred)).strip()
     if toolkit == "unicrs":
         text = text.removeprefix(_SPEAKER).strip()
@@ -187,13 +187,13 @@ def _filled(
     Raises:
       ConversionError: a slot has no item.
     """
-    lost = _lost_movie(text)
+    lost = _lost_slot(text)
     if lost and (lost != SLOT or text.count(SLOT) > len(top)):
-        needed = "its toolkit does not write which movie that is"
+        needed = "its toolkit does not write which item that is"
         if lost == SLOT:
             needed += (
                 ": give the recommender's rankings as --rankings=FILE, a JSON list of at least "
-                f"{text.count(SLOT)} movie ids or titles for this response"
+                f"{text.count(SLOT)} item ids or titles for this response"
             )
         else:
             needed += " as ReDial's id; write @id in its place"
@@ -216,22 +216,22 @@ def _filled(
     return msgspec.structs.replace(gold, **filled)
 
 
-def _lost_movie(text: str) -> str:
+def _lost_slot(text: str) -> str:
     found = re.search(r"<movie>|\[ITEM\]|<http\S*>", text)
     return found[0] if found else ""
 
 
 class _TitleIds:
-    """Finds the titles of a catalogue in texts. Of movies with one title, the first id counts."""
+    """Finds the titles of a catalogue in texts. Of items with one title, the first id counts."""
 
     def __init__(self, titles: Mapping[int, str]):
         self._ids: dict[str, int] = {}
-        for movie in sorted(titles):
-            if _YEAR.search(titles[movie]):
-                self._ids.setdefault(_letters(titles[movie]), movie)
+        for item in sorted(titles):
+            if _YEAR.search(titles[item]):
+                self._ids.setdefault(_letters(titles[item]), item)
 
     def id_of(self, title: str) -> int | None:
-        """The movie with a title, or None."""
+        """The item with a title, or None."""
         return self._ids.get(_letters(title))
 
     def as_mentions(self, text: str) -> str:
@@ -242,28 +242,28 @@ class _TitleIds:
             first = year.start() - len(before)
             for word in re.finditer(r"(?<!\w)\w", before):
                 start = first + word.start()
-                movie = self.id_of(text[start : year.end()])
-                if movie is not None:
-                    written += f"{text[end:start]}@{movie}"
+                item = self.id_of(text[start : year.end()])
+                if item is not None:
+                    written += f"{text[end:start]}@{item}"
                     end = year.end()
                     break
         return written + text[end:]
 
 
 def _rankings(path: epath.PathLike, titles: _TitleIds) -> Iterator[tuple[int, ...]]:
-    """The movie ids of every line.
+    """The item ids of every line.
 
     Raises:
-      ConversionError: a line is no list of different movies.
+      ConversionError: a line is no list of different items.
     """
     for where, record in _json_lines(path):
         ids: list[int] = []
         for one in record if isinstance(record, list) else [record]:
-            movie = titles.id_of(one) if isinstance(one, str) else one
-            if not isinstance(record, list) or type(movie) is not int or movie in ids:
+            item = titles.id_of(one) if isinstance(one, str) else one
+            if not isinstance(record, list) or type(item) is not int or item in ids:
                 raise ConversionError(
-                    f"{where}: expected a JSON list of different movie ids or titles of the "
+                    f"{where}: expected a JSON list of different item ids or titles of the "
                     f"corpus, got {shown(one)}"
                 )
-            ids.append(movie)
+            ids.append(item)
         yield tuple(ids)

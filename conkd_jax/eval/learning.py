@@ -1,6 +1,6 @@
 """What the dev scores of a training say: where they turn, and whether it ended too soon.
 
-A language model is scored on dev after every epoch. NLL and ranking need not agree: which movies go
+A language model is scored on dev after every epoch. NLL and ranking need not agree: which items go
 together is learned late, at the few item steps that there are, so hit@k often still rises when the
 NLL of all tokens has turned, or when training ends.
 

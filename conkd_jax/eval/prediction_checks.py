@@ -43,11 +43,11 @@ def spell_apart(text: str, items: Sequence[int]) -> str:
     """
     rest = collections.deque(items)
 
-    def written(movie: int) -> str | None:
-        if rest and rest[0] == movie:
+    def written(item_id: int) -> str | None:
+        if rest and rest[0] == item_id:
             rest.popleft()
             return None
-        return f"@ {movie}"
+        return f"@ {item_id}"
 
     return replace_mentions(text, written)
 

@@ -4,8 +4,8 @@ One line is one response of one system: the history it answered, the reference, 
 and how the reference was scored. This module is the schema. The file is written and read only here,
 so its fields are either as documented below or refused with the line and the field. Six fields are
 required; the others may be absent, and a metric that needs an absent field is not measured.
-docs/metrics.md documents the format for other toolkits. Items are ReDial movie ids everywhere; in
-every text an item reads `@id`.
+docs/metrics.md documents the format for other toolkits. Items are numbers everywhere, in ReDial its
+movie ids; in every text an item reads `@id`.
 """
 
 from __future__ import annotations

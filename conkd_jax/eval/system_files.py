@@ -16,7 +16,7 @@ ARTIFACTS = "artifacts.txt"  # in the folder artifacts/ of a run: its artifacts,
 
 
 class TitleError(UserError, ValueError):
-    """A file that holds no titles of movies."""
+    """A file that holds no titles of items."""
 
 
 def predictions_file(run: epath.PathLike) -> epath.Path:
@@ -90,7 +90,7 @@ def _corpora_of_run(run: epath.Path) -> list[epath.Path]:
 
 
 def corpus_titles(corpus: epath.PathLike) -> dict[int, str]:
-    """Returns the titles of a corpus' items by movie id.
+    """Returns the titles of a corpus' items by item id.
 
     Args:
       corpus: a corpus, or a run.
@@ -99,18 +99,18 @@ def corpus_titles(corpus: epath.PathLike) -> dict[int, str]:
       CorpusError: the corpus is damaged.
     """
     items = open_corpus(corpus).items
-    return dict(zip(items.movie_ids.tolist(), items.titles, strict=True))
+    return dict(zip(items.item_ids.tolist(), items.titles, strict=True))
 
 
 def read_titles(path: epath.PathLike) -> dict[int, str]:
-    """Returns the titles of items by movie id, from a CSV file or a corpus.
+    """Returns the titles of items by item id, from a CSV file or a corpus.
 
     Args:
-      path: a CSV file with movie ids and titles in its first two columns and perhaps a header, or
+      path: a CSV file with item ids and titles in its first two columns and perhaps a header, or
         the folder of a corpus or of a run.
 
     Raises:
-      TitleError: there is neither, or a row has no movie id and title or repeats an id.
+      TitleError: there is neither, or a row has no item id and title or repeats an id.
       CorpusError: the corpus is damaged.
     """
     path = epath.Path(path)
@@ -118,7 +118,7 @@ def read_titles(path: epath.PathLike) -> dict[int, str]:
         return corpus_titles(path)
     if not path.exists():
         raise TitleError(
-            f"{path}: expected a CSV file of movie ids and titles, or the folder of a corpus; "
+            f"{path}: expected a CSV file of item ids and titles, or the folder of a corpus; "
             "found neither."
         )
     remedy = "Correct the line; ReDial's movies_with_mentions.csv is such a file"

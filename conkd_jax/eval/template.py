@@ -21,7 +21,7 @@ from conkd_jax.eval.predictions import ContextTurn, Prediction, PredictionError,
 def empty_response(
     dialogue: Dialogue,
     turn: int,
-    movie_ids: list[int],
+    item_ids: list[int],
     *,
     split: str,
     vocabulary: set[int] | None = None,
@@ -31,7 +31,7 @@ def empty_response(
     Args:
       dialogue: the dialogue.
       turn: the turn that is the response.
-      movie_ids: the movie id of every candidate.
+      item_ids: the item id of every candidate.
       split: the split of the dialogue.
       vocabulary: the candidates that the system can generate; None for all.
     """
@@ -43,11 +43,11 @@ def empty_response(
         turn=turn,
         turn_type="rec" if known else "gen",
         context=tuple(ContextTurn(past.role, past.text) for past in dialogue.turns[:turn]),
-        mentioned_items=tuple(movie_ids[item] for item in mentioned_before(dialogue, turn)),
+        mentioned_items=tuple(item_ids[item] for item in mentioned_before(dialogue, turn)),
         reference=gold.text,
-        reference_items=tuple(movie_ids[item] for item in known),
+        reference_items=tuple(item_ids[item] for item in known),
         reference_items_out_of_vocabulary=(
-            *(movie_ids[item] for item in unknown),
+            *(item_ids[item] for item in unknown),
             *gold.unknown_items,
         ),
         generated="",
@@ -63,10 +63,10 @@ def empty_responses(corpus: Corpus, split: str) -> Iterator[Prediction]:
     Raises:
       CorpusError: the corpus has no such split.
     """
-    movie_ids = corpus.items.movie_ids.tolist()
+    item_ids = corpus.items.item_ids.tolist()
     for dialogue in corpus.dialogues(split):
         for turn in responses(dialogue):
-            yield empty_response(dialogue, turn, movie_ids, split=split)
+            yield empty_response(dialogue, turn, item_ids, split=split)
 
 
 def write_template(path: epath.PathLike, corpus: Corpus, split: str) -> int:
@@ -91,7 +91,7 @@ class SplitCheck:
           CorpusError: the corpus has no such split.
         """
         self._where = f"the split {split!r} of {corpus.directory}"
-        self._catalogue = frozenset(corpus.items.movie_ids.tolist())
+        self._catalogue = frozenset(corpus.items.item_ids.tolist())
         self._expected = {one.key: one for one in empty_responses(corpus, split)}
         self._missing = dict.fromkeys(self._expected)
 

@@ -34,11 +34,11 @@ CORPORA = {  # what a card says of the data of each corpus
     "up by rules, so the model is a demonstration and of no other use",
 }
 LIMITS = """\
-* It was trained to answer in dialogues about movies in English, and to recommend only the movies of
-  its corpus. It knows nothing that is newer than them.
+* It was trained to answer in dialogues like those of its corpus, in their language, and recommends
+  only the items of that corpus. It knows nothing that is newer than them.
 * Its texts may be wrong, generic or offensive, and it can claim opinions and experiences. The taste
   and the language of the people who wrote its data are in the model.
-* It may recommend a few popular movies again and again, or movies that were named before.
+* It may recommend a few popular items again and again, or items that were named before.
 * The metrics compare with one reference answer. A recommendation that nobody gave counts as wrong.
 """
 
@@ -144,7 +144,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("{name}")
 model = AutoModelForCausalLM.from_pretrained("{name}")
-history = [{{"role": "user", "content": "Hi! I liked @{run.vocabulary.movie_ids[0]} a lot."}}]
+history = [{{"role": "user", "content": "Hi! I liked @{run.vocabulary.item_ids[0]} a lot."}}]
 inputs = tokenizer.apply_chat_template(
     history,
     add_generation_prompt=True,{tag}
@@ -156,11 +156,11 @@ answer = model.generate(**inputs)[0, inputs["input_ids"].shape[1]:]
 print(tokenizer.decode(answer, skip_special_tokens=True))
 ```
 
-Items are tokens, written as `@` and the id of the movie; `conkd.json` lists ids and titles in the
+Items are tokens, written as `@` and the id of the item; `conkd.json` lists ids and titles in the
 order of their rows. A text from outside is tokenized with `split_special_tokens=True`.
 """
     missing = [
-        "* Titles in a message are not found: write the movie as its token. A movie without a "
+        "* Titles in a message are not found: write the item as its token. An item without a "
         "token is read as characters; write its title.",
     ]
     if has_tags:

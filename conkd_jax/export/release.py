@@ -4,7 +4,7 @@ The archive NAME.tar.xz holds the folder OWNER/NAME: config, rounded weights of 
 teacher and turn classifier, words and titles, graphs, counts of words, and a list of all files with
 their SHA-256. Beside it are SHA256SUMS, which `sha256sum -c` reads, and the model card.
 
-Node vectors that no text can reach are left out: those of entities that are neither a movie nor
+Node vectors that no text can reach are left out: those of entities that are neither an item nor
 have a label. The recommender is not part of a release; its vectors are, where a backbone reads
 them.
 """

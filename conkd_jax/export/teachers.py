@@ -90,7 +90,7 @@ def write_teachers(run: Run, folder: epath.PathLike, top_k: int) -> int:
             "store": {"format": store.spec.format, "dtype": store.spec.dtype},
             "num_words": words.num_words,
             "num_items": words.num_items,
-            "movie_ids": words.movie_ids.tolist(),
+            "movie_ids": words.item_ids.tolist(),
             "fitted_eta": store.stats["fitted_eta"],
             "made_from": dict(store.provenance),
             "columns": (__doc__ or "").partition(":\n\n")[2],

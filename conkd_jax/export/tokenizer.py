@@ -4,14 +4,14 @@ The ids are those of the vocabulary, and so are the pieces of every text, items 
 included, and the text of every sequence of ids. Three details make it so:
 
   * One space before "@123" belongs to the item, and "@00123" is the same item, but "@1234" is none
-    if there is no such movie. So a normaliser marks the mentions of items, with a character that no
+    if there is no such item. So a normaliser marks the mentions of items, with a character that no
     text has, and the items are looked for after it.
   * Decoding puts one space before an item unless it opens the text, and one between an item and a
     digit.
   * In a text of a stranger, "<|endoftext|>" is plain characters. A tokenizer of transformers reads
     it as the token, which prompts need; `split_special_tokens=True` turns that off.
 
-A movie without a token, which only the item vocabulary "train" has, is read as the words of its
+An item without a token, which only the item vocabulary "train" has, is read as the words of its
 title by `Vocabulary`, and as the characters "@123" here.
 """
 
@@ -38,13 +38,13 @@ def transformers_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
     Args:
       vocabulary: over a byte-level BPE.
     """
-    movies = vocabulary.movie_ids.tolist()
+    items = vocabulary.item_ids.tolist()
     tokenizer = Tokenizer.from_str(vocabulary.tokenizer.to_str())
     # At most 18 digits are an id (`data.mentions`); zeros before it have no meaning.
-    listed = "|".join(map(str, movies))
+    listed = "|".join(map(str, items))
     mention = rf" ?@(?![0-9]{{19}})0*(?=(?:{listed})(?![0-9]))"
     tokenizer.normalizer = normalizers.Replace(Regex(mention), f"{_BEFORE}@")
-    tokenizer.add_tokens([AddedToken(f"@{movie}", normalized=True) for movie in movies])
+    tokenizer.add_tokens([AddedToken(f"@{item}", normalized=True) for item in items])
     tokenizer.add_special_tokens(
         [AddedToken(name, special=True, normalized=False) for name in (END_TOKEN, *TAGS)]
     )
@@ -103,7 +103,7 @@ def chat_template(has_tags: bool) -> str:
     """The Jinja template of a dialogue, as the rows of `data.rows.dialogue` have it.
 
     A seeker's turn ("user") stands as it is. A recommender's turn ("assistant") is opened by its
-    tag, [REC] if it names a movie, and closed by the end token; without tags, the end token opens
+    tag, [REC] if it names an item, and closed by the end token; without tags, the end token opens
     it. The variable `tag` opens the answer that is asked for.
     """
     opened = f"{{{{ '{REC}' if '@' in message['content'] else '{GEN}' }}}}"

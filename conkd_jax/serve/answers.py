@@ -8,7 +8,7 @@ from conkd_jax.chat import Response
 from conkd_jax.chat.explanation import Explanation
 from conkd_jax.chat.response import RankedItem
 from conkd_jax.serve import schema
-from conkd_jax.stages.free_text import Reading
+from conkd_jax.stages.free_text import ENTITY, ITEM, Reading
 
 
 def reading_answer(reading: Reading, title: Callable[[int], str]) -> schema.Reading:
@@ -18,11 +18,11 @@ def reading_answer(reading: Reading, title: Callable[[int], str]) -> schema.Read
             start=link.start,
             end=link.end,
             text=reading.text[link.start : link.end],
-            kind="movie" if link.movie_id is not None else "entity",
+            kind=ITEM if link.item_id is not None else ENTITY,
             name=link.name,
-            movie_id=link.movie_id,
+            item_id=link.item_id,
             score=link.score,
-            rivals=[schema.Movie(movie_id=one, title=title(one)) for one in link.rivals],
+            rivals=[schema.Item(item_id=one, title=title(one)) for one in link.rivals],
         )
         for link in reading.links
     ]
@@ -43,8 +43,8 @@ def response_answer(
         text=response.text,
         turn=schema.Turn(role="recommender", text=response.turn.text),
         items=[
-            schema.RecommendedMovie(
-                movie_id=item.movie_id,
+            schema.RecommendedItem(
+                item_id=item.item_id,
                 title=item.title,
                 probability=item.probability,
                 token=item.token,
@@ -55,7 +55,7 @@ def response_answer(
         tokens=[
             schema.Token(
                 text=token.text,
-                movie_id=token.movie_id,
+                item_id=token.item_id,
                 probability=token.probability,
                 item_mass=token.item_mass,
                 teacher_mass=token.teacher_mass,
@@ -73,24 +73,24 @@ def response_answer(
 
 def explanation_answer(response: Response, found: Explanation) -> schema.Explanation:
     """What speaks for the items of an answer."""
-    titles = {item.movie_id: item.title for item in response.items}
+    titles = {item.item_id: item.title for item in response.items}
     return schema.Explanation(
         items=[
-            schema.ExplainedMovie(
-                movie_id=movie,
-                title=titles[movie],
-                mentioned=movie in found.mentioned,
+            schema.ExplainedItem(
+                item_id=item_id,
+                title=titles[item_id],
+                mentioned=item_id in found.mentioned,
                 paths=[list(path) for path in paths],
             )
-            for movie, paths in found.paths.items()
+            for item_id, paths in found.paths.items()
         ],
         token=found.token,
         rankings={name: _ranked(ranking) for name, ranking in found.rankings.items()},
     )
 
 
-def _ranked(items: Iterable[RankedItem]) -> list[schema.RankedMovie]:
+def _ranked(items: Iterable[RankedItem]) -> list[schema.RankedItem]:
     return [
-        schema.RankedMovie(movie_id=one.movie_id, title=one.title, probability=one.probability)
+        schema.RankedItem(item_id=one.item_id, title=one.title, probability=one.probability)
         for one in items
     ]

@@ -44,7 +44,7 @@ async def list_systems(server: Server, request: Request, body: None) -> schema.S
     )
 
 
-async def items(server: Server, request: Request, body: None) -> schema.MovieList:
+async def items(server: Server, request: Request, body: None) -> schema.ItemList:
     """Items by the beginning of a title, or a similar one."""
     query, limit = request.query_params.get("query", ""), request.query_params.get("limit", "10")
     if not (re.fullmatch("[0-9]{1,3}", limit) and 1 <= int(limit) <= schema.MAX_FOUND):
@@ -53,11 +53,11 @@ async def items(server: Server, request: Request, body: None) -> schema.MovieLis
         )
     served = server.systems[None]
     found = await server.reader.read(lambda: served.found(query[:200], int(limit)))
-    return schema.MovieList(items=found)
+    return schema.ItemList(items=found)
 
 
 async def read(server: Server, request: Request, body: schema.ReadRequest) -> schema.Reading:
-    """What is understood of a text: items, people and genres."""
+    """What is understood of a text: items, and other nodes of the graph by their names."""
     served = server.systems[None]
     reading = await server.reader.read(lambda: served.read(body.text, body.role, body.corrections))
     return reading_answer(reading, served.title)

@@ -89,7 +89,7 @@ ROUTES = (
         parameters=(_SYSTEM,),
     ),
     Route("GET", "/v1/systems", handlers.list_systems, answer=schema.SystemList),
-    Route("GET", "/v1/items", handlers.items, answer=schema.MovieList, parameters=_SEARCH),
+    Route("GET", "/v1/items", handlers.items, answer=schema.ItemList, parameters=_SEARCH),
     Route("POST", "/v1/read", handlers.read, schema.ReadRequest, schema.Reading),
     Route("POST", "/v1/respond", handlers.respond, schema.RespondRequest, schema.Response),
     Route(

@@ -1,7 +1,9 @@
 """Requests and answers of the API.
 
 These structs validate what comes in, shape what goes out, and are the schemas of the OpenAPI
-document (`serve.openapi`): the three can't differ.
+document (`serve.openapi`): the three can't differ. An item's number is `movie_id` in JSON and an
+item's link has the kind "movie", whatever the items are: clients were written before there were
+corpora of other things.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, field
 
 MAX_MESSAGES = 64  # of a history; models read only its end
 MAX_CHARACTERS = 4000  # of a message
@@ -20,8 +22,8 @@ MAX_FOUND = 50  # items of a search
 Role = Literal["seeker", "recommender"]
 Text = Annotated[str, Meta(max_length=MAX_CHARACTERS)]
 Name = Annotated[str, Meta(max_length=200)]
-MovieId = Annotated[int, Meta(ge=0, lt=2**53)]  # what JavaScript can count
-Corrections = dict[Annotated[int, Meta(ge=0, le=MAX_CHARACTERS)], MovieId | None]
+ItemId = Annotated[int, Meta(ge=0, lt=2**53)]  # what JavaScript can count
+Corrections = dict[Annotated[int, Meta(ge=0, le=MAX_CHARACTERS)], ItemId | None]
 Seed = Annotated[int, Meta(ge=0, lt=2**31)]
 Temperature = Annotated[float, Meta(gt=0, le=10)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -130,9 +132,9 @@ class Link(Answer, frozen=True, kw_only=True):
     text: str
     kind: Literal["movie", "entity"]
     name: str
-    movie_id: int | None
+    item_id: int | None = field(name="movie_id")
     score: float
-    rivals: list[Movie]
+    rivals: list[Item]
 
 
 class Reading(Answer, frozen=True, kw_only=True):
@@ -143,24 +145,24 @@ class Reading(Answer, frozen=True, kw_only=True):
     unknown: list[str]
 
 
-class Movie(Answer, frozen=True, kw_only=True):
+class Item(Answer, frozen=True, kw_only=True):
     """An item of the corpus."""
 
-    movie_id: int
+    item_id: int = field(name="movie_id")
     title: str
 
 
-class RankedMovie(Movie, frozen=True, kw_only=True):
+class RankedItem(Item, frozen=True, kw_only=True):
     """An item in a ranking."""
 
     probability: float
 
 
-class RecommendedMovie(RankedMovie, frozen=True, kw_only=True):
+class RecommendedItem(RankedItem, frozen=True, kw_only=True):
     """An item that an answer names, at one of its tokens, and its rivals there."""
 
     token: int
-    ranking: list[RankedMovie]
+    ranking: list[RankedItem]
 
 
 class Token(Answer, frozen=True, kw_only=True):
@@ -171,7 +173,7 @@ class Token(Answer, frozen=True, kw_only=True):
     """
 
     text: str
-    movie_id: int | None
+    item_id: int | None = field(name="movie_id")
     probability: float
     item_mass: float
     teacher_mass: float | None
@@ -184,7 +186,7 @@ class Turn(Answer, frozen=True, kw_only=True):
     text: str
 
 
-class ExplainedMovie(Movie, frozen=True, kw_only=True):
+class ExplainedItem(Item, frozen=True, kw_only=True):
     """An item of an answer, with paths in the knowledge graph to it, as names of nodes."""
 
     mentioned: bool
@@ -194,9 +196,9 @@ class ExplainedMovie(Movie, frozen=True, kw_only=True):
 class Explanation(Answer, frozen=True, kw_only=True):
     """What speaks for the items of an answer, and each model's own ranking at one token."""
 
-    items: list[ExplainedMovie]
+    items: list[ExplainedItem]
     token: int
-    rankings: dict[str, list[RankedMovie]]
+    rankings: dict[str, list[RankedItem]]
 
 
 class Response(Answer, frozen=True, kw_only=True):
@@ -206,7 +208,7 @@ class Response(Answer, frozen=True, kw_only=True):
     reading: Reading
     text: str
     turn: Turn
-    items: list[RecommendedMovie]
+    items: list[RecommendedItem]
     tokens: list[Token]
     tag: Literal["rec", "gen"] | None
     seconds: float
@@ -226,7 +228,7 @@ class Piece(Answer, frozen=True, kw_only=True):
     """What a step of decoding adds to the text."""
 
     text: str
-    movie_id: int | None
+    item_id: int | None = field(name="movie_id")
 
 
 class SystemCard(Answer, frozen=True, kw_only=True):
@@ -251,10 +253,10 @@ class SystemList(Answer, frozen=True, kw_only=True):
     keeps: bool
 
 
-class MovieList(Answer, frozen=True, kw_only=True):
+class ItemList(Answer, frozen=True, kw_only=True):
     """Items that a text may mean, the most likely first."""
 
-    items: list[Movie]
+    items: list[Item]
 
 
 class Blind(Answer, frozen=True, kw_only=True):

@@ -51,10 +51,10 @@ class Served:
             num_items=len(system.corpus.items.titles),
         )
 
-    def title(self, movie: int) -> str:
+    def title(self, item_id: int) -> str:
         """The title of an item of the corpus."""
         items = self.chat.system.corpus.items
-        return items.titles[self.chat.engine.linker.index_of[movie]].strip() or f"@{movie}"
+        return items.titles[self.chat.engine.linker.index_of[item_id]].strip() or f"@{item_id}"
 
     def read(self, text: str, role: str, corrections: schema.Corrections) -> Reading:
         """Reads a text.
@@ -63,19 +63,19 @@ class Served:
           RequestError: a correction names an item that the corpus lacks.
         """
         known = self.chat.engine.linker.index_of
-        for movie in corrections.values():
-            if movie is not None and movie not in known:
+        for item_id in corrections.values():
+            if item_id is not None and item_id not in known:
                 raise RequestError(
-                    422, "no_such_movie", f"corrections: expected an item's id, got {movie}"
+                    422, "no_such_movie", f"corrections: expected an item's id, got {item_id}"
                 )
         return self.chat.read(text, role, corrections)
 
-    def found(self, text: str, limit: int) -> list[schema.Movie]:
+    def found(self, text: str, limit: int) -> list[schema.Item]:
         """The items that a text may mean, the most likely first."""
         linker = self.chat.engine.linker
-        movie_ids = self.chat.system.corpus.items.movie_ids
-        movies = [int(movie_ids[item]) for item in linker.titles.alike(text, limit)]
-        return [schema.Movie(movie_id=movie, title=self.title(movie)) for movie in movies]
+        item_ids = self.chat.system.corpus.items.item_ids
+        found = [int(item_ids[item]) for item in linker.titles.alike(text, limit)]
+        return [schema.Item(item_id=one, title=self.title(one)) for one in found]
 
     @property
     def fingerprint(self) -> str:
@@ -123,7 +123,7 @@ class Systems:
           ChatError: the runs are on different items.
         """
         chats = [Chat.open(run, batch_size=batch_size, warm=False) for run in runs]
-        expect_same_movies(chats)
+        expect_same_items(chats)
         for chat in chats:
             make_ready(chat)
         return cls(chats)
@@ -178,15 +178,15 @@ def make_ready(chat: Chat) -> None:
         engine.read_as_system(padded, np.zeros((1, 1), np.int32))
 
 
-def expect_same_movies(chats: Sequence[Chat]) -> None:
+def expect_same_items(chats: Sequence[Chat]) -> None:
     """Checks that all runs know the same items, as a reading is for all of them.
 
     Raises:
       ChatError: they don't.
     """
-    first, *others = [np.sort(chat.system.corpus.items.movie_ids) for chat in chats]
-    for chat, movies in zip(chats[1:], others, strict=True):
-        if not np.array_equal(first, movies):
+    first, *others = [np.sort(chat.system.corpus.items.item_ids) for chat in chats]
+    for chat, item_ids in zip(chats[1:], others, strict=True):
+        if not np.array_equal(first, item_ids):
             raise ChatError(
                 f"{chat.run.home}: expected a run on the items of {chats[0].run.home}, got one on "
                 "others. Serve it from another port"

@@ -109,7 +109,7 @@ class EventStream(StreamingResponse):
                     answer = answer_of(self._question, told, self._conversation)
                     yield event("response", await kept(self._server, self._body, answer))
                 else:
-                    yield event("piece", schema.Piece(text=told.text, movie_id=told.movie_id))
+                    yield event("piece", schema.Piece(text=told.text, item_id=told.item_id))
         except Exception as error:
             _, problem, _ = problem_of(error)
             yield event("error", problem)

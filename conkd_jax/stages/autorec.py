@@ -148,9 +148,9 @@ def load(directory: epath.Path, corpus: Corpus) -> TrainedAutoRec:
     """
     shape = json.loads((directory / REPORT).read_text())["spec"]
     vocabulary = Vocabulary.load(directory / VOCABULARY)
-    if vocabulary.candidate_movie_ids.tolist() != corpus.items.movie_ids.tolist():
+    if vocabulary.candidate_item_ids.tolist() != corpus.items.item_ids.tolist():
         raise ValueError(
-            f"{directory}: expected a corpus with its {len(vocabulary.candidate_movie_ids)} "
+            f"{directory}: expected a corpus with its {len(vocabulary.candidate_item_ids)} "
             f"movies, but {corpus.directory} has others. Open the corpus that the recommender was "
             "trained on, or train it again."
         )

@@ -189,7 +189,7 @@ def _chosen(ratings: Ratings, is_chosen: np.ndarray) -> Ratings:
 
 def seeker_ratings(dialogues: Sequence[Dialogue], forms: Questionnaires, corpus: Corpus) -> Ratings:
     """What the seekers like (1) and dislike (0); dialogues without an answer are left out."""
-    candidate_of = {movie: index for index, movie in enumerate(corpus.items.movie_ids.tolist())}
+    candidate_of = {movie: index for index, movie in enumerate(corpus.items.item_ids.tolist())}
     items, ratings = [], []
     for dialogue in dialogues:
         likes = forms.seeker_likes(dialogue.conversation_id)

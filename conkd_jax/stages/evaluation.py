@@ -295,9 +295,9 @@ def _predictions(
 def prediction_of(opened: SystemOnSplit, response: int, decoded: DecodedResponse) -> Prediction:
     """What a system says at a response, without scores of the reference."""
     system = opened.system
-    movie_ids = system.corpus.items.movie_ids
+    item_ids = system.corpus.items.item_ids
     ids = [token for token in decoded.tokens if token != system.vocabulary.end_id]
-    items = tuple(_movie(system, step.item) for step in decoded.item_steps)
+    items = tuple(_item_id(system, step.item) for step in decoded.item_steps)
     text = spell_apart(system.vocabulary.decode(ids), items)
     predicted = None
     if opened.predicted_is_rec is not None:
@@ -311,12 +311,12 @@ def prediction_of(opened: SystemOnSplit, response: int, decoded: DecodedResponse
         item_steps=tuple(
             ItemStep(
                 step.step,
-                _movie(system, step.item),
-                tuple(_movie(system, token) for token in step.top),
+                _item_id(system, step.item),
+                tuple(_item_id(system, token) for token in step.top),
             )
             for step in decoded.item_steps
         ),
-        recommender_top=tuple(movie_ids[opened.recommender_top[response]].tolist()),
+        recommender_top=tuple(item_ids[opened.recommender_top[response]].tolist()),
     )
 
 
@@ -329,9 +329,9 @@ def _nll_of_text(opened: SystemOnSplit, response: int, nll: np.ndarray) -> tuple
     return tuple(nll.tolist())
 
 
-def _movie(system: System, token: int | np.integer) -> int:
+def _item_id(system: System, token: int | np.integer) -> int:
     """The item id of an item token."""
-    return int(system.vocabulary.movie_ids[int(token) - system.vocabulary.num_words])
+    return int(system.vocabulary.item_ids[int(token) - system.vocabulary.num_words])
 
 
 def _scores(

@@ -1,8 +1,8 @@
 """Item rows of an export, when its folder is named as weights or tokenizer of another run.
 
-`conkd-export` writes `conkd.json` beside the weights: the number of words, and the movie of every
-item row. The rows of movies that the new vocabulary has as well are taken as they are, and so are
-those of the tags; other movies start at their title, as with any published weights.
+`conkd-export` writes `conkd.json` beside the weights: the number of words, and the item of every
+item row. The rows of items that the new vocabulary has as well are taken as they are, and so are
+those of the tags; other items start at their title, as with any published weights.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def description(vocabulary: Vocabulary, backbone: str) -> dict[str, Any]:
         "format": VERSION,
         "backbone": backbone,
         "num_words": vocabulary.num_words,
-        "movie_ids": vocabulary.movie_ids.tolist(),
+        "movie_ids": vocabulary.item_ids.tolist(),
         "titles": vocabulary.titles,
         "tags": ["[GEN]", "[REC]", "[PAD]"],
     }
@@ -107,21 +107,21 @@ def _rows(
     extended: Params, published: Params, about: dict[str, Any], vocabulary: Vocabulary
 ) -> Float[Array, "R D"]:
     ours, theirs = (jnp.asarray(layer["embedding"]) for layer in (extended, published))
-    words, movies = int(about["num_words"]), about["movie_ids"]
-    expected = words + len(movies) + len(about["tags"])
+    words, items = int(about["num_words"]), about["movie_ids"]
+    expected = words + len(items) + len(about["tags"])
     if words != vocabulary.num_words or expected != len(theirs):
         raise ConfigError(
             f"config.dialogue_teacher.weights: expected an export over the {vocabulary.num_words} "
             f"words of the vocabulary, got {words} words and {len(theirs)} rows. Give the same "
             "folder as config.vocabulary.tokenizer."
         )
-    row_of = {movie: words + number for number, movie in enumerate(movies)}
+    row_of = {item: words + number for number, item in enumerate(items)}
     pairs = [
-        (vocabulary.num_words + item, row_of[movie])
-        for item, movie in enumerate(vocabulary.movie_ids.tolist())
-        if movie in row_of
+        (vocabulary.num_words + number, row_of[item])
+        for number, item in enumerate(vocabulary.item_ids.tolist())
+        if item in row_of
     ]
     tags = (vocabulary.gen_id, vocabulary.rec_id, vocabulary.pad_id)
-    pairs += zip(tags, range(words + len(movies), expected), strict=True)
+    pairs += zip(tags, range(words + len(items), expected), strict=True)
     to, of = np.array(pairs, np.int32).T
     return ours.at[to].set(theirs[of])

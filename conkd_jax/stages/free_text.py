@@ -1,7 +1,8 @@
-"""Turns what a person types into a turn of the corpus: items, people and genres, and concepts.
+"""Turns what a person types into a turn of the corpus: items, other nodes, and concepts.
 
 Items become "@123", as in the corpus: as typed, by their title (`data.title_links`), or by a
-correction. People and genres are found by the labels of the graph, as when the corpus was built.
+correction. Other nodes, such as people, are found by the labels of the graph, as when the corpus
+was built.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from conkd_jax.data.title_links import TitleIndex
 from conkd_jax.stages import released_corpus
 from data_prep.linking import Label, LabelMatcher, Linker, labels_of_corpus
 
-MOVIE, ENTITY = "movie", "entity"
+ITEM, ENTITY = "movie", "entity"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +28,9 @@ class Link:
       start: its first character in the text.
       end: the character after it.
       kind: "movie" for an item of any kind, the word of the first readers of this API, or "entity",
-        a person or a genre.
+        another node of the graph, such as a person.
       name: the title of the item, or the name of the node.
-      movie_id: of a movie; None for an entity.
+      item_id: of an item; None for an entity.
       score: 100, or the similarity of a misspelled title.
       rivals: ids of other items that could be meant, the most likely first.
     """
@@ -38,7 +39,7 @@ class Link:
     end: int
     kind: str
     name: str
-    movie_id: int | None = None
+    item_id: int | None = None
     score: float = 100.0
     rivals: tuple[int, ...] = ()
 
@@ -82,7 +83,7 @@ class TextLinker:
 
     @functools.cached_property
     def labels(self) -> dict[Label, int]:
-        """The labels of people and genres."""
+        """The labels of the nodes that are no items, such as people."""
         if (counts := released_corpus.read_counts(self.corpus)) is not None:
             return counts.labels
         return labels_of_corpus(self.corpus)
@@ -99,7 +100,7 @@ class TextLinker:
     @functools.cached_property
     def index_of(self) -> dict[int, int]:
         """The candidate index of every item id."""
-        return {movie: index for index, movie in enumerate(self.corpus.items.movie_ids.tolist())}
+        return {item_id: index for index, item_id in enumerate(self.corpus.items.item_ids.tolist())}
 
     def read(
         self,
@@ -119,10 +120,10 @@ class TextLinker:
           The reading. A text without a link is a reading too.
         """
         text = encodable(text)
-        links = self._movies(text, corrections or {})
+        links = self._items(text, corrections or {})
         written, end = "", 0
         for link in links:
-            written += f"{text[end : link.start]}@{link.movie_id}"
+            written += f"{text[end : link.start]}@{link.item_id}"
             end = link.end
             # "@12" followed by a digit would be another item
             written += " " if text[end : end + 1].isdigit() else ""
@@ -139,38 +140,38 @@ class TextLinker:
         found = self.linker.link([text])
         return Turn(role, text, found.items, found.unknown_items, found.entities, found.concepts)
 
-    def _movies(self, text: str, corrections: Mapping[int, int | None]) -> list[Link]:
+    def _items(self, text: str, corrections: Mapping[int, int | None]) -> list[Link]:
         items = self.corpus.items
         links = []
         for match in MENTION.finditer(text):
-            movie = mention_id(match[1])
-            if movie in self.index_of:
-                links.append(self._movie(*match.span(), movie))
+            item_id = mention_id(match[1])
+            if item_id in self.index_of:
+                links.append(self._item(*match.span(), item_id))
         named = [(link.start, link.end) for link in self._entities(text, [])]
         for match in self.titles.find(text, taken=named):
-            rivals = tuple(int(items.movie_ids[item]) for item in match.rivals)
-            movie = int(items.movie_ids[match.item])
-            links.append(self._movie(match.start, match.end, movie, match.score, rivals))
+            rivals = tuple(int(items.item_ids[item]) for item in match.rivals)
+            item_id = int(items.item_ids[match.item])
+            links.append(self._item(match.start, match.end, item_id, match.score, rivals))
         corrected = []
         for link in sorted(links, key=lambda link: link.start):
-            movie = corrections.get(link.start, link.movie_id)
-            if movie is not None:
-                corrected.append(self._movie(link.start, link.end, movie, link.score, link.rivals))
+            item_id = corrections.get(link.start, link.item_id)
+            if item_id is not None:
+                corrected.append(self._item(link.start, link.end, item_id, link.score, link.rivals))
         return corrected
 
-    def _movie(
-        self, start: int, end: int, movie: int, score: float = 100.0, rivals: tuple[int, ...] = ()
+    def _item(
+        self, start: int, end: int, item_id: int, score: float = 100.0, rivals: tuple[int, ...] = ()
     ) -> Link:
-        title = self.corpus.items.titles[self.index_of[movie]] or f"@{movie}"
-        return Link(start, end, MOVIE, title, movie, score, rivals)
+        title = self.corpus.items.titles[self.index_of[item_id]] or f"@{item_id}"
+        return Link(start, end, ITEM, title, item_id, score, rivals)
 
-    def _entities(self, text: str, movies: Sequence[tuple[int, int]]) -> list[Link]:
+    def _entities(self, text: str, items: Sequence[tuple[int, int]]) -> list[Link]:
         places = token_places(text)
         pieces = [text[start:end] for start, end in places]
         links = []
         for first, label in self._matcher.spans(pieces):
             start, end = places[first][0], places[first + len(label) - 1][1]
-            if not any(start < stop and begin < end for begin, stop in movies):
+            if not any(start < stop and begin < end for begin, stop in items):
                 name = self.corpus.entity_names[self._matcher.node(label)]
                 links.append(Link(start, end, ENTITY, name))
         return links

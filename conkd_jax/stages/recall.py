@@ -21,7 +21,7 @@ def score(recommender: AnyRecommender, corpus: Corpus, split: str) -> dict[str, 
     """Recall@1/10/50, MRR, NDCG@10 and cross-entropy over the items that responses mention.
 
     Without a prefix, the metrics are over all mentions of a split. `linked_` restricts them to
-    movies that are DBpedia entities, as KGSF does; `novel_` to movies that were not mentioned
+    items that are DBpedia entities, as KGSF does; `novel_` to items that were not mentioned
     before in the dialogue. Items with the same score rank in the order of the candidates.
     """
     dialogues = corpus.dialogues(split)

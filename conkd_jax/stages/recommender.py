@@ -229,7 +229,7 @@ def build_recommender(
 ) -> TrainedRecommender:
     """Builds a recommender from parameters; computes its node vectors and its item head.
 
-    A dialogue may mention nodes that no training dialogue did, such as an actor of a known movie.
+    A dialogue may mention nodes that no training dialogue did, such as the author of a known book.
     The graph networks give them vectors as well. Parameters of such a node's own were never
     trained and count as zero, the mean of their initial values.
 

@@ -1,7 +1,7 @@
 """The corpus of a release: titles and graphs without dialogues, and what linking counted in them.
 
 A message is linked by how training texts use the words of titles, and by the labels that they
-confirm. A release has these counts instead of the texts: which movies are tagged how often, how
+confirm. A release has these counts instead of the texts: which items are tagged how often, how
 often the words of a title stand for something else, the words that are not rare, and the labels.
 """
 
@@ -29,10 +29,10 @@ class LinkingCounts:
     """What the linker of free text knows of the training dialogues.
 
     Attributes:
-      mentions: [M] how often each movie is tagged.
+      mentions: [M] how often each item is tagged.
       said: how often the words of a title occur without a tag, by (words, written in capitals).
       frequent: the words that occur `RARE` times or more.
-      labels: the node of every label of people and genres.
+      labels: the node of every label, such as a person's name.
     """
 
     mentions: Sequence[int]

@@ -209,7 +209,7 @@ def build_examples(
     ):
         given = forms.answers_of_both(conversation)
         for place, item in enumerate(history.movies):
-            if (movie := int(vocabulary.movie_ids[item])) in given:
+            if (movie := int(vocabulary.item_ids[item])) in given:
                 answers[row, place] = given[movie]
     chosen = np.flatnonzero((answers[..., 0] != UNKNOWN).any(axis=1))
     return Examples(histories.take(chosen), answers[chosen])

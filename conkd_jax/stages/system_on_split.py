@@ -34,15 +34,15 @@ class SystemOnSplit:
 
     def reference(self, response: int) -> Prediction:
         """A response before the system answers: its context and its reference."""
-        movie_ids, known = self._items
+        item_ids, known = self._items
         dialogue, turn = self.dialogue_and_turn(response)
-        return empty_response(dialogue, turn, movie_ids, split=self.split, vocabulary=known)
+        return empty_response(dialogue, turn, item_ids, split=self.split, vocabulary=known)
 
     @functools.cached_property
     def _items(self) -> tuple[list[int], set[int]]:
         """The item id of every candidate, and the candidates that have a token."""
         candidates = self.system.vocabulary.item_candidates
-        return self.system.corpus.items.movie_ids.tolist(), {*candidates.tolist()}
+        return self.system.corpus.items.item_ids.tolist(), {*candidates.tolist()}
 
 
 def open_system(system: System, split: str) -> SystemOnSplit:

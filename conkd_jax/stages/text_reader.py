@@ -99,7 +99,7 @@ def opening_turn(text: str, corpus: Corpus) -> Turn:
     """
     items, concepts = corpus.items, corpus.concept_graph
     linker = Linker(
-        dict(zip(items.movie_ids.tolist(), range(len(items)), strict=True)),
+        dict(zip(items.item_ids.tolist(), range(len(items)), strict=True)),
         items.entity_ids.tolist(),
         {},
         {w: i for i, w in enumerate(concepts.words) if not concepts.is_stop_word[i]},
@@ -111,12 +111,12 @@ def opening_turn(text: str, corpus: Corpus) -> Turn:
 def _check_text(text: str, vocabulary: Vocabulary) -> None:
     if not text.strip():
         raise TextError("--text: expected a response, got an empty text")
-    known = set(vocabulary.movie_ids.tolist())
+    known = set(vocabulary.item_ids.tolist())
     for match in MENTION.finditer(text):
         if mention_id(match[1]) not in known:
             some = ", ".join(
-                f"@{movie} is {title}"
-                for movie, title in zip(vocabulary.movie_ids[:3], vocabulary.titles, strict=False)
+                f"@{item_id} is {title}"
+                for item_id, title in zip(vocabulary.item_ids[:3], vocabulary.titles, strict=False)
             )
             raise TextError(
                 f"--text={text!r}: expected items of the run's vocabulary, got {match.group()}. "

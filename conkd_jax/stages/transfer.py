@@ -92,7 +92,7 @@ def _write(
     split: str,
     problems: Problems,
 ) -> None:
-    matcher, ids = MovieMatcher(own.items.titles), own.items.movie_ids.tolist()
+    matcher, ids = MovieMatcher(own.items.titles), own.items.item_ids.tolist()
     titles = {title for d in marked for m in d.messages for title, _ in m.movies}
     found = {title: match for title in sorted(titles) if (match := matcher.find(title))}
     if not found:

@@ -62,7 +62,7 @@ def run(settings: VocabularySettings, directory: epath.Path, context: Context) -
         texts += [review.text for review in corpus.reviews.values()]  # contexts may hold them
         vocabulary = Vocabulary.for_corpus(
             settings.words.tokenizer(texts),
-            corpus.items.movie_ids,
+            corpus.items.item_ids,
             corpus.items.titles,
             item_vocabulary=settings.item_vocabulary,
             mentioned=(item for turn in turns for item in turn.items),

@@ -68,7 +68,7 @@ def build_custom(
     parts = CorpusParts(
         raw_splits=data.splits,
         items=ItemTable(
-            movie_ids=np.arange(1, len(data.items) + 1, dtype=np.int64),
+            item_ids=np.arange(1, len(data.items) + 1, dtype=np.int64),
             titles=[item.name for item in data.items],
             entity_ids=np.arange(len(data.items), dtype=np.int32),
             is_linked=np.array([node in linked for node in range(len(data.items))], np.bool_),

@@ -75,7 +75,7 @@ def build_movieworld(
     parts = CorpusParts(
         raw_splits=_split(make_dialogues(world, seed, num_dialogues)),
         items=ItemTable(
-            movie_ids=np.arange(FIRST_MOVIE_ID, FIRST_MOVIE_ID + num_movies, dtype=np.int64),
+            item_ids=np.arange(FIRST_MOVIE_ID, FIRST_MOVIE_ID + num_movies, dtype=np.int64),
             titles=[movie.title for movie in world.movies],
             entity_ids=np.arange(num_movies, dtype=np.int32),
             is_linked=np.array([movie.is_linked for movie in world.movies], np.bool_),

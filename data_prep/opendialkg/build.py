@@ -147,7 +147,7 @@ def _item_table(known: KnowledgeBase, names: Mapping[int, str]) -> ItemTable:
             years[head].add(names[tail])
     heads = {head for head, _, _ in known.triples} | {tail for _, _, tail in known.triples}
     return ItemTable(
-        movie_ids=np.array(known.items, np.int64),
+        item_ids=np.array(known.items, np.int64),
         titles=[_title(names[node], years[node]) for node in known.items],
         entity_ids=np.array(known.items, np.int32),
         is_linked=np.array([node in heads for node in known.items], np.bool_),

@@ -35,7 +35,7 @@ def test_answers_are_those_of_the_evaluation(small_world, chat, histories):
     for answer, expected in zip(answers, predictions, strict=False):
         assert answer.turn.text == expected.generated
         assert answer.tag == expected.predicted_turn_type
-        steps = [(item.token, item.movie_id) for item in answer.items]
+        steps = [(item.token, item.item_id) for item in answer.items]
         assert steps == [(step.step, step.item) for step in expected.item_steps or ()]
 
 
@@ -75,10 +75,10 @@ def test_items_have_rankings_and_the_text_has_titles(chat, histories):
     items = [(answer, item) for answer in answers for item in answer.items]
     assert items
     for answer, item in items:
-        assert item.title in answer.text and f"@{item.movie_id}" in answer.turn.text
-        assert answer.tokens[item.token].movie_id == item.movie_id
-        found = {one.movie_id: one.probability for one in item.ranking}
-        assert found[item.movie_id] == item.probability  # 40 movies: the ranking holds all
+        assert item.title in answer.text and f"@{item.item_id}" in answer.turn.text
+        assert answer.tokens[item.token].item_id == item.item_id
+        found = {one.item_id: one.probability for one in item.ranking}
+        assert found[item.item_id] == item.probability  # 40 movies: the ranking holds all
         assert sum(found.values()) == pytest.approx(answer.tokens[item.token].item_mass, rel=1e-4)
 
 
@@ -129,9 +129,9 @@ def test_an_explanation_has_paths_and_three_rankings(chat, histories):
     )
     found = explain(chat, history, answer)
     assert list(found.rankings) == [RECOMMENDER, TEACHER, SYSTEM]
-    own = [one.movie_id for one in answer.items[0].ranking[:5]]
-    assert [one.movie_id for one in found.rankings[SYSTEM]] == own
-    assert set(found.paths) == {item.movie_id for item in answer.items}
+    own = [one.item_id for one in answer.items[0].ranking[:5]]
+    assert [one.item_id for one in found.rankings[SYSTEM]] == own
+    assert set(found.paths) == {item.item_id for item in answer.items}
 
 
 def test_an_explanation_says_what_the_history_named_itself(chat, histories):
@@ -139,8 +139,8 @@ def test_an_explanation_says_what_the_history_named_itself(chat, histories):
     answer = next(answer for answer in answers if answer.items)
     item = answer.items[0]
     assert not explain(chat, ["Hi"], answer).mentioned
-    found = explain(chat, [f"I like @{item.movie_id}"], answer)
-    assert found.mentioned == {item.movie_id} and not found.paths[item.movie_id]
+    found = explain(chat, [f"I like @{item.item_id}"], answer)
+    assert found.mentioned == {item.item_id} and not found.paths[item.item_id]
 
 
 def test_paths_are_edges_of_the_graph(chat):

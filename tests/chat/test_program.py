@@ -53,7 +53,7 @@ def test_a_conversation(talk, corpus, tmp_path):
     assert "\x1b" not in output
     first, second = read_predictions(saved)
     assert [turn.role for turn in second.context] == ["seeker", "recommender", "seeker"]
-    movie = int(corpus.items.movie_ids[7])
+    movie = int(corpus.items.item_ids[7])
     assert first.context[0].text == f"I like @{movie}" and movie in first.mentioned_items
 
 

@@ -74,8 +74,8 @@ def test_dialogues_come_back(folder):
 def test_tables_come_back(folder):
     opened = Corpus.open(folder)
     assert opened.items.titles == ["Alpha (1990)", "Bêta (1991)"] and len(opened.items) == 2
-    assert opened.items.movie_ids.tolist() == [10, 11]
-    assert opened.items.movie_ids.dtype == np.int64
+    assert opened.items.item_ids.tolist() == [10, 11]
+    assert opened.items.item_ids.dtype == np.int64
     assert opened.items.is_linked.tolist() == [True, False]
     assert (opened.graph.num_entities, opened.graph.num_relations) == (3, 2)
     assert opened.graph.edges.dtype == np.int32 and opened.graph.rule == "all"

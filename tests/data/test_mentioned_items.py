@@ -36,7 +36,7 @@ def test_items_are_numbered_by_their_tokens():
     assert mentioned_with_token(VOCABULARY, DIALOGUE, 2) == [1, 0]
     for candidate, number in enumerate(VOCABULARY.item_numbers):
         if number >= 0:
-            assert VOCABULARY.movie_ids[number] == VOCABULARY.candidate_movie_ids[candidate]
+            assert VOCABULARY.item_ids[number] == VOCABULARY.candidate_item_ids[candidate]
 
 
 def test_a_split_has_a_row_for_each_response():

@@ -29,12 +29,12 @@ def test_a_list_of_your_own_needs_no_header():
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("movieId,movieName\n5,a\nx,b\n", "line 3: expected movie id and title, got \\['x', 'b'"),
+        ("movieId,movieName\n5,a\nx,b\n", "line 3: expected item id and title, got \\['x', 'b'"),
         (
             "movieId,movieName\n5, \n",
             "line 2: expected 2 cells as in the first row|line 2: expected",
         ),
-        ("movieId,movieName\n" + "9" * 30 + ",a\n", "line 2: expected movie id and title"),
+        ("movieId,movieName\n" + "9" * 30 + ",a\n", "line 2: expected item id and title"),
         (
             "movieId,movieName\n5,a\n6,b\n05,c\n",
             "line 4: expected each movie once, got 5 as in line 2",

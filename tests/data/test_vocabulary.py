@@ -45,7 +45,7 @@ def test_the_layout_of_the_ids():
     assert (WORDS.end_id, WORDS.unk_id) == (0, 1)
     assert FULL.item_candidates.tolist() == [0, 1, 2, 3]
     for part in (PART, WORDS_PART):
-        assert part.movie_ids.tolist() == [900, 123]
+        assert part.item_ids.tolist() == [900, 123]
         assert part.titles == [" ", "The Matrix (1999)"]
         assert part.encode("@900") == [part.num_words]
         assert part.encode("@123") == [part.num_words + 1]
@@ -219,7 +219,7 @@ def test_the_train_item_vocabulary():
         TOKENIZER, MOVIES, TITLES, item_vocabulary="train", mentioned=iter([2, 0, 2])
     )
     assert vocabulary.item_candidates.tolist() == [0, 2]
-    assert vocabulary.movie_ids.tolist() == [12, 777]
+    assert vocabulary.item_ids.tolist() == [12, 777]
     full = Vocabulary.for_corpus(TOKENIZER, MOVIES, TITLES)
     assert full.fingerprint == FULL.fingerprint
     with pytest.raises(VocabularyError, match="none was given"):

@@ -123,7 +123,7 @@ def test_a_movie_list_is_made_where_there_is_none(raw, tmp_path):
     write_jsonl(raw / "redial" / "train_data.jsonl", [titled])
     redial.build_redial(raw, tmp_path / "corpus")
     corpus = Corpus.open(tmp_path / "corpus")
-    assert corpus.items.movie_ids.tolist() == [10, 11, 12, 13, 14]
+    assert corpus.items.item_ids.tolist() == [10, 11, 12, 13, 14]
     assert corpus.items.titles[:2] == ["Alpha (1990)", "Movie 11"]
 
 

@@ -35,12 +35,12 @@ def test_titles_are_read_from_a_csv_file(tmp_path):
     path.write_text('\ufeffmovieId,movieName\n\n7,"Alien, again"\n  8 , Brazil ,\n')
     assert read_titles(path) == {7: "Alien, again", 8: "Brazil"}
     path.write_text("movieId,movieName\n7,Alien\nseven,Alien\n")
-    with pytest.raises(TitleError, match=r"movies.csv, line 3: expected movie id and title, got"):
+    with pytest.raises(TitleError, match=r"movies.csv, line 3: expected item id and title, got"):
         read_titles(path)
     path.write_text('7,Alien\n8,"' + "x" * 200_000)
     with pytest.raises(
         TitleError, match="movies.csv, line 2: .*movies_with_mentions.csv is such a file"
     ):
         read_titles(path)
-    with pytest.raises(TitleError, match="expected a CSV file of movie ids"):
+    with pytest.raises(TitleError, match="expected a CSV file of item ids"):
         read_titles(tmp_path / "nowhere")

@@ -125,7 +125,7 @@ def written(movie, other):
 
 def test_texts_have_the_same_tokens(run, tokenizer):
     words = run.vocabulary
-    texts = written(*words.movie_ids[[3, 30]].tolist())
+    texts = written(*words.item_ids[[3, 30]].tolist())
     texts += [turn.text for d in run.corpus.dialogues("valid") for turn in d.turns]
     for text in texts:
         ids = words.encode(text)
@@ -166,7 +166,7 @@ def test_an_export_is_where_another_training_starts(run, folder):
     backbone = backbones.named(config.backbone)
     backbone.check_sources(config, makes_words=True, makes_model=True)
     corpus = Corpus.open(run.directory("corpus"))
-    words = Vocabulary(load_bpe(str(folder)), corpus.items.movie_ids, corpus.items.titles)
+    words = Vocabulary(load_bpe(str(folder)), corpus.items.item_ids, corpus.items.titles)
     assert words.fingerprint == run.vocabulary.fingerprint
     settings = backbone.model_settings(config)
     model, params, _ = settings.initial({}, words, 0, "rbg")
@@ -181,9 +181,9 @@ def test_an_export_is_where_another_training_starts(run, folder):
 
 def test_items_that_an_export_lacks_start_at_their_title(run, folder):
     corpus, config = run.corpus, run.config
-    movie_ids, titles = corpus.items.movie_ids.copy(), corpus.items.titles
-    movie_ids[5] = movie_ids.max() + 1
-    words = Vocabulary(load_bpe(str(folder)), movie_ids, titles)
+    item_ids, titles = corpus.items.item_ids.copy(), corpus.items.titles
+    item_ids[5] = item_ids.max() + 1
+    words = Vocabulary(load_bpe(str(folder)), item_ids, titles)
     config = config.replace({"dialogue_teacher.weights": str(folder)})
     _, params, _ = (
         backbones.named(config.backbone).model_settings(config).initial({}, words, 0, "rbg")

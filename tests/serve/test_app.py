@@ -32,14 +32,14 @@ def same(answer: dict, expected: Response) -> None:
     assert (answer["text"], answer["tag"]) == (expected.text, expected.tag)
     assert answer["turn"] == {"role": "recommender", "text": expected.turn.text}
     assert [tuple(token.values()) for token in answer["tokens"]] == [
-        (one.text, one.movie_id, one.probability, one.item_mass, one.teacher_mass)
+        (one.text, one.item_id, one.probability, one.item_mass, one.teacher_mass)
         for one in expected.tokens
     ]
     items = [(one["movie_id"], one["title"], one["token"]) for one in answer["items"]]
-    assert items == [(one.movie_id, one.title, one.token) for one in expected.items]
+    assert items == [(one.item_id, one.title, one.token) for one in expected.items]
     for mine, theirs in zip(answer["items"], expected.items, strict=True):
         ranking = [(one["movie_id"], one["probability"]) for one in mine["ranking"]]
-        assert ranking == [(one.movie_id, one.probability) for one in theirs.ranking[:10]]
+        assert ranking == [(one.item_id, one.probability) for one in theirs.ranking[:10]]
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +64,8 @@ def test_a_reading_and_its_correction(site, titles, chat):
     text = f"I like {titles[3]} 🎬"
     (link,) = site.client.post("/v1/read", json={"text": text}).json()["links"]
     assert link["text"] == text[link["start"] : link["end"]] and link["kind"] == "movie"
-    assert link["movie_id"] == chat.system.corpus.items.movie_ids[3]
-    other = int(chat.system.corpus.items.movie_ids[5])
+    assert link["movie_id"] == chat.system.corpus.items.item_ids[3]
+    other = int(chat.system.corpus.items.item_ids[5])
     for meant, links in ((other, 1), (None, 0)):
         body = {"text": text, "corrections": {str(link["start"]): meant}}
         found = site.client.post("/v1/read", json=body).json()["links"]
@@ -217,7 +217,7 @@ def test_answers_are_as_described(site):
         ("SystemList", site.client.get("/v1/systems")),
         ("Reading", site.client.post("/v1/read", json=text)),
         ("Response", site.client.post("/v1/respond", json={"history": HI, "explain": True})),
-        ("MovieList", site.client.get("/v1/items", params={"query": "a"})),
+        ("ItemList", site.client.get("/v1/items", params={"query": "a"})),
         ("Health", site.client.get("/health")),
         ("Problems", site.client.get("/v1/arena/ratings")),
     ):

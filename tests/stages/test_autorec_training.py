@@ -43,7 +43,7 @@ def test_ratings_are_what_the_seekers_say(small_world, config):
     artifacts.ensure(stages["questionnaires"], small_world.artifacts_dir)
     corpus = Corpus.open(stages["corpus"].directory(small_world.artifacts_dir))
     dialogues = corpus.dialogues("train")[:3]
-    ids, movies = [d.conversation_id for d in dialogues], corpus.items.movie_ids.tolist()
+    ids, movies = [d.conversation_id for d in dialogues], corpus.items.item_ids.tolist()
     forms = Questionnaires(
         {
             "initiator": {

@@ -3,7 +3,7 @@
 import pytest
 
 from conkd_jax.data.corpus import Corpus
-from conkd_jax.stages.free_text import ENTITY, MOVIE, TextLinker
+from conkd_jax.stages.free_text import ENTITY, ITEM, TextLinker
 from data_prep.movieworld.build import build_movieworld
 
 
@@ -28,11 +28,11 @@ def test_turns_of_the_corpus_are_linked_as_they_were(linker):
 
 def test_a_typed_title_is_the_tag(linker):
     items = linker.corpus.items
-    title, movie = items.titles[3], int(items.movie_ids[3])
+    title, movie = items.titles[3], int(items.item_ids[3])
     typed, tagged = linker.read(f"I like {title.lower()}!"), linker.read(f"I like @{movie}!")
     assert typed.turn == tagged.turn and typed.turn.text == f"I like @{movie}!"
     assert typed.turn.items == (3,) and int(items.entity_ids[3]) in typed.turn.entities
-    assert [link.movie_id for link in typed.links if link.kind == MOVIE] == [movie]
+    assert [link.item_id for link in typed.links if link.kind == ITEM] == [movie]
 
 
 def test_people_and_genres_are_found_and_shown(linker):
@@ -46,8 +46,8 @@ def test_people_and_genres_are_found_and_shown(linker):
 
 def test_a_correction_changes_or_removes_a_movie(linker):
     items = linker.corpus.items
-    text, other = f"I like {items.titles[3]}", int(items.movie_ids[5])
-    (link,) = [link for link in linker.read(text).links if link.kind == MOVIE]
+    text, other = f"I like {items.titles[3]}", int(items.item_ids[5])
+    (link,) = [link for link in linker.read(text).links if link.kind == ITEM]
     assert linker.read(text, corrections={link.start: other}).turn.items == (5,)
     removed = linker.read(text, corrections={link.start: None})
     assert removed.turn.items == () and removed.turn.text == text

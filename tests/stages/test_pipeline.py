@@ -199,7 +199,7 @@ def test_predictions_give_the_metrics_again(small_world, folder, document):
             for item in turn.items:
                 counts[item] += 1
     options = options_from_corpus(corpus, max_response_tokens=24)
-    assert options.popularity == dict(zip(items.movie_ids.tolist(), counts.tolist(), strict=True))
+    assert options.popularity == dict(zip(items.item_ids.tolist(), counts.tolist(), strict=True))
     again = run_statistics(read_predictions(folder / "predictions.jsonl"), options).metrics()
     assert len(again) > 60
     for name, value in again.items():

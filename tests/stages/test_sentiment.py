@@ -42,7 +42,7 @@ def test_examples_are_the_answers_of_both_forms(small_world, stages, examples):
         examples.histories.keys, examples.histories.histories, examples.answers, strict=True
     ):
         given = forms.answers_of_both(conversation)
-        for movie, row in zip(words.movie_ids[history.movies], answers, strict=False):
+        for movie, row in zip(words.item_ids[history.movies], answers, strict=False):
             assert tuple(row) == given[int(movie)]
         assert (answers[len(history.movies) :] == sentiment.UNKNOWN).all()
 

@@ -59,7 +59,7 @@ def test_a_run_answers_dialogues_of_another_source(call, run_folder, titles):
     # The note stands below the table of this run.
     assert "Of 2 in turns of the recommender, 1 are such items" in " ".join(output.split())
 
-    ids = Corpus.open(folder / "artifacts" / "corpus").items.movie_ids.tolist()
+    ids = Corpus.open(folder / "artifacts" / "corpus").items.item_ids.tolist()
     first, second, third = read_predictions(folder / "predictions.jsonl")
     assert first.reference == f"I liked @{ids[0]}." and first.reference_items == (ids[0],)
     assert second.reference == "Then Zzyzx Road" and second.reference_items == ()

@@ -2,7 +2,7 @@
 
 Every BPE of the project is built in one way: GPT-2's pipeline over a table of words and merges,
 with nothing added, so that no text encodes to the end token. SmolLM's differs from it in one step:
-every digit is a word of its own. This module is independent of movies,
+every digit is a word of its own. This module is independent of items,
 turns and the ids beyond the words.
 """
 
@@ -71,7 +71,7 @@ def load_bpe(name_or_folder: epath.PathLike) -> Tokenizer:
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Trains a byte-level BPE on texts without their movie mentions ("@123").
+    """Trains a byte-level BPE on texts without their item mentions ("@123").
 
     The same texts in the same order give the same tokenizer.
 
@@ -197,7 +197,7 @@ def _download(name: str) -> epath.Path:
 
 
 def without_mentions(texts: Iterable[str]) -> Iterator[str]:
-    """Yields the text before, between and after the movie mentions, which are no words to learn."""
+    """Yields the text before, between and after the item mentions, which are no words to learn."""
     for text in texts:
         # The pattern has one group, so `split` gives text, id, text, id, …, text.
         yield from filter(None, MENTION.split(encodable(text))[::2])

@@ -1,7 +1,7 @@
 r"""The tokenizer of KGSF: whole words, from KGSF's own list or counted on the corpus.
 
 Every tokenizer of whole words cuts text in the same way and has the same unknown token, and one
-function loads a saved tokenizer of either kind. This module is independent of movies, turns and the
+function loads a saved tokenizer of either kind. This module is independent of items, turns and the
 ids beyond the words.
 
 A word is a match of the regex `@\d+|\w+|[^\w\s]`; case matters, unless the list was counted on
@@ -36,7 +36,7 @@ _REMEDY = "fetch or build it again"
 
 
 def train_words(texts: Iterable[str], min_count: int = 1, *, lower_case: bool = False) -> Tokenizer:
-    """Makes a tokenizer of the words of texts, without their movie mentions ("@123").
+    """Makes a tokenizer of the words of texts, without their item mentions ("@123").
 
     The end and the unknown token come first, then the words from the most frequent to the rarest,
     ties in alphabetical order. The same texts in any order give the same tokenizer.
@@ -71,7 +71,7 @@ def train_words(texts: Iterable[str], min_count: int = 1, *, lower_case: bool = 
 def load_words(path: epath.PathLike) -> Tokenizer:
     """Loads the words of KGSF's `word2index_redial.json`, in their order.
 
-    Three kinds of entries are left out: movies ("@123"), because items have ids of their own; the
+    Three kinds of entries are left out: items ("@123"), because items have ids of their own; the
     turn separator "_split_"; and words that the regex never produces. The list was made with
     another word splitter, so about a tenth of its words ("n't", "sci-fi") would never be read.
 

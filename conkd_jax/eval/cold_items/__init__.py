@@ -1,1 +1,1 @@
-"""Movies by how often training text names them; those that it never names are called cold."""
+"""Items by how often training text names them; those that it never names are called cold."""

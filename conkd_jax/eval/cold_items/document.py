@@ -1,4 +1,4 @@
-"""The analysis of cold movies as a JSON document, from which its tables and figure are made."""
+"""The analysis of cold items as a JSON document, from which its tables and figure are made."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class ColdItemAnalysis:
     """What is measured of every system on one split.
 
     Attributes:
-      groups: of movies.
+      groups: of items.
       keys: (conversation_id, turn) of every response of the split.
-      gold: the gold movies at item steps, as indices of the catalogue.
+      gold: the gold items at item steps, as indices of the catalogue.
     """
 
     groups: Sequence[Group]
@@ -39,11 +39,11 @@ class ColdItemAnalysis:
 
     @property
     def cold(self) -> Group:
-        """The movies that no training text names."""
+        """The items that no training text names."""
         return next(group for group in self.groups if group.name == COLD)
 
     def of_groups(self) -> dict[str, dict[str, Any]]:
-        """Sizes of the groups, how often references name their movies, and what chance gives."""
+        """Sizes of the groups, how often references name their items, and what chance gives."""
         found = {}
         for group in self.groups:
             gold = self.gold[group.members[self.gold]]
@@ -72,9 +72,9 @@ class ColdItemAnalysis:
         }
 
     def _levelled(self, steps: ItemSteps) -> dict[str, Any] | None:
-        """The metrics after a constant that gives cold movies the share of places they deserve.
+        """The metrics after a constant that gives cold items the share of places they deserve.
 
-        That is their share of the gold movies. None if there are too few cold movies or others, or
+        That is their share of the gold items. None if there are too few cold items or others, or
         some have no token.
         """
         cold = self.cold

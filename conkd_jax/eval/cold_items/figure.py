@@ -1,4 +1,4 @@
-"""The figure of an analysis of cold movies: two curves over training frequency."""
+"""The figure of an analysis of cold items: two curves over training frequency."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ LEAST_LIFT = 0.3  # where the logarithmic axis begins; what is below stands ther
 
 
 def draw_cold_items(document: Mapping[str, Any], path: epath.PathLike) -> None:
-    """Draws hit@50 by band, among all movies, and as a multiple of chance within the band.
+    """Draws hit@50 by band, among all items, and as a multiple of chance within the band.
 
     Args:
       document: of the analysis.
       path: where the PNG goes.
     """
     names = [name for name in BAND_NAMES if document["groups"][name]["gold"]]
-    title = f"Movies by mentions in training text, {document['split']}"
+    title = f"Items by mentions in training text, {document['split']}"
     with figure_file(path, (9.0, 4.0), title=title) as figure:
         left, right = figure.subplots(1, 2)
         for place, system in enumerate(document["systems"]):
@@ -36,7 +36,7 @@ def draw_cold_items(document: Mapping[str, Any], path: epath.PathLike) -> None:
                 name: document["groups"][name]["chance"][f"hit@{AT}_in_group"] for name in names
             }
             _draw(right, system, names, f"hit@{AT}_in_group", place, by_chance)
-        left.set_title(f"hit@{AT} among all movies")
+        left.set_title(f"hit@{AT} among all items")
         left.set_ylim(bottom=0)
         right.set_title(f"hit@{AT} within the group, times chance")
         right.set_yscale("log")

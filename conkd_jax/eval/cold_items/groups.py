@@ -1,4 +1,4 @@
-"""Groups of movies: bands of training frequency, and cold movies with and without facts."""
+"""Groups of items: bands of training frequency, and cold items with and without facts."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ COLD_WITH_FACTS, COLD_WITHOUT_FACTS = "0, with facts", "0, without facts"
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Some movies of the catalogue.
+    """Some items of the catalogue.
 
     Attributes:
       name: of the group.
-      members: whether each movie of the catalogue belongs to it.
+      members: whether each item of the catalogue belongs to it.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Group:
 
     @property
     def size(self) -> int:
-        """The number of its movies."""
+        """The number of its items."""
         return int(self.members.sum())
 
 
@@ -50,9 +50,9 @@ BAND_NAMES = tuple(band_name(*band) for band in BANDS)
 
 
 def item_groups(corpus: Corpus) -> tuple[Group, ...]:
-    """The bands, the whole catalogue, and the two kinds of cold movies.
+    """The bands, the whole catalogue, and the two kinds of cold items.
 
-    A movie has facts if an edge of the knowledge graph joins it to another node. Without one, its
+    An item has facts if an edge of the knowledge graph joins it to another node. Without one, its
     vector in the graph network depends on nothing that training has seen.
     """
     mentions = corpus.mention_counts(training_splits(corpus))

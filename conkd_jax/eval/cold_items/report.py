@@ -1,4 +1,4 @@
-"""The tables of an analysis of cold movies, made from its document alone."""
+"""The tables of an analysis of cold items, made from its document alone."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def tables_of(document: Mapping[str, Any]) -> tuple[ResultTable, ...]:
 
 
 def summary(document: Mapping[str, Any]) -> str:
-    """One sentence: how many movies are cold, and what share of the gold movies they are."""
+    """One sentence: how many items are cold, and what share of the gold items they are."""
     cold, everything = document["groups"][COLD], document["groups"][ALL]
     if not cold["movies"]:
-        return f"Training text names all {everything['movies']:,} movies: there are no cold ones."
+        return f"Training text names all {everything['movies']:,} items: there are no cold ones."
     return (
-        f"{cold['movies']:,} of {everything['movies']:,} movies are cold: no training text names "
-        f"them. They are {cold['gold']:,} of the {everything['gold']:,} movies that references of "
+        f"{cold['movies']:,} of {everything['movies']:,} items are cold: no training text names "
+        f"them. They are {cold['gold']:,} of the {everything['gold']:,} items that references of "
         f"{document['split']} name."
     )
 
@@ -77,14 +77,14 @@ def _ranking_table(document: Mapping[str, Any]) -> ResultTable:
     groups, names = document["groups"], BAND_NAMES
     counts = tuple(
         Row(label, tuple(Cell(f"{groups[name][field]:,}") for name in names), is_paper=True)
-        for label, field in (("movies", "movies"), ("gold movies", "gold"))
+        for label, field in (("items", "movies"), ("gold items", "gold"))
     )
     return _of_groups(
         document,
         names,
         f"hit@{AT}",
-        title=f"hit@{AT} by how often training text names the movie",
-        note="Ranks among all movies, at the item steps of the references; below, 95 % intervals "
+        title=f"hit@{AT} by how often training text names the item",
+        note="Ranks among all items, at the item steps of the references; below, 95 % intervals "
         "over dialogues.",
         above=counts,
         with_intervals=True,
@@ -98,8 +98,8 @@ def _knowledge_table(document: Mapping[str, Any]) -> ResultTable:
         document,
         shown,
         f"hit@{AT}_in_group",
-        title=f"hit@{AT} among the movies of the same group",
-        note="Elsewhere: by the scores at steps of other dialogues. On the right: cold movies with "
+        title=f"hit@{AT} among the items of the same group",
+        note="Elsewhere: by the scores at steps of other dialogues. On the right: cold items with "
         "edges in the knowledge graph, and without.",
     )
 
@@ -150,7 +150,7 @@ def _presence_table(document: Mapping[str, Any]) -> ResultTable:
     columns = tuple(map(Column, titles, (*places, *counted)))
     shares = (
         ("share of the catalogue", cold["movies"] / everything["movies"]),
-        ("share of gold movies", cold["gold"] / everything["gold"]),
+        ("share of gold items", cold["gold"] / everything["gold"]),
     )
     above = tuple(
         Row(label, (*(_cell(share) for _ in places), *(Cell(ABSENT) for _ in counted)), True)
@@ -163,11 +163,11 @@ def _presence_table(document: Mapping[str, Any]) -> ResultTable:
         cells += [Cell(f"{said[name]:,}" if said else ABSENT) for name in counted]
         rows.append(Row(system["name"], tuple(cells)))
     note = (
-        "Their share of the 50 best places and of the probability of all movies, at those steps. "
-        "Of the movies that responses name: how many are cold, how many different ones, how many "
+        "Their share of the 50 best places and of the probability of all items, at those steps. "
+        "Of the items that responses name: how many are cold, how many different ones, how many "
         "right."
     )
-    layout = Layout("Cold movies in lists and in responses", columns, note, has_paper=False)
+    layout = Layout("Cold items in lists and in responses", columns, note, has_paper=False)
     return ResultTable(layout, (above, tuple(rows)))
 
 
@@ -185,10 +185,10 @@ def _level_table(document: Mapping[str, Any]) -> ResultTable:
             constant = Cell(f"{found['offset']:.2f}", value=found["offset"])
             rows.append(Row("… levelled", (constant, *_hits(found["metrics"]))))
     note = (
-        "A constant on the scores of cold movies gives them their share of gold movies among the "
+        "A constant on the scores of cold items gives them their share of gold items among the "
         "ten best places (it is set on these very steps)."
     )
-    layout = Layout("hit@k with cold movies levelled", columns, note, has_paper=False)
+    layout = Layout("hit@k with cold items levelled", columns, note, has_paper=False)
     return ResultTable(layout, (tuple(rows),))
 
 

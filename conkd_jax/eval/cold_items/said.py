@@ -1,4 +1,4 @@
-"""Which cold movies the generated responses of a system name, and how many of them are right."""
+"""Which cold items the generated responses of a system name, and how many of them are right."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from conkd_jax.eval.predictions import Prediction
 
 
 def said(predictions: Iterable[Prediction], cold: Collection[Any]) -> dict[str, Number]:
-    """Counts of named movies, and the share of cold ones among the best where a movie was named.
+    """Counts of named items, and the share of cold ones among the best where an item was named.
 
-    A named movie is right if the reference names it; each mention of the reference counts once.
+    A named item is right if the reference names it; each mention of the reference counts once.
 
     Args:
       predictions: the responses of a system.
-      cold: the cold movies.
+      cold: the cold items.
 
     Returns:
       `named`, `named_cold`, `distinct`, `distinct_cold`, `right`, `right_cold`, `gold`,
-      `gold_cold`: counts over all responses; and `top@k`: of the k best movies at the steps that
+      `gold_cold`: counts over all responses; and `top@k`: of the k best items at the steps that
       named one, the share that is cold; absent where no step has such a list.
     """
     named, gold, right = (collections.Counter() for _ in range(3))

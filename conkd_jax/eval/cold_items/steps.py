@@ -1,6 +1,6 @@
-"""How the movies of a group rank at the item steps of the references, and what lifts them.
+"""How the items of a group rank at the item steps of the references, and what lifts them.
 
-An item step is a token of a gold response that names a movie; a system scores the whole catalogue
+An item step is a token of a gold response that names an item; a system scores the whole catalogue
 there, given the gold text before it. Every number is a ratio of sums over these steps, so it has a
 bootstrap interval over dialogues.
 """
@@ -30,10 +30,10 @@ class ItemSteps:
 
     Attributes:
       response: [S] the response of each step, as index of the split's responses.
-      gold: [S] the movie that the response names there, as index of the catalogue.
-      scores: [S, M] the logits of all movies; -inf for those that the system has no token for.
-      missed_response: [U] the responses of further gold movies that have no token, so no step.
-      missed_gold: [U] these movies; every hit@k counts them as missed.
+      gold: [S] the item that the response names there, as index of the catalogue.
+      scores: [S, M] the logits of all items; -inf for those that the system has no token for.
+      missed_response: [U] the responses of further gold items that have no token, so no step.
+      missed_gold: [U] these items; every hit@k counts them as missed.
     """
 
     response: Int[np.ndarray, " S"]
@@ -54,19 +54,19 @@ def step_statistics(
 
     A metric is named after its group, as "hit@10|0":
 
-    * `hit@k`: of the gold movies of the group, the share that ranks among the k best of all movies;
+    * `hit@k`: of the gold items of the group, the share that ranks among the k best of all items;
     * `hit@k_in_group`: the same among the k best of the group. It does not depend on how the group
-      as a whole is scored, so it says whether a system knows *which* of its movies is meant;
+      as a whole is scored, so it says whether a system knows *which* of its items is meant;
     * `hit@k_in_group_elsewhere`: the same by the scores of other steps, far away in the split: what
-      a preference for some movies of the group gives that does not depend on the dialogue;
-    * `top@k`: the share of the k best places of a step that the group's movies take;
-    * `mass`: Σ_{i∈group} softmax(scores)_i, the group's share of the probability of all movies.
+      a preference for some items of the group gives that does not depend on the dialogue;
+    * `top@k`: the share of the k best places of a step that the group's items take;
+    * `mass`: Σ_{i∈group} softmax(scores)_i, the group's share of the probability of all items.
 
     The last two are over all steps. Equal scores rank in the order of the catalogue.
 
     Args:
       steps: of a system.
-      groups: of movies; those without members are left out.
+      groups: of items; those without members are left out.
       keys: (conversation_id, turn) of every response of the split.
     """
     groups = [group for group in groups if group.size]
@@ -90,7 +90,7 @@ def step_statistics(
 
 
 def _step_values(steps: ItemSteps, groups: Sequence[Group]) -> dict[str, Float[np.ndarray, " S"]]:
-    """The value of every metric at every step; that of `hit@k` wherever the gold movie is."""
+    """The value of every metric at every step; that of `hit@k` wherever the gold item is."""
     parts: dict[str, list[np.ndarray]] = {}
     for start in range(0, max(1, len(steps.gold)), STEPS_AT_A_TIME):
         part = slice(start, start + STEPS_AT_A_TIME)
@@ -115,7 +115,7 @@ def _step_values(steps: ItemSteps, groups: Sequence[Group]) -> dict[str, Float[n
 
 
 def _group_values(group: Group, scores: np.ndarray, gold: np.ndarray) -> dict[str, np.ndarray]:
-    """`hit@k_in_group` of the steps whose gold movie is in the group; 0 at the others."""
+    """`hit@k_in_group` of the steps whose gold item is in the group; 0 at the others."""
     inside = group.members[gold]
     rank = np.full(len(gold), math.inf)
     place = (np.cumsum(group.members) - 1)[gold[inside]]  # among the members
@@ -147,7 +147,7 @@ def _softmax(scores: Float[np.ndarray, "S M"]) -> Float[np.ndarray, "S M"]:
 def level_offset(
     scores: Float[np.ndarray, "S M"], members: Bool[np.ndarray, " M"], share: float
 ) -> float:
-    """The constant on the scores of some movies that gives them a share of the ten best places.
+    """The constant on the scores of some items that gives them a share of the ten best places.
 
     Of a step, the j-th best member takes one of the k = 10 best places once the constant exceeds
     w_(k+1-j) - s_j: w and s are the scores of the others and of the members, best first. The
@@ -155,11 +155,11 @@ def level_offset(
 
     Args:
       scores: at every step.
-      members: which movies get the constant.
+      members: which items get the constant.
       share: the share of the places that they should take, from 0 to 1.
 
     Raises:
-      ValueError: there are fewer than ten members, or fewer than ten other movies.
+      ValueError: there are fewer than ten members, or fewer than ten other items.
 
     >>> scores, members = np.arange(20.0)[None, ::-1], np.arange(20) >= 10
     >>> offset = level_offset(scores, members, share=0.2)
@@ -169,7 +169,7 @@ def level_offset(
     """
     if members.sum() < LEVEL_AT or (~members).sum() < LEVEL_AT:
         raise ValueError(
-            f"expected {LEVEL_AT} members and {LEVEL_AT} other movies or more, got "
+            f"expected {LEVEL_AT} members and {LEVEL_AT} other items or more, got "
             f"{members.sum()} and {(~members).sum()}"
         )
     of_members, of_others = (_best(scores[:, which]) for which in (members, ~members))

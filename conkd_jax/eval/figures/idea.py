@@ -61,7 +61,7 @@ def _draw_teachers(document: Mapping[str, Any], path: epath.Path) -> None:
 
 
 def _bars(ax: Axes, targets: Sequence[Mapping[str, Any]], values: Sequence[float]) -> None:
-    """Horizontal bars: movies in one colour, words in another, the gold target in bold."""
+    """Horizontal bars: items in one colour, words in another, the gold target in bold."""
     places = np.arange(len(targets))
     ax.barh(places, values, color=[VERMILION if each["is_item"] else BLUE for each in targets])
     ax.set_yticks(places, [_label(each) for each in targets])
@@ -92,7 +92,7 @@ def _draw_hard_and_soft(document: Mapping[str, Any], path: epath.Path) -> None:
         for ax, (name, curve) in zip(figure.subplots(1, 2, sharey=True), curves, strict=True):
             gate = np.array(document["gates"][name])
             ax.plot(grid, curve, color=GREY, linewidth=1.4)
-            for of_items, color, label in ((True, VERMILION, "a movie"), (False, BLUE, "a word")):
+            for of_items, color, label in ((True, VERMILION, "an item"), (False, BLUE, "a word")):
                 chosen = is_item == of_items
                 ax.scatter(
                     mass[chosen], gate[chosen], color=color, label=label, zorder=3, clip_on=False

@@ -7,47 +7,54 @@ from typing import NamedTuple
 from conkd_jax.data.corpus import ItemTable
 from conkd_jax.errors import UserError
 
-GREETING = "Hi! I am looking for a good movie to watch."  # the seeker's turn by default
+# The seeker's turn by default.
+MOVIE_GREETING = "Hi! I am looking for a good movie to watch."
+ANY_GREETING = "Hi! What can you recommend?"  # for items of any kind
 
 
 class ExampleError(UserError):
-    """An example with a movie that is not in the corpus."""
+    """An example with an item that is not in the corpus."""
 
 
 class Example(NamedTuple):
-    """Several continuations of one opening; "{}" stands for the movie."""
+    """Several continuations of one opening; "{}" stands for the item."""
 
-    movie: str
+    item: str
     opening: str
     continuations: tuple[str, ...]
 
 
 EXAMPLES = {  # from the paper's Appendix C
     "titanic": Example(
-        movie="Titanic (1997)",
+        item="Titanic (1997)",
         opening="If you like romance movies, I would recommend ",
         continuations=("{}", "you {}", "some romantic comedies"),
     )
 }
 
 
+def greeting_for(corpus: str) -> str:
+    """The seeker's turn by default, on the corpus of a name."""
+    return ANY_GREETING if corpus == "custom" else MOVIE_GREETING
+
+
 def example_texts(name: str, items: ItemTable) -> list[str]:
-    """The texts of an example, with the movie as "@" and its id in the corpus.
+    """The texts of an example, with the item as "@" and its id in the corpus.
 
     Args:
       name: one of `EXAMPLES`.
       items: the items of the corpus.
 
     Raises:
-      ExampleError: the corpus has no movie of that title.
+      ExampleError: the corpus has no item of that title.
     """
     example = EXAMPLES[name]
     titles = [" ".join(title.split()).casefold() for title in items.titles]
-    if example.movie.casefold() not in titles:
+    if example.item.casefold() not in titles:
         raise ExampleError(
-            f"--example={name}: expected a corpus with {example.movie!r}, such as ReDial; found "
-            f"{len(items):,} other movies. Use one of them instead: "
-            f'--text="{example.opening}@{items.movie_ids[0]}" recommends {items.titles[0]}.'
+            f"--example={name}: expected a corpus with {example.item!r}, such as ReDial; found "
+            f"{len(items):,} other items. Use one of them instead: "
+            f'--text="{example.opening}@{items.item_ids[0]}" recommends {items.titles[0]}.'
         )
-    movie = f"@{items.movie_ids[titles.index(example.movie.casefold())]}"
-    return [example.opening + text.format(movie) for text in example.continuations]
+    item = f"@{items.item_ids[titles.index(example.item.casefold())]}"
+    return [example.opening + text.format(item) for text in example.continuations]

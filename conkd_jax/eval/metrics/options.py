@@ -64,14 +64,14 @@ def options_from_corpus(corpus: Corpus, **others: Any) -> MetricOptions:
       **others: the remaining fields of `MetricOptions`.
     """
     items = corpus.items
-    movie_ids = items.movie_ids.tolist()
+    item_ids = items.item_ids.tolist()
     mentions = corpus.mention_counts()
-    node_of_item = dict(zip(movie_ids, items.entity_ids.tolist(), strict=True))
+    node_of_item = dict(zip(item_ids, items.entity_ids.tolist(), strict=True))
     return MetricOptions(
         num_items=len(items),
-        catalogue=frozenset(movie_ids),
-        popularity=dict(zip(movie_ids, mentions.tolist(), strict=True)),
+        catalogue=frozenset(item_ids),
+        popularity=dict(zip(item_ids, mentions.tolist(), strict=True)),
         neighbours=TwoHopItems(corpus.graph.edges, node_of_item),
-        linked_items=set(items.movie_ids[items.is_linked].tolist()),
+        linked_items=set(items.item_ids[items.is_linked].tolist()),
         **others,
     )

@@ -66,7 +66,7 @@ class TwoHopItems(Mapping[int, frozenset[int]]):
     A mapping from every item that has a node. The neighbours of an item are computed when they are
     first looked up and then kept; in ReDial's graph an item has about two hundred.
 
-    >>> edges = np.array([[0, 9, 5], [1, 9, 5], [2, 9, 6]])  # movies 0 and 1 share node 5
+    >>> edges = np.array([[0, 9, 5], [1, 9, 5], [2, 9, 6]])  # items 0 and 1 share node 5
     >>> near = TwoHopItems(edges, {10: 0, 11: 1, 12: 2})
     >>> sorted(near[10]), sorted(near[12])
     ([11], [])

@@ -25,7 +25,7 @@ DECODINGS: Mapping[str, str] = {  # explains the parts of a label after its "+"
     "the power of +length_penalty (1 if none is given).",
     "offset": "+offset: a constant is added to the logits of items.",
     RATE_MATCHED: f"+{RATE_MATCHED}: a constant is added to the logits of items, chosen on dev "
-    "such that responses name as many movies as the references.",
+    "such that responses name as many items as the references.",
 }
 
 

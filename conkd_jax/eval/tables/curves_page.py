@@ -21,7 +21,7 @@ HEAD = (
 NOTE = (
     "The last evaluation of every training, on dev. NLL: per token, which compares systems with "
     "the same words only; in the last epoch: its change. NLL still fell: the last one is the "
-    "lowest. hit@k: the gold movie among the k best, at the item steps of references; hit@50 still "
+    "lowest. hit@k: the gold item among the k best, at the item steps of references; hit@50 still "
     "rose: it exceeds the best of the first three quarters of training by more than its standard "
     "error. Students keep their last step, the others that of the lowest NLL."
 )

@@ -45,9 +45,9 @@ LAYOUTS: Mapping[str, Layout] = {
             Column("hit@50", "tf_hit@50"),
         ),
         "F1@k: recommendation in generated responses, over recall and precision; new@k: the same "
-        "without movies that the dialogue has already mentioned, whose share of the named ones is "
+        "without items that the dialogue has already mentioned, whose share of the named ones is "
         "under repeats. Rec Ratio: responses that recommend. PPL: perplexity of references, items "
-        "and words. hit@50: the gold movie is among the 50 best, where the reference has it.",
+        "and words. hit@50: the gold item is among the 50 best, where the reference has it.",
     ),
     "1": Layout(
         "Table 1. What the recommender knows and what is said",
@@ -69,8 +69,8 @@ LAYOUTS: Mapping[str, Layout] = {
             *(Column(f"F1@{k}", f"f1@{k}_novel") for k in (1, 10, 50)),
             Column("repeats", "repeated_items", None),
         ),
-        "Only movies that the dialogue has not mentioned before count, as gold and as named. "
-        "repeats: the share of the named movies that it has.",
+        "Only items that the dialogue has not mentioned before count, as gold and as named. "
+        "repeats: the share of the named items that it has.",
     ),
     "2": Layout(
         "Table 2. Items in responses",
@@ -99,7 +99,7 @@ LAYOUTS: Mapping[str, Layout] = {
             *(Column(f"chance@{k}", f"f1@{k}_2hop_chance", None) for k in (1, 10, 50)),
         ),
         "The paper does not define the denominators; ours stay as in Table 2. popular, chance: the "
-        "most popular movies and random ones at the system's own item steps.",
+        "most popular items and random ones at the system's own item steps.",
         recipe="it needs the knowledge graph: score the run's predictions with `python -m "
         "conkd_jax.evaluate --predictions=RUN/predictions.jsonl --graph=RUN/artifacts/corpus "
         "--out=DIR` and make the table of DIR",
@@ -156,8 +156,8 @@ LAYOUTS: Mapping[str, Layout] = {
         "F1@10 beside trivial lists",
         _TRIVIAL,
         "The system's own F1@10, and what its item steps get with another list: the most popular "
-        "movies, those just mentioned followed by the most popular, and random ones. new: without "
-        "movies that the dialogue has already mentioned.",
+        "items, those just mentioned followed by the most popular, and random ones. new: without "
+        "items that the dialogue has already mentioned.",
         has_paper=False,
         required=tuple(column.metric for column in _TRIVIAL if is_trivial(column.metric)),
         recipe="runs of earlier versions lack them: score the run again, or its predictions with "
@@ -173,7 +173,7 @@ LAYOUTS: Mapping[str, Layout] = {
             Column("aimed at", "items_per_response_aimed", None),
             Column("offset", "item_offset", None, digits=2),
         ),
-        "new@k: F1@k without movies that the dialogue has already mentioned. named: movies per "
+        "new@k: F1@k without items that the dialogue has already mentioned. named: items per "
         "response; aimed at: those of dev's references; offset: what is added to the logits of "
         "items to name as many, chosen on dev.",
         has_paper=False,

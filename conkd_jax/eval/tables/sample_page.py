@@ -1,7 +1,7 @@
 """The page of responses of several systems to the same contexts, and the paper's example contexts.
 
 The paper shows three contexts of ReDial's test split. They are matched by what was said, without
-case, marks and movie names, since the paper prints titles where the data has ids.
+case, marks and item names, since the paper prints titles where the data has ids.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ INTRODUCTION = (
     "{chosen} of {total:,} contexts of {split}, drawn with seed {seed} and not by hand, and the "
     "responses of {systems} systems. Of each context the last {turns} turns are shown; systems "
     "read more. *turn*: whether the reference recommends, or what a system's turn classifier "
-    "predicted. *items*: for each movie that a response names, the most probable movies at that "
+    "predicted. *items*: for each item that a response names, the most probable items at that "
     "point; ✓: in the reference. *recommender alone*: the first system's."
 )
 LICENCE = (
     "Contexts and references are from [ReDial](https://redialdata.github.io/website/) (Li et al., "
     "2018), licensed under\n[CC BY 4.0](https://creativecommons.org/licenses/by/4.0/)."
 )
-PAPER_CONTEXTS: Mapping[str, tuple[str, ...]] = {  # "{}" is a movie
+PAPER_CONTEXTS: Mapping[str, tuple[str, ...]] = {  # "{}" is an item
     "Table 7, case 1": (
         "Hi!",
         "How are you?",
@@ -116,7 +116,7 @@ def paper_samples(systems: Mapping[str, Sequence[Prediction]]) -> list[Sample]:
 
 
 def plain_context(turns: Sequence[str]) -> tuple[str, ...]:
-    """Returns turns as their words alone, without movies.
+    """Returns turns as their words alone, without items.
 
     >>> plain_context(["Have you seen @12?", "Yes,  but {} is BETTER!"])
     ('have you seen', 'yes but is better')

@@ -249,8 +249,8 @@ def _rendered(
     # Titles are escaped before they become italic, so the text is split at its mentions first.
     parts = MENTION.split(text)  # text, digits, text, digits, …, text
     for i in range(1, len(parts), 2):
-        movie = mention_id(parts[i])
-        title = None if movie is None else titles.get(movie)
+        item = mention_id(parts[i])
+        title = None if item is None else titles.get(item)
         parts[i] = italic.format(escaped(title)) if title else f"@{parts[i]}"
     parts[::2] = [escaped(part) for part in parts[::2]]
     return _one_line("".join(parts))

@@ -140,11 +140,11 @@ async function answerAgain(turn) {
 
 async function correctByHand(message, link) {
   if (talk.work) return;
-  const movie = await pickMovie({
+  const item = await pickItem({
     heading: ["What is ", said(`“${link.text}”`), "?"], query: link.text, mayBeNone: !link.denied,
   });
-  if (movie === undefined) return;
-  correct(message, link, movie);
+  if (item === undefined) return;
+  correct(message, link, item);
   try {
     understood(message, await ask("v1/read", { text: message.text, corrections: message.corrections }));
   } catch (error) {

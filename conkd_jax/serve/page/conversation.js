@@ -22,7 +22,7 @@ function historyOf(turns) {
   });
 }
 
-// The text of an answer as models read it, with movies as "@123".
+// The text of an answer as models read it, with items as "@123".
 const textForModels = (answer) => (answer.response ?? answer).turn.text;
 
 // The options of an answer; every message has its own random numbers.
@@ -48,10 +48,10 @@ function understood(message, reading) {
   message.links = [...reading.links, ...denied].sort((a, b) => a.start - b.start);
 }
 
-// Corrects one link of a message: to another movie, or to no movie (null).
-function correct(message, link, movie) {
-  message.corrections[link.start] = movie && movie.movie_id;
-  if (movie) delete message.denied[link.start];
+// Corrects one link of a message: to another item, or to no item (null).
+function correct(message, link, item) {
+  message.corrections[link.start] = item && item.movie_id;
+  if (item) delete message.denied[link.start];
   else message.denied[link.start] = { ...link, denied: true };
 }
 

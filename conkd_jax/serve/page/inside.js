@@ -40,7 +40,7 @@ function columnOf(token, hasTeacher) {
   const own = `this system ${percent(token.item_mass)}`;
   const title = hasTeacher ? `λ ${percent(token.teacher_mass)}, ${own}` : own;
   const level = hasTeacher && token.item_mass >= 0.03 && bar(token.item_mass, "level");
-  return make("span", { class: token.movie_id == null ? "word" : "word movie", title },
+  return make("span", { class: token.movie_id == null ? "word" : "word item", title },
     make("span", { class: "mass" }, bar(hasTeacher ? token.teacher_mass : token.item_mass), level),
     said(token.text, { class: "text" }));
 }
@@ -79,7 +79,7 @@ function numbersOf(response, hasTeacher) {
       make("tbody", {}, rows)));
 }
 
-// --- movies --------------------------------------------------------------------------------------
+// --- items ---------------------------------------------------------------------------------------
 
 function itemOf(item, explained, level) {
   const most = Math.max(...item.ranking.map((one) => one.probability), item.probability);
@@ -113,7 +113,7 @@ function pathsOf(explained) {
 
 // --- models --------------------------------------------------------------------------------------
 
-// One row for each movie, one column for each model: the rank and the probability that it gives.
+// One row for each item, one column for each model: the rank and the probability that it gives.
 function topOf(response, level) {
   const { rankings, token } = response.explanation;
   const models = Object.keys(MODELS).filter((model) => rankings[model]?.length);
@@ -127,15 +127,15 @@ function topOf(response, level) {
       make("tbody", {}, rowsOf(models.map((model) => rankings[model])))));
 }
 
-// The movies of the last model, the system itself, come first.
+// The items of the last model, the system itself, come first.
 function rowsOf(rankings) {
   const titles = new Map(rankings.toReversed().flat().map((one) => [one.movie_id, one.title]));
-  return [...titles].map(([movie, title]) => rowOf(movie, title, rankings));
+  return [...titles].map(([item, title]) => rowOf(item, title, rankings));
 }
 
-function rowOf(movie, title, rankings) {
+function rowOf(item, title, rankings) {
   return make("tr", {}, make("th", { scope: "row" }, said(title)), rankings.map((ranking) => {
-    const rank = ranking.findIndex((one) => one.movie_id === movie);
+    const rank = ranking.findIndex((one) => one.movie_id === item);
     if (rank < 0) return make("td", { class: "absent" }, make("span", { class: "unseen" }, "not among the five"));
     return make("td", {}, make("b", {}, `${rank + 1}`), ` ${percent(ranking[rank].probability)}`);
   }));

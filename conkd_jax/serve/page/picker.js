@@ -3,28 +3,28 @@
 
 const picker = { found: [], active: -1, asked: null, timer: 0, settle: () => {} };
 
-// Asks for a movie; resolves to {movie_id, title}, to null for "no movie", or to undefined.
-function pickMovie({ heading, query, mayBeNone }) {
+// Asks for an item; resolves to {movie_id, title}, to null for "no item", or to undefined.
+function pickItem({ heading, query, mayBeNone }) {
   byId("picker-title").replaceChildren(...heading);
   byId("query").value = query;
   byId("none").hidden = !mayBeNone;
   showFound([], "");
-  findMovies();
+  findItems();
   const dialog = byId("picker");
   dialog.showModal();
   byId("query").select();
   return new Promise((resolve) => { picker.settle = resolve; });
 }
 
-function settlePicker(movie) {
-  picker.settle(movie);
+function settlePicker(item) {
+  picker.settle(item);
   picker.settle = () => {};
   picker.asked?.abort();
   clearTimeout(picker.timer);
   if (byId("picker").open) byId("picker").close();
 }
 
-async function findMovies() {
+async function findItems() {
   picker.asked?.abort();
   const query = byId("query").value.trim();
   if (!query) return showFound([], "Type a part of a title.");
@@ -43,9 +43,9 @@ function showFound(items, news) {
   Object.assign(picker, { found: items, active: items.length ? 0 : -1 });
   byId("count").textContent = news;
   byId("count").classList.toggle("unseen", items.length > 0);
-  byId("found").replaceChildren(...items.map((movie, place) => make("li", {
-    id: `found-${place}`, role: "option", onclick: () => settlePicker(movie),
-  }, said(movie.title))));
+  byId("found").replaceChildren(...items.map((item, place) => make("li", {
+    id: `found-${place}`, role: "option", onclick: () => settlePicker(item),
+  }, said(item.title))));
   byId("query").setAttribute("aria-expanded", String(items.length > 0));
   showActive();
 }
@@ -80,7 +80,7 @@ function startPicker() {
     clearTimeout(picker.timer);
     picker.active = -1;  // what is listed belongs to an earlier text
     showActive();
-    picker.timer = setTimeout(findMovies, 150);
+    picker.timer = setTimeout(findItems, 150);
   });
   byId("none").addEventListener("click", () => settlePicker(null));
   byId("picker").addEventListener("close", () => settlePicker(undefined));

@@ -34,7 +34,7 @@ function predictionOf(response, context) {
 }
 
 // A message as models read it. Places of links count characters, and a digit after "@12" would
-// make another movie of it.
+// make another item of it.
 function withIds({ text, links }) {
   const characters = [...text];
   let written = "", end = 0;

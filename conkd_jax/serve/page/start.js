@@ -10,14 +10,14 @@ function pageKey(event) {
   if (event.key === "Escape" && !document.querySelector("dialog[open]")) talk.work?.abort();
 }
 
-async function insertMovie() {
-  const movie = await pickMovie({ heading: ["Which item?"], query: "", mayBeNone: false });
+async function insertItem() {
+  const item = await pickItem({ heading: ["Which item?"], query: "", mayBeNone: false });
   const text = byId("text");
   text.focus();
-  if (!movie) return;
+  if (!item) return;
   const before = text.value.slice(0, text.selectionStart);
   const space = before && !/\s$/.test(before) ? " " : "";
-  text.setRangeText(`${space}${movie.title} `, text.selectionStart, text.selectionEnd, "end");
+  text.setRangeText(`${space}${item.title} `, text.selectionStart, text.selectionEnd, "end");
 }
 
 function waysChanged() {
@@ -46,8 +46,8 @@ function showSystems() {
       make("option", { value: one.name, title: one.name }, one.title)));
   }
   byId("second").selectedIndex = Math.min(1, systems.length - 1);
-  const [{ corpus, num_items: movies }] = systems;
-  byId("about").replaceChildren(said(corpus), ` has ${movies.toLocaleString("en")} items. ${served()}`);
+  const [{ corpus, num_items: count }] = systems;
+  byId("about").replaceChildren(said(corpus), ` has ${count.toLocaleString("en")} items. ${served()}`);
   byId("corpus").textContent = corpus;
   document.querySelector("input[value=pair]").disabled = systems.length < 2;
   document.querySelector("input[value=blind]").disabled = !talk.arena;
@@ -74,7 +74,7 @@ byId("stop").addEventListener("click", () => talk.work?.abort());
 byId("undo").addEventListener("click", undo);
 byId("new").addEventListener("click", startOver);
 byId("save").addEventListener("click", save);
-byId("find").addEventListener("click", insertMovie);
+byId("find").addEventListener("click", insertItem);
 byId("ways").addEventListener("change", waysChanged);
 byId("settings").addEventListener("input", settingsChanged);
 inside.addEventListener("keydown", leaveInside);

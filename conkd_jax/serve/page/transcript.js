@@ -57,13 +57,13 @@ function chipsOf(turn) {
     return make("p", { class: "note chips" }, "No item, person or genre was recognised here.");
   }
   return make("ul", { class: "chips", "aria-label": "What was understood" },
-    turn.links.map((link) => make("li", {}, link.kind === "movie" ? movieChip(turn, link) : thingChip(link))));
+    turn.links.map((link) => make("li", {}, link.kind === "movie" ? itemChip(turn, link) : thingChip(link))));
 }
 
 // A person or a genre, which can't be corrected.
 const thingChip = (link) => make("span", { class: "chip thing" }, said(link.name));
 
-function movieChip(turn, link) {
+function itemChip(turn, link) {
   const isGuess = !link.denied && link.score < 100;
   const meaning = link.denied ? "no item" : link.name;
   return make("button", {
@@ -121,8 +121,8 @@ function wordsOfAnswer(answer) {
   return answer.pieces ? answer.pieces.map(wordOf) : said(answer.text);
 }
 
-function wordOf({ text, movie_id: movie }) {
-  if (movie == null) return text;
+function wordOf({ text, movie_id: item }) {
+  if (item == null) return text;
   const title = text.trim();
   return [text.slice(0, text.indexOf(title)), make("b", { class: "title" }, said(title)),
     text.slice(text.indexOf(title) + title.length)];

@@ -45,7 +45,7 @@ def histories(vocabulary):
 
 def words(vocabulary, tokens):
     return [
-        f"@{vocabulary.movie_ids[t - vocabulary.num_words]}"
+        f"@{vocabulary.item_ids[t - vocabulary.num_words]}"
         if t >= vocabulary.num_words
         else vocabulary.tokenizer.id_to_token(t)
         for t in map(int, tokens)

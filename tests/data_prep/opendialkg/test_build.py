@@ -25,7 +25,7 @@ def corpus(tmp_path_factory) -> Corpus:
 
 
 def test_items_are_numbered_as_published_and_have_years(corpus):
-    assert corpus.items.movie_ids.tolist() == [0, 1, 2, 3]
+    assert corpus.items.item_ids.tolist() == [0, 1, 2, 3]
     # Beta has two years in the graph.
     assert corpus.items.titles == ["Alpha Rising (1990)", "Beta", "Her", "The Gamma Letters"]
     assert corpus.items.is_linked.all()
@@ -75,7 +75,7 @@ def test_every_item_of_a_response_is_in_its_text(corpus):
         for dialogue in corpus.dialogues(split):
             for turn in (dialogue.turns[i] for i in responses(dialogue)):
                 said = [word for word in tokens(turn.text) if word.startswith("@")]
-                assert said == [f"@{corpus.items.movie_ids[i]}" for i in turn.items]
+                assert said == [f"@{corpus.items.item_ids[i]}" for i in turn.items]
 
 
 def test_the_official_layout_gives_a_corpus_of_whole_dialogues(tmp_path):

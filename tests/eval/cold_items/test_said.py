@@ -1,4 +1,4 @@
-"""Cold movies in responses, on a response small enough to count."""
+"""Cold items in responses, on a response small enough to count."""
 
 import pytest
 

@@ -5,13 +5,13 @@ import pytest
 
 from conkd_jax.data.corpus import ItemTable
 from conkd_jax.errors import UserError
-from conkd_jax.eval.gate.examples import example_texts
+from conkd_jax.eval.gate.examples import example_texts, greeting_for
 
 
 def items(*titles: str) -> ItemTable:
     count = len(titles)
-    movie_ids = np.array([4, 7, 9][:count])
-    return ItemTable(movie_ids, list(titles), np.zeros(count, np.int32), np.zeros(count, bool))
+    item_ids = np.array([4, 7, 9][:count])
+    return ItemTable(item_ids, list(titles), np.zeros(count, np.int32), np.zeros(count, bool))
 
 
 def test_the_example_names_the_movie_by_the_corpus_own_id():
@@ -21,6 +21,11 @@ def test_the_example_names_the_movie_by_the_corpus_own_id():
         "If you like romance movies, I would recommend you @7",
         "If you like romance movies, I would recommend some romantic comedies",
     ]
+
+
+def test_only_a_corpus_of_movies_is_asked_for_a_movie():
+    assert "movie" in greeting_for("redial") and "movie" in greeting_for("movieworld")
+    assert "movie" not in greeting_for("custom")
 
 
 def test_a_corpus_without_the_movie_is_refused_with_one_of_its_own():

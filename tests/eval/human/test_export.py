@@ -94,7 +94,7 @@ def test_items_without_a_title_are_told(tmp_path, runs):
 def test_titles_that_are_none_are_refused(tmp_path, runs):
     wrong = tmp_path / "movies.csv"
     wrong.write_text("movieId,movieName\n7,Alien (1979)\nseven,Alien (1979)\n")
-    with pytest.raises(TitleError, match=r"movies.csv, line 3: expected movie id and title"):
+    with pytest.raises(TitleError, match=r"movies.csv, line 3: expected item id and title"):
         export_runs(runs, tmp_path / "out", num_contexts=4, titles=str(wrong))
     with pytest.raises(TitleError, match="nowhere: expected a CSV file"):
         export_runs(runs, tmp_path / "out", num_contexts=4, titles=str(tmp_path / "nowhere"))

@@ -89,7 +89,7 @@ def test_a_user_is_what_the_history_says_and_no_more(opened):
 
 def test_a_recommender_of_other_movies_is_refused(opened, monkeypatch):
     corpus, _, directories = opened
-    items = dataclasses.replace(corpus.items, movie_ids=corpus.items.movie_ids + 1)
+    items = dataclasses.replace(corpus.items, item_ids=corpus.items.item_ids + 1)
     monkeypatch.setitem(corpus.__dict__, "items", items)
     with pytest.raises(ValueError, match="has others"):
         recommenders.load(directories["rec_teacher"], corpus)
