@@ -15,7 +15,8 @@ with a constant added to the logits of items, chosen on dev such that responses 
 as the references do (or --rate), and writes the results into the folder rate_matched of the run.
 
 With --template, a predictions.jsonl is written that holds the contexts and references of a split;
-other systems fill in `generated` and `generated_items`.
+other systems fill in `generated` and `generated_items`. Where items have text ids, these may be
+filled in; with --graph they are read, and --out has the file with numbers and ids.
 
 With --predictions, only a predictions.jsonl is read; docs/metrics.md describes the file and its
 optional fields. --out is the folder for metrics.json and figures. --graph is a corpus, or a run
@@ -41,9 +42,11 @@ from conkd_jax.artifacts.build import ensure
 from conkd_jax.artifacts.rebuild import remove
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.command_line import UsageError
+from conkd_jax.data.corpus import Corpus
 from conkd_jax.eval import convert
 from conkd_jax.eval.any_system import score_predictions, split_of, write_scored
 from conkd_jax.eval.metrics import refilling
+from conkd_jax.eval.own_ids import OwnIds
 from conkd_jax.eval.predictions import PredictionError, read_predictions, write_predictions
 from conkd_jax.eval.system_files import open_corpus
 from conkd_jax.eval.tables.beside import paper_row_beside
@@ -300,10 +303,11 @@ def score_at_rate(run: Run, target: float | None = None) -> None:
 def score_file() -> None:
     """Scores the predictions; writes the folder; prints a summary and the metrics left out."""
     path = epath.Path(_PREDICTIONS.value)
-    split = split_of(path, _SPLIT.value or "")
-    corpus = open_corpus(_GRAPH.value, split) if _GRAPH.value else None
+    graph = _GRAPH.value
+    split = split_of(path, _SPLIT.value or "", open_corpus(graph) if graph else None)
+    corpus = open_corpus(graph, split) if graph else None
     scored = score_predictions(
-        refilled(path, _REFILL.value) if _REFILL.value else path,
+        refilled(path, _REFILL.value, corpus) if _REFILL.value else path,
         split=split,
         corpus=corpus,
         is_partial=_PARTIAL.value,
@@ -313,6 +317,8 @@ def score_file() -> None:
     )
     if _OUT.value:  # first, so that nothing is lost if printing fails
         write_scored(scored, _OUT.value)
+        if corpus is not None and not _REFILL.value:
+            write_with_ids(path, corpus, epath.Path(_OUT.value) / PREDICTIONS)
     command_line.show(summary_table(scored.document, paper_row_beside(scored.document)))
     for label, notes in (("Note", scored.notes), ("Left out", scored.left_out)):
         if notes:
@@ -321,8 +327,20 @@ def score_file() -> None:
         command_line.show(f"Results of this evaluation: {_OUT.value}")
 
 
-def refilled(path: epath.PathLike, rule: str) -> epath.Path:
+def write_with_ids(path: epath.PathLike, corpus: Corpus, goal: epath.Path) -> None:
+    """Writes predictions with numbers and, beside them, ids, where a corpus has text ids."""
+    ids = OwnIds(corpus.items)
+    if ids and absolute(goal) != absolute(path):
+        write_predictions(goal, map(ids.beside, read_predictions(path, ids.numbered)))
+
+
+def refilled(path: epath.PathLike, rule: str, corpus: Corpus | None = None) -> epath.Path:
     """Writes the refilled predictions into the folder --out; returns their file.
+
+    Args:
+      path: the predictions.
+      rule: one of `refilling.RULES`.
+      corpus: for text ids in the file, or None.
 
     Raises:
       UsageError: --out is missing, or is the folder of the predictions.
@@ -336,7 +354,10 @@ def refilled(path: epath.PathLike, rule: str) -> epath.Path:
         )
     goal.parent.mkdir(parents=True, exist_ok=True)
     try:
-        write_predictions(goal, (refilling.refill(one, rule) for one in read_predictions(path)))
+        ids = None if corpus is None else OwnIds(corpus.items)
+        found = read_predictions(path, ids.numbered if ids else None)
+        filled = (refilling.refill(one, rule) for one in found)
+        write_predictions(goal, map(ids.beside, filled) if ids else filled)
     except PredictionError:
         raise
     except ValueError as error:

@@ -2,10 +2,10 @@
 
     conkd-chat --workdir=runs/dialogpt_hard-demo-seed0
 
-Type what you are looking for. Items are found by their titles, in any spelling, or as "@123",
-and other nodes of the graph, such as people and genres, by their names; the line below your message
-shows what was understood. The answer appears as it is decoded, with its items marked. Lines that
-begin with "/" are commands:
+Type what you are looking for. Items are found by their titles, in any spelling, or as "@123" (on
+your own data also as "@[id]"), and other nodes of the graph, such as people and genres, by their
+names; the line below your message shows what was understood. The answer appears as it is decoded,
+with its items marked. Lines that begin with "/" are commands:
 
     /items          the items of the last answer, and their rivals
     /why            graph paths to them, and the first five of each model

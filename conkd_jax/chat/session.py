@@ -17,6 +17,7 @@ from conkd_jax.chat.response import Response
 from conkd_jax.chat.stream import Stream
 from conkd_jax.data.corpus import RECOMMENDER, Dialogue, Turn
 from conkd_jax.data.mentions import tokens
+from conkd_jax.eval.own_ids import OwnIds
 from conkd_jax.eval.predictions import ItemStep, Prediction, write_predictions
 from conkd_jax.eval.template import empty_response
 from conkd_jax.stages.free_text import ITEM, Link, Reading
@@ -173,7 +174,7 @@ def prediction(chat: Chat, dialogue: Dialogue, response: Response) -> Prediction
     asked = Dialogue(dialogue.conversation_id, (*dialogue.turns, Turn(RECOMMENDER, "")))
     item_ids = chat.system.corpus.items.item_ids.tolist()
     empty = empty_response(asked, len(dialogue.turns), item_ids, split="valid")
-    return msgspec.structs.replace(
+    answered = msgspec.structs.replace(
         empty,
         split=None,
         predicted_turn_type=response.tag,
@@ -191,3 +192,4 @@ def prediction(chat: Chat, dialogue: Dialogue, response: Response) -> Prediction
             for item in response.items
         ),
     )
+    return OwnIds(chat.system.corpus.items).beside(answered)

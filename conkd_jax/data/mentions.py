@@ -1,6 +1,7 @@
-"""The two patterns of a text: how an item is mentioned, and how text is cut into words.
+"""The patterns of a text: how an item is mentioned, and how text is cut into words.
 
-A mention is "@" and the digits of an item id. Linker, vocabularies, predictions, metrics and the
+A mention is "@" and the digits of an item id; people who write files mark an item as "@[id]"
+instead, where ids are texts. Linker, vocabularies, predictions, metrics and the
 sheets of the human evaluation all use these patterns.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from tokenizers import Regex, pre_tokenizers
 
 MENTION = re.compile(r"@([0-9]+)")
+MARK = re.compile(r"@\[([^\[\]]*)\]")  # an item with a text for an id
 # Saved tokenizers of whole words hold this very string and are compared with it, so it must not
 # change. It is a pattern of the tokenizers library, in which combining marks are part of a word
 # (\w), as they are not in Python's `re`.
@@ -90,3 +92,25 @@ def replace_mentions(text: str, written: Callable[[int], str | None]) -> str:
         return match[0] if found is None else found
 
     return MENTION.sub(replaced, text)
+
+
+def marks_as_mentions(text: str, number_of: Callable[[str], int | None]) -> str:
+    """Returns the text with "@[id]" written as the mention "@n".
+
+    A mention before a digit gets a space after it, as "@12" and "3" would be another item.
+
+    Args:
+      text: a text in which items are marked.
+      number_of: the number of an id; None leaves the mark unchanged.
+
+    >>> marks_as_mentions("Try @[clank]2 or @[uno]", {"clank": 7}.get)
+    'Try @7 2 or @[uno]'
+    """
+
+    def written(match: re.Match[str]) -> str:
+        number = number_of(match[1])
+        if number is None:
+            return match[0]
+        return f"@{number}{' ' if text[match.end() : match.end() + 1].isdigit() else ''}"
+
+    return MARK.sub(written, text)

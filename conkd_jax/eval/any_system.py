@@ -28,6 +28,7 @@ from conkd_jax.eval.metrics.bootstrap import bootstrap_intervals
 from conkd_jax.eval.metrics.options import KS, MetricOptions, options_from_corpus
 from conkd_jax.eval.metrics.run_metrics import run_statistics
 from conkd_jax.eval.metrics.statistics import RunStatistics
+from conkd_jax.eval.own_ids import OwnIds, expect_no_ids
 from conkd_jax.eval.predictions import PredictionError, read_predictions
 from conkd_jax.eval.system_files import system_name
 from conkd_jax.eval.tables.beside import paper_row_beside
@@ -84,7 +85,11 @@ def count_predictions(
         the split.
     """
     options = MetricOptions(ks=ks) if corpus is None else options_from_corpus(corpus, ks=ks)
-    predictions, check = read_predictions(path), None
+    check = None
+    if corpus is None:
+        predictions = expect_no_ids(read_predictions(path), path)
+    else:
+        predictions = read_predictions(path, OwnIds(corpus.items).numbered)
     if corpus is not None and split in corpus.splits:
         check = SplitCheck(corpus, split)
         predictions = check.checked(predictions, path)
@@ -120,19 +125,21 @@ def _with_missing(
     )
 
 
-def split_of(path: epath.PathLike, given: str = "") -> str:
+def split_of(path: epath.PathLike, given: str = "", corpus: Corpus | None = None) -> str:
     """Returns the split of a file: given, recorded in its lines, or that of the run it lies in.
 
     Args:
       path: a `predictions.jsonl`.
       given: the split that the user names; "" for none.
+      corpus: for text ids in the file, or None.
 
     Raises:
       PredictionError: no split is known, two that are known differ, or the file is not a
         predictions.jsonl.
     """
     known = {"--split": given} if given else {}
-    first = next(iter(read_predictions(path)), None)
+    numbered = None if corpus is None else OwnIds(corpus.items).numbered
+    first = next(iter(read_predictions(path, numbered)), None)
     if first is None:
         raise PredictionError(f"{path}: expected at least one response, got none")
     if first.split:

@@ -156,6 +156,15 @@ def _tokens(p: Prediction) -> str | None:
     return None
 
 
+def _ids(p: Prediction) -> str | None:
+    ids = p.ids or {}
+    if foreign := [number for number in ids if not number.isdecimal()]:
+        return _said("ids", "numbers of items as its keys", foreign[0])
+    if len({*ids.values()}) != len(ids):
+        return _said("ids", "a different id for each item", ids)
+    return None
+
+
 _CHECKS: tuple[Callable[[Prediction], str | None], ...] = (
     _rankings,
     _item_steps,
@@ -163,6 +172,7 @@ _CHECKS: tuple[Callable[[Prediction], str | None], ...] = (
     _reference,
     _mentioned,
     _tokens,
+    _ids,
 )
 
 

@@ -14,7 +14,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -49,6 +49,7 @@ Finite = Annotated[
     float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)
 ]  # neither inf nor nan
 
+_ITEMS = ("generated_items", "item_steps", "recommender_top")  # what a system fills in
 _EXPECTED = {  # instead of a pattern, in messages
     "role": "'seeker' or 'recommender'",
     "split": f"one of {', '.join(SPLITS)}",
@@ -112,6 +113,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
       token_item_mass: the probability of all items together at that gold token,
         Σ_{y'∈I} P(y'|y_<t, x), under the gold prefix.
       split: the split that the response is of, the same on every line.
+      ids: the text ids of the items of this line, by number, if the corpus has such ids
+        (`eval.own_ids`); nothing is computed from it.
     """
 
     conversation_id: str
@@ -133,6 +136,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     token_nll_predprefix: tuple[Finite, ...] | None = None
     token_item_mass: tuple[Probability, ...] | None = None
     split: Split | None = None
+    ids: dict[str, str] | None = None
 
     @property
     def key(self) -> tuple[str, int]:
@@ -212,8 +216,15 @@ def write_predictions(
     return lines.count
 
 
-def read_predictions(path: epath.PathLike) -> Iterator[Prediction]:
+def read_predictions(
+    path: epath.PathLike, numbered: Callable[[Mapping, str], Mapping] | None = None
+) -> Iterator[Prediction]:
     """Reads predictions one line at a time, in the order of the file.
+
+    Args:
+      path: the file.
+      numbered: puts numbers for the text ids of a line (`OwnIds.numbered`); None where items are
+        numbers already.
 
     Raises:
       PredictionError: there is no such file; or, naming file, line and field, for the first line
@@ -238,6 +249,8 @@ def read_predictions(path: epath.PathLike) -> Iterator[Prediction]:
                     f"{where}: expected one JSON object on the line, got {shown(line)} ({error}). "
                     "If the file was cut short, write it again by another evaluation"
                 ) from None
+            if numbered is not None and isinstance(record, Mapping):
+                record = numbered(record, where)
             prediction = from_record(record, where=where)
             lines.add(record, prediction.key, where)
             yield prediction
@@ -325,4 +338,7 @@ def _explained(error: Exception, record: Mapping) -> str:
         expected = "a finite number"
     if expected is None:
         expected = message.partition(", got ")[0].removeprefix("Expected ")
-    return f"field {path!r}: expected {expected}, got {shown(value)}"
+    hint = ""
+    if isinstance(value, str) and steps and steps[0][0] in _ITEMS:
+        hint = ". Ids that are texts are read with the corpus that has them: --graph=RUN"
+    return f"field {path!r}: expected {expected}, got {shown(value)}{hint}"

@@ -14,6 +14,7 @@ from etils import epath
 
 from conkd_jax.data.corpus import Corpus, Dialogue, responses
 from conkd_jax.data.mentioned_items import mentioned_before
+from conkd_jax.eval.own_ids import OwnIds
 from conkd_jax.eval.prediction_checks import shown
 from conkd_jax.eval.predictions import ContextTurn, Prediction, PredictionError, write_predictions
 
@@ -72,13 +73,15 @@ def empty_responses(corpus: Corpus, split: str) -> Iterator[Prediction]:
 def write_template(path: epath.PathLike, corpus: Corpus, split: str) -> int:
     """Writes every response of a split for other systems to fill in; returns how many there are.
 
-    `generated_tokens`, which follow from `generated`, and `predicted_turn_type` are left out.
+    `generated_tokens`, which follow from `generated`, and `predicted_turn_type` are left out. Text
+    ids of a corpus that has them stand beside the numbers, and may be filled in (`eval.own_ids`).
 
     Raises:
       CorpusError: the corpus has no such split.
     """
     derived = ("generated_tokens", "predicted_turn_type")
-    return write_predictions(path, empty_responses(corpus, split), without=derived)
+    empty = map(OwnIds(corpus.items).beside, empty_responses(corpus, split))
+    return write_predictions(path, empty, without=derived)
 
 
 class SplitCheck:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from conkd_jax.chat import Response
 from conkd_jax.chat.explanation import Explanation
-from conkd_jax.chat.response import RankedItem
+from conkd_jax.chat.response import Piece, RankedItem
 from conkd_jax.serve import schema
+from conkd_jax.serve.systems import Served
 from conkd_jax.stages.free_text import ENTITY, ITEM, Reading
 
 
-def reading_answer(reading: Reading, title: Callable[[int], str]) -> schema.Reading:
-    """A text as it was understood; `title` gives the title of an item."""
+def reading_answer(served: Served, reading: Reading) -> schema.Reading:
+    """A text as a system understood it."""
     links = [
         schema.Link(
             start=link.start,
@@ -22,7 +23,8 @@ def reading_answer(reading: Reading, title: Callable[[int], str]) -> schema.Read
             name=link.name,
             item_id=link.item_id,
             score=link.score,
-            rivals=[schema.Item(item_id=one, title=title(one)) for one in link.rivals],
+            rivals=[served.item(one) for one in link.rivals],
+            id=served.own_id(link.item_id),
         )
         for link in reading.links
     ]
@@ -30,7 +32,7 @@ def reading_answer(reading: Reading, title: Callable[[int], str]) -> schema.Read
 
 
 def response_answer(
-    system: str,
+    served: Served,
     reading: schema.Reading,
     response: Response,
     explanation: Explanation | None,
@@ -38,7 +40,7 @@ def response_answer(
 ) -> schema.Response:
     """An answer of a system."""
     return schema.Response(
-        system=system,
+        system=served.name,
         reading=reading,
         text=response.text,
         turn=schema.Turn(role="recommender", text=response.turn.text),
@@ -48,7 +50,8 @@ def response_answer(
                 title=item.title,
                 probability=item.probability,
                 token=item.token,
-                ranking=_ranked(item.ranking[: schema.RANKED]),
+                ranking=_ranked(served, item.ranking[: schema.RANKED]),
+                id=served.own_id(item.item_id),
             )
             for item in response.items
         ],
@@ -59,6 +62,7 @@ def response_answer(
                 probability=token.probability,
                 item_mass=token.item_mass,
                 teacher_mass=token.teacher_mass,
+                id=served.own_id(token.item_id),
             )
             for token in response.tokens
         ],
@@ -66,12 +70,16 @@ def response_answer(
         seconds=response.seconds,
         first_seconds=response.first_seconds,
         ended=response.ended,
-        explanation=None if explanation is None else explanation_answer(response, explanation),
+        explanation=None
+        if explanation is None
+        else explanation_answer(served, response, explanation),
         conversation=conversation,
     )
 
 
-def explanation_answer(response: Response, found: Explanation) -> schema.Explanation:
+def explanation_answer(
+    served: Served, response: Response, found: Explanation
+) -> schema.Explanation:
     """What speaks for the items of an answer."""
     titles = {item.item_id: item.title for item in response.items}
     return schema.Explanation(
@@ -81,16 +89,27 @@ def explanation_answer(response: Response, found: Explanation) -> schema.Explana
                 title=titles[item_id],
                 mentioned=item_id in found.mentioned,
                 paths=[list(path) for path in paths],
+                id=served.own_id(item_id),
             )
             for item_id, paths in found.paths.items()
         ],
         token=found.token,
-        rankings={name: _ranked(ranking) for name, ranking in found.rankings.items()},
+        rankings={name: _ranked(served, ranking) for name, ranking in found.rankings.items()},
     )
 
 
-def _ranked(items: Iterable[RankedItem]) -> list[schema.RankedItem]:
+def piece_answer(served: Served, piece: Piece) -> schema.Piece:
+    """What a step adds to an answer."""
+    return schema.Piece(text=piece.text, item_id=piece.item_id, id=served.own_id(piece.item_id))
+
+
+def _ranked(served: Served, items: Iterable[RankedItem]) -> list[schema.RankedItem]:
     return [
-        schema.RankedItem(item_id=one.item_id, title=one.title, probability=one.probability)
+        schema.RankedItem(
+            item_id=one.item_id,
+            title=one.title,
+            probability=one.probability,
+            id=served.own_id(one.item_id),
+        )
         for one in items
     ]

@@ -134,7 +134,7 @@ async def put(
     served.worker.put(job)
     last = messages[-1]
     assert isinstance(last, Reading)  # a dialogue ends with the seeker's message
-    return Question(served, job, events, reading_answer(last, served.title))
+    return Question(served, job, events, reading_answer(served, last))
 
 
 class Reader:

@@ -60,7 +60,7 @@ async def read(server: Server, request: Request, body: schema.ReadRequest) -> sc
     """What is understood of a text: items, and other nodes of the graph by their names."""
     served = server.systems[None]
     reading = await server.reader.read(lambda: served.read(body.text, body.role, body.corrections))
-    return reading_answer(reading, served.title)
+    return reading_answer(served, reading)
 
 
 async def respond(server: Server, request: Request, body: schema.RespondRequest) -> schema.Response:

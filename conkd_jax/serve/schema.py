@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, field
+from msgspec import UNSET, Meta, UnsetType, field
 
 MAX_MESSAGES = 64  # of a history; models read only its end
 MAX_CHARACTERS = 4000  # of a message
@@ -27,6 +27,7 @@ Corrections = dict[Annotated[int, Meta(ge=0, le=MAX_CHARACTERS)], ItemId | None]
 Seed = Annotated[int, Meta(ge=0, lt=2**31)]
 Temperature = Annotated[float, Meta(gt=0, le=10)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+OwnId = str | UnsetType  # the text id of an item, where the corpus has such ids; else left out
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -135,6 +136,7 @@ class Link(Answer, frozen=True, kw_only=True):
     item_id: int | None = field(name="movie_id")
     score: float
     rivals: list[Item]
+    id: OwnId = UNSET
 
 
 class Reading(Answer, frozen=True, kw_only=True):
@@ -146,10 +148,11 @@ class Reading(Answer, frozen=True, kw_only=True):
 
 
 class Item(Answer, frozen=True, kw_only=True):
-    """An item of the corpus."""
+    """An item of the corpus; `id` is its text id, in a corpus that has such ids."""
 
     item_id: int = field(name="movie_id")
     title: str
+    id: OwnId = UNSET
 
 
 class RankedItem(Item, frozen=True, kw_only=True):
@@ -177,6 +180,7 @@ class Token(Answer, frozen=True, kw_only=True):
     probability: float
     item_mass: float
     teacher_mass: float | None
+    id: OwnId = UNSET
 
 
 class Turn(Answer, frozen=True, kw_only=True):
@@ -229,6 +233,7 @@ class Piece(Answer, frozen=True, kw_only=True):
 
     text: str
     item_id: int | None = field(name="movie_id")
+    id: OwnId = UNSET
 
 
 class SystemCard(Answer, frozen=True, kw_only=True):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
+from msgspec import UNSET
 
 from conkd_jax.chat import Chat, ChatError
 from conkd_jax.chat.explanation import explain
 from conkd_jax.data.corpus import RECOMMENDER, Turn
+from conkd_jax.eval.own_ids import OwnIds
 from conkd_jax.serve import schema
 from conkd_jax.serve.metrics import Metrics
 from conkd_jax.serve.problems import RequestError
@@ -56,6 +59,18 @@ class Served:
         items = self.chat.system.corpus.items
         return items.titles[self.chat.engine.linker.index_of[item_id]].strip() or f"@{item_id}"
 
+    @functools.cached_property
+    def _ids(self) -> OwnIds:
+        return OwnIds(self.chat.system.corpus.items)
+
+    def own_id(self, item_id: int | None) -> schema.OwnId:
+        """The text id of an item, if the corpus has such ids."""
+        return self._ids.of(item_id) or UNSET
+
+    def item(self, item_id: int) -> schema.Item:
+        """An item as the API names it."""
+        return schema.Item(item_id=item_id, title=self.title(item_id), id=self.own_id(item_id))
+
     def read(self, text: str, role: str, corrections: schema.Corrections) -> Reading:
         """Reads a text.
 
@@ -74,8 +89,7 @@ class Served:
         """The items that a text may mean, the most likely first."""
         linker = self.chat.engine.linker
         item_ids = self.chat.system.corpus.items.item_ids
-        found = [int(item_ids[item]) for item in linker.titles.alike(text, limit)]
-        return [schema.Item(item_id=one, title=self.title(one)) for one in found]
+        return [self.item(int(item_ids[item])) for item in linker.titles.alike(text, limit)]
 
     @property
     def fingerprint(self) -> str:

@@ -90,7 +90,9 @@ def export(votes: list[StoredVote], rated: schema.Ratings, out: epath.Path) -> l
     lines = [f"{len(votes):,} votes: {out / VOTES}"]
     for name, own in sorted(answers.items()):
         file = out / f"{_NOT_IN_FILES.sub('_', name)}.jsonl"
-        write_predictions(file, own)
+        # Votes that an earlier version kept have no ids.
+        without = () if all(answer.ids is not None for answer in own) else ("ids",)
+        write_predictions(file, own, without=without)
         lines.append(f"{len(own):,} answers of {name}: {file}")
     return lines
 

@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 
 from conkd_jax.errors import UserError
 from conkd_jax.serve import schema
-from conkd_jax.serve.answers import response_answer
+from conkd_jax.serve.answers import piece_answer, response_answer
 from conkd_jax.serve.asking import Question, ask
 from conkd_jax.serve.problems import problem_of
 from conkd_jax.serve.server import Server
@@ -42,8 +42,8 @@ def answer_of(
     question: Question, finished: Finished, conversation: str | None = None
 ) -> schema.Response:
     """The answer of the API to a question."""
-    name, reading = question.served.name, question.reading
-    return response_answer(name, reading, finished.response, finished.explanation, conversation)
+    served, reading = question.served, question.reading
+    return response_answer(served, reading, finished.response, finished.explanation, conversation)
 
 
 async def finish(server: Server, *questions: Question) -> list[Finished]:
@@ -109,7 +109,7 @@ class EventStream(StreamingResponse):
                     answer = answer_of(self._question, told, self._conversation)
                     yield event("response", await kept(self._server, self._body, answer))
                 else:
-                    yield event("piece", schema.Piece(text=told.text, item_id=told.item_id))
+                    yield event("piece", piece_answer(self._question.served, told))
         except Exception as error:
             _, problem, _ = problem_of(error)
             yield event("error", problem)

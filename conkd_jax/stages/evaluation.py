@@ -36,6 +36,7 @@ from conkd_jax.eval.metrics.bootstrap import bootstrap_intervals
 from conkd_jax.eval.metrics.options import options_from_corpus
 from conkd_jax.eval.metrics.picks import PickCounts
 from conkd_jax.eval.metrics.run_metrics import run_statistics
+from conkd_jax.eval.own_ids import OwnIds
 from conkd_jax.eval.pick_grammar import PickRules
 from conkd_jax.eval.prediction_checks import spell_apart
 from conkd_jax.eval.predictions import (
@@ -153,7 +154,8 @@ def run(settings: EvaluationSettings, directory: epath.Path, context: Context) -
         decoded = counted(found, "evaluation", "responses")
         picks = PickCounts()
         predictions = _predictions(opened, picks.counting(decoded), scored, predicted_nll)
-        count = write_predictions(directory / PREDICTIONS, predictions)
+        ids = OwnIds(system.corpus.items)
+        count = write_predictions(directory / PREDICTIONS, map(ids.beside, predictions))
         found = _scores(settings, opened, directory / PREDICTIONS, scored, teacher)
         if opened.rows.pick_tokens is not None:
             found["metrics"] |= picks.metrics(opened.rows, scored.nll)

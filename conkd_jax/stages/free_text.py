@@ -1,8 +1,8 @@
 """Turns what a person types into a turn of the corpus: items, other nodes, and concepts.
 
-Items become "@123", as in the corpus: as typed, by their title (`data.title_links`), or by a
-correction. Other nodes, such as people, are found by the labels of the graph, as when the corpus
-was built.
+Items become "@123", as in the corpus: as typed, by their text id ("@[clank]"), by their title
+(`data.title_links`), or by a correction. Other nodes, such as people, are found by the labels of
+the graph, as when the corpus was built.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import functools
 from collections.abc import Mapping, Sequence
 
 from conkd_jax.data.corpus import SEEKER, Corpus, Turn
-from conkd_jax.data.mentions import MENTION, encodable, mention_id, token_places
+from conkd_jax.data.mentions import MARK, MENTION, encodable, mention_id, token_places
 from conkd_jax.data.title_links import TitleIndex
+from conkd_jax.eval.own_ids import OwnIds
 from conkd_jax.stages import released_corpus
 from data_prep.linking import Label, LabelMatcher, Linker, labels_of_corpus
 
@@ -52,7 +53,8 @@ class Reading:
       text: as it was typed.
       role: "seeker" or "recommender".
       links: what was found in it, in order.
-      unknown: "@" ids that are no item of the corpus, as typed.
+      unknown: "@" ids that are no item of the corpus, as typed; in a corpus with text ids, marks
+        ("@[clank]") too.
       turn: what the models read; its text has items as "@123".
     """
 
@@ -102,6 +104,11 @@ class TextLinker:
         """The candidate index of every item id."""
         return {item_id: index for index, item_id in enumerate(self.corpus.items.item_ids.tolist())}
 
+    @functools.cached_property
+    def own_ids(self) -> OwnIds:
+        """The text ids of items, if the corpus has such ids."""
+        return OwnIds(self.corpus.items)
+
     def read(
         self,
         text: str,
@@ -111,7 +118,7 @@ class TextLinker:
         """Reads a text.
 
         Args:
-          text: what a person typed, or a text with items as "@123".
+          text: what a person typed, or a text with items as "@123", or "@[id]" for a text id.
           role: whose turn it is.
           corrections: of items that were understood wrongly: the first character of the link → the
             item id that is meant, or None for no item.
@@ -130,7 +137,9 @@ class TextLinker:
         written += text[end:]
         turn = self.turn(written, role)
         known = {(link.start, link.end) for link in links}
-        unknown = tuple(m[0] for m in MENTION.finditer(text) if m.span() not in known)
+        unknown = tuple(
+            text[start:end] for start, end, _ in self._typed(text) if (start, end) not in known
+        )
         entities = self._entities(text, [(link.start, link.end) for link in links])
         both = sorted([*links, *entities], key=lambda link: link.start)
         return Reading(text, role, tuple(both), unknown, turn)
@@ -142,13 +151,12 @@ class TextLinker:
 
     def _items(self, text: str, corrections: Mapping[int, int | None]) -> list[Link]:
         items = self.corpus.items
-        links = []
-        for match in MENTION.finditer(text):
-            item_id = mention_id(match[1])
-            if item_id in self.index_of:
-                links.append(self._item(*match.span(), item_id))
+        typed = self._typed(text)
+        links = [self._item(start, end, one) for start, end, one in typed if one is not None]
         named = [(link.start, link.end) for link in self._entities(text, [])]
         for match in self.titles.find(text, taken=named):
+            if any(match.start < end and start < match.end for start, end, _ in typed):
+                continue  # a title in an id
             rivals = tuple(int(items.item_ids[item]) for item in match.rivals)
             item_id = int(items.item_ids[match.item])
             links.append(self._item(match.start, match.end, item_id, match.score, rivals))
@@ -158,6 +166,16 @@ class TextLinker:
             if item_id is not None:
                 corrected.append(self._item(link.start, link.end, item_id, link.score, link.rivals))
         return corrected
+
+    def _typed(self, text: str) -> list[tuple[int, int, int | None]]:
+        """What is typed as an item by its number or id: (start, end, item id or None), in order."""
+        marks = MARK.finditer(text) if self.own_ids else ()
+        found = [(*mark.span(), self.own_ids.number(mark[1])) for mark in marks]
+        for match in MENTION.finditer(text):
+            if not any(start < match.end() and match.start() < end for start, end, _ in found):
+                number = mention_id(match[1])
+                found.append((*match.span(), number if number in self.index_of else None))
+        return sorted(found, key=lambda place: place[0])
 
     def _item(
         self, start: int, end: int, item_id: int, score: float = 100.0, rivals: tuple[int, ...] = ()

@@ -21,7 +21,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Int64
 
-from conkd_jax.data.mentions import tokens
+from conkd_jax.data.mentions import MARK, tokens
 from conkd_jax.data.title_links import (
     RARE,
     Forms,
@@ -97,7 +97,7 @@ class ItemFinder:
 
     def find(self, text: str) -> list[tuple[int, int, Item]]:
         """The places (start, end) of items in a text, in order, without those marked already."""
-        marks = [mark.span() for mark in schema.MARK.finditer(text)]
+        marks = [mark.span() for mark in MARK.finditer(text)]
         found = []
         for match in self.index.find(text):
             if not any(match.start < end and start < match.end for start, end in marks):
@@ -108,7 +108,7 @@ class ItemFinder:
     def doubtful(self, text: str) -> list[str]:
         """The names in a text that are left as they are, since they may be everyday words."""
         words, found = words_of(text), []
-        places = self.find(text) + [(*m.span(), None) for m in schema.MARK.finditer(text)]
+        places = self.find(text) + [(*m.span(), None) for m in MARK.finditer(text)]
         for first, word in enumerate(words):
             for last, key in self.index.forms.keys_from(words, first)[-1:]:
                 end = words[last].end
@@ -178,7 +178,7 @@ def link_folder(
         if name in files
     }
     texts = [
-        schema.MARK.sub(" ", message.text)
+        MARK.sub(" ", message.text)
         for dialogue in (one for of in dialogues.values() for one in of)
         if dialogue.id in trained
         for message in dialogue.messages
@@ -210,7 +210,7 @@ def _marked(
     for message in dialogue.messages:
         text, written, end = message.text, "", 0
         report.num_messages += 1
-        report.marked_before += len(schema.MARK.findall(text))
+        report.marked_before += len(MARK.findall(text))
         report.doubtful.update(finder.doubtful(text))
         report.nodes.update(labels[label] for _, label in matcher.spans(tokens(text)))
         for start, stop, item in finder.find(text):

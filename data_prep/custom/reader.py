@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 
 from etils import epath
 
+from conkd_jax.data.mentions import MARK, marks_as_mentions
 from conkd_jax.files import by_hash, parse_json
 from data_prep.custom import schema
 from data_prep.custom.lines import (
@@ -332,22 +333,19 @@ def _dialogues(
 def _numbered(text: str, numbers: Mapping[str, int], where: str, findings: Findings) -> str:
     """The text with items as "@n" instead of "@[id]"."""
     text = _NOT_A_MENTION.sub("@ ", clean_text(text, Problems()))
-    if text.count("@[") != len(schema.MARK.findall(text)):
+    if text.count("@[") != len(MARK.findall(text)):
         findings.error(where, "an @[ is not closed", 'Mark an item as "@[id]"')
 
-    def number(match: re.Match[str]) -> str:
-        if match[1] not in numbers:
-            is_told = len(findings.errors) < LISTED and len(match[1]) <= schema.LONGEST_NAME
-            alike = difflib.get_close_matches(match[1], numbers, n=1) if is_told else []
+    def number(item: str) -> int | None:
+        if item not in numbers:
+            is_told = len(findings.errors) < LISTED and len(item) <= schema.LONGEST_NAME
+            alike = difflib.get_close_matches(item, numbers, n=1) if is_told else []
             meant = f"Did you mean @[{alike[0]}]? " if alike else ""
-            what = f"@[{match[1]}] names no item of {schema.ITEMS}"
+            what = f"@[{item}] names no item of {schema.ITEMS}"
             findings.error(where, what, f"{meant}Correct the id or add the item")
-            return match[0]
-        # "@12" followed by a digit would be another item
-        following = text[match.end() : match.end() + 1]
-        return f"@{numbers[match[1]]}{' ' if following.isdigit() else ''}"
+        return numbers.get(item)
 
-    return schema.MARK.sub(number, text)
+    return marks_as_mentions(text, number)
 
 
 def _check_splits(splits: Mapping[str, list[RawDialogue]], findings: Findings) -> None:

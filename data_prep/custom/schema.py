@@ -16,7 +16,6 @@ would silently be lost otherwise.
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 import msgspec
@@ -28,7 +27,6 @@ ITEMS, NODES, GRAPH, WORDS = "items.jsonl", "nodes.jsonl", "graph.tsv", "words.t
 STOP_WORDS = "stop_words.txt"
 DIALOGUES = "dialogues.jsonl"
 SPLIT_FILES = {name: f"{name}.jsonl" for name in ("train", "dev", "valid", "test")}
-MARK = re.compile(r"@\[([^\[\]]*)\]")  # an item in a text
 LONGEST_NAME = 200  # characters of an id, a name or an alias
 
 Name = Annotated[str, Meta(min_length=1, max_length=LONGEST_NAME)]

@@ -37,7 +37,7 @@ def test_a_list_of_your_own_needs_no_header():
         ("movieId,movieName\n" + "9" * 30 + ",a\n", "line 2: expected item id and title"),
         (
             "movieId,movieName\n5,a\n6,b\n05,c\n",
-            "line 4: expected each movie once, got 5 as in line 2",
+            "line 4: expected each item once, got 5 as in line 2",
         ),
         (
             "movieId,movieName\n5,Me, Myself\n",
@@ -46,7 +46,7 @@ def test_a_list_of_your_own_needs_no_header():
         (MISSING[:-4], "line 3: expected 3 cells as in the first row, got 2"),
         ('movieId,movieName\n5,"a\n6,b\n7,c\n8,d\n', "lines 2 to 5 .is a quotation mark"),
         ('movieId,movieName,n\n5,"a,1\n6,b",1\n', "line 2: expected a title on one line"),
-        ("movieId,movieName\n", "line 1: expected rows of movie id and title, found none"),
+        ("movieId,movieName\n", "line 1: expected rows of item id and title, found none"),
         (b"movieId,movieName\n5,Am\xe9lie\n", "line 2: expected UTF-8 text, got the byte 0xe9"),
     ],
 )

@@ -1,14 +1,19 @@
 """The API answers as `Chat` does: readings, answers, streams, comparisons, simulators, searches."""
 
 import concurrent.futures
+import dataclasses
 import json
 import re
 from pathlib import Path
 
 import jsonschema
+import msgspec
 import pytest
 
 from conkd_jax.chat import Response, Sampling
+from conkd_jax.chat.explanation import explain
+from conkd_jax.chat.session import prediction
+from conkd_jax.serve.answers import piece_answer, reading_answer, response_answer
 from conkd_jax.serve.openapi import openapi_document
 from conkd_jax.serve.routes import ROUTES
 from tests.fixtures.serving import HI, running
@@ -143,6 +148,37 @@ def test_an_explanation(site, chat, titles):
     }
     movies = [item["movie_id"] for item in found["explanation"]["items"]]
     assert movies == list(dict.fromkeys(item["movie_id"] for item in found["items"]))
+
+
+def named_items(answer):
+    """Every object of an answer that names an item, at any depth."""
+    if isinstance(answer, list):
+        return [found for one in answer for found in named_items(one)]
+    if not isinstance(answer, dict):
+        return []
+    mine = [answer] if answer.get("movie_id") is not None else []
+    return mine + named_items(list(answer.values()))
+
+
+def test_text_ids_stand_beside_numbers(site, systems, chat, titles, monkeypatch):
+    text = f"I like {titles[3]}"
+    body = {"history": [{"role": "seeker", "text": text}], "explain": True}
+    plain = site.client.post("/v1/respond", json=body).json()
+    assert named_items(plain) and not any("id" in one for one in named_items(plain))
+    items = chat.system.corpus.items
+    own = dataclasses.replace(items, keys=[f"own-{number}" for number in items.item_ids])
+    monkeypatch.setitem(vars(chat.system.corpus), "items", own)
+    served = dataclasses.replace(systems[None])  # without what it has cached
+    response = chat.respond([text])
+    reading = reading_answer(served, chat.read(text))
+    answer = response_answer(served, reading, response, explain(chat, [text], response))
+    pieces = [piece_answer(served, piece) for piece in chat.stream([text])]
+    told = msgspec.to_builtins([answer, pieces, served.found(titles[3], 5)])
+    assert len(named_items(told)) > len(named_items(plain))
+    assert all(one["id"] == f"own-{one['movie_id']}" for one in named_items(told))
+    saved = prediction(chat, chat.dialogue([text]), response)
+    assert saved.mentioned_items and saved.ids
+    assert all(own == f"own-{number}" for number, own in saved.ids.items())
 
 
 def test_two_systems_are_compared(site, systems):

@@ -4,7 +4,9 @@ import pytest
 
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.stages.free_text import ENTITY, ITEM, TextLinker
+from data_prep.custom.build import build_custom
 from data_prep.movieworld.build import build_movieworld
+from tests.fixtures.own_data import games
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,27 @@ def test_a_correction_changes_or_removes_a_movie(linker):
     assert linker.read(text, corrections={link.start: other}).turn.items == (5,)
     removed = linker.read(text, corrections={link.start: None})
     assert removed.turn.items == () and removed.turn.text == text
+
+
+@pytest.fixture(scope="module")
+def games_linker(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own")
+    build_custom(games(folder / "games"), folder / "corpus")
+    return TextLinker(Corpus.open(folder / "corpus"))
+
+
+def test_an_item_is_typed_by_its_text_id(games_linker):
+    numbers = {key: n for n, key in enumerate(games_linker.corpus.items.keys, start=1)}
+    reading = games_linker.read("We own @[dominion]2, @[7-wonders] and @1. @[no-game]? @[@1]?")
+    expected = [numbers["dominion"], numbers["7-wonders"], 1]
+    assert [link.item_id for link in reading.links if link.kind == ITEM] == expected
+    assert reading.unknown == ("@[no-game]", "@[@1]")
+    assert reading.turn.text.startswith(f"We own @{expected[0]} 2, @{expected[1]} and @1.")
+
+
+def test_a_corpus_without_text_ids_has_no_marks(linker):
+    reading = linker.read("I like @[dominion]")
+    assert not reading.links and not reading.unknown and reading.turn.text == reading.text
 
 
 def test_unknown_tags_are_named(linker):

@@ -5,12 +5,14 @@ function predictionsOf(turns) {
   const kept = turns.filter((turn) => isMessage(turn) || turn.state === "done");
   const responses = kept.map((turn) => !isMessage(turn) && chosenOf(turn).response).filter(Boolean);
   const areTagged = responses.every((response) => response.tag);
+  const haveIds = responses.some((response) => response.items.some((item) => item.id));
   const context = [], found = [];
   for (const turn of kept) {
     const response = !isMessage(turn) && chosenOf(turn).response;
     if (response) {
       const tag = areTagged ? { predicted_turn_type: response.tag } : {};
-      found.push({ ...predictionOf(response, context), ...tag });
+      const ids = haveIds ? idsOf(response) : {};
+      found.push({ ...predictionOf(response, context), ...tag, ...ids });
     }
     const text = isMessage(turn) ? withIds(turn) : textForModels(chosenOf(turn));
     const last = context.at(-1);
@@ -31,6 +33,12 @@ function predictionOf(response, context) {
       top: [...new Set([item.movie_id, ...item.ranking.map((one) => one.movie_id)])],
     })),
   };
+}
+
+// The text ids of an answer's items beside their numbers, in a corpus that has such ids.
+function idsOf(response) {
+  const items = response.items.flatMap((item) => [item, ...item.ranking]);
+  return { ids: Object.fromEntries(items.map((item) => [item.movie_id, item.id])) };
 }
 
 // A message as models read it. Places of links count characters, and a digit after "@12" would
