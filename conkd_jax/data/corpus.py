@@ -72,6 +72,7 @@ class ItemTable:
       entity_ids: each item's node in the knowledge graph.
       is_linked: whether that node is a DBpedia entity; other items are nodes without triples.
       keys: the ids of a source whose ids are texts, such as "catan"; None for other sources.
+      aliases: further names of each item, by which people may mean it; None if there are none.
     """
 
     item_ids: Int64[np.ndarray, " M"]
@@ -79,6 +80,7 @@ class ItemTable:
     entity_ids: Int32[np.ndarray, " M"]
     is_linked: Bool[np.ndarray, " M"]
     keys: list[str] | None = None
+    aliases: list[list[str]] | None = None
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -242,6 +244,7 @@ class Corpus:
             arrays["entity_ids"],
             arrays["is_linked"],
             lists.get("keys"),
+            lists.get("aliases"),
         )
 
     @functools.cached_property
@@ -348,7 +351,9 @@ def write_corpus(
             "entity_ids": items.entity_ids,
             "is_linked": items.is_linked,
         },
-        {"titles": list(items.titles)} | ({} if items.keys is None else {"keys": items.keys}),
+        {"titles": list(items.titles)}
+        | ({} if items.keys is None else {"keys": items.keys})
+        | ({} if items.aliases is None else {"aliases": items.aliases}),
     )
     _write_table(
         directory,

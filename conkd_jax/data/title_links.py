@@ -131,27 +131,37 @@ class TitleUsage:
 class Forms:
     """The ways in which titles may be written, as keys: the words without spaces.
 
-    Full names come first; the name without its article and the name before a subtitle count where
-    no other item has that full name.
+    Full names come first; an alias counts where no item has that full name, and the name without
+    its article and the name before a subtitle where no item has either.
 
     Args:
       titles: [M] "Name (year)".
       mentions: [M] how often each item is tagged in training, which orders items of one name.
+      aliases: [M] further names of each item; None if there are none.
     """
 
-    def __init__(self, titles: Sequence[str], mentions: Int[np.ndarray, " M"]):
+    def __init__(
+        self,
+        titles: Sequence[str],
+        mentions: Int[np.ndarray, " M"],
+        aliases: Sequence[Sequence[str]] | None = None,
+    ):
         self.years = [split_title(title)[1] for title in titles]
-        ways: list[dict[str, list[int]]] = [{}, {}]
+        ways: list[dict[str, list[int]]] = [{}, {}, {}]
         for item in sorted(range(len(titles)), key=lambda item: (-int(mentions[item]), item)):
             name, _ = split_title(titles[item])
             full = [word.key for word in words_of(name)]
             before = [word.key for word in words_of(_SUBTITLE.split(name)[0])]
-            bare = _without_article(full)
-            for way, parts in enumerate(([full], [bare, before, _without_article(before)])):
+            also = [
+                [word.key for word in words_of(split_title(alias)[0])]
+                for alias in (aliases[item] if aliases else ())
+            ]
+            bare = [_without_article(name) for name in (full, *also)]
+            for way, parts in enumerate(([full], also, [*bare, before, _without_article(before)])):
                 for key in dict.fromkeys("".join(part) for part in parts):
                     if key and item not in ways[way].setdefault(key, []):
                         ways[way][key].append(item)
-        self.items = {**ways[1], **ways[0]}
+        self.items = {**ways[2], **ways[1], **ways[0]}
         self.keys = [key for key in self.items if len(key) >= MIN_LETTERS]
         # A longer text can't be similar enough to any of them, and would take long to compare.
         self.longest = max(map(len, self.keys), default=0)
@@ -176,6 +186,7 @@ class TitleIndex:
       titles: [M] the titles of all candidates, "Name (year)".
       mentions: [M] how often the training dialogues tag each.
       texts: the texts of the training dialogues, items as "@123".
+      aliases: [M] further names of each; None if there are none.
       min_likelihood: of words that are a title, but not always.
       min_score: of a misspelled title.
       rare: a title may be misspelled where a word is less frequent than this.
@@ -187,11 +198,12 @@ class TitleIndex:
         mentions: Int[np.ndarray, " M"],
         texts: Iterable[str],
         *,
+        aliases: Sequence[Sequence[str]] | None = None,
         min_likelihood: float = MIN_LIKELIHOOD,
         min_score: float = MIN_SCORE,
         rare: int = RARE,
     ):
-        self.forms = Forms(titles, mentions)
+        self.forms = Forms(titles, mentions, aliases)
         self.usage = TitleUsage(mentions, self.forms, texts)
         self.min_likelihood, self.min_score, self.rare = min_likelihood, min_score, rare
 

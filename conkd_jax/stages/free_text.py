@@ -1,8 +1,8 @@
 """Turns what a person types into a turn of the corpus: items, other nodes, and concepts.
 
 Items become "@123", as in the corpus: as typed, by their text id ("@[clank]"), by their title
-(`data.title_links`), or by a correction. Other nodes, such as people, are found by the labels of
-the graph, as when the corpus was built.
+or an alias (`data.title_links`), or by a correction. Other nodes, such as people, are found by the
+labels of the graph, as when the corpus was built.
 """
 
 from __future__ import annotations
@@ -77,11 +77,13 @@ class TextLinker:
 
     @functools.cached_property
     def titles(self) -> TitleIndex:
-        """The titles of the corpus; reads the training dialogues on first use."""
+        """The titles and aliases of the corpus; reads the training dialogues on first use."""
+        items = self.corpus.items
         if (counts := released_corpus.read_counts(self.corpus)) is not None:
-            return counts.title_index(self.corpus.items.titles)
+            return counts.title_index(items)
         texts = (turn.text for d in self.corpus.dialogues("train") for turn in d.turns)
-        return TitleIndex(self.corpus.items.titles, self.corpus.mention_counts(), texts)
+        counted = self.corpus.mention_counts()
+        return TitleIndex(items.titles, counted, texts, aliases=items.aliases)
 
     @functools.cached_property
     def labels(self) -> dict[Label, int]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from etils import epath
 
-from conkd_jax.data.corpus import Corpus, CorpusError
+from conkd_jax.data.corpus import Corpus, CorpusError, ItemTable
 from conkd_jax.data.title_links import RARE, TitleIndex
 from conkd_jax.files import read_json, write_json
 from data_prep.linking import Label
@@ -47,9 +47,9 @@ class LinkingCounts:
         frequent = sorted(word for word, count in usage.words.items() if count >= RARE)
         return cls(usage.mentions.tolist(), usage.said, frequent, dict(labels))
 
-    def title_index(self, titles: Sequence[str]) -> TitleIndex:
+    def title_index(self, items: ItemTable) -> TitleIndex:
         """The index of titles, which finds the same as the one that has read the dialogues."""
-        index = TitleIndex(titles, np.asarray(self.mentions), ())
+        index = TitleIndex(items.titles, np.asarray(self.mentions), (), aliases=items.aliases)
         index.usage.said = collections.Counter(self.said)
         index.usage.words = collections.Counter(dict.fromkeys(self.frequent, RARE))
         return index

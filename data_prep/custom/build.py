@@ -65,6 +65,7 @@ def build_custom(
     linked = {nodes[node] for node in _joined(triples)}
     candidates = labels_of(data, nodes)
     misleading = unproven_labels(data, candidates)
+    has_aliases = any(item.aliases for item in data.items)
     parts = CorpusParts(
         raw_splits=data.splits,
         items=ItemTable(
@@ -73,6 +74,7 @@ def build_custom(
             entity_ids=np.arange(len(data.items), dtype=np.int32),
             is_linked=np.array([node in linked for node in range(len(data.items))], np.bool_),
             keys=[item.id for item in data.items],
+            aliases=[list(item.aliases) for item in data.items] if has_aliases else None,
         ),
         graph=knowledge_graph(numbered, len(nodes), "all", dict(enumerate(names))),
         concept_graph=concept_graph(data.word_pairs or [], data.stop_words),

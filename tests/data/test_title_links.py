@@ -57,6 +57,15 @@ def test_a_match_stands_where_the_title_stands(index):
     assert [m.score == 100 for m in index.find(text)] == [False, True]
 
 
+def test_aliases_are_names_where_no_item_has_the_full_name():
+    aliases = [["Neo's film", "It"], *([[]] * 5), ["The Clownfish"], *([[]] * 3)]
+    index = TitleIndex(TITLES, MENTIONS, TEXTS, aliases=aliases)
+    found = index.find('neos film, "it", the clownfish and clownfish')
+    assert [match.item for match in found] == [0, 1, 6, 6]
+    assert index.alike("clown", 1) == [6]
+    assert not TitleIndex(TITLES, MENTIONS, TEXTS).find("the clownfish")
+
+
 def test_movies_of_one_title_are_rivals_and_the_known_one_leads(index):
     (match,) = index.find('"it"')
     assert (match.item, match.rivals) == (1, (2,))

@@ -71,6 +71,14 @@ def test_an_item_is_typed_by_its_text_id(games_linker):
     assert reading.turn.text.startswith(f"We own @{expected[0]} 2, @{expected[1]} and @1.")
 
 
+def test_an_alias_means_its_item_as_its_name_does(games_linker):
+    numbers = {key: n for n, key in enumerate(games_linker.corpus.items.keys, start=1)}
+    reading = games_linker.read("RFTG, seven wonders and the Settlers of Catan (1995)")
+    expected = [numbers[key] for key in ("race-for-the-galaxy", "7-wonders", "catan")]
+    assert [link.item_id for link in reading.links if link.kind == ITEM] == expected
+    assert reading.links[0].name == "Race for the Galaxy (2007)"
+
+
 def test_a_corpus_without_text_ids_has_no_marks(linker):
     reading = linker.read("I like @[dominion]")
     assert not reading.links and not reading.unknown and reading.turn.text == reading.text
