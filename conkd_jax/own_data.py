@@ -3,7 +3,7 @@ r"""Checks, starts and links your own data: dialogues about any kind of item.
     conkd-data new games
     conkd-data check games
     conkd-data link games --out=games_linked
-    python -m conkd_jax.train --config=configs/dialogpt_hard.py:mini \
+    python -m conkd_jax.train --config=dialogpt_hard:mini \
         --config.corpus.name=custom --config.corpus.raw_dir=games_linked
 
 `new` writes a small folder to start from, about board games. `check` reads every line of a folder,
@@ -90,7 +90,7 @@ def show_checked(folder: str, checked: Checked) -> None:
     options = " \\\n    ".join(checked.options)
     command_line.show(
         f"\n{folder} has no errors. To train on it:\n\n"
-        f"python -m conkd_jax.train --config=configs/dialogpt_hard.py:mini \\\n    {options}"
+        f"python -m conkd_jax.train --config=dialogpt_hard:{checked.preset} \\\n    {options}"
     )
 
 

@@ -14,6 +14,7 @@ def test_new_writes_a_folder_that_passes_check(call, tmp_path):
     code, output, _ = call(own_data, "check", folder)
     assert code == 0 and "has no errors" in output and "warning" not in output
     assert "Graph: 58 nodes, 74 triples of 3 relations; it joins 28 of 28 items" in output
+    assert "--config=dialogpt_hard:demo" in output  # a few dialogues
     assert f"--config.corpus.raw_dir={folder}" in output
     refused(call(own_data, "new", folder), "expected a new or empty folder")
 
@@ -47,6 +48,14 @@ def test_check_says_what_missing_files_cost_and_how_to_train(call, tmp_path):
     assert "warning: there is no words.tsv" in words
     assert "Graph: 28 nodes, 0 triples of 0 relations; it joins 0 of 28 items" in words
     assert "--config.rec_teacher.use_concepts=False" in output.rpartition("To train")[2]
+
+
+def test_check_says_how_to_train_without_valid(call, tmp_path):
+    folder = games(tmp_path / "games")
+    (folder / "dialogues.jsonl").rename(folder / "train.jsonl")
+    code, output, _ = call(own_data, "check", folder)
+    assert code == 0 and "there is no dialogue in valid" in output
+    assert "--config.evaluation.split=dev" in output.rpartition("To train")[2]
 
 
 def test_check_refuses_what_can_t_be_trained(call, tmp_path):

@@ -23,6 +23,7 @@ WITHOUT_CONCEPTS = (
     "--config.rec_teacher.mim_epochs=0",
     "--config.rec_teacher.mim_weight=0",
 )
+DIALOGUES_OF_MINI = 3000  # of training, from which on the models of the preset mini are learned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +32,12 @@ class Checked:
 
     Attributes:
       report: the data report of its corpus.
+      preset: "demo" or "mini", the one whose models are of the size for so many dialogues.
       options: the options that train on it.
     """
 
     report: dict[str, Any]
+    preset: str
     options: tuple[str, ...]
 
 
@@ -49,4 +52,7 @@ def check(directory: epath.PathLike) -> Checked:
     options = ["--config.corpus.name=custom", f"--config.corpus.raw_dir={directory}"]
     if not report["has_word_graph"]:
         options += WITHOUT_CONCEPTS
-    return Checked(report, tuple(options))
+    if "valid" not in report["splits"]:
+        options.append("--config.evaluation.split=dev")
+    is_small = report["splits"]["train"]["dialogues"] < DIALOGUES_OF_MINI
+    return Checked(report, "demo" if is_small else "mini", tuple(options))

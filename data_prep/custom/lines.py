@@ -5,6 +5,9 @@ A problem names the file, the line, what is wrong there and how to mend it.
 
 from __future__ import annotations
 
+import codecs
+import json
+import re
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -14,12 +17,21 @@ from etils import epath
 from conkd_jax.data.mentions import encodable
 from conkd_jax.errors import UserError
 from conkd_jax.files import numbered_lines, parse_json
-from data_prep.custom.schema import EXAMPLES
+from data_prep.custom.schema import EXAMPLES, ROLES
 from data_prep.raw_dialogues import Problems as Cleaned
 from data_prep.raw_dialogues import clean_text
 
 Kind = TypeVar("Kind")
 
+_KINDS = {  # of a JSON value, by msgspec's names
+    "str": "a text",
+    "int": "a whole number",
+    "float": "a number with decimals",
+    "bool": "true or false",
+    "null": "null",
+    "array": "a list",
+    "object": "an object",
+}
 LISTED = 20  # problems that are listed; all are counted
 _LONGEST = 400  # characters of one problem
 
@@ -64,7 +76,11 @@ class Findings:
 
 def lines_of(path: epath.Path, findings: Findings) -> Iterator[tuple[str, str]]:
     """Yields (file and line, text) of the lines that are neither blank nor broken."""
-    for number, line in numbered_lines(path.read_bytes().splitlines()):
+    content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        findings.error(path.name, "expected UTF-8 text, got UTF-16", "Save the file as UTF-8")
+        return
+    for number, line in numbered_lines(content.splitlines()):
         where = f"{path.name}, line {number}"
         try:
             yield where, line.decode("utf-8")
@@ -78,10 +94,15 @@ def objects_of(
 ) -> Iterator[tuple[str, Kind]]:
     """Yields (file and line, object) of the lines that hold an object of a kind."""
     for where, line in lines_of(path, findings):
+        mend = f"Write an object on one line: {EXAMPLES[kind]}"
         try:
             yield where, converted(parse_json(line), kind)
+        except json.JSONDecodeError as wrong:
+            reason = f"{wrong.msg[:1].lower()}{wrong.msg[1:]} at character {wrong.pos + 1}"
+            what = f"expected JSON, got {line.strip()[:40]!r} ({reason})"
+            findings.error(where, what, mend)
         except ValueError as wrong:
-            findings.error(where, str(wrong), f"Write an object on one line: {EXAMPLES[kind]}")
+            findings.error(where, str(wrong), mend)
 
 
 def converted(value: Any, kind: type[Kind]) -> Kind:
@@ -93,8 +114,30 @@ def converted(value: Any, kind: type[Kind]) -> Kind:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as wrong:
-        text = str(wrong).replace("`", "'").replace("$.", "").replace("'$'", "the line")
-        raise ValueError(text[:1].lower() + text[1:]) from wrong
+        raise ValueError(_in_plain_words(str(wrong), kind)) from wrong
+
+
+def _in_plain_words(message: str, kind: type) -> str:
+    """The message of msgspec about an object of a kind, in the words of JSON.
+
+    >>> _in_plain_words("Expected `str`, got `int` - at `$.id`", type)
+    "field 'id': expected a text, got a whole number"
+    """
+    what, _, place = message.partition(" - at `")
+    field = place.rstrip("`").removeprefix("$").removeprefix(".")
+    if what.startswith("Expected"):
+        what = re.sub(r"`([a-z |]+)`", lambda found: _kinds(found[1]), what)
+    elif found := re.fullmatch("Invalid enum value (.*)", what):
+        what = f"expected {' or '.join(map(repr, ROLES))}, got {found[1]}"
+    elif what.startswith("Object contains unknown field") and not field:
+        what += f", expected only {', '.join(kind.__struct_fields__)}"
+    where = f"field {field!r}: ".replace("key` in `$.", "a name in ") if field else ""
+    return where + what[:1].lower() + what[1:].replace("`", "'")
+
+
+def _kinds(names: str) -> str:
+    """Types of msgspec, such as "int | str", in words."""
+    return " or ".join(_KINDS.get(name, f"'{name}'") for name in names.split(" | "))
 
 
 def unclean(name: str) -> str:

@@ -1,24 +1,21 @@
 """Reads a folder of your own data strictly: everything that can't be used is told, line by line.
 
-The result has items by number: item n of `items.jsonl`, from 1, is mentioned as "@n" in every text,
-which is how the rest of the program writes items. An "@" that a person typed before a digit gets a
-space after it, since it mentions nothing.
+The result has items by number: item n of `items.jsonl`, from 1, is mentioned as "@n" in every text
+(`custom.dialogues`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import re
 from collections.abc import Collection, Mapping
 
 from etils import epath
 
-from conkd_jax.data.mentions import MARK, marks_as_mentions
-from conkd_jax.files import by_hash, parse_json
+from conkd_jax.files import parse_json
 from data_prep.custom import schema
+from data_prep.custom.dialogues import ItemMarks, read_splits
 from data_prep.custom.lines import (
-    LISTED,
     Findings,
     OwnDataError,
     converted,
@@ -26,15 +23,13 @@ from data_prep.custom.lines import (
     objects_of,
     unclean,
 )
-from data_prep.custom.schema import About, Item, Node, OwnDialogue, Shares
+from data_prep.custom.schema import About, Item, Node, Shares
 from data_prep.graphs import GraphError, read_concept_edges
-from data_prep.raw_dialogues import Problems, RawDialogue, clean_text
-from data_prep.split_ids import is_dev
+from data_prep.raw_dialogues import RawDialogue
 from data_prep.stop_words import ENGLISH
 
 Triple = tuple[str, str, str]
-_NOT_A_MENTION = re.compile(r"@(?=[0-9])")
-_PARTS = 10_000
+_HEADER = ["head", "relation", "tail"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,15 +98,21 @@ def read_own_data(directory: epath.PathLike, *, use_test: bool = True) -> OwnDat
     """
     paths = {path.name: path for path in files_of(directory, use_test=use_test)}
     findings = Findings()
+    others = _nearly_named(paths, directory)
+    findings.warnings += [f"{other} is not read: is it {name}?" for name, other in others.items()]
     about = _about(paths, directory, findings)
-    _expect_dialogues(paths, directory, findings)
+    _expect_dialogues(paths, others, directory, findings)
+    told = findings.num_errors
     items = _items(paths, findings)
+    is_complete = schema.ITEMS in paths and findings.num_errors == told
     numbers = {item.id: number for number, item in enumerate(items, start=1)}
+    marks = ItemMarks(numbers, findings, is_complete=is_complete)
     triples = _triples(paths, findings)
     attributes = [triple for item in items for triple in _attributes(item, findings)]
     in_graph = {node for head, _, tail in (*triples, *attributes) for node in (head, tail)}
     nodes = _nodes(paths, numbers, in_graph, findings)
-    splits = _splits(paths, about.shares or Shares(), numbers, findings)
+    splits = read_splits(paths, about.shares or Shares(), marks, findings)
+    marks.warn()
     data = OwnData(
         items=tuple(items),
         splits={name: of for name, of in splits.items() if use_test or name != "test"},
@@ -132,13 +133,14 @@ def read_own_data(directory: epath.PathLike, *, use_test: bool = True) -> OwnDat
 def _about(paths: Mapping[str, epath.Path], directory: epath.PathLike, findings: Findings) -> About:
     where = schema.ABOUT
     mend = f'Write {{"version": {schema.VERSION}}}'
+    mend_shares = f'{mend[:-1]}, "shares": {{"dev": 0.05, "valid": 0.1, "test": 0.1}}}}'
     if where not in paths:
         findings.error(where, f"expected this file in {directory}, found none", mend)
         return About(schema.VERSION)
     try:
         about = converted(parse_json(paths[where].read_bytes()), About)
     except ValueError as wrong:
-        findings.error(where, str(wrong), mend)
+        findings.error(where, str(wrong), mend_shares if "shares" in str(wrong) else mend)
         return About(schema.VERSION)
     if about.version != schema.VERSION:
         found = f"expected version {schema.VERSION}, got {about.version}"
@@ -149,9 +151,25 @@ def _about(paths: Mapping[str, epath.Path], directory: epath.PathLike, findings:
     return about
 
 
+def _nearly_named(paths: Mapping[str, epath.Path], directory: epath.PathLike) -> dict[str, str]:
+    """The files that have nearly the name of one that is not there, by the name of that one."""
+    found = {}
+    for path in sorted(epath.Path(directory).expanduser().iterdir()):
+        meant = difflib.get_close_matches(path.name.casefold(), schema.FILES, n=1, cutoff=0.75)
+        if meant and meant[0] not in paths and path.name not in schema.FILES:
+            found[meant[0]] = path.name
+    return found
+
+
 def _expect_dialogues(
-    paths: Mapping[str, epath.Path], directory: epath.PathLike, findings: Findings
+    paths: Mapping[str, epath.Path],
+    others: Mapping[str, str],
+    directory: epath.PathLike,
+    findings: Findings,
 ) -> None:
+    def mend(file: str, what: str) -> str:
+        return f"Name {others[file]} so" if file in others else f"Write {what} a line"
+
     by_file = [name for name in schema.SPLIT_FILES.values() if name in paths]
     train = schema.SPLIT_FILES["train"]
     if schema.DIALOGUES in paths and by_file:
@@ -159,10 +177,10 @@ def _expect_dialogues(
         findings.error(schema.DIALOGUES, what, "Keep one of the two")
     elif schema.DIALOGUES not in paths and train not in paths:
         what = f"expected this file or {train} in {directory}, found neither"
-        findings.error(schema.DIALOGUES, what, "Write a dialogue a line")
+        findings.error(schema.DIALOGUES, what, mend(schema.DIALOGUES, "a dialogue"))
     if schema.ITEMS not in paths:
         what = f"expected this file in {directory}, found none"
-        findings.error(schema.ITEMS, what, "Write an item a line")
+        findings.error(schema.ITEMS, what, mend(schema.ITEMS, "an item"))
 
 
 def _items(paths: Mapping[str, epath.Path], findings: Findings) -> list[Item]:
@@ -182,15 +200,28 @@ def _items(paths: Mapping[str, epath.Path], findings: Findings) -> list[Item]:
     if len(items) < 2 and not findings.num_errors:
         what = f"expected two items or more to choose from, got {len(items)}"
         findings.error(schema.ITEMS, what, "Write an item a line")
+    _check_rivals(items.values(), places, findings)
+    return list(items.values())
+
+
+def _check_rivals(items: Collection[Item], places: Mapping[str, str], findings: Findings) -> None:
+    """Warns of names and aliases that two items have."""
     by_name: dict[str, str] = {}
-    for item in items.values():
+    for item in items:
         other = by_name.setdefault(item.name.casefold(), item.id)
         if other != item.id:
             findings.warnings.append(
                 f"{places[item.id]}: {item.name!r} is the name of {other!r} as well: nobody can "
                 "tell the two apart. Add to the names what differs, such as a year."
             )
-    return list(items.values())
+    for item in items:
+        for alias in item.aliases:
+            other = by_name.setdefault(alias.casefold(), item.id)
+            if other != item.id:
+                findings.warnings.append(
+                    f"{places[item.id]}: the alias {alias!r} is a name of {other!r} as well, which "
+                    "it will mean in most texts."
+                )
 
 
 def _check_names(where: str, entry: Item | Node, findings: Findings) -> None:
@@ -217,7 +248,9 @@ def _triples(paths: Mapping[str, epath.Path], findings: Findings) -> list[Triple
     for where, line in lines:
         cells = line.rstrip("\r\n").split("\t")
         mend = "Write head, relation and tail, with one tab between them"
-        if len(cells) != 3:
+        if where.endswith("line 1") and [c.casefold() for c in cells] == _HEADER:
+            findings.error(where, f"expected a triple, got a header: {line.strip()!r}", "Delete it")
+        elif len(cells) != 3:
             findings.error(where, f"expected 3 cells, got {len(cells)}", mend)
         elif not all(cells):
             findings.error(where, "a cell is empty", mend)
@@ -270,112 +303,3 @@ def _stop_words(paths: Mapping[str, epath.Path], findings: Findings) -> frozense
         return ENGLISH
     lines = lines_of(paths[schema.STOP_WORDS], findings)
     return frozenset(word.casefold() for _, line in lines for word in line.split())
-
-
-# --- dialogues -----------------------------------------------------------------------------------
-
-
-def _splits(
-    paths: Mapping[str, epath.Path],
-    shares: Shares,
-    numbers: Mapping[str, int],
-    findings: Findings,
-) -> dict[str, list[RawDialogue]]:
-    """The dialogues of each split; "dev" is taken from train where it has no file."""
-    splits: dict[str, list[RawDialogue]] = {"train": [], "dev": [], "valid": [], "test": []}
-    places: dict[str, str] = {}
-    files = {name: file for name, file in schema.SPLIT_FILES.items() if file in paths}
-    if schema.DIALOGUES in paths:
-        for dialogue in _dialogues(paths[schema.DIALOGUES], numbers, places, findings):
-            splits[split_by_hash(dialogue.conversation_id, shares)].append(dialogue)
-    for name, file in files.items():
-        for dialogue in _dialogues(paths[file], numbers, places, findings):
-            is_held = name == "train" and "dev" not in files and is_dev(dialogue.conversation_id)
-            splits["dev" if is_held else name].append(dialogue)
-    if not splits["dev"] and len(splits["train"]) > 1:
-        splits["dev"].append(splits["train"].pop())
-    if not findings.num_errors:
-        _check_splits(splits, findings)
-    return {name: found for name, found in splits.items() if found or name in ("train", "dev")}
-
-
-def split_by_hash(conversation_id: str, shares: Shares) -> str:
-    """The split of a dialogue of `dialogues.jsonl`, which depends on its id alone."""
-    place = by_hash(conversation_id, _PARTS)
-    for name in ("test", "valid", "dev"):
-        place -= round(getattr(shares, name) * _PARTS)
-        if place < 0:
-            return name
-    return "train"
-
-
-def _dialogues(
-    path: epath.Path, numbers: Mapping[str, int], places: dict[str, str], findings: Findings
-) -> list[RawDialogue]:
-    found = []
-    for where, dialogue in objects_of(path, OwnDialogue, findings):
-        if why := unclean(dialogue.id):
-            findings.error(where, f"the id {dialogue.id!r} {why}", "Choose a plain id")
-            continue
-        if dialogue.id in places:
-            what = f"the id {dialogue.id!r} is that of {places[dialogue.id]} as well"
-            findings.error(where, what, "Give every dialogue an id of its own, in one split")
-            continue
-        places[dialogue.id] = where
-        messages = tuple(
-            (message.role == "recommender", _numbered(message.text, numbers, where, findings))
-            for message in dialogue.messages
-        )
-        found.append(RawDialogue(dialogue.id, messages, {}))
-    return found
-
-
-def _numbered(text: str, numbers: Mapping[str, int], where: str, findings: Findings) -> str:
-    """The text with items as "@n" instead of "@[id]"."""
-    text = _NOT_A_MENTION.sub("@ ", clean_text(text, Problems()))
-    if text.count("@[") != len(MARK.findall(text)):
-        findings.error(where, "an @[ is not closed", 'Mark an item as "@[id]"')
-
-    def number(item: str) -> int | None:
-        if item not in numbers:
-            is_told = len(findings.errors) < LISTED and len(item) <= schema.LONGEST_NAME
-            alike = difflib.get_close_matches(item, numbers, n=1) if is_told else []
-            meant = f"Did you mean @[{alike[0]}]? " if alike else ""
-            what = f"@[{item}] names no item of {schema.ITEMS}"
-            findings.error(where, what, f"{meant}Correct the id or add the item")
-        return numbers.get(item)
-
-    return marks_as_mentions(text, number)
-
-
-def _check_splits(splits: Mapping[str, list[RawDialogue]], findings: Findings) -> None:
-    """What is wrong with the dialogues of splits, taken together."""
-    for name, found in splits.items():
-        silent = [d.conversation_id for d in found if not _has_response(d)]
-        if not found and name in ("train", "dev"):
-            what = f"there is no dialogue in the split {name!r}"
-            findings.error("dialogues", what, "Write more dialogues: some are held out by hash")
-        elif found and len(silent) == len(found):
-            what = f"no dialogue of the split {name!r} has a turn of the recommender after one of "
-            findings.error("dialogues", f"{what}the seeker", "Check the roles of the messages")
-        elif silent:
-            findings.warnings.append(
-                f"{len(silent):,} of {len(found):,} dialogues of {name} have no turn of the "
-                f"recommender after one of the seeker, for example {silent[0]!r}."
-            )
-    if not splits["valid"]:
-        findings.warnings.append("there is no dialogue in valid: nothing can be scored on it.")
-    known = {d.messages: d.conversation_id for d in (*splits["train"], *splits["dev"])}
-    for name in ("valid", "test"):
-        twice = [d for d in splits[name] if d.messages in known]
-        if twice:
-            other = known[twice[0].messages]
-            findings.warnings.append(
-                f"{len(twice):,} dialogues of {name} have the same text as one that is trained on, "
-                f"for example {twice[0].conversation_id!r} and {other!r}: scores are too good."
-            )
-
-
-def _has_response(dialogue: RawDialogue) -> bool:
-    roles = [is_recommender for is_recommender, text in dialogue.messages if text]
-    return False in roles and True in roles[roles.index(False) :]

@@ -27,6 +27,8 @@ ITEMS, NODES, GRAPH, WORDS = "items.jsonl", "nodes.jsonl", "graph.tsv", "words.t
 STOP_WORDS = "stop_words.txt"
 DIALOGUES = "dialogues.jsonl"
 SPLIT_FILES = {name: f"{name}.jsonl" for name in ("train", "dev", "valid", "test")}
+FILES = (ABOUT, ITEMS, NODES, GRAPH, WORDS, STOP_WORDS, DIALOGUES, *SPLIT_FILES.values())
+ROLES = ("seeker", "recommender")
 LONGEST_NAME = 200  # characters of an id, a name or an alias
 
 Name = Annotated[str, Meta(min_length=1, max_length=LONGEST_NAME)]
@@ -81,7 +83,7 @@ class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one side says at once."""
 
-    role: Literal["seeker", "recommender"]
+    role: Literal["seeker", "recommender"]  # `ROLES`
     text: str
 
 

@@ -6,14 +6,8 @@ import re
 import pytest
 
 from data_prep.custom.lines import LISTED, OwnDataError
-from data_prep.custom.reader import read_own_data, split_by_hash
-from data_prep.custom.schema import Shares
-from tests.fixtures.own_data import games, lines_of, write_lines
-
-
-def dialogue(key, *texts, roles=("seeker", "recommender")):
-    messages = [{"role": roles[n % 2], "text": text} for n, text in enumerate(texts)]
-    return {"id": key, "messages": messages}
+from data_prep.custom.reader import read_own_data
+from tests.fixtures.own_data import dialogue, games, lines_of, write_lines
 
 
 @pytest.fixture
@@ -44,23 +38,22 @@ def test_items_have_numbers_in_file_order_and_texts_mention_them(folder):
     assert data.warnings == ()
 
 
-def test_what_looks_like_a_mention_but_is_none(folder):
-    texts = ("mail me@7pm about @[catan]2", "Try @[azul] \u0007 now")
-    with (folder / "dialogues.jsonl").open("a") as file:
-        file.write(json.dumps(dialogue("odd", *texts)) + "\n")
-    read = [d for of in read_own_data(folder).splits.values() for d in of]
-    (odd,) = [d for d in read if d.conversation_id == "odd"]
-    assert [text for _, text in odd.messages] == ["mail me@ 7pm about @1 2", "Try @16 now"]
-
-
 @pytest.mark.parametrize(
     ("name", "line", "message"),
     [
-        ("items.jsonl", "{", "not JSON|delimiter|property name"),
-        ("items.jsonl", "[1]", "expected 'object', got 'array'"),
+        ("items.jsonl", "{", "expected JSON, got '{'.*at character 2"),
+        ("items.jsonl", "[1]", "expected an object, got a list"),
         ("items.jsonl", '{"id": "x"}', "missing required field 'name'"),
-        ("items.jsonl", '{"id": "x", "name": "X", "alias": "Y"}', "unknown field 'alias'"),
-        ("items.jsonl", '{"id": 7, "name": "X"}', "expected 'str', got 'int' - at 'id'"),
+        (
+            "items.jsonl",
+            '{"id": "x", "name": "X", "alias": "Y"}',
+            "'alias', expected only id, name,",
+        ),
+        (
+            "items.jsonl",
+            '{"id": 7, "name": "X"}',
+            "'id': expected a text, got a whole",
+        ),
         ("items.jsonl", '{"id": "a]b", "name": "X"}', "has a bracket.*without"),
         ("items.jsonl", '{"id": " x", "name": "X"}', "begins or ends with a space"),
         ("items.jsonl", '{"id": "x", "name": "X\\u0007"}', "has a control character"),
@@ -73,7 +66,11 @@ def test_what_looks_like_a_mention_but_is_none(folder):
         ("graph.tsv", "catan\t\tKlaus", "a cell is empty"),
         ("graph.tsv", "catan\tby\t Klaus", "begins or ends with a space"),
         ("words.tsv", "RelatedTo dog cat", "expected relation, word and word"),
-        ("dialogues.jsonl", '{"id": "x", "messages": []}', "of length >= 1 - at 'messages'"),
+        (
+            "dialogues.jsonl",
+            '{"id": "x", "messages": []}',
+            "'messages': expected a list of",
+        ),
         ("dialogues.jsonl", json.dumps(dialogue("game-1", "Hi", "Ho")), "line 1 as well"),
         ("dialogues.jsonl", json.dumps(dialogue("d\ud800", "Hi", "Ho")), "half of a character"),
         (
@@ -85,7 +82,7 @@ def test_what_looks_like_a_mention_but_is_none(folder):
         (
             "dialogues.jsonl",
             json.dumps(dialogue("x", "Hi", "Ho", roles=("user", "system"))),
-            'invalid enum value .user.*"role": "seeker"',
+            "role': expected 'seeker' or 'recommender', got 'user'",
         ),
     ],
 )
@@ -134,66 +131,54 @@ def test_a_folder_that_is_not_there(tmp_path):
         read_own_data(tmp_path / "none")
 
 
-# --- splits ------------------------------------------------------------------------------------
-
-
-def test_the_split_of_a_dialogue_depends_on_its_id_alone(folder):
-    before = read_own_data(folder).splits
-    path = folder / "dialogues.jsonl"
-    entries = lines_of(path)
-    write_lines(path, [*(dialogue(f"n{i}", "Hi", "Try @[azul]") for i in range(60)), *entries])
-    after = read_own_data(folder).splits
-    for name in ("valid", "test"):
-        ids = {d.conversation_id for d in after[name]}
-        assert {d.conversation_id for d in before[name]} == {i for i in ids if i[0] == "g"}
-
-
-def test_shares_of_the_splits():
-    ids = [f"d{number}" for number in range(4000)]
-    found = [split_by_hash(key, Shares(dev=0.05, valid=0.2, test=0.0)) for key in ids]
-    assert found.count("valid") / len(ids) == pytest.approx(0.2, abs=0.02)
-    assert found.count("dev") / len(ids) == pytest.approx(0.05, abs=0.01)
-    assert "test" not in found
-
-
-def by_file(folder, **splits):
-    (folder / "dialogues.jsonl").unlink()
-    for name, entries in splits.items():
-        write_lines(folder / f"{name}.jsonl", entries)
-
-
-def test_splits_by_file_and_test_apart(folder):
-    train = [dialogue(f"t{n}", "Hi", "Try @[azul]") for n in range(40)]
-    one, other = dialogue("v", "Hello", "Try @[azul]"), dialogue("x", "Hey", "Try @[catan]")
-    by_file(folder, train=train, valid=[one], test=[other])
-    splits = read_own_data(folder).splits
-    assert len(splits["train"]) + len(splits["dev"]) == 40 and splits["dev"]
-    assert [d.conversation_id for d in splits["test"]] == ["x"]
-    assert "test" not in read_own_data(folder, use_test=False).splits
-    write_lines(folder / "dev.jsonl", [dialogue("e", "Hi there", "Try @[azul]")])
-    assert [d.conversation_id for d in read_own_data(folder).splits["dev"]] == ["e"]
-
-
-def test_dialogues_in_two_splits(folder):
-    train = [dialogue(f"t{n}", "Hi", "Try @[azul]") for n in range(3)]
-    by_file(folder, train=train, valid=[dialogue("v", "Hi", "Try @[azul]")])
-    (warning,) = [w for w in read_own_data(folder).warnings if "same text" in w]
-    assert "1 dialogues of valid" in warning and "'v'" in warning
-    write_lines(folder / "valid.jsonl", [train[0]])
-    assert "the id 't0' is that of train.jsonl, line 1 as well" in problems(folder)
-    write_lines(folder / "dialogues.jsonl", train)
-    assert "either this file or splits by file" in problems(folder)
-
-
-def test_splits_without_responses(folder):
-    by_file(folder, train=[dialogue(f"t{n}", "Hi") for n in range(3)], valid=[])
-    assert "no dialogue of the split 'train' has a turn of the recommender" in problems(folder)
-    write_lines(folder / "train.jsonl", [dialogue("t", "Hi", "Ho")])
-    assert "no dialogue in the split 'dev'" in problems(folder)
-
-
 def test_names_that_nobody_can_tell_apart(folder):
     entries = [*lines_of(folder / "items.jsonl"), {"id": "catan-2", "name": "CATAN (1995)"}]
     write_lines(folder / "items.jsonl", entries)
     (warning,) = read_own_data(folder).warnings
     assert "is the name of 'catan' as well" in warning
+
+
+def test_aliases_that_two_items_have(folder):
+    entries = lines_of(folder / "items.jsonl")
+    entries[1]["aliases"] = ["Settlers of Catan", "azul (2017)", "Carca"]
+    write_lines(folder / "items.jsonl", entries)
+    first, second = read_own_data(folder).warnings
+    assert "the alias 'Settlers of Catan' is a name of 'catan' as well" in first
+    assert "items.jsonl, line 2: the alias 'azul (2017)' is a name of 'azul' as well" in second
+
+
+def test_files_that_are_not_read_but_may_be_meant(folder):
+    (folder / "words.tsv").rename(folder / "word.tsv")
+    for name in ("items-old.jsonl", "notes.md"):
+        (folder / name).write_text("x")
+    assert read_own_data(folder).warnings == ("word.tsv is not read: is it words.tsv?",)
+    (folder / "dialogues.jsonl").rename(folder / "Dialogue.jsonl")
+    assert "found neither. Name Dialogue.jsonl so." in problems(folder)
+
+
+def test_a_broken_item_is_the_only_problem_that_is_told(folder):
+    entries = lines_of(folder / "items.jsonl")
+    entries[0]["alias"] = "X"
+    write_lines(folder / "items.jsonl", entries)
+    assert problems(folder).startswith(f"{folder}: 1 problem:\n  items.jsonl, line 1: ")
+    (folder / "items.jsonl").unlink()
+    assert problems(folder).startswith(f"{folder}: 1 problem:\n  items.jsonl: expected this file")
+
+
+def test_shares_that_are_none(folder):
+    (folder / "data.json").write_text('{"version": 1, "shares": {"valid": 0.9}}')
+    told = problems(folder)
+    assert "field 'shares.valid': expected a number with decimals <= 0.5" in told
+    assert '"shares": {"dev": 0.05, "valid": 0.1, "test": 0.1}}' in told
+
+
+def test_a_header_is_no_triple(folder):
+    path = folder / "graph.tsv"
+    path.write_text("Head\tRelation\tTail\n" + path.read_text())
+    assert "graph.tsv, line 1: expected a triple, got a header" in problems(folder)
+
+
+def test_utf_16_is_one_problem(folder):
+    path = folder / "items.jsonl"
+    path.write_text(path.read_text(), encoding="utf-16")
+    assert "1 problem:\n  items.jsonl: expected UTF-8 text, got UTF-16" in problems(folder)
