@@ -165,8 +165,8 @@ def move(path: epath.PathLike, target: epath.PathLike) -> None:
     """Moves a file or a folder to a path that does not exist; the folder above it may be missing.
 
     On a disk that is one rename. An object store has no folders that could be renamed or made
-    empty, so every file is copied and then the original is deleted; a process that dies in between
-    leaves the original.
+    empty, so every file is copied and then the original is deleted. A process that dies in between
+    leaves the original, or a part of it beside a whole copy; the same call then completes the move.
 
     Args:
       path: a file or a folder.
@@ -183,7 +183,7 @@ def move(path: epath.PathLike, target: epath.PathLike) -> None:
 
 def _copy(path: epath.Path, target: epath.Path) -> None:
     if not path.is_dir():
-        path.copy(target)
+        path.copy(target, overwrite=True)
         return
     for entry in path.iterdir():
         _copy(entry, target / entry.name)

@@ -95,6 +95,16 @@ def test_parameters_come_back(object_store, tmp_path):
     assert_same(checkpoint.load("gs://other/params"), state(4))
 
 
+def test_nothing_of_an_artifact_is_renamed(object_store):
+    """A rename there is a copy and a deletion, between which a process can die."""
+    for value in (3, 4):
+        checkpoint.save(f"{FOLDER}/params", state(value))
+        files.write_whole(f"{FOLDER}/manifest.json", "{}")
+    save_two(f"{FOLDER}/checkpoints")
+    words = ("/copyTo/", "/rewriteTo/", "/moveTo/", "/compose")
+    assert not [each for each in object_store.requests if any(word in each for word in words)]
+
+
 def test_parameters_that_were_saved_on_a_disk(object_store, tmp_path):
     checkpoint.save(tmp_path / "params", state(3))
     copy(tmp_path / "params", f"{FOLDER}/params")

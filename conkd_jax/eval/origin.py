@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 from etils import epath
 
-from conkd_jax.files import move, parse_json
+from conkd_jax.errors import UserError
+from conkd_jax.files import move, parse_json, read_json, write_json
 
 Origin = Mapping[str, str]  # fingerprints by the names of stages
 
@@ -21,6 +22,7 @@ LISTING = "artifacts.txt"  # in that folder
 EVALUATION = "evaluation"
 DOCUMENTS = ("metrics.json", "gate.json")
 EARLIER = "earlier"
+MOVING = "moving.json"  # in that folder while results are moved there: their names and their goal
 SWEEP = ("sweep.json", "sweep.md", "sweep.png")
 RESULTS = (  # whatever the programs write into the folder of a run, or of a sweep beside its runs
     "config.json",
@@ -89,6 +91,8 @@ def set_aside(
 ) -> epath.Path | None:
     """Moves the results in a folder into its subfolder `earlier/` if they are of another origin.
 
+    A move that was interrupted is completed first, into the same folder.
+
     Args:
       folder: a folder that will get new results.
       origin: the artifacts that these are made from.
@@ -98,12 +102,13 @@ def set_aside(
       Where the earlier results are now; None if there were none, or if they are of this origin.
     """
     folder = epath.Path(folder)
+    completed = _complete_move(folder)
     if names is None:
         names = (*RESULTS, *_runs_of_a_sweep(folder))
     found = _existing(folder, names)
     before = origin_of(folder)
     if not found or (before and before.get(EVALUATION) == origin.get(EVALUATION)):
-        return None
+        return completed
     return _moved(folder, found, before.get(EVALUATION, "unknown"))
 
 
@@ -120,11 +125,12 @@ def set_aside_before_sweep(folder: epath.PathLike, runs: Collection[str]) -> epa
       Where the earlier results are now; None if there were none.
     """
     folder = epath.Path(folder)
+    completed = _complete_move(folder)
     names = [name for name in RESULTS if name not in SWEEP]
     names += [name for name in _runs_of_a_sweep(folder) if name not in runs]
     found = _existing(folder, names)
     if not found:
-        return None
+        return completed
     found += _existing(folder, SWEEP)
     return _moved(folder, found, origin_of(folder).get(EVALUATION, "unknown"))
 
@@ -150,11 +156,31 @@ def _existing(folder: epath.Path, names: Iterable[str]) -> list[epath.Path]:
 
 
 def _moved(folder: epath.Path, found: Iterable[epath.Path], label: str) -> epath.Path:
-    """Moves what was found in a folder into a new folder `earlier/<label>`, which is returned."""
+    """Moves what was found in a folder into a new folder `earlier/<label>`, which is returned.
+
+    What is moved, and where to, is written down before and deleted afterwards, for
+    `_complete_move`. Documents are moved first: a folder that has one has all that belongs to it.
+    """
     aside, number = folder / EARLIER / label, 1
     while aside.exists():
         number += 1
         aside = folder / EARLIER / f"{label}-{number}"
-    for path in found:
-        move(path, aside / path.name)
+    names = sorted((path.name for path in found), key=lambda name: name not in DOCUMENTS)
+    aside.parent.mkdir(exist_ok=True)
+    write_json(aside.parent / MOVING, {"names": names, "to": aside.name})
+    _complete_move(folder)
+    return aside
+
+
+def _complete_move(folder: epath.Path) -> epath.Path | None:
+    """Moves what `_moved` has written down, as far as it is still there; returns where to."""
+    record = folder / EARLIER / MOVING
+    if not record.exists():
+        return None
+    moving = read_json(record, UserError, f"delete it, and move the results in {folder} elsewhere")
+    aside = folder / EARLIER / moving["to"]
+    for name in moving["names"]:
+        if (folder / name).exists():
+            move(folder / name, aside / name)
+    record.unlink()
     return aside

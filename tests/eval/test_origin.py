@@ -1,12 +1,11 @@
 """Results of two trainings never lie side by side as if they were of one."""
 
+import itertools
 import json
-from typing import ClassVar
+from http import HTTPStatus
 
 import pytest
 from etils import epath
-from etils.epath.backend import fsspec_backend
-from fsspec.implementations.memory import MemoryFileSystem
 
 from conkd_jax.eval import origin
 
@@ -62,37 +61,104 @@ def test_what_is_left_of_an_unknown_run_is_moved_too(tmp_path, leftover):
     assert not (tmp_path / leftover).exists()
 
 
-class Bucket(MemoryFileSystem):
-    """An object store: keys and no folders, so an empty one can't be made or found."""
-
-    protocol = "gs"
-    store: ClassVar[dict] = {}
-    pseudo_dirs: ClassVar[list] = [""]
-    cachable = False
-
-    def mkdir(self, path, create_parents=True, **kwargs):
-        """Does nothing, as in a bucket."""
-
-    def makedirs(self, path, exist_ok=False):
-        """Does nothing, as in a bucket."""
-
-
-def test_results_in_a_bucket_are_moved_aside(monkeypatch):
-    bucket = Bucket()
-    monkeypatch.setattr(fsspec_backend, "_get_filesystem", lambda protocol: bucket)
+def test_results_in_a_bucket_are_moved_aside(object_store):
     run = results(epath.Path("gs://bucket/run"), FIRST)
     results(run / "gate", FIRST, "gate.json")
     (run / "notes.txt").write_text("the user's own")
     aside = origin.set_aside(run, SECOND)
     assert aside == run / "earlier" / "eeee"
-    assert sorted(name.rpartition("bucket/")[2] for name in bucket.find("gs://bucket")) == [
-        "run/earlier/eeee/gate/gate.json",
-        "run/earlier/eeee/metrics.json",
-        "run/notes.txt",
+    assert object_store.names(run) == [
+        "earlier/eeee/gate/gate.json",
+        "earlier/eeee/metrics.json",
+        "notes.txt",
     ]
     assert origin.origin_of(aside) == FIRST and origin.origin_of(run) == {}
     results(run, FIRST)
     assert origin.set_aside(run, SECOND).name == "eeee-2"
+
+
+# --- moves that are interrupted ---------------------------------------------------------------
+
+OLD_RUN = {  # two documents, one of them in a folder
+    "metrics.json": json.dumps({"artifacts": FIRST}),
+    "predictions.jsonl": "a response",
+    "gate/gate.json": json.dumps({"artifacts": FIRST}),
+    "gate/traces/a": "λ",
+}
+
+
+class Broken(Exception):
+    """What ends a move."""
+
+
+def fill(run):
+    for name, text in OLD_RUN.items():
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text(text)
+
+
+def files_below(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def check_is_whole_or_gone(names):
+    """A folder with metrics.json has all that belongs to it."""
+    assert "metrics.json" not in names or set(OLD_RUN) <= set(names)
+
+
+def test_a_move_on_a_disk_is_completed_after_each_rename(tmp_path, monkeypatch):
+    rename = origin.move
+
+    def move_until(last):
+        count = itertools.count(1)
+
+        def move(path, target):
+            rename(path, target)
+            if next(count) == last:
+                raise Broken
+
+        return move
+
+    for last in range(1, 4):  # of three files and folders
+        run = tmp_path / str(last)
+        fill(run)
+        monkeypatch.setattr(origin, "move", move_until(last))
+        with pytest.raises(Broken):
+            origin.set_aside(run, SECOND)
+        check_is_whole_or_gone(files_below(run))
+        monkeypatch.setattr(origin, "move", rename)
+        assert origin.set_aside(run, SECOND) == run / "earlier" / "eeee"
+        assert files_below(run / "earlier") == {f"eeee/{k}": v for k, v in OLD_RUN.items()}
+        assert [path.name for path in run.iterdir()] == ["earlier"]
+
+
+@pytest.mark.parametrize(
+    "last",
+    # The first deletion, and those in a folder and of the record, as gcsfs makes requests today.
+    [pytest.param(n, marks=() if n in (4, 14, 16) else pytest.mark.slow) for n in range(17)],
+)
+def test_a_move_in_a_bucket_is_completed_after_each_request(last, object_store):
+    """From a request on nothing reaches the store any more, as if the process had died there."""
+    folder, changes = "gs://bucket/run", itertools.count()
+    fill(epath.Path(folder))
+
+    def refused(method, path):
+        is_change = method != "GET" and next(changes) >= last
+        return HTTPStatus.FORBIDDEN if is_change else None
+
+    object_store.before = refused
+    with pytest.raises(OSError):
+        origin.set_aside(folder, SECOND)
+    object_store.before = lambda method, path: None
+    check_is_whole_or_gone(object_store.names(folder))
+    assert origin.set_aside(folder, SECOND) == epath.Path(folder) / "earlier" / "eeee"
+    assert object_store.names(folder) == sorted(f"earlier/eeee/{name}" for name in OLD_RUN)
+    for name, text in OLD_RUN.items():
+        assert object_store.read(f"{folder}/earlier/eeee/{name}").decode() == text
 
 
 # --- sweeps ----------------------------------------------------------------------------------
