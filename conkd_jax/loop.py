@@ -29,6 +29,8 @@ from conkd_jax.progress import Progress
 from conkd_jax.typing import PyTree
 from conkd_jax.watch import DivergedError, LateMetrics, Line, StopSignals, Track
 
+LOG_EVERY = 50  # steps between lines of the history of a training that is not very long
+MAX_POINTS = 10_000  # lines of the history of any training, besides those of evaluations
 NUMERICS = "numerics"  # in a checkpoint's progress, beside the fields of `watch.Track`
 
 
@@ -249,7 +251,7 @@ def train(
     kind: str = "pmap",
     num_devices: int = 0,
     checkpoint_every: int = 0,
-    log_every: int = 50,
+    log_every: int = 0,
     rng_impl: str = "threefry2x32",
 ) -> Result:
     """Trains a task to its end, starting from its newest checkpoint if there is one.
@@ -264,7 +266,8 @@ def train(
       num_devices: number of devices over all processes; 0 for all.
       checkpoint_every: steps between checkpoints; with 0 the run is saved only when it ends or is
         stopped.
-      log_every: steps between lines of the history; evaluations add lines of their own.
+      log_every: steps between lines of the history, and between points of the TensorBoard log;
+        evaluations add lines of their own. 0 for `line_distance` of the number of steps.
       rng_impl: implementation of the steps' root key; "unsafe_rbg" makes dropout cheap on CPU and
         TPU.
 
@@ -283,6 +286,7 @@ def train(
         optimizer = optimizers.make_optimizer(optimizer_config, task.num_steps)
     except ValueError as error:
         raise ConfigError(f"config.{task.name}.{error}") from error
+    log_every = log_every or line_distance(task.num_steps)
     layout = layouts.layout_of(kind, devices)
     update = layout.train_step(task.loss, optimizer, ema_decay=task.ema_decay, rng_impl=rng_impl)
     root_key = jax.random.key_data(jax.random.key(seed, impl=rng_impl))
@@ -353,6 +357,15 @@ def evaluate(task: Task, params: PyTree, step: int) -> dict[str, float]:
             f"--config.{task.name}.optimizer.learning_rate, or inspect these rows."
         )
     return metrics
+
+
+def line_distance(num_steps: int) -> int:
+    """Steps between lines of a training's history: 50, or more in one that would exceed MAX_POINTS.
+
+    >>> line_distance(5_000), line_distance(500_000), line_distance(20_000_000)
+    (50, 50, 2000)
+    """
+    return max(LOG_EVERY, math.ceil(num_steps / MAX_POINTS))
 
 
 def is_due(step: int, every: int) -> bool:

@@ -22,6 +22,7 @@ with without_torch():
     from tensorboardX import SummaryWriter
 
 SECONDS_BETWEEN_LINES = 30.0
+MAX_LINES = 1_000  # of one training, besides those of compiling
 COMPILING = "compiling"
 
 T = TypeVar("T")
@@ -68,10 +69,11 @@ def counted(items: Iterable[T], name: str, unit: str) -> Iterator[T]:
 class Progress:
     """Displays the loss, tokens per second and time left of a training run.
 
-    On a terminal it is a bar, elsewhere one plain line every half minute. Only the first process
-    displays anything or writes the TensorBoard log. Compiling is announced and counted apart: rate
-    and time left are those of the steps alone, and there are none until a step is done that did not
-    have to wait for the compiler.
+    On a terminal it is a bar, elsewhere one plain line every half minute, or less often in a
+    training of days, which prints at most MAX_LINES of them. Only the first process displays
+    anything or writes the TensorBoard log. Compiling is announced and counted apart: rate and time
+    left are those of the steps alone, and there are none until a step is done that did not have to
+    wait for the compiler.
 
     Attributes:
       compile_seconds: time spent on compiling steps so far.
@@ -102,6 +104,7 @@ class Progress:
         self._shapes: set[tuple] = set()
         self._tokens, self._apart = 0.0, 0.0  # `_apart`: seconds that are not those of steps
         self._began = self._last_line = time.monotonic()
+        self._line_step = start_step  # of the last line
         self._bar = rich.progress.Progress(
             rich.progress.TextColumn("{task.description}"),
             rich.progress.BarColumn(),
@@ -179,7 +182,12 @@ class Progress:
                 f"{duration(seconds / done * (self.num_steps - step))} left",
             ]
         self._bar.update(self._task, completed=step, text=", ".join(texts))
-        if not self.console.is_terminal and now - self._last_line >= SECONDS_BETWEEN_LINES:
+        is_due = (
+            now - self._last_line >= SECONDS_BETWEEN_LINES
+            and (step - self._line_step) * MAX_LINES >= self.num_steps
+        )
+        if not self.console.is_terminal and is_due:
+            self._line_step = step
             self.say(", ".join([f"step {step}/{self.num_steps}", *texts]))
 
     def scalars(self, line: Line) -> None:

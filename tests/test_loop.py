@@ -112,6 +112,22 @@ def test_history_holds_means_of_its_window(tmp_path):
         np.testing.assert_allclose(line["loss"], mean, rtol=1e-6)
 
 
+def test_the_history_of_a_long_training_has_a_bounded_number_of_lines(tmp_path, monkeypatch):
+    """So have its TensorBoard log and its checkpoints, and a resumed one has the same lines."""
+    monkeypatch.setattr(loop, "LOG_EVERY", 2)
+    monkeypatch.setattr(loop, "MAX_POINTS", 10)
+    options = {"log_every": 0, "log_dir": tmp_path / "log"}
+    task = make_task(num_steps=57, evaluated=False)
+    straight = train(task, tmp_path / "straight", **options)
+    assert [line["step"] for line in straight.history] == [*range(6, 57, 6), 57]
+    events = b"".join(path.read_bytes() for path in (tmp_path / "log").glob("events.*"))
+    assert events.count(b"grad_norm") == len(straight.history)
+    stopped = make_task(Interrupted(16, crash), num_steps=57, evaluated=False)
+    with pytest.raises(Crash):
+        train(stopped, tmp_path / "resumed", log_every=0)
+    assert_same_run(train(task, tmp_path / "resumed", log_every=0), straight)
+
+
 def test_constants_reach_the_loss(tmp_path):
     task = make_task(num_steps=1, evaluated=False)
     task.constants = {"scale": np.float32(0)}

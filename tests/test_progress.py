@@ -44,6 +44,17 @@ def test_lines_are_rare():
     assert console.file.getvalue() == ""
 
 
+@pytest.mark.parametrize("num_steps", [500, 5_000, 12_345])
+def test_a_long_training_prints_a_bounded_number_of_lines(num_steps, monkeypatch):
+    clock, console = Clock(monkeypatch), console_of(False)
+    with progress.Progress("student", num_steps, 0, None, console=console) as shown_progress:
+        for step in range(1, num_steps + 1):
+            clock.now += 60
+            shown_progress.step(step, 1.0, 10.0)
+    lines = console.file.getvalue().splitlines()
+    assert min(num_steps, 900) <= len(lines) <= 1_000
+
+
 # --- compiling ---------------------------------------------------------------------------------
 
 

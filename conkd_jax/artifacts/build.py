@@ -8,6 +8,7 @@ depend on what any stage computes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -38,6 +39,9 @@ from conkd_jax.artifacts.stage import Context, Stage, in_order
 from conkd_jax.checkpoint import CHECKPOINTS
 from conkd_jax.files import is_remote, naming, parse_json
 from conkd_jax.integrity import MANIFEST, DamagedError
+
+LOG, OLDER_LOG = "log.jsonl", "log.older.jsonl"
+LOG_BYTES = 1 << 20  # a log that is larger takes the place of the older one
 
 
 class PlanRow(NamedTuple):
@@ -332,7 +336,7 @@ def check_is_shared(artifacts_dir: epath.Path) -> None:
 def _log(
     artifacts_dir: epath.Path, stage: Stage, action: str, seconds: float, compiled: float = 0.0
 ) -> None:
-    """Appends what happened to an artifact to log.jsonl.
+    """Appends what happened to an artifact to log.jsonl, which with log.older.jsonl stays small.
 
     Args:
       artifacts_dir: the root of all artifacts.
@@ -351,14 +355,22 @@ def _log(
         "compile_seconds": round(compiled, 3),
         "time": now(),
     }
-    path = artifacts_dir / "log.jsonl"
+    path, older = artifacts_dir / LOG, artifacts_dir / OLDER_LOG
     text = json.dumps(line) + "\n"
     if is_remote(path):  # an object store can't append
-        path.write_text((path.read_text() if path.exists() else "") + text)
+        before = path.read_text() if path.exists() else ""
+        if len(before) > LOG_BYTES:
+            older.write_text(before)
+            before = ""
+        path.write_text(before + text)
         return
     try:
-        with naming(path), path.open("a") as file:
-            file.write(text)
+        with naming(path):
+            if path.is_file() and os.path.getsize(path) > LOG_BYTES:
+                with contextlib.suppress(FileNotFoundError):  # another run was faster
+                    os.replace(path, older)
+            with path.open("a") as file:
+                file.write(text)
     except OSError:
         if action != "reused":  # the artifacts of others, or of a full disk, may still be read
             raise

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from conkd_jax.artifacts import lock
+from conkd_jax.artifacts import build, lock
 from conkd_jax.artifacts.build import ensure, explain
 from conkd_jax.artifacts.fingerprint import (
     ArtifactError,
@@ -195,6 +195,22 @@ def test_only_what_is_missing_runs(tmp_path):
         ("corpus", "reused"),
     ]
     assert log(tmp_path)[2]["fingerprint"] == first.student.fingerprint
+
+
+@pytest.mark.parametrize("is_in_bucket", [False, True])
+def test_the_log_of_thousands_of_runs_stays_small(tmp_path, is_in_bucket, request, monkeypatch):
+    root = epath.Path(tmp_path)
+    if is_in_bucket:
+        request.getfixturevalue("object_store")
+        root = epath.Path("gs://bucket/artifacts")
+    monkeypatch.setattr(build, "LOG_BYTES", 1_000)
+    stage = Pipeline().corpus
+    for _ in range(20):
+        ensure(stage, root)
+    texts = [(root / name).read_text() for name in (build.OLDER_LOG, build.LOG)]
+    assert all(0 < len(text) < 1_300 for text in texts)
+    actions = {json.loads(line)["action"] for text in texts for line in text.splitlines()}
+    assert actions == {"reused"}  # the oldest lines are gone
 
 
 def test_what_a_killed_process_leaves_in_a_finished_artifact_is_removed(tmp_path):
