@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from conkd_jax import integrity, parallel, terminal
+from conkd_jax.allocator import return_freed_memory
 from conkd_jax.array_files import load_arrays
 from conkd_jax.files import FULL_DISK, absolute, is_remote, naming, parse_json, write_whole
 from conkd_jax.integrity import DamagedError
@@ -97,6 +98,7 @@ class Checkpoints:
             items["best"] = ocp.args.StandardSave(best)
         with _full_disk_told(self.directory):
             self._manager.wait_until_finished()  # `_list_files` of the previous one
+            return_freed_memory()  # that of the previous one
             self._saving = step
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 

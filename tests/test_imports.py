@@ -25,6 +25,7 @@ ROOMS = (
         "versions",
         "torchless",
         "array_files",
+        "allocator",
     ),
     ("distill",),
     ("models",),
