@@ -9,3 +9,6 @@ import os
 
 # Before anything imports jax: both sides of a comparison run on the processors of this machine.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Before anything imports transformers: its PyTorch models are peers.
+os.environ.setdefault("USE_TORCH", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive a fork

@@ -25,7 +25,13 @@ PACKAGES = (
     *("jax", "flax", "numpy", "torch", "transformers", "torch-geometric"),
     *("ctranslate2", "liger-kernel"),
 )
-TITLES = {"seconds": "time", "peak_bytes": "peak memory", "planned_bytes": "XLA's memory"}
+TOKEN = "seconds_per_token"
+TITLES = {
+    "seconds": "time",
+    TOKEN: "time a token",
+    "peak_bytes": "peak memory",
+    "planned_bytes": "XLA's memory",
+}
 
 
 class Bound(NamedTuple):
@@ -74,13 +80,13 @@ class Case:
         """Adds a ratio of two contenders.
 
         Args:
-          measure: "seconds", "peak_bytes" or "planned_bytes".
+          measure: one of `TITLES`.
           of: the contender above the line.
           over: the one below.
           bound: the target.
 
         Returns:
-          The ratio: of times, that of the smallest. None if one of the two is not installed.
+          The ratio: of several times, that of the smallest. None if one of the two is absent.
         """
         found = self.document["contenders"]
         entry: dict[str, Any] = {"measure": measure, "of": of, "over": over}
@@ -89,7 +95,7 @@ class Case:
         ]
         if absent:
             entry["absent"] = "; ".join(absent)
-        elif measure == "seconds":
+        elif isinstance(found[of][measure], dict):
             above, below = found[of][measure], found[over][measure]
             entry["value"] = above["min"] / below["min"]
             entry["of_medians"] = above["median"] / below["median"]
@@ -147,7 +153,7 @@ class Report:
         }
 
     def finish(self) -> int:
-        """Prints the cases, writes the JSON file that was asked for, and returns the exit status."""
+        """Prints the cases, writes the file of --json, and returns the exit status."""
         document = self.document()
         print("\n\n".join(case_lines(each) for each in document["cases"]))
         if self._options.json:
@@ -173,7 +179,7 @@ def read_options(
       rounds: how often each contender is timed, unless --rounds says so.
 
     Returns:
-      size, rounds, pause, json and alone; and `arguments`, all as they were given.
+      size, rounds, pause, json, alone and case; and `arguments`, all of it as it was given.
     """
     parser = argparse.ArgumentParser(
         description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -182,10 +188,12 @@ def read_options(
     parser.add_argument("--rounds", type=int, default=rounds, help="how often each is timed")
     parser.add_argument("--pause", type=float, default=PAUSE, help="seconds before each call")
     parser.add_argument("--json", type=Path, help="write the results into this file")
-    parser.add_argument("--alone", help=argparse.SUPPRESS)  # measure one contender's memory
+    # To measure the memory of one contender, at one of several cases, in a process of its own.
+    parser.add_argument("--alone", help=argparse.SUPPRESS)
+    parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
     given = list(sys.argv[1:] if argv is None else argv)
     options = parser.parse_args(given)
-    options.arguments = [a for a in given if not a.startswith("--alone")]
+    options.arguments = given
     return options
 
 
@@ -228,7 +236,7 @@ def case_lines(case: Mapping[str, Any]) -> str:
     facts = ", ".join(f"{name} {value}" for name, value in case["facts"].items())
     lines = [case["case"] + (f" ({facts})" if facts else "")]
     if case["contenders"]:
-        titles = ("median ms", "min ms", "peak MiB", "XLA MiB", "difference")
+        titles = ("median ms", "min ms", "ms/token", "peak MiB", "XLA MiB", "difference")
         lines.append(f"  {'':46s}" + "".join(f"{title:>12s}" for title in titles))
     for name, found in case["contenders"].items():
         lines.append(
@@ -243,6 +251,7 @@ def _cells(found: Mapping[str, Any]) -> str:
     cells = ["", ""]
     if "seconds" in found:
         cells = [f"{1e3 * found['seconds'][which]:.2f}" for which in ("median", "min")]
+    cells.append(f"{1e3 * found[TOKEN]['min']:.3f}" if TOKEN in found else "")
     for measure in ("peak_bytes", "planned_bytes"):
         cells.append(f"{found[measure] / 2**20:.0f}" if measure in found else "")
     difference = found.get("difference")

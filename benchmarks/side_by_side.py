@@ -3,7 +3,8 @@
 A time says little on a machine that does other things as well. So contenders take turns, A B A B …,
 in one process on the same processors, and whatever slows one of them down slows down the others
 too: read ratios, not times. The first call of each compiles and warms up. It is not timed, but its
-outputs have to be those of the first contender, since times of different work can't be compared.
+outputs have to be those of the first contender for the same work, since times of different work
+can't be compared.
 
 Memory is measured in a new process for each contender, during its second call: the peak of the
 resident memory above what is resident with the inputs. What a compiler needed is not a kernel's
@@ -47,8 +48,9 @@ class Contender:
         outputs, any tree of arrays, when they are ready.
       package: the package that it needs, if that may be missing, by the name that pip knows.
       module: what that package is imported by; the package's name if not given.
-      is_compared: whether its outputs are those of the first contender. Where they can't be, because
-        it rounds or does other work, its time may still be worth showing.
+      work: what it computes. Its outputs are compared with those of the first contender for that.
+      is_compared: False where outputs can't be the same, because it rounds.
+      outputs: makes the outputs to compare, where one call does not return them.
       rounds: at most this many, for a contender that is much slower than the others.
     """
 
@@ -56,7 +58,9 @@ class Contender:
     prepare: Callable[[], Run]
     package: str = ""
     module: str = ""
+    work: str = ""
     is_compared: bool = True
+    outputs: Callable[[], Any] | None = None
     rounds: int | None = None
 
     @property
@@ -96,9 +100,15 @@ def processors() -> list[int]:
 
 
 def use_torch() -> Any:
-    """Returns torch, set to the threads that XLA has: one for each of `processors`."""
-    import torch
+    """Returns torch, set to the threads that XLA has: one for each of `processors`.
 
+    Raises:
+      SystemExit: it is not installed, and even the model to compare with can't be made.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise SystemExit("torch is not installed: pip install torch") from error
     torch.set_num_threads(len(processors()))
     return torch
 
@@ -112,32 +122,32 @@ def measure_time(
     """Times contenders in turns.
 
     Args:
-      contenders: the first one's outputs are what the others' are compared with.
+      contenders: in the order of their turns.
       rounds: how often each is timed.
       pause: seconds of rest before each call.
       tolerance: the largest difference of outputs.
 
     Returns:
-      For each contender, in order, {"seconds": {"median", "min", "rounds"}, "difference"}, where the
-      difference of its outputs is None if they are not compared; {"absent": why} if it can't run.
+      For each contender, in order, {"seconds": {"median", "min", "rounds"}, "difference"}, with
+      None for a difference that is not looked at; {"absent": why} if it can't run.
 
     Raises:
       SystemExit: the outputs of a contender differ.
     """
     found: Measured = {}
     runs: dict[str, Run] = {}
-    expected = None
+    expected: dict[str, list[np.ndarray]] = {}
     for contender in contenders:
         if contender.absence:
             found[contender.name] = {"absent": contender.absence}
             continue
         run = runs[contender.name] = contender.prepare()
-        outputs = [np.array(leaf) for leaf in jax.tree.leaves(run())]
-        if expected is None:
-            expected = outputs
+        outputs = run() if contender.outputs is None else contender.outputs()
+        outputs = [np.array(leaf) for leaf in jax.tree.leaves(outputs)]
+        wanted = expected.setdefault(contender.work, outputs)
         error = None
         if contender.is_compared:
-            error = checked_difference(contender.name, outputs, expected, tolerance)
+            error = checked_difference(contender.name, outputs, wanted, tolerance)
         found[contender.name] = {"difference": error}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     limits = {each.name: each.rounds or rounds for each in contenders}
@@ -170,7 +180,7 @@ def checked_difference(
         raise SystemExit(f"{name}: expected outputs of shapes {shapes[1]}, got {shapes[0]}.")
     error = 0.0
     for place, (got, wanted) in enumerate(zip(outputs, expected, strict=True)):
-        got, wanted = np.asarray(got, np.float64), np.asarray(wanted, np.float64)
+        got, wanted = np.asarray(got), np.asarray(wanted)
         largest = np.max(np.abs(wanted), initial=np.finfo(np.float32).tiny)
         difference = float(np.max(np.abs(got - wanted), initial=0.0) / largest)
         if not difference < tolerance:
