@@ -17,7 +17,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chat serve test test-slow test-soak test-real test-browser docs lint format \
+.PHONY: help demo chat serve test test-slow test-soak test-real test-browser bench docs lint format \
 	constraints newest wheel clean
 
 help:  ## list these commands
@@ -46,6 +46,9 @@ test-real: $(VENV)/.installed-test  ## tests on the raw files in CONKD_RAW_DIR
 
 test-browser: $(VENV)/.installed-browser  ## the page of conkd-serve in the Chromium of this machine
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m browser
+
+bench: $(VENV)/.installed-test  ## measure this project beside its peers: half an hour on two idle cores
+	$(BIN)/python -m benchmarks
 
 docs: $(VENV)/.installed-docs  ## the documentation as a site, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

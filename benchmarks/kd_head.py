@@ -91,6 +91,7 @@ def of_paper(num_tokens: int) -> Shape:
 TIMES = {  # size -> (case, shape, targets of its ratios of times)
     "full": (
         ("the mini preset", Shape(1536, 4224, 6924, 192, 128), {}),
+        ("paper, N = 256", of_paper(256), {}),
         ("paper, N = 512", of_paper(512), {}),
         (
             "paper, N = 1,024",
@@ -103,10 +104,11 @@ TIMES = {  # size -> (case, shape, targets of its ratios of times)
     ),
     "tiny": (("tiny", Shape(40, 50, 14, 8, 4), {}),),
 }
-MEMORY = {  # size -> shapes, of which the second is compared with the peers
+MEMORY = {  # size -> shapes; all contenders are measured at the second, two at every shape
     "full": (of_paper(1024), of_paper(2048), of_paper(4096)),
     "tiny": (),
 }
+AT_EVERY_SHAPE = (FROM_FEATURES, TORCH_FROM_FEATURES)
 MEMORY_BOUND, GROWTH_BOUND = Bound(0.20, stretch=0.12), Bound(1.1, stretch=1.0)
 
 
@@ -321,8 +323,8 @@ def add_memory(report: Report, options: argparse.Namespace) -> None:
     planned = []
     for place, shape in enumerate(MEMORY[options.size]):
         contenders = make_contenders(shape)
-        if place != 1:  # how ours grows; all are compared at the second shape
-            contenders = [each for each in contenders if each.name == FROM_FEATURES]
+        if place != 1:
+            contenders = [each for each in contenders if each.name in AT_EVERY_SHAPE]
         arguments = [*options.arguments, f"--case={place}"]
         found = side_by_side.measure_memory("benchmarks.kd_head", arguments, contenders)
         case = report.case(f"memory, N = {shape.num_tokens:,}", shape.facts, found)

@@ -168,7 +168,7 @@ class Report:
 
 
 def read_options(
-    documentation: str, sizes: Collection[str], argv: Sequence[str] | None, rounds: int = 5
+    documentation: str | None, sizes: Collection[str], argv: Sequence[str] | None, rounds: int = 5
 ) -> argparse.Namespace:
     """Reads the command line that all benchmarks have in common.
 

@@ -66,9 +66,14 @@ class Contender:
     @property
     def absence(self) -> str:
         """Why the contender can't run here; "" if it can."""
-        if self.package and importlib.util.find_spec(self.module or self.package) is None:
+        if self.package and not is_installed(self.module or self.package):
             return f"not installed: pip install {self.package}"
         return ""
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module could be imported."""
+    return importlib.util.find_spec(module) is not None
 
 
 class Compiled:
@@ -129,7 +134,7 @@ def measure_time(
 
     Returns:
       For each contender, in order, {"seconds": {"median", "min", "rounds"}, "difference"}, with
-      None for a difference that is not looked at; {"absent": why} if it can't run.
+      None where it is what others are compared with; {"absent": why} if it can't run.
 
     Raises:
       SystemExit: the outputs of a contender differ.
@@ -143,10 +148,12 @@ def measure_time(
             continue
         run = runs[contender.name] = contender.prepare()
         outputs = run() if contender.outputs is None else contender.outputs()
-        outputs = [np.array(leaf) for leaf in jax.tree.leaves(outputs)]
-        wanted = expected.setdefault(contender.work, outputs)
+        outputs = [np.asarray(leaf).copy() for leaf in jax.tree.leaves(outputs)]
         error = None
-        if contender.is_compared:
+        if contender.work not in expected:
+            expected[contender.work] = outputs
+        elif contender.is_compared:
+            wanted = expected[contender.work]
             error = checked_difference(contender.name, outputs, wanted, tolerance)
         found[contender.name] = {"difference": error}
     seconds: dict[str, list[float]] = {name: [] for name in runs}

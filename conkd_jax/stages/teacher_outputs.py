@@ -239,7 +239,7 @@ def _metrics(stats: dict) -> dict:
     jax.jit,
     static_argnames=("model", "num_words", "num_targets", "dtype", "dense", "measures_rounding"),
 )
-def _outputs_of_batch(
+def outputs_of_batch(
     params, batch, *, model, num_words, num_targets, dtype, dense, measures_rounding
 ):
     """Rounded outputs of a batch, and their statistics after and before rounding.
@@ -316,7 +316,7 @@ def _shard_outputs(
     )
     for number, (response_ids, batch) in enumerate(batches):
         outputs, rounded, exact = jax.device_get(
-            _outputs_of_batch(
+            outputs_of_batch(
                 teacher.variables,
                 batch,
                 model=teacher.model,

@@ -1,0 +1,375 @@
+"""The teacher store: bytes a token, what rounding costs, and how fast it is written.
+
+    python -m benchmarks.teacher_store --json=docs/results/benchmarks/teacher_store.json
+
+**Bytes against error.** A dialogue teacher can be kept in several forms: its features, of which its
+head makes the logits again; the logits; or the most probable targets. Each is compared with the
+teacher itself at random states whose distributions are as sharp as a language model's. The error
+is the total variation distance ½ Σ|P - P̂| a token, by which the target of the loss is wrong, and
+the largest error of λ, which the gate reads. Features and logits are written with this project's
+writer and their files are measured; other forms are counted from the types that their authors
+store.
+
+**Writing.** A store is written once, in one pass of the teacher over the corpus. The peer is the
+teacher's own forward pass with the logits of response tokens, in JAX and in PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+
+from benchmarks import side_by_side
+from benchmarks.random_gpt2 import SIZES, GPT2Size, make_model, write_checkpoint
+from benchmarks.report import Bound, Case, Report, read_options
+from benchmarks.side_by_side import Contender, Run, use_torch
+from benchmarks.train_step import RESPONSE, USER_DIM, Batch, make_batch, make_heads
+from conkd_jax.data.teacher_store.files import TeacherStore, TeacherStoreWriter
+from conkd_jax.data.teacher_store.schema import TeacherRecord, TeacherStoreSpec
+from conkd_jax.distill.gates import item_mass
+from conkd_jax.distill.head import Head
+from conkd_jax.eval.scoring import response_features
+from conkd_jax.models.gpt2 import GPT2, load_pretrained
+from conkd_jax.stages.teacher_outputs import outputs_of_batch
+
+ETA = 0.6  # at which a hard gate flips
+SHARPNESS = 4.0  # standard deviation of logits; at Y = 57 k an entropy of about 3 nats
+COMPARED = 1024  # tokens, at most, at which distributions are compared
+FEATURES, LOGITS = "features, bfloat16 (conkd_jax)", "logits, bfloat16"
+TOP_64 = "top 64 of half precision, with λ and log Z"
+TOP_128 = "top 128 of half precision, renormalised"
+FORWARD, WRITING = "conkd_jax, forward", "conkd_jax, forward and writing"
+TORCH_FORWARD = "Hugging Face + PyTorch, forward"
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """A dialogue teacher and what is asked of its store.
+
+    Attributes:
+      model: the size of the model.
+      num_responses: in the store whose bytes are counted, of `RESPONSE` tokens each.
+      batch: what one forward pass reads.
+      num_batches: written one after the other into one shard.
+      smaller: the target of the size of logits over that of features.
+      writing: the target of the forward pass's time over that of writing.
+    """
+
+    model: str
+    num_responses: int
+    batch: Batch
+    num_batches: int
+    smaller: Bound | None = None
+    writing: Bound | None = None
+
+
+CASES = {
+    "full": (
+        Teacher("mini", 256, Batch("mini", 16, 160), 8, writing=Bound(0.8, is_least=True)),
+        Teacher(
+            *("small", 256, Batch("small", 4, 256), 2),
+            smaller=Bound(70, is_least=True),
+            writing=Bound(0.8, is_least=True),
+        ),
+    ),
+    "tiny": (Teacher("tiny", 3, Batch("tiny", 2, 64), 2),),
+}
+REBUILT, ROUNDED = Bound(1e-6), Bound(5e-3)
+
+
+# --- forms -----------------------------------------------------------------------------------
+
+
+def make_teacher(size: GPT2Size, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Random features of `count` tokens, and a kernel; logits have a deviation of `SHARPNESS`."""
+    rng = np.random.default_rng(seed)
+    kernel = rng.standard_normal((size.width, size.num_targets), dtype=np.float32)
+    features = rng.standard_normal((count, size.width), dtype=np.float32)
+    return features, kernel * np.float32(SHARPNESS / size.width**0.5)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """P of each token."""
+    probs = np.exp(logits - logits.max(1, keepdims=True))
+    return probs / probs.sum(1, keepdims=True)
+
+
+def most_probable(probs: np.ndarray, count: int, is_renormalised: bool) -> np.ndarray:
+    """P̂ of the `count` most probable targets, from log-probabilities of half precision."""
+    kept = np.argpartition(probs, -count, axis=1)[:, -count:]
+    values = np.take_along_axis(probs, kept, axis=1)
+    values = np.exp(np.log(values).astype(np.float16).astype(np.float32))
+    if is_renormalised:
+        values /= values.sum(1, keepdims=True)
+    found = np.zeros_like(probs)
+    np.put_along_axis(found, kept, values, axis=1)
+    return found
+
+
+def rounded(values: np.ndarray) -> np.ndarray:
+    """The nearest bfloat16 numbers."""
+    return values.astype(ml_dtypes.bfloat16).astype(np.float32)
+
+
+def forms_of(features: np.ndarray, kernel: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """P̂ of each form, by its name; the first is the teacher itself."""
+    logits = features @ kernel
+    exact = softmax(logits)
+    yield "features, float32", exact
+    yield FEATURES, softmax(rounded(features) @ kernel)
+    yield LOGITS, softmax(rounded(logits))
+    yield TOP_64, most_probable(exact, min(64, exact.shape[1]), is_renormalised=False)
+    yield TOP_128, most_probable(exact, min(128, exact.shape[1]), is_renormalised=True)
+
+
+def errors_of(size: GPT2Size, count: int) -> dict[str, dict[str, float]]:
+    """The errors of each form over `count` tokens."""
+    features, kernel = make_teacher(size, count)
+    labels = np.random.default_rng(1).integers(0, size.num_targets, count)
+    exact, found = np.zeros(0), {}
+    for name, probs in forms_of(features, kernel):
+        exact = exact if exact.size else probs
+        mass, true_mass = (p[:, size.num_words :].sum(1) for p in (probs, exact))
+        if name == TOP_64:
+            mass = true_mass  # it is stored
+        gold = (np.maximum(p[np.arange(count), labels], 1e-30) for p in (probs, exact))
+        nll, true_nll = (-np.log(each).mean() for each in gold)
+        found[name] = {
+            "total_variation": float(np.abs(probs - exact).sum(1).mean() / 2),
+            "largest_error_of_item_mass": float(np.abs(mass - true_mass).max()),
+            "flips_of_the_gate": int(((mass >= ETA) != (true_mass >= ETA)).sum()),
+            "error_of_cross_entropy": float(nll - true_nll),
+        }
+    return found
+
+
+# --- stores ----------------------------------------------------------------------------------
+
+
+def write_store(
+    folder: Path, size: GPT2Size, format: str, num_responses: int, dtype: str = "bfloat16"
+) -> TeacherStore:
+    """Writes a store of random responses, the same in every format."""
+    features, kernel = make_teacher(size, num_responses * RESPONSE)
+    head = Head(kernel, np.zeros(size.num_targets, np.float32))
+    width = size.width if format == "features" else size.num_targets
+    spec = TeacherStoreSpec(format, dtype, width, USER_DIM)
+    statistics = jax.jit(
+        lambda outputs: _mass_and_normalizer(
+            head.logits(outputs) if format == "features" else outputs, size.num_words
+        )
+    )
+
+    def record(number: int) -> TeacherRecord:
+        outputs = features[number * RESPONSE :][:RESPONSE]
+        outputs = spec.round(outputs if format == "features" else outputs @ kernel)
+        mass, normalizer = statistics(outputs.astype(np.float32))
+        return TeacherRecord(
+            conversation_id=str(number),
+            turn=1,
+            targets=np.arange(RESPONSE, dtype=np.int32),
+            outputs=outputs,
+            item_mass=np.asarray(mass),
+            log_normalizer=np.asarray(normalizer),
+            user_vector=np.random.default_rng(number).random(USER_DIM, dtype=np.float32),
+        )
+
+    offsets = np.arange(num_responses + 1)
+    writer = TeacherStoreWriter(folder, spec, {"teacher": "random"}, offsets, num_shards=1)
+    writer.write_shard(0, map(record, range(num_responses)))
+    heads = make_heads(size)
+    heads = dataclasses.replace(heads, dialogue_kernel=kernel)
+    if format == "dense":
+        heads = dataclasses.replace(heads, dialogue_kernel=None, dialogue_bias=None)
+    writer.finish(heads)
+    return TeacherStore.open(folder)
+
+
+def _mass_and_normalizer(logits: jax.Array, num_words: int) -> tuple[jax.Array, jax.Array]:
+    return item_mass(logits, num_words), jax.nn.logsumexp(logits, axis=-1)
+
+
+def bytes_of_records(store: TeacherStore, num_tokens: int) -> float:
+    """The bytes a token of the shards, without the heads, which are stored once."""
+    shards = [path for path in Path(store.directory).iterdir() if "array_record" in path.name]
+    return sum(path.stat().st_size for path in shards) / num_tokens
+
+
+def rebuilt_difference(store: TeacherStore, num_words: int) -> float:
+    """The largest difference between a stored λ and the one of the rebuilt teacher."""
+    head = Head(jnp.asarray(store.heads.dialogue_kernel), jnp.asarray(store.heads.dialogue_bias))
+    largest = 0.0
+    for record in store.read(range(len(store))):
+        logits = head.logits(jnp.asarray(record.outputs))
+        mass = np.asarray(item_mass(logits, num_words))
+        largest = max(largest, float(np.abs(mass - record.item_mass).max()))
+    return largest
+
+
+def add_forms(case: Case, size: GPT2Size, teacher: Teacher) -> None:
+    """Adds bytes and errors of all forms."""
+    count = min(teacher.num_responses * RESPONSE, COMPARED)
+    few = max(teacher.num_responses // 8, 1)  # logits are large
+    with tempfile.TemporaryDirectory() as folder:
+        features = write_store(Path(folder, "features"), size, "features", teacher.num_responses)
+        dense = write_store(Path(folder, "dense"), size, "dense", few)
+        single = write_store(Path(folder, "single"), size, "features", few, dtype="float32")
+        sizes = {
+            "features, float32": bytes_of_records(single, few * RESPONSE),
+            FEATURES: bytes_of_records(features, teacher.num_responses * RESPONSE),
+            LOGITS: bytes_of_records(dense, few * RESPONSE),
+            TOP_64: 64 * (2 + 2) + 2 * 4,  # ids below 65,536
+            TOP_128: 128 * (4 + 2),
+        }
+        difference = rebuilt_difference(features, size.num_words)
+    errors = errors_of(size, count)
+    case.document["forms"] = {
+        name: {"bytes_per_token": sizes[name], **errors[name]} for name in sizes
+    }
+    case.number(f"size of {LOGITS} / {FEATURES}", sizes[LOGITS] / sizes[FEATURES], teacher.smaller)
+    case.number("largest difference of the rebuilt λ from the stored one", difference, REBUILT)
+    error = errors[FEATURES]["largest_error_of_item_mass"]
+    case.number("largest difference of λ from the unrounded teacher's", error, ROUNDED)
+    flips = errors[FEATURES]["flips_of_the_gate"] / count
+    case.number(f"share of tokens at which a gate with η = {ETA} flips", flips)
+    for name in sizes:
+        case.number(f"bytes a token, {name}", sizes[name])
+        case.number(f"total variation distance, {name}", errors[name]["total_variation"])
+
+
+# --- writing ---------------------------------------------------------------------------------
+
+
+def batches_of(size: GPT2Size, teacher: Teacher) -> list[dict[str, np.ndarray]]:
+    """The batches that are written."""
+    names = ("input_ids", "feature_index", "labels", "num_tokens")
+    every = [make_batch(size, teacher.batch, seed) for seed in range(teacher.num_batches)]
+    return [{name: batch[name] for name in names} for batch in every]
+
+
+def forward(folder: str, size: GPT2Size, teacher: Teacher) -> Run:
+    """The logits of all response tokens, batch by batch."""
+    spec, params = load_pretrained(folder)
+    model = GPT2(spec, size.num_targets)
+    batches = batches_of(size, teacher)
+
+    def logits_of(params: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
+        features = response_features(model, params, batch)
+        return model.head(params, size.num_targets).logits(features)
+
+    compiled = jax.jit(logits_of)
+
+    def run():
+        last = None
+        for batch in batches:
+            last = jax.block_until_ready(compiled(params, batch))
+        return last
+
+    return run
+
+
+def forward_and_writing(folder: str, size: GPT2Size, teacher: Teacher) -> Run:
+    """The same pass by the stage that writes a store, and one shard on the disk."""
+    spec, params = load_pretrained(folder)
+    model = GPT2(spec, size.num_targets)
+    batches = batches_of(size, teacher)
+    stored = TeacherStoreSpec("features", "bfloat16", size.width, USER_DIM)
+    num_responses = sum(len(batch["labels"]) for batch in batches) // RESPONSE
+    outputs_of = functools.partial(
+        outputs_of_batch,
+        model=model,
+        num_words=size.num_words,
+        num_targets=size.num_targets,
+        dtype=jnp.dtype(stored.dtype),
+        dense=False,
+        measures_rounding=False,
+    )
+
+    def records() -> Iterator[TeacherRecord]:
+        number = 0
+        for batch in batches:
+            outputs, found, _ = jax.device_get(outputs_of(params, batch))
+            for begin in range(0, len(batch["labels"]), RESPONSE):
+                span = slice(begin, begin + RESPONSE)
+                yield TeacherRecord(
+                    conversation_id=str(number),
+                    turn=1,
+                    targets=batch["labels"][span],
+                    outputs=outputs[span],
+                    item_mass=found["item_mass"][span],
+                    log_normalizer=found["log_normalizer"][span],
+                    user_vector=np.zeros(USER_DIM, np.float32),
+                )
+                number += 1
+
+    def run():
+        with tempfile.TemporaryDirectory() as store:
+            offsets = np.arange(num_responses + 1)
+            writer = TeacherStoreWriter(store, stored, {"teacher": "random"}, offsets, 1)
+            writer.write_shard(0, records())
+        return num_responses
+
+    return run
+
+
+def torch_forward(size: GPT2Size, teacher: Teacher) -> Run:
+    """The same logits by Hugging Face's model."""
+    torch = use_torch()
+    model, batches = make_model(size), batches_of(size, teacher)
+
+    @torch.inference_mode()
+    def run():
+        last = None
+        for batch in batches:
+            ids = torch.from_numpy(batch["input_ids"]).long()
+            states = model.transformer(ids).last_hidden_state
+            index = torch.from_numpy(batch["feature_index"]).long()
+            last = model.lm_head(states.reshape(-1, size.width)[index])
+        return last
+
+    return run
+
+
+def add_case(report: Report, options: argparse.Namespace, teacher: Teacher) -> None:
+    """Adds forms and writing of one teacher."""
+    size = SIZES[teacher.model]
+    with tempfile.TemporaryDirectory() as folder:
+        write_checkpoint(make_model(size), folder, size)
+        contenders = [
+            Contender(FORWARD, lambda: forward(folder, size, teacher)),
+            Contender(WRITING, lambda: forward_and_writing(folder, size, teacher), work="writing"),
+            Contender(TORCH_FORWARD, lambda: torch_forward(size, teacher), "torch"),
+        ]
+        found = side_by_side.measure_time(contenders, options.rounds, options.pause)
+    facts = {
+        "Y": size.num_targets,
+        "F": size.width,
+        "tokens written": teacher.num_batches * len(make_batch(size, teacher.batch)["labels"]),
+    }
+    case = report.case(teacher.model, facts, found)
+    case.ratio("seconds", FORWARD, WRITING, teacher.writing)
+    case.ratio("seconds", FORWARD, TORCH_FORWARD)
+    add_forms(case, size, teacher)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit status."""
+    options = read_options(__doc__, CASES, argv)
+    report = Report("teacher_store", options)
+    for teacher in CASES[options.size]:
+        add_case(report, options, teacher)
+    return report.finish()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
