@@ -171,7 +171,7 @@ def _number(value: Any) -> str:
 def draw_kd_head(path: Path, document: Document) -> None:
     """Time and memory against the number of tokens, at the paper's size."""
     cases = [case for case in document["cases"] if case["facts"]["F"] == 768]
-    with figure_file(path, (9, 3.6)) as figure:
+    with figure_file(path, (9.0, 3.6)) as figure:
         axes = figure.subplots(1, 2)
         time = _by_contender(cases, "N", lambda v: v["seconds"]["min"])
         _lines(axes[0], time, "tokens N", "seconds, forward and backward")
@@ -185,7 +185,7 @@ def draw_kd_head(path: Path, document: Document) -> None:
 
 def draw_teacher_store(path: Path, document: Document) -> None:
     """Bytes a token against the error of the stored distribution."""
-    with figure_file(path, (9, 3.6)) as figure:
+    with figure_file(path, (9.0, 3.6)) as figure:
         axes = figure.subplots(1, len(document["cases"]), squeeze=False)[0]
         for axis, case in zip(axes, document["cases"], strict=True):
             for colour, (name, form) in zip(COLOURS, case["forms"].items(), strict=False):
@@ -200,7 +200,7 @@ def draw_teacher_store(path: Path, document: Document) -> None:
 def draw_decode(path: Path, document: Document) -> None:
     """The time of a token against the length of the prompt and the size of the batch."""
     single = decode.label_of("", 1)
-    with figure_file(path, (12, 3.6)) as figure:
+    with figure_file(path, (12.0, 3.6)) as figure:
         axes = figure.subplots(1, 3)
         for axis, model in zip(axes, ("mini", "small"), strict=False):
             cases = [case for case in document["cases"] if case["case"].startswith(model)]

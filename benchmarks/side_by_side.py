@@ -84,8 +84,10 @@ class Compiled:
     """
 
     def __init__(self, function: Callable[..., Any], *arguments: Any):
-        self._compiled = jax.jit(function).lower(*arguments).compile()
-        self._arguments = arguments
+        # As leaves, since a container may refuse what stands for an array while it is lowered.
+        self._leaves, tree = jax.tree.flatten(arguments)
+        flat = jax.jit(lambda *leaves: function(*tree.unflatten(leaves)))
+        self._compiled = flat.lower(*self._leaves).compile()
         plan = self._compiled.memory_analysis()
         self.planned_bytes = (
             plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
@@ -93,7 +95,7 @@ class Compiled:
 
     def __call__(self) -> Any:
         """Runs it, until the outputs are ready."""
-        return jax.block_until_ready(self._compiled(*self._arguments))
+        return jax.block_until_ready(self._compiled(*self._leaves))
 
 
 # --- processors ------------------------------------------------------------------------------

@@ -156,10 +156,10 @@ class Ours:
     def gradients(self) -> tuple[Any, Any]:
         """The loss and the gradient of every parameter."""
 
-        def loss(params):
-            return self.loss(params, self.batch, jax.random.key(0), self.constants)[0]
+        def loss(params, batch, constants):
+            return self.loss(params, batch, jax.random.key(0), constants)[0]
 
-        return jax.jit(jax.value_and_grad(loss))(self.start.params)
+        return jax.jit(jax.value_and_grad(loss))(self.start.params, self.batch, self.constants)
 
     def step(self) -> Run:
         """A function that does one step after the other."""

@@ -81,3 +81,28 @@ def test_memory_is_that_of_the_second_call_alone_in_a_process(monkeypatch):
     assert "planned_bytes" not in naive
     assert fused["planned_bytes"] < 2 * 32 * 2**20
     assert fused["peak_bytes"] < naive["peak_bytes"]
+
+
+def test_memory_that_grows_with_the_tokens_misses_its_target(run_tiny, monkeypatch):
+    shapes = [kd_head.Shape(count, 50, 14, 8, 4) for count in (10, 20, 40)]
+    peaks = dict.fromkeys((kd_head.TORCH_FROM_FEATURES, kd_head.TORCH_FROM_LOGITS), 1000)
+
+    def measured(module, arguments, contenders):
+        place = int(arguments[-1].removeprefix("--case="))
+        planned = {kd_head.FROM_FEATURES: 100 * (place + 1)}
+        return {
+            each.name: {"peak_bytes": peaks.get(each.name, 500)}
+            | ({"planned_bytes": planned[each.name]} if each.name in planned else {})
+            for each in contenders
+        }
+
+    monkeypatch.setitem(kd_head.MEMORY, "tiny", shapes)
+    monkeypatch.setitem(kd_head.TIMES, "tiny", ())
+    monkeypatch.setattr(side_by_side, "measure_memory", measured)
+    status, document, printed = run_tiny(kd_head)
+    assert [len(case["contenders"]) for case in document["cases"]] == [2, 9, 2]
+    assert status == 1
+    missed = [line for line in printed.splitlines() if line.startswith("MISSED")]
+    assert len(missed) == 1 and "over that at N = 1,024: 3; target at most 1.1" in missed[0]
+    (share,) = document["cases"][1]["numbers"]
+    assert share["value"] == 0.2 and share["is_met"]

@@ -44,7 +44,7 @@ def test_outputs_are_compared_with_the_first_contender_for_the_same_work():
         pytest.approx(5e-5),
         None,
     ]
-    wrong = Contender("wrong", lambda: lambda: (ones[0], {"b": ones[1] + 2e-4}))
+    wrong = Contender("wrong", lambda: lambda: (ones[0], {"b": np.full(2, 1.0002)}))
     with pytest.raises(SystemExit, match="wrong: expected output 1 within 1e-04"):
         measure_time([*contenders, wrong], rounds=1, pause=0)
 
@@ -94,7 +94,7 @@ def test_the_peak_is_that_of_one_call():
 
     found = side_by_side.peak_alone(run)
     assert len(kept) == 2
-    assert 2 * size <= found["peak_bytes"] < 3 * size
+    assert 1.9 * size < found["peak_bytes"] < 3 * size
 
 
 def test_a_process_measures_the_contender_it_is_asked_for():
