@@ -175,21 +175,18 @@ class Pipeline:
     def __init__(self, corpus: Corpus, size: GPT2Size, store: TeacherStore, rows: DialogueRows):
         self._corpus, self._size, self._rows = corpus, size, rows
         self._store = store
-        self._vocabulary = vocabulary_of_size(size.num_words, size.num_items)
+        buckets = quantile_buckets(rows.lengths, max(corpus.num_buckets))
+        plan = BatchPlan(rows.lengths, corpus.batch_size, buckets, seed=0)
+        vocabulary = vocabulary_of_size(size.num_words, size.num_items)
+        self._assemble = LanguageModelBatches(
+            rows, vocabulary, plan, "student", store=store, cache_in_memory=1 << 30
+        )
 
     def loader(self, process_index: int = 0, process_count: int = 1) -> BatchLoader:
-        """A new loader of one of some hosts, which have four devices together."""
-        buckets = quantile_buckets(self._rows.lengths, max(self._corpus.num_buckets))
-        plan = BatchPlan(self._rows.lengths, self._corpus.batch_size, buckets, seed=0)
-        assemble = LanguageModelBatches(
-            self._rows,
-            self._vocabulary,
-            plan,
-            "student",
-            store=self._store,
-            cache_in_memory=1 << 30,
-        )
-        return BatchLoader(plan, assemble, 4, 1, process_index, process_count)
+        """A loader, with a new plan, of one of some hosts that have four devices together."""
+        used = self._assemble.plan
+        plan = BatchPlan(used.lengths, used.batch_size, used.bucket_lengths, used.seed)
+        return BatchLoader(plan, self._assemble, 4, 1, process_index, process_count)
 
     def whole_batch(self, loader: BatchLoader, step: int) -> Batch:
         """The arrays of a step for one device."""
@@ -218,17 +215,8 @@ class Pipeline:
         return Ours.of(self._size, folder, batch, make_heads(self._size)).step()
 
     def first_batch(self, step: int) -> Run:
-        """Opens a plan and loads one batch, as a training that resumes does."""
-        shared = self.loader()
-
-        def run():
-            plan = BatchPlan(
-                *(shared.plan.lengths, shared.plan.batch_size, shared.plan.bucket_lengths, 0)
-            )
-            loader = BatchLoader(plan, shared.assemble, 4)
-            return next(loader.iterate(step, 1))["num_tokens"]
-
-        return run
+        """Makes a plan and loads one batch, as a training that resumes does."""
+        return lambda: next(self.loader().iterate(step, 1))["num_tokens"]
 
     def torch_loading(self) -> Run:
         """The same number of batches by a DataLoader: features in memory, padded when collated."""
