@@ -50,7 +50,7 @@ class Contender:
       module: what that package is imported by; the package's name if not given.
       work: what it computes. Its outputs are compared with those of the first contender for that.
       is_compared: False where outputs can't be the same, because it rounds.
-      outputs: makes the outputs to compare, where one call does not return them.
+      outputs: makes the outputs to compare, where one call does not return them; called first.
       rounds: at most this many, for a contender that is much slower than the others.
     """
 
@@ -149,7 +149,9 @@ def measure_time(
             found[contender.name] = {"absent": contender.absence}
             continue
         run = runs[contender.name] = contender.prepare()
-        outputs = run() if contender.outputs is None else contender.outputs()
+        outputs = None if contender.outputs is None else contender.outputs()
+        returned = run()  # compiles and warms up
+        outputs = returned if outputs is None else outputs
         outputs = [np.asarray(leaf).copy() for leaf in jax.tree.leaves(outputs)]
         error = None
         if contender.work not in expected:

@@ -6,9 +6,8 @@
 head makes the logits again; the logits; or the most probable targets. Each is compared with the
 teacher itself at random states whose distributions are as sharp as a language model's. The error
 is the total variation distance ½ Σ|P - P̂| a token, by which the target of the loss is wrong, and
-the largest error of λ, which the gate reads. Features and logits are written with this project's
-writer and their files are measured; other forms are counted from the types that their authors
-store.
+the largest error of λ, which the gate reads. The files of our store are measured; other forms are
+counted from the types of their numbers.
 
 **Writing.** A store is written once, in one pass of the teacher over the corpus. The peer is the
 teacher's own forward pass with the logits of response tokens, in JAX and in PyTorch.
@@ -22,7 +21,7 @@ import functools
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +43,9 @@ from conkd_jax.stages.teacher_outputs import outputs_of_batch
 
 ETA = 0.6  # at which a hard gate flips
 SHARPNESS = 4.0  # standard deviation of logits; at Y = 57 k an entropy of about 3 nats
+ITEM_SHARE = 0.15  # of the probability, on average
 COMPARED = 1024  # tokens, at most, at which distributions are compared
+EXACT = "features, float32"
 FEATURES, LOGITS = "features, bfloat16 (conkd_jax)", "logits, bfloat16"
 TOP_64 = "top 64 of half precision, with λ and log Z"
 TOP_128 = "top 128 of half precision, renormalised"
@@ -90,12 +91,27 @@ REBUILT, ROUNDED = Bound(1e-6), Bound(5e-3)
 # --- forms -----------------------------------------------------------------------------------
 
 
-def make_teacher(size: GPT2Size, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Random features of `count` tokens, and a kernel; logits have a deviation of `SHARPNESS`."""
-    rng = np.random.default_rng(seed)
-    kernel = rng.standard_normal((size.width, size.num_targets), dtype=np.float32)
-    features = rng.standard_normal((count, size.width), dtype=np.float32)
-    return features, kernel * np.float32(SHARPNESS / size.width**0.5)
+class RandomTeacher(NamedTuple):
+    """Features of some tokens, and the head."""
+
+    features: np.ndarray
+    kernel: np.ndarray
+    bias: np.ndarray
+
+    @classmethod
+    def of(cls, size: GPT2Size, count: int, seed: int = 0) -> RandomTeacher:
+        """Draws features of `count` tokens; logits have a deviation of `SHARPNESS`."""
+        rng = np.random.default_rng(seed)
+        kernel = rng.standard_normal((size.width, size.num_targets), dtype=np.float32)
+        features = rng.standard_normal((count, size.width), dtype=np.float32)
+        bias = np.zeros(size.num_targets, np.float32)
+        odds = ITEM_SHARE / (1 - ITEM_SHARE)
+        bias[size.num_words :] = np.log(odds * size.num_words / size.num_items)
+        return cls(features, kernel * np.float32(SHARPNESS / size.width**0.5), bias)
+
+    def logits(self, features: np.ndarray | None = None) -> np.ndarray:
+        """The head on these features, or on its own."""
+        return (self.features if features is None else features) @ self.kernel + self.bias
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -121,58 +137,51 @@ def rounded(values: np.ndarray) -> np.ndarray:
     return values.astype(ml_dtypes.bfloat16).astype(np.float32)
 
 
-def forms_of(features: np.ndarray, kernel: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+def forms_of(teacher: RandomTeacher) -> Iterator[tuple[str, np.ndarray]]:
     """P̂ of each form, by its name; the first is the teacher itself."""
-    logits = features @ kernel
+    logits = teacher.logits()
     exact = softmax(logits)
-    yield "features, float32", exact
-    yield FEATURES, softmax(rounded(features) @ kernel)
+    yield EXACT, exact
+    yield FEATURES, softmax(teacher.logits(rounded(teacher.features)))
     yield LOGITS, softmax(rounded(logits))
     yield TOP_64, most_probable(exact, min(64, exact.shape[1]), is_renormalised=False)
     yield TOP_128, most_probable(exact, min(128, exact.shape[1]), is_renormalised=True)
 
 
 def errors_of(size: GPT2Size, count: int) -> dict[str, dict[str, float]]:
-    """The errors of each form over `count` tokens."""
-    features, kernel = make_teacher(size, count)
-    labels = np.random.default_rng(1).integers(0, size.num_targets, count)
+    """The errors of each form over `count` tokens, whose labels are drawn from the teacher."""
+    teacher = RandomTeacher.of(size, count)
+    noise = np.random.default_rng(1).gumbel(size=(count, size.num_targets))
+    labels = (teacher.logits() + noise).argmax(1)
     exact, found = np.zeros(0), {}
-    for name, probs in forms_of(features, kernel):
+    for name, probs in forms_of(teacher):
         exact = exact if exact.size else probs
         mass, true_mass = (p[:, size.num_words :].sum(1) for p in (probs, exact))
         if name == TOP_64:
             mass = true_mass  # it is stored
-        gold = (np.maximum(p[np.arange(count), labels], 1e-30) for p in (probs, exact))
-        nll, true_nll = (-np.log(each).mean() for each in gold)
         found[name] = {
             "total_variation": float(np.abs(probs - exact).sum(1).mean() / 2),
             "largest_error_of_item_mass": float(np.abs(mass - true_mass).max()),
             "flips_of_the_gate": int(((mass >= ETA) != (true_mass >= ETA)).sum()),
-            "error_of_cross_entropy": float(nll - true_nll),
         }
+        if name in (EXACT, FEATURES, LOGITS):  # others give some labels no probability
+            nll, true_nll = (-np.log(p[np.arange(count), labels]).mean() for p in (probs, exact))
+            found[name]["error_of_cross_entropy"] = float(nll - true_nll)
     return found
 
 
 # --- stores ----------------------------------------------------------------------------------
 
 
-def write_store(
-    folder: Path, size: GPT2Size, format: str, num_responses: int, dtype: str = "bfloat16"
-) -> TeacherStore:
-    """Writes a store of random responses, the same in every format."""
-    features, kernel = make_teacher(size, num_responses * RESPONSE)
-    head = Head(kernel, np.zeros(size.num_targets, np.float32))
-    width = size.width if format == "features" else size.num_targets
-    spec = TeacherStoreSpec(format, dtype, width, USER_DIM)
-    statistics = jax.jit(
-        lambda outputs: _mass_and_normalizer(
-            head.logits(outputs) if format == "features" else outputs, size.num_words
-        )
-    )
+def write_store(folder: Path, size: GPT2Size, num_responses: int) -> TeacherStore:
+    """Writes a store of random responses."""
+    teacher = RandomTeacher.of(size, num_responses * RESPONSE)
+    head = Head(jnp.asarray(teacher.kernel), jnp.asarray(teacher.bias))
+    spec = TeacherStoreSpec("features", "bfloat16", size.width, USER_DIM)
+    statistics = jax.jit(lambda rows: _mass_and_normalizer(head.logits(rows), size.num_words))
 
     def record(number: int) -> TeacherRecord:
-        outputs = features[number * RESPONSE :][:RESPONSE]
-        outputs = spec.round(outputs if format == "features" else outputs @ kernel)
+        outputs = spec.round(teacher.features[number * RESPONSE :][:RESPONSE])
         mass, normalizer = statistics(outputs.astype(np.float32))
         return TeacherRecord(
             conversation_id=str(number),
@@ -188,9 +197,7 @@ def write_store(
     writer = TeacherStoreWriter(folder, spec, {"teacher": "random"}, offsets, num_shards=1)
     writer.write_shard(0, map(record, range(num_responses)))
     heads = make_heads(size)
-    heads = dataclasses.replace(heads, dialogue_kernel=kernel)
-    if format == "dense":
-        heads = dataclasses.replace(heads, dialogue_kernel=None, dialogue_bias=None)
+    heads = dataclasses.replace(heads, dialogue_kernel=teacher.kernel, dialogue_bias=teacher.bias)
     writer.finish(heads)
     return TeacherStore.open(folder)
 
@@ -219,19 +226,16 @@ def rebuilt_difference(store: TeacherStore, num_words: int) -> float:
 def add_forms(case: Case, size: GPT2Size, teacher: Teacher) -> None:
     """Adds bytes and errors of all forms."""
     count = min(teacher.num_responses * RESPONSE, COMPARED)
-    few = max(teacher.num_responses // 8, 1)  # logits are large
     with tempfile.TemporaryDirectory() as folder:
-        features = write_store(Path(folder, "features"), size, "features", teacher.num_responses)
-        dense = write_store(Path(folder, "dense"), size, "dense", few)
-        single = write_store(Path(folder, "single"), size, "features", few, dtype="float32")
+        store = write_store(Path(folder), size, teacher.num_responses)
         sizes = {
-            "features, float32": bytes_of_records(single, few * RESPONSE),
-            FEATURES: bytes_of_records(features, teacher.num_responses * RESPONSE),
-            LOGITS: bytes_of_records(dense, few * RESPONSE),
+            EXACT: 4 * size.width,
+            FEATURES: bytes_of_records(store, teacher.num_responses * RESPONSE),
+            LOGITS: 2 * size.num_targets,
             TOP_64: 64 * (2 + 2) + 2 * 4,  # ids below 65,536
             TOP_128: 128 * (4 + 2),
         }
-        difference = rebuilt_difference(features, size.num_words)
+        difference = rebuilt_difference(store, size.num_words)
     errors = errors_of(size, count)
     case.document["forms"] = {
         name: {"bytes_per_token": sizes[name], **errors[name]} for name in sizes
@@ -240,6 +244,8 @@ def add_forms(case: Case, size: GPT2Size, teacher: Teacher) -> None:
     case.number("largest difference of the rebuilt λ from the stored one", difference, REBUILT)
     error = errors[FEATURES]["largest_error_of_item_mass"]
     case.number("largest difference of λ from the unrounded teacher's", error, ROUNDED)
+    error = abs(errors[FEATURES]["error_of_cross_entropy"])
+    case.number("difference of the teacher's cross-entropy on its own text", error)
     flips = errors[FEATURES]["flips_of_the_gate"] / count
     case.number(f"share of tokens at which a gate with η = {ETA} flips", flips)
     for name in sizes:

@@ -57,7 +57,10 @@ def test_what_is_compared_can_differ_from_what_is_timed():
     wrong = Contender("b", lambda: lambda: None, outputs=lambda: (2.0,))
     with pytest.raises(SystemExit, match="b: expected output 0"):
         measure_time([contender, wrong], rounds=1, pause=0)
-    assert calls == ["gradients"]
+    assert calls == ["gradients", "step"]
+    calls.clear()
+    measure_time([contender], rounds=2, pause=0)
+    assert calls == ["gradients", "step", "step", "step"]  # the first call is not timed
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
@@ -103,7 +106,6 @@ def test_a_process_measures_the_contender_it_is_asked_for():
     arguments = ["--size=tiny", "--case=0"]
     found = side_by_side.measure_memory("benchmarks.rgcn", arguments, contenders)
     assert found["PyG FastRGCNConv"]["peak_bytes"] < 64 * 2**20
+    nobody = [Contender("nobody", lambda: lambda: ())]
     with pytest.raises(SystemExit, match="nobody, alone in a process, ended with 1"):
-        side_by_side.measure_memory(
-            "benchmarks.rgcn", arguments, [Contender("nobody", lambda: lambda: ())]
-        )
+        side_by_side.measure_memory("benchmarks.no_such_program", [], nobody)
