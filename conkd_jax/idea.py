@@ -32,6 +32,7 @@ from conkd_jax.errors import UserError
 from conkd_jax.eval.figures.idea import FIGURES, draw_idea
 from conkd_jax.eval.gate.responses import ResponseKey, find_response, response_name, turns_before
 from conkd_jax.eval.gate.traces import token_labels
+from conkd_jax.eval.metrics.ranking import best_indices
 from conkd_jax.eval.tables.documents import portable_command, write_document
 from conkd_jax.files import parse_json
 from conkd_jax.run import SPLITS, Run
@@ -177,7 +178,7 @@ def _recommender_log_probs(run: Run, dialogues: Sequence[Dialogue]) -> jax.Array
 def _targets(probabilities, words, gold: int) -> list[dict[str, Any]]:
     """The targets among the `TOP` best of a distribution, and the gold one, with probabilities."""
     values = {name: np.asarray(probabilities[name], float) for name in DISTRIBUTIONS}
-    best = [np.argsort(-value, kind="stable")[:TOP].tolist() for value in values.values()]
+    best = best_indices(np.stack([*values.values()]), TOP).tolist()
     shown = sorted({gold, *(target for each in best for target in each)})
     return [
         {

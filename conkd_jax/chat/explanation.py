@@ -20,6 +20,7 @@ from conkd_jax.chat.response import RankedItem, Response
 from conkd_jax.data.rows.picks import split_picks
 from conkd_jax.distill.head import Head
 from conkd_jax.eval.item_rankings import top_items
+from conkd_jax.eval.metrics.ranking import best_indices
 
 RECOMMENDER, TEACHER, SYSTEM = "recommender", "dialogue teacher", "this system"
 
@@ -101,7 +102,7 @@ def _of_recommender(chat: Chat, dialogues, top: int) -> tuple[RankedItem, ...]:
     contexts = recommender.spec.contexts(dialogues, chat.system.corpus)
     vectors = recommender.user_vectors(contexts)[-1:]  # of the response that was asked for
     probability = np.asarray(jax.nn.softmax(jnp.asarray(recommender.scores(vectors)[0])))
-    best = np.argsort(-probability, kind="stable")[:top]
+    (best,) = best_indices(probability[None], top)
     return tuple(
         RankedItem(int(items.item_ids[i]), items.titles[i], float(probability[i])) for i in best
     )

@@ -22,6 +22,8 @@ import numpy as np
 from jaxtyping import Int
 from rapidfuzz import fuzz, process
 
+from conkd_jax.eval.metrics.ranking import best_indices
+
 # benchmarks/linking.py chose both on typed mentions of training dialogues, by F1.
 MIN_LIKELIHOOD = 0.5  # least share of uses of the words that mean the item
 MIN_SCORE = 83.0  # least similarity of a misspelled title, of 100
@@ -299,7 +301,7 @@ class TitleIndex:
             if best[row] == 0 or used & {*range(first, last + 1)}:
                 continue
             used |= {*range(first, last + 1)}
-            order = np.argsort(-scores[row], kind="stable")[: NUM_RIVALS + 1]
+            (order,) = best_indices(scores[row : row + 1], NUM_RIVALS + 1)
             names = [self.forms.keys[place] for place in order if scores[row, place] > 0]
             items = [*dict.fromkeys(item for name in names for item in self.forms.items[name])]
             item, end = items[0], words[last].end

@@ -36,6 +36,7 @@ from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.teacher_store.reader import TeacherStoreReader
 from conkd_jax.distill.teachers import TeacherFeatures
 from conkd_jax.errors import UserError
+from conkd_jax.eval.metrics.ranking import best_indices
 from conkd_jax.files import whole_path, write_json
 from conkd_jax.run import Run
 from conkd_jax.stages import student, teacher_outputs
@@ -161,7 +162,7 @@ def _largest(values: np.ndarray, top_k: int) -> tuple[np.ndarray | None, np.ndar
     """The places of the K largest values of every row, and these; None and all values for K = 0."""
     if not top_k:
         return None, values
-    order = np.argsort(-values, axis=1, kind="stable")[:, :top_k].astype(np.int32)
+    order = best_indices(values, top_k).astype(np.int32)
     return order, np.take_along_axis(values, order, axis=1)
 
 

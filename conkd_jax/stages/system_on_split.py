@@ -10,6 +10,7 @@ import numpy as np
 
 from conkd_jax.data.corpus import Dialogue
 from conkd_jax.data.rows.contract import Rows
+from conkd_jax.eval.metrics.ranking import best_indices, rows_at_a_time
 from conkd_jax.eval.predictions import TOP_ITEMS, Prediction
 from conkd_jax.eval.template import empty_response
 from conkd_jax.stages.any_recommender import AnyRecommender
@@ -67,8 +68,9 @@ def on_dialogues(system: System, dialogues: Sequence[Dialogue], split: str) -> S
 
 def _top(recommender: AnyRecommender, vectors: np.ndarray) -> np.ndarray:
     """The best candidates for every response, [N, min(50, M)], best first; ties by index."""
-    parts = []
-    for start in range(0, len(vectors), 512):
-        scores = recommender.scores(vectors[start : start + 512])
-        parts.append(np.argsort(-scores, axis=1, kind="stable")[:, :TOP_ITEMS])
+    size = rows_at_a_time(recommender.head.num_targets, most=512)
+    parts = [
+        best_indices(recommender.scores(vectors[start : start + size]), TOP_ITEMS)
+        for start in range(0, len(vectors), size)
+    ]
     return np.concatenate(parts)

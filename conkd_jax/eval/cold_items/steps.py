@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from conkd_jax.eval.cold_items.groups import Group
 from conkd_jax.eval.metrics.options import KS
-from conkd_jax.eval.metrics.ranking import rank_by_score
+from conkd_jax.eval.metrics.ranking import best_indices, rank_by_score
 from conkd_jax.eval.metrics.statistics import RunStatistics
 
 STEPS_AT_A_TIME = 256
@@ -97,7 +97,7 @@ def _step_values(steps: ItemSteps, groups: Sequence[Group]) -> dict[str, Float[n
         scores, gold = steps.scores[part], steps.gold[part]
         of_gold = np.take_along_axis(scores, gold[:, None], 1)[:, 0]
         rank = rank_by_score(scores, of_gold, gold)
-        best = np.argsort(-scores, axis=1, kind="stable")[:, : max(KS)]
+        best = best_indices(scores, max(KS))
         mass = _softmax(scores)
         for group in groups:
             found = (
