@@ -12,7 +12,7 @@ on what is trained.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -21,6 +21,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from conkd_jax import parallel
+from conkd_jax.distill.columns import Part
 from conkd_jax.parallel import AXIS, Device, Loss, TrainState
 from conkd_jax.typing import PyTree
 
@@ -66,8 +67,18 @@ class Layout(Protocol):
         *,
         ema_decay: float = 0.0,
         rng_impl: str = "threefry2x32",
+        divided: Collection[str] = (),
     ) -> TrainStep:
-        """Makes one optimizer step over all devices; see `parallel.make_train_step`."""
+        """Makes one optimizer step over all devices; see `parallel.make_train_step`.
+
+        Args:
+          loss: as there. A layout that divides arrays gives it a `distill.columns.Part` for each
+            that is named in `divided`, and whole arrays otherwise.
+          optimizer: as there.
+          ema_decay: as there.
+          rng_impl: as there.
+          divided: paths such as "params/wte/embedding" or "constants/rec_kernels".
+        """
         ...
 
 
@@ -127,9 +138,15 @@ class Replicated:
         return _stacked(micro_batch, len(self.devices), accumulate_steps)
 
     def train_step(
-        self, loss: Loss, optimizer: optax.GradientTransformation, **options: Any
+        self,
+        loss: Loss,
+        optimizer: optax.GradientTransformation,
+        *,
+        divided: Collection[str] = (),
+        **options: Any,
     ) -> TrainStep:
-        """As in `Layout`."""
+        """As in `Layout`; every array is whole here."""
+        del divided
         return parallel.make_train_step(loss, optimizer, self.devices, **options)
 
 
@@ -157,7 +174,8 @@ class Sharded:
 
     A step joins the parts of the parameters for the loss of a micro-batch only. The derivative of
     joining is to sum over devices and to split (`all_gather` and `psum_scatter`), so gradients are
-    added up in parts as well. The optimizer then works on the parts. Where it needs all of them,
+    added up in parts as well. Arrays that are named as `divided` are not joined: the loss gets a
+    part and exchanges what it needs with other devices itself. The optimizer then works on the parts. Where it needs all of them,
     which is for the norm that clipping reads, XLA adds the sum over devices.
 
     Scoring and decoding are not spread: `on_one_device` needs room for the parameters on one
@@ -206,8 +224,13 @@ class Sharded:
         return (leaf if leaf.is_fully_replicated else self._joined(leaf)).addressable_data(0)
 
     def to_host(self, tree: PyTree) -> PyTree:
-        """As in `Layout`; array by array, so that the devices never hold all of them whole."""
-        return jax.tree.map(lambda leaf: np.array(self._whole(leaf)), tree)
+        """As in `Layout`; array by array, so that the devices never hold all of them whole.
+
+        With one process, none of them is ever whole on a device: the host joins the parts.
+        """
+        return jax.tree.map(
+            lambda leaf: np.array(leaf if leaf.is_fully_addressable else self._whole(leaf)), tree
+        )
 
     def on_one_device(self, tree: PyTree) -> PyTree:
         """As in `Layout`."""
@@ -235,6 +258,7 @@ class Sharded:
         *,
         ema_decay: float = 0.0,
         rng_impl: str = "threefry2x32",
+        divided: Collection[str] = (),
     ) -> TrainStep:
         """As in `Layout`."""
 
@@ -243,12 +267,14 @@ class Sharded:
             params, params_tree = jax.tree.flatten(state.params)
             fixed_parts, fixed_tree = jax.tree.flatten(fixed)
             splits, fixed_splits = self._splits(params), self._splits(fixed_parts)
+            joined = _join(params, splits, _named({"params": state.params}, divided))
+            joined_fixed = _join(fixed_parts, fixed_splits, _named(fixed, divided))
 
             def loss_of_parts(params: list, batch: PyTree, rng: jax.Array, constants: PyTree):
-                return loss(params_tree.unflatten(_join(params, splits)), batch, rng, constants)
+                return loss(params_tree.unflatten(joined(params)), batch, rng, constants)
 
             def on_each_device(params: list, step: Any, batch: PyTree, fixed: list) -> tuple:
-                whole = fixed_tree.unflatten(_join(fixed, fixed_splits))
+                whole = fixed_tree.unflatten(joined_fixed(fixed))
                 gradients, metrics = parallel.sum_gradients(
                     loss_of_parts,
                     params,
@@ -273,12 +299,32 @@ class Sharded:
         return jax.jit(step, donate_argnums=0)
 
 
-def _join(parts: list[jax.Array], splits: list[PartitionSpec]) -> list[jax.Array]:
-    """Whole arrays from the parts of all devices; inside of `shard_map`."""
-    return [
-        jax.lax.all_gather(part, AXIS, axis=len(split) - 1, tiled=True) if len(split) else part
-        for part, split in zip(parts, splits, strict=True)
-    ]
+def _named(tree: PyTree, paths: Collection[str]) -> list[bool]:
+    """Which leaves of a tree are among some paths."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+    return [name in paths for name in names]
+
+
+def _join(
+    wholes: list[Any], splits: list[PartitionSpec], stay_divided: list[bool]
+) -> Callable[[list[jax.Array]], list[jax.Array | Part]]:
+    """A function that joins the parts of all devices, inside of `shard_map`.
+
+    Args:
+      wholes: the arrays, for their shapes.
+      splits: how they are split.
+      stay_divided: those that become a `Part` instead.
+    """
+    shapes = [np.shape(whole) for whole in wholes]
+
+    def join(part: jax.Array, shape: tuple, split: PartitionSpec, stays: bool) -> Any:
+        axis = len(split) - 1 if len(split) else None
+        if stays:
+            return Part(part, shape, axis, AXIS)
+        return part if axis is None else jax.lax.all_gather(part, AXIS, axis=axis, tiled=True)
+
+    return lambda parts: [*map(join, parts, shapes, splits, stay_divided)]
 
 
 def _sum_of_unsplit(gradients: list[jax.Array], splits: list[PartitionSpec]) -> list[jax.Array]:

@@ -13,7 +13,7 @@ bit.
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -66,6 +66,7 @@ class Task:
       num_steps: number of steps of the whole training.
       constants: arrays that every step needs, such as a graph; placed on the devices once and
         passed to the step as an argument.
+      divided: the arrays that stay divided on a mesh; see `layouts.Layout.train_step`.
       evaluate: maps parameters (on a device; the moving average, if there is one) to metrics. All
         processes use the values of the first. None for no evaluation.
       evaluate_every: steps between evaluations; the last step is always evaluated.
@@ -82,6 +83,7 @@ class Task:
     loader: Loader
     num_steps: int
     constants: PyTree = None
+    divided: Collection[str] = ()
     evaluate: Callable[[PyTree], Mapping[str, float]] | None = None
     evaluate_every: int = 0
     select: tuple[str, str] | None = None
@@ -288,7 +290,13 @@ def train(
         raise ConfigError(f"config.{task.name}.{error}") from error
     log_every = log_every or line_distance(task.num_steps)
     layout = layouts.layout_of(kind, devices)
-    update = layout.train_step(task.loss, optimizer, ema_decay=task.ema_decay, rng_impl=rng_impl)
+    update = layout.train_step(
+        task.loss,
+        optimizer,
+        ema_decay=task.ema_decay,
+        rng_impl=rng_impl,
+        divided=task.divided,
+    )
     root_key = jax.random.key_data(jax.random.key(seed, impl=rng_impl))
     fixed = layout.put({"key": root_key, "constants": task.constants})
     leading = (len(parallel.local_devices(devices)), optimizer_config.accumulate_steps)

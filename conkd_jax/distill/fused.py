@@ -21,7 +21,8 @@ them twice, and can't reverse a loop whose length is known only at run time.
 may hold anything, and a batch's capacity may be generous.
 
 No gradient reaches the teachers, the gate or the weights. This file must not depend on how features
-were computed, how a teacher's outputs were stored, or how many devices there are.
+were computed or how a teacher's outputs were stored. Devices that divide the targets are the matter
+of `columns`: a chunk then has the tokens of all devices, and this device's columns.
 """
 
 import functools
@@ -31,6 +32,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from conkd_jax.distill.columns import ALL, AllColumns
 from conkd_jax.distill.head import Head, Retrieved, Switch, accumulation_dtype, wider_dtype
 from conkd_jax.distill.teachers import Teacher, take_rows
 from conkd_jax.typing import Array, Float, Int, Scalar
@@ -51,6 +53,7 @@ def fused_gated_kd_loss(
     num_words: int,
     chunk_size: int = 256,
     retrieved_ids: Int[Array, "N L"] | None = None,
+    columns: AllColumns = ALL,
 ) -> tuple[Scalar, Scalar]:
     """Weighted sum of the gated distillation loss (eqs. 8 to 11), and weighted sum of its NLL.
 
@@ -72,13 +75,19 @@ def fused_gated_kd_loss(
       num_words: |V|, the index of the first item.
       chunk_size: number of tokens whose logits exist at once.
       retrieved_ids: the words retrieved for each token's response, for a head that scores them.
+      columns: which targets this device has. With `DividedColumns`, heads have these columns, as do
+        `rec_logits`, for the responses of all devices [D · G, w]. Everything else is of this
+        device's tokens. The gradient of the head is then summed over all devices' tokens.
 
     Returns:
       The loss, and the weighted NLL for logging (without gradient). Both are sums, not means.
 
     Raises:
-      ValueError: gamma is not a share, or teachers, gate and gamma do not fit together.
+      ValueError: gamma is not a share, teachers, gate and gamma do not fit together, or a head
+        whose columns are divided has further terms.
     """
+    if columns is not ALL and (head.switch is not None or head.retrieved is not None):
+        raise ValueError("A head with a switch or retrieved words needs all columns on a device.")
     _check(teacher, rec_logits, response_index, gate, gamma)
     if gamma == 0:
         teacher = rec_logits = None  # teachers without a share cost nothing
@@ -88,7 +97,7 @@ def fused_gated_kd_loss(
     fixed = _Fixed(
         labels, weights, num_tokens, teacher, rec_logits, response_index, gate, retrieved_ids
     )
-    options = _Options(float(gamma), num_words, chunk_size)
+    options = _Options(float(gamma), num_words, chunk_size, columns)
     return _fused(options, _Student(features, head), lax.stop_gradient(fixed))
 
 
@@ -96,6 +105,7 @@ class _Options(NamedTuple):
     gamma: float
     num_words: int
     chunk_size: int
+    columns: AllColumns
 
 
 class _Student(NamedTuple):
@@ -167,7 +177,7 @@ def _over_chunks(
     if capacity:
         rec_probs = None
         if fixed.rec_logits is not None:
-            rec_probs = jax.nn.softmax(fixed.rec_logits.astype(dtype), axis=-1)  # [G, I]
+            rec_probs = options.columns.softmax(fixed.rec_logits.astype(dtype))  # [G, I]
 
         def visit(i, carry):
             # Slices have a static size, so a last chunk that would reach beyond the arrays starts
@@ -179,7 +189,7 @@ def _over_chunks(
             return _visit(options, student, table, rec_probs, chunk, start, is_real, carry)
 
         # A traced bound: one compilation serves every number of real tokens.
-        num_chunks = (fixed.num_tokens + size - 1) // size
+        num_chunks = options.columns.most((fixed.num_tokens + size - 1) // size)
         sums, gradients = lax.fori_loop(0, num_chunks, visit, (sums, gradients))
     if gradients is None:
         return sums, None
@@ -191,26 +201,29 @@ def _over_chunks(
 def _visit(options, student, table, rec_probs, chunk, start, is_real, carry):
     """Adds the C tokens of a chunk to the carry, (sums, gradients)."""
     sums, gradients = carry
-    size, dtype, operand = is_real.shape[0], sums[0].dtype, table.dtype
+    size, dtype, operand, columns = is_real.shape[0], sums[0].dtype, table.dtype, options.columns
     weights = chunk.weights.astype(dtype)
     # Other tokens may hold anything, nan included. A product with a zero weight would stay nan, so
     # their features, losses and δ are replaced, not multiplied.
     counts = is_real & (weights != 0)
     features = take_rows(student.features, start, size).astype(operand)
     features = jnp.where(counts[:, None], features, 0)  # [C, F]
+    own_counts, own_weights = counts, weights
+    features, counts, weights = columns.gathered((features, counts, weights))
+    chunk = _gathered(columns, chunk)
     read = features[:, : table.shape[1]]  # without the features of retrieved words
     logits = _dot(read, table, (1, 1), dtype)  # [C, Y]
     logits += student.head.bias.astype(dtype)[None, :]
     add_terms = functools.partial(_with_terms, retrieved_ids=chunk.retrieved_ids)
     logits, pull_back = jax.vjp(add_terms, logits, features, student.head)
 
-    log_normalizer = jax.nn.logsumexp(logits, axis=-1)
+    log_normalizer = columns.logsumexp(logits)
     target, mass = _target(options, chunk, rec_probs, logits)
-    target_logits = jnp.sum(jnp.where(target > 0, target * logits, 0), axis=-1)
-    label_logits = jnp.take_along_axis(logits, chunk.labels[:, None], axis=-1, mode="clip")[:, 0]
+    target_logits = columns.sum(jnp.where(target > 0, target * logits, 0))
+    label_logits = columns.at(logits, chunk.labels)
     losses = (mass * log_normalizer - target_logits, log_normalizer - label_logits)
     sums = tuple(
-        total + jnp.sum(jnp.where(counts, weights * loss, 0))
+        total + jnp.sum(jnp.where(own_counts, own_weights * columns.own(loss), 0))
         for total, loss in zip(sums, losses, strict=True)
     )
     if gradients is None:
@@ -230,7 +243,7 @@ def _visit(options, student, table, rec_probs, chunk, start, is_real, carry):
         (of_head.switch, of_head.retrieved),
     )
     return sums, _Gradients(
-        _add_rows(gradients.features, start, of_features),
+        _add_rows(gradients.features, start, columns.added_up(of_features)),
         gradients.table + _dot(error, read, (0, 0), dtype),
         gradients.bias + jnp.sum(delta, axis=0),
         *terms,
@@ -240,6 +253,22 @@ def _visit(options, student, table, rec_probs, chunk, start, is_real, carry):
 def _with_terms(logits, features, head, *, retrieved_ids):
     """`Head.with_terms`, as a function of all that has a gradient."""
     return head.with_terms(logits, features, retrieved_ids)
+
+
+def _gathered(columns: AllColumns, chunk: _Fixed) -> _Fixed:
+    """A chunk of every device's tokens; with all columns on a device, the chunk itself."""
+    if columns is ALL:
+        return chunk
+    index, teacher = chunk.response_index, chunk.teacher
+    if index is not None and chunk.rec_logits is not None:
+        index = index + columns.own(jnp.arange(chunk.rec_logits.shape[0], dtype=index.dtype))[0]
+    labels, gate, index = columns.gathered((chunk.labels, chunk.gate, index))
+    return chunk._replace(
+        labels=labels,
+        gate=gate,
+        response_index=index,
+        teacher=None if teacher is None else teacher.gathered(columns),
+    )
 
 
 def _cut(fixed: _Fixed, start, size: int) -> _Fixed:
@@ -260,19 +289,19 @@ def _target(options, chunk, rec_probs, logits):
     (size, num_targets), dtype = logits.shape, logits.dtype
     gamma, num_words = options.gamma, options.num_words
     gate = chunk.gate.astype(dtype)
-    token_ids = lax.broadcasted_iota(chunk.labels.dtype, logits.shape, dimension=1)
+    token_ids = options.columns.ids(logits.shape, chunk.labels.dtype)
     is_gold = token_ids == chunk.labels[:, None]
     target = jnp.where(is_gold, jnp.asarray(1 - gamma, dtype), 0)
     mass = jnp.full((size,), 1 - gamma, dtype)
     if chunk.teacher is not None:
-        probs, kept = chunk.teacher.probs(num_targets)
+        probs, kept = chunk.teacher.probs(num_targets, options.columns)
         share = gamma * (1 - gate)
         target = target + share[:, None] * probs.astype(dtype)
         mass = mass + share * jnp.asarray(kept, dtype)
     if rec_probs is not None:
         share = gamma * gate
         items = share[:, None] * rec_probs[chunk.response_index]  # [C, I]
-        target = jnp.concatenate([target[:, :num_words], target[:, num_words:] + items], axis=1)
+        target = options.columns.with_items(target, items, num_words)
         mass = mass + share
     return target, mass
 

@@ -8,10 +8,10 @@ the outputs are stored.
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
+from conkd_jax.distill.columns import ALL, AllColumns
 from conkd_jax.distill.head import Head, accumulation_dtype
 from conkd_jax.typing import Array, Float, Int, Integer, Shaped
 
@@ -24,8 +24,19 @@ class Teacher(Protocol):
         """The same teacher at the tokens start … start + size - 1."""
         ...
 
-    def probs(self, num_targets: int) -> tuple[Float[Array, "N Y"], Float[Array, " N"] | float]:
-        """P_φ at each token, and its total mass: 1 unless the form is truncated."""
+    def gathered(self, columns: AllColumns) -> "Teacher":
+        """The same teacher at the tokens of all devices, on this device's columns."""
+        ...
+
+    def probs(
+        self, num_targets: int, columns: AllColumns = ALL
+    ) -> tuple[Float[Array, "N Y"], Float[Array, " N"] | float]:
+        """P_φ at each token, and its total mass: 1 unless the form is truncated.
+
+        Args:
+          num_targets: |Y|, or the number of this device's columns.
+          columns: which targets these are.
+        """
         ...
 
 
@@ -50,9 +61,17 @@ class TeacherFeatures(NamedTuple):
             log_normalizer=_take_rows_if_stored(self.log_normalizer, start, size),
         )
 
-    def probs(self, num_targets: int) -> tuple[Float[Array, "N Y"], float]:
+    def gathered(self, columns: AllColumns) -> "TeacherFeatures":
+        """As in `Teacher`; the head has this device's columns already."""
+        of_tokens = (self.features, self.log_normalizer)
+        features, log_normalizer = columns.gathered(of_tokens)
+        return self._replace(features=features, log_normalizer=log_normalizer)
+
+    def probs(
+        self, num_targets: int, columns: AllColumns = ALL
+    ) -> tuple[Float[Array, "N Y"], float]:
         """P_φ at each token, recomputed by the head, and its mass, 1."""
-        return _softmax(self.head.logits(self.features), self.log_normalizer), 1.0
+        return _softmax(self.head.logits(self.features), self.log_normalizer, columns), 1.0
 
 
 class TeacherLogits(NamedTuple):
@@ -73,10 +92,17 @@ class TeacherLogits(NamedTuple):
             log_normalizer=_take_rows_if_stored(self.log_normalizer, start, size),
         )
 
-    def probs(self, num_targets: int) -> tuple[Float[Array, "N Y"], float]:
+    def gathered(self, columns: AllColumns) -> "TeacherLogits":
+        """As in `Teacher`."""
+        log_normalizer = columns.gathered(self.log_normalizer)
+        return TeacherLogits(columns.of_rows(self.logits), log_normalizer)
+
+    def probs(
+        self, num_targets: int, columns: AllColumns = ALL
+    ) -> tuple[Float[Array, "N Y"], float]:
         """P_φ at each token, and its mass, 1."""
         logits = self.logits.astype(accumulation_dtype(self.logits.dtype))
-        return _softmax(logits, self.log_normalizer), 1.0
+        return _softmax(logits, self.log_normalizer, columns), 1.0
 
 
 class TeacherTopK(NamedTuple):
@@ -100,12 +126,19 @@ class TeacherTopK(NamedTuple):
             log_probs=take_rows(self.log_probs, start, size),
         )
 
-    def probs(self, num_targets: int) -> tuple[Float[Array, "N Y"], Float[Array, " N"]]:
+    def gathered(self, columns: AllColumns) -> "TeacherTopK":
+        """As in `Teacher`."""
+        return columns.gathered(self)
+
+    def probs(
+        self, num_targets: int, columns: AllColumns = ALL
+    ) -> tuple[Float[Array, "N Y"], Float[Array, " N"]]:
         """P_φ at each token with zeros outside the K targets, and the mass of the K."""
         kept = jnp.exp(self.log_probs.astype(accumulation_dtype(self.log_probs.dtype)))
         rows = jnp.arange(kept.shape[0])[:, None]
         probs = jnp.zeros((kept.shape[0], num_targets), kept.dtype)
-        return probs.at[rows, self.token_ids].set(kept), jnp.sum(kept, axis=-1)
+        places = columns.places(self.token_ids, num_targets)
+        return probs.at[rows, places].set(kept, mode="drop"), jnp.sum(kept, axis=-1)
 
 
 def take_rows(
@@ -119,7 +152,7 @@ def _take_rows_if_stored(array, start, size):
     return None if array is None else take_rows(array, start, size)
 
 
-def _softmax(logits, log_normalizer):
+def _softmax(logits, log_normalizer, columns):
     if log_normalizer is None:
-        return jax.nn.softmax(logits, axis=-1)
+        return columns.softmax(logits)
     return jnp.exp(logits - log_normalizer[:, None].astype(logits.dtype))

@@ -24,10 +24,11 @@ from conkd_jax.data.rows.contract import Rows
 from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.fused import fused_gated_kd_loss
-from conkd_jax.distill.gates import gate_values
+from conkd_jax.distill.gates import gate_values, reads
 from conkd_jax.eval.learning import Learning
 from conkd_jax.eval.scoring import response_features, retrieved_ids
 from conkd_jax.models.lora import FullTraining
+from conkd_jax.stages.divided_vocabulary import divided_arrays, tables_of
 from conkd_jax.stages.language_model import LanguageModel
 from conkd_jax.stages.lora import LoRASettings, training_of
 from conkd_jax.stages.training import Execution, make_loader, train
@@ -108,6 +109,7 @@ class Distillation:
       teacher: builds the fused loss's dialogue teacher from (batch, constants).
       rec_logits: recommender logits [G, I] from (batch, constants).
       constants: both teachers' heads, replicated on the devices.
+      masks: whether `rec_logits` masks items, by their columns.
     """
 
     gate: Callable
@@ -115,6 +117,7 @@ class Distillation:
     teacher: Callable
     rec_logits: Callable
     constants: dict
+    masks: bool = False
 
 
 def train_language_model(
@@ -164,14 +167,16 @@ def train_language_model(
         scored = model.score(dev, form, training.batch_rows)
         return {f"dev_{key}": v for key, v in scored.summary(dev.is_choice).items()}
 
+    constants = {
+        "frozen": {**fixed, **start.frozen},
+        **({} if distillation is None else distillation.constants),
+    }
     task = loop.Task(
         name=name,
         init=lambda rng: trained,
         loss=make_loss(start, execution.chunk_size, distillation, tuning),
-        constants={
-            "frozen": {**fixed, **start.frozen},
-            **({} if distillation is None else distillation.constants),
-        },
+        constants=constants,
+        divided=divided_of(start, distillation, tuning),
         loader=batches,
         num_steps=training.epochs * steps_per_epoch,
         evaluate=evaluate,
@@ -194,6 +199,17 @@ def train_language_model(
     return dataclasses.replace(start, params=final), result
 
 
+def divided_of(
+    start: LanguageModel, distillation: Distillation | None, tuning: FullTraining
+) -> frozenset[str]:
+    """The arrays that stay divided on a mesh; none if the loss needs all targets on a device."""
+    if distillation is None:
+        return divided_arrays(start.model, tuning, {})
+    if distillation.masks or reads(distillation.gate, "log_probs"):
+        return frozenset()
+    return divided_arrays(start.model, tuning, distillation.constants)
+
+
 def make_loss(
     start: LanguageModel,
     chunk_size: int,
@@ -214,20 +230,22 @@ def make_loss(
     def loss(params, batch, rng, constants):
         teachers, metrics = {}, {}
         variables = tuning.variables(params, constants["frozen"])
+        num_words, num_targets = vocabulary.num_words, vocabulary.num_targets
+        tables = tables_of(model, variables, batch, constants, num_words, num_targets)
         if distillation is not None:
-            teacher = distillation.teacher(batch, constants)
+            teacher = distillation.teacher(batch, tables.constants)
             gate = gate_values(
                 distillation.gate,
                 batch["item_mass"],
                 teacher,
-                vocabulary.num_targets,
-                is_item=batch["labels"] >= vocabulary.num_words,
+                num_targets,
+                is_item=batch["labels"] >= num_words,
             )  # [N]
             # After the picks an item is given, and the recommender has nothing more to say of it.
             gate = gate * batch["is_choice"] if "is_choice" in batch else gate
             teachers = {
                 "teacher": teacher,
-                "rec_logits": distillation.rec_logits(batch, constants),
+                "rec_logits": distillation.rec_logits(tables.rec_batch, tables.constants),
                 "response_index": batch["response_index"],
                 "gate": gate,
                 "gamma": distillation.gamma,
@@ -235,16 +253,17 @@ def make_loss(
             mask = batch["loss_mask"]
             metrics["gate"] = ((gate * mask).sum(), mask.sum())
         with tuning.reading():
-            features = response_features(model, variables, batch, rng)
+            features = response_features(tables.model, tables.variables, tables.batch, rng)
         total, nll = fused_gated_kd_loss(
             features,
-            model.head(variables, vocabulary.num_targets).cast(model.compute.array_dtype),
+            tables.head.cast(model.compute.array_dtype),
             batch["labels"],
             batch["weights"],
             num_tokens=batch["num_tokens"],
-            num_words=vocabulary.num_words,
+            num_words=num_words,
             chunk_size=chunk_size,
             retrieved_ids=retrieved_ids(batch),
+            columns=tables.columns,
             **teachers,
         )
         metrics["nll"] = (nll, batch["weights"].sum())

@@ -323,4 +323,5 @@ def distillation_from(
         teacher=teacher,
         rec_logits=rec_logits,
         constants=constants,
+        masks=bool(settings.mask_mentioned),
     )

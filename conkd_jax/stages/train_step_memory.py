@@ -25,7 +25,7 @@ from conkd_jax.models.compute import Compute
 from conkd_jax.models.lora import FullTraining
 from conkd_jax.stages import backbones
 from conkd_jax.stages.language_model import LanguageModel
-from conkd_jax.stages.language_model_training import Distillation, make_loss
+from conkd_jax.stages.language_model_training import Distillation, divided_of, make_loss
 from conkd_jax.stages.lora import LoRASettings, training_of
 from conkd_jax.stages.student import GateSettings, distillation_from
 from conkd_jax.stages.train_step_work import StepWork, masked_attention_flops, product_flops
@@ -158,16 +158,8 @@ def planned_step(config: Config, num_words: int, num_items: int, num_devices: in
 def step_memory(
     config: Config, planned: PlannedStep, compute: Compute, devices: Sequence[Any]
 ) -> StepMemory:
-    """Compiles the step for some devices; no array is made, and nothing runs.
-
-    Args:
-      config: the config of the step.
-      planned: the step.
-      compute: the type of its products, and whether layers are computed again.
-      devices: real devices, or those of a topology that is described but not present.
-    """
-    update, shapes = step_of(config, planned, compute, devices)
-    program = update.lower(*shapes).compile()
+    """The memory of the step on some devices; arguments as in `compiled_step`."""
+    program = compiled_step(config, planned, compute, devices)
     analysis = program.memory_analysis()
     return StepMemory(
         arguments=analysis.argument_size_in_bytes,
@@ -177,6 +169,21 @@ def step_memory(
         program=analysis.generated_code_size_in_bytes,
         traffic=int(program.cost_analysis()["bytes accessed"]),
     )
+
+
+def compiled_step(
+    config: Config, planned: PlannedStep, compute: Compute, devices: Sequence[Any]
+) -> jax.stages.Compiled:
+    """Compiles the step for some devices; no array is made, and nothing runs.
+
+    Args:
+      config: the config of the step.
+      planned: the step.
+      compute: the type of its products, and whether layers are computed again.
+      devices: real devices, or those of a topology that is described but not present.
+    """
+    update, shapes = step_of(config, planned, compute, devices)
+    return update.lower(*shapes).compile()
 
 
 def step_work(
@@ -221,6 +228,7 @@ def step_of(
         make_loss(start, config.distill.chunk_size, planned.taught, planned.tuning),
         optimizers.make_optimizer(training, 1 << 20),
         rng_impl=config.rng_impl,
+        divided=divided_of(start, planned.taught, planned.tuning),
     )
     key = jax.random.key_data(jax.random.key(0, impl=config.rng_impl))
     return update, (

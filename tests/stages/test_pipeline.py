@@ -25,10 +25,11 @@ from conkd_jax.distill.head import Head
 from conkd_jax.eval.metrics.options import options_from_corpus
 from conkd_jax.eval.metrics.run_metrics import run_statistics
 from conkd_jax.eval.predictions import read_predictions
+from conkd_jax.models.lora import FullTraining
 from conkd_jax.stages import backbones, language_model, pipeline, student
 from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.backbones import dialogpt
-from conkd_jax.stages.language_model_training import make_loss, training_batches
+from conkd_jax.stages.language_model_training import divided_of, make_loss, training_batches
 from conkd_jax.stages.rec_teacher import fold_of
 from conkd_jax.stages.training import Execution
 from data_prep.sources import MissingDataError
@@ -128,7 +129,12 @@ class Opened:
         )
         # a step so long that the change of the parameters is the gradient to float32 precision
         before, after, measured = first_step(
-            task, parallel.select_devices(num_devices), loader, optax.sgd(1e4), kind=kind
+            task,
+            parallel.select_devices(num_devices),
+            loader,
+            optax.sgd(1e4),
+            kind=kind,
+            divided=divided_of(start, given if is_distilled else None, FullTraining()),
         )
         leaves = {"params": before, "after": after.params}
         gradients = optax.tree.sub(leaves["params"], leaves["after"])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import jax
 import numpy as np
@@ -15,7 +16,12 @@ from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.models.compute import Compute
 from conkd_jax.stages import pipeline
 from conkd_jax.stages.language_model_training import training_batches
-from conkd_jax.stages.train_step_memory import batch_shapes, planned_step, step_memory
+from conkd_jax.stages.train_step_memory import (
+    batch_shapes,
+    compiled_step,
+    planned_step,
+    step_memory,
+)
 from tests.fixtures.small_world import SmallWorld
 
 NUM_WORDS, NUM_ITEMS = 300, 40
@@ -147,3 +153,36 @@ def test_devices_share_the_batch(config):
     shared = step_memory(sharing, spread, Compute(), devices)
     assert shared.donated == pytest.approx(memory.donated / 4, rel=0.01)
     assert shared.arguments < memory.arguments / 3
+
+
+SHAPE = re.compile(r"\b(?:f32|bf16)\[([\d,]+)\]")
+GATHERED = re.compile(r"= \(?(.*) all-gather(?:-start)?\(")
+
+
+def sizes_of(text):
+    return [tuple(map(int, shape.split(","))) for shape in SHAPE.findall(text)]
+
+
+def test_no_device_of_a_mesh_has_a_whole_table(config):
+    """Neither the table of words and items nor its gradient, nor the teachers' heads."""
+    config = config.replace({"dialogue_teacher.num_layers": 1})
+    spread = planned_step(config, num_words=2_000, num_items=43, num_devices=8)
+    num_rows, width = spread.start.params["wte"]["embedding"].shape
+    num_targets = spread.start.vocabulary.num_targets
+    assert num_targets % 8 and width % 8 == 0
+    programs = {}
+    for kind in ("pmap", "mesh"):
+        changed = config.replace({"parallel.kind": kind})
+        devices = parallel.select_devices(8)
+        programs[kind] = compiled_step(changed, spread, Compute(), devices).as_text()
+
+    def tables(program):
+        targets = {*range(num_targets, num_rows + 8)}
+        return {s for s in sizes_of(program) if len(s) == 2 and width in s and {*s} & targets}
+
+    assert (num_rows, width) in tables(programs["pmap"])
+    assert not tables(programs["mesh"])
+    joined = [math.prod(s) for line in GATHERED.findall(programs["mesh"]) for s in sizes_of(line)]
+    assert joined and max(joined) < num_targets * width
+    assert spread.constants["rec_kernels"].shape in sizes_of(programs["pmap"])
+    assert spread.constants["rec_kernels"].shape not in sizes_of(programs["mesh"])
