@@ -175,8 +175,9 @@ class Sharded:
     A step joins the parts of the parameters for the loss of a micro-batch only. The derivative of
     joining is to sum over devices and to split (`all_gather` and `psum_scatter`), so gradients are
     added up in parts as well. Arrays that are named as `divided` are not joined: the loss gets a
-    part and exchanges what it needs with other devices itself. The optimizer then works on the parts. Where it needs all of them,
-    which is for the norm that clipping reads, XLA adds the sum over devices.
+    part and exchanges what it needs with other devices itself. The optimizer then works on the
+    parts. Where it needs all of them, which is for the norm that clipping reads, XLA adds the sum
+    over devices.
 
     Scoring and decoding are not spread: `on_one_device` needs room for the parameters on one
     device, though not for gradients or optimizer state.

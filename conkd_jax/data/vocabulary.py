@@ -28,7 +28,7 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,7 @@ from conkd_jax.files import read_json, sha256, write_whole
 _DIGIT = re.compile("[0-9]")  # the digits of an item id; `str.isdigit` accepts "²" too
 
 ROW_MULTIPLE = 128
+TEXTS_AT_A_TIME = 4_096  # whose tokens are Python objects at once
 
 
 class Vocabulary:
@@ -178,6 +179,16 @@ class Vocabulary:
                     ids.append(piece)
             encodings.append(ids)
         return encodings
+
+    def encode_each(self, texts: Iterable[str]) -> Iterator[list[int]]:
+        """Encodes texts one after the other, with as little memory for many as for a few thousand.
+
+        `encode_batch` of a whole split would hold the tokens of all of it as Python objects, which
+        take ten times the memory of the arrays that rows are made of.
+        """
+        texts = iter(texts)
+        while batch := [*itertools.islice(texts, TEXTS_AT_A_TIME)]:
+            yield from self.encode_batch(batch)
 
     def decode(self, ids: Iterable[int] | Int[np.ndarray, " T"]) -> str:
         """Returns the text of token ids, items as "@123"; end, tag and padding ids are left out.

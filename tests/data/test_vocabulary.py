@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conkd_jax.data import vocabulary as vocabulary_module
 from conkd_jax.data.tokenizers.bpe import END_TOKEN, VocabularyError, load_bpe, train_bpe
 from conkd_jax.data.tokenizers.words import train_words
 from conkd_jax.data.vocabulary import Vocabulary
@@ -157,6 +158,16 @@ def test_words_come_back_exactly(text):
 def test_a_batch_is_its_texts(batch):
     for vocabulary in (FULL, WORDS_PART):
         assert vocabulary.encode_batch(batch) == [vocabulary.encode(text) for text in batch]
+
+
+def test_texts_are_encoded_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr(vocabulary_module, "TEXTS_AT_A_TIME", 3)
+    said, read = [f"seen @12 {'good ' * number}" for number in range(8)], []
+    encoded = FULL.encode_each(text for text in said if not read.append(text))
+    assert next(encoded) == FULL.encode(said[0])
+    assert len(read) == 3
+    assert [*encoded] == [FULL.encode(text) for text in said[1:]]
+    assert [*FULL.encode_each([])] == []
 
 
 def test_a_movie_without_a_token_is_its_title():

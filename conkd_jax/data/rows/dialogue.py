@@ -20,14 +20,15 @@ at the position of SEP + t - 1.
 
 from __future__ import annotations
 
+import array
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
 from conkd_jax.data.corpus import Dialogue, responses
-from conkd_jax.data.rows.contract import FILL, Inputs, Prompts, Rows, check_history_options
+from conkd_jax.data.rows.contract import FILL, FORMS, Inputs, Prompts, Rows, check_history_options
 from conkd_jax.data.rows.picks import pick_room, picks_of
 from conkd_jax.data.vocabulary import Vocabulary
 
@@ -197,10 +198,10 @@ def build_dialogue_rows(
             f"{max_response_tokens} with max_row_tokens={max_row_tokens}, max_picks={max_picks}."
         )
     encoded = _encode(dialogues, vocabulary, max_picks)
-    builder = _Builder(max_row_tokens, max_response_tokens)
+    builder = _Builder(max_row_tokens, max_response_tokens, has_picks=max_picks is not None)
     for dialogue, tokens in zip(dialogues, encoded, strict=True):
         builder.add(dialogue, tokens)
-    return builder.finish(has_picks=max_picks is not None)
+    return builder.finish()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,14 +230,11 @@ class _Encoded:
 
 def _encode(
     dialogues: Sequence[Dialogue], vocabulary: Vocabulary, max_picks: int | None
-) -> list[_Encoded]:
-    """Encodes every dialogue in both forms, with one call of the tokenizer for all texts."""
+) -> Iterator[_Encoded]:
+    """Encodes every dialogue in both forms, with few calls of the tokenizer."""
     for dialogue in dialogues:
         _check_turns(dialogue)
-    turn_ids = iter(
-        vocabulary.encode_batch([turn.text for dialogue in dialogues for turn in dialogue.turns])
-    )
-    encoded = []
+    turn_ids = vocabulary.encode_each(turn.text for each in dialogues for turn in each.turns)
     for dialogue in dialogues:
         tokens: list[int] = []
         begins, is_rec, pick_tokens = [], [], []
@@ -257,8 +255,7 @@ def _encode(
                 student[begin] = vocabulary.rec_id if rec else vocabulary.gen_id
         ends = np.array([*begins[1:], len(tokens)])
         turns = (np.array(begins), ends, np.array(is_rec), np.array(pick_tokens, np.int32))
-        encoded.append(_Encoded(teacher, student, *turns))
-    return encoded
+        yield _Encoded(teacher, student, *turns)
 
 
 def _check_turns(dialogue: Dialogue) -> None:
@@ -273,23 +270,31 @@ def _check_turns(dialogue: Dialogue) -> None:
 
 
 class _Builder:
-    """Collects rows and responses dialogue by dialogue."""
+    """Collects rows and responses dialogue by dialogue.
 
-    def __init__(self, max_row_tokens: int, max_response_tokens: int):
+    Of a long split most memory would be Python objects, so its numbers are kept in flat arrays.
+    """
+
+    def __init__(self, max_row_tokens: int, max_response_tokens: int, *, has_picks: bool):
         self.max_row_tokens = max_row_tokens
         self.max_response_tokens = max_response_tokens
+        self.has_picks = has_picks
         self.spans: list[tuple[int, int, int]] = []  # dialogue, begin, end
         self.row_offsets = [0]
-        self.dialogues: list[_Encoded] = []
+        self.tokens: dict[str, list[np.ndarray]] = {form: [] for form in FORMS}
+        self.is_said: list[np.ndarray] = []
         self.keys: list[tuple[str, int]] = []
         # row, start, length, is_rec, dialogue, position, pick_tokens
-        self.places: list[tuple[int, ...]] = []
-        self.targets: list[np.ndarray] = []
+        self.places = array.array("i")
+        self.targets = array.array("i")
 
     def add(self, dialogue: Dialogue, encoded: _Encoded) -> None:
         """Cuts one dialogue into rows."""
-        number = len(self.dialogues)
-        self.dialogues.append(encoded)
+        number = len(self.tokens["teacher"])
+        self.tokens["teacher"].append(encoded.teacher)
+        self.tokens["student"].append(encoded.student)
+        if self.has_picks:
+            self.is_said.append(encoded.is_said)
         limit, history = self.max_row_tokens, self.max_row_tokens // 2
         row_begin, row_end = 0, None  # row_end None: no response in this row yet
         for turn in responses(dialogue):
@@ -305,9 +310,9 @@ class _Builder:
             targets = encoded.teacher[sep + 1 : end][: num_picks + self.max_response_tokens]
             self.keys.append((dialogue.conversation_id, turn))
             # The row is still open; closing it appends its span under this very number.
-            place = (len(self.spans), sep - row_begin, len(targets), encoded.is_rec[turn])
-            self.places.append((*place, number, sep, num_picks))
-            self.targets.append(targets)
+            place = (len(self.spans), sep - row_begin, len(targets), int(encoded.is_rec[turn]))
+            self.places.extend((*place, number, sep, num_picks))
+            self.targets.frombytes(targets.tobytes())
         if row_end is not None:
             self._close(number, row_begin, row_end)
 
@@ -315,14 +320,14 @@ class _Builder:
         self.spans.append((number, begin, end))
         self.row_offsets.append(len(self.keys))
 
-    def finish(self, has_picks: bool) -> DialogueRows:
+    def finish(self) -> DialogueRows:
         """Returns the rows of all dialogues that were added."""
         places = np.array(self.places, np.int32).reshape(-1, 7)
         lengths = places[:, 2]
         return DialogueRows(
             tokens={
-                "teacher": [self.dialogues[d].teacher[a:b] for d, a, b in self.spans],
-                "student": [self.dialogues[d].student[a:b] for d, a, b in self.spans],
+                form: [of_dialogue[d][a:b] for d, a, b in self.spans]
+                for form, of_dialogue in self.tokens.items()
             },
             response_keys=self.keys,
             response_row=places[:, 0],
@@ -330,14 +335,11 @@ class _Builder:
             response_length=lengths,
             response_is_rec=places[:, 3].astype(bool),
             row_offsets=np.array(self.row_offsets, np.int64),
-            targets=np.concatenate([np.zeros(0, np.int32), *self.targets]),
+            targets=np.array(self.targets, np.int32),
             target_offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-            dialogue_tokens={
-                "teacher": [encoded.teacher for encoded in self.dialogues],
-                "student": [encoded.student for encoded in self.dialogues],
-            },
+            dialogue_tokens=self.tokens,
             response_dialogue=places[:, 4],
             response_position=places[:, 5],
-            pick_tokens=places[:, 6] if has_picks else None,
-            is_said=[encoded.is_said for encoded in self.dialogues] if has_picks else None,
+            pick_tokens=places[:, 6] if self.has_picks else None,
+            is_said=self.is_said if self.has_picks else None,
         )

@@ -197,8 +197,7 @@ def build_response_rows(
             f"{len(keys)} responses came with the contexts of {len(contexts)} other responses: "
             "build both from the same dialogues."
         )
-    texts = [turn.text for dialogue in dialogues for turn in dialogue.turns]
-    encoded = iter(vocabulary.encode_batch(texts))
+    encoded = vocabulary.encode_each(turn.text for each in dialogues for turn in each.turns)
     context_tokens, targets, is_rec, pick_tokens = [], [], [], []
     for dialogue in dialogues:
         turns = [[*next(encoded), vocabulary.end_id] for _ in dialogue.turns]

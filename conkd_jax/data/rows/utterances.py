@@ -248,7 +248,7 @@ def build_histories(
     """
     if min(dataclasses.astuple(limits)) < 1:
         raise ValueError(f"expected limits of at least 1, got {limits}")
-    encoded = iter(vocabulary.encode_batch([turn.text for d in dialogues for turn in d.turns]))
+    encoded = vocabulary.encode_each(turn.text for d in dialogues for turn in d.turns)
     keys, histories = [], []
     for dialogue in dialogues:
         room = limits.max_utterance_tokens - 1
