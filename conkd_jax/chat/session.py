@@ -15,7 +15,7 @@ from conkd_jax.chat.engine import ChatError
 from conkd_jax.chat.explanation import Explanation, explain
 from conkd_jax.chat.response import Response
 from conkd_jax.chat.stream import Stream
-from conkd_jax.data.corpus import RECOMMENDER, Dialogue, Turn
+from conkd_jax.data.corpus import RECOMMENDER, Dialogue, ItemTable, Turn
 from conkd_jax.data.mentions import tokens
 from conkd_jax.eval.own_ids import OwnIds
 from conkd_jax.eval.predictions import ItemStep, Prediction, write_predictions
@@ -131,8 +131,7 @@ class Session:
         """
         if folder not in self._others:
             other = Chat.open(epath.Path(folder).expanduser(), warm=False)
-            mine, its = (set(c.system.corpus.items.item_ids.tolist()) for c in (self.chat, other))
-            if mine != its:
+            if not same_items(self.chat.system.corpus.items, other.system.corpus.items):
                 raise ChatError(f"{folder}: expected a run on the same items, got other ones")
             self._others[folder] = other
         return self._others[folder]
@@ -167,6 +166,18 @@ class Session:
         response = self.history[place]
         assert isinstance(response, Response)
         return prediction(self.chat, self.chat.dialogue(self.history[:place]), response)
+
+
+def same_items(one: ItemTable, other: ItemTable) -> bool:
+    """Whether two tables have the same items: of one number, and of one text id if they have any.
+
+    Numbers alone would not do: every corpus of your own numbers its items from 1.
+    """
+    mine, its = (
+        dict(zip(table.item_ids.tolist(), table.keys or table.item_ids.tolist(), strict=True))
+        for table in (one, other)
+    )
+    return mine == its
 
 
 def prediction(chat: Chat, dialogue: Dialogue, response: Response) -> Prediction:

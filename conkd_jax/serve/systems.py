@@ -13,6 +13,7 @@ from msgspec import UNSET
 
 from conkd_jax.chat import Chat, ChatError
 from conkd_jax.chat.explanation import explain
+from conkd_jax.chat.session import same_items
 from conkd_jax.data.corpus import RECOMMENDER, Turn
 from conkd_jax.eval.own_ids import OwnIds
 from conkd_jax.serve import schema
@@ -198,9 +199,8 @@ def expect_same_items(chats: Sequence[Chat]) -> None:
     Raises:
       ChatError: they don't.
     """
-    first, *others = [np.sort(chat.system.corpus.items.item_ids) for chat in chats]
-    for chat, item_ids in zip(chats[1:], others, strict=True):
-        if not np.array_equal(first, item_ids):
+    for chat in chats[1:]:
+        if not same_items(chats[0].system.corpus.items, chat.system.corpus.items):
             raise ChatError(
                 f"{chat.run.home}: expected a run on the items of {chats[0].run.home}, got one on "
                 "others. Serve it from another port"
