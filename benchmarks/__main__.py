@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--size", default="full", help="full or tiny")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each contender is timed")
     parser.add_argument("--folder", type=Path, default=CHECKOUT / page.RESULTS)
     parser.add_argument("--only", nargs="+", choices=PROGRAMS, default=PROGRAMS)
     parser.add_argument("--page", action="store_true", help="only rewrite the page and its figures")
@@ -42,17 +43,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     load = os.getloadavg()[0]
     busy = "" if load < QUIET else ": busy, so times say little"
     print(f"{len(processors())} processors, load average {load:.2f}{busy}", flush=True)
-    ended = {name: run(name, options.size, options.folder) for name in options.only}
+    arguments = [f"--size={options.size}", f"--rounds={options.rounds}"]
+    ended = {name: run(name, arguments, options.folder) for name in options.only}
     failed = [name for name, status in ended.items() if status]
     if failed:
         print(f"failed or missed a target: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def run(name: str, size: str, folder: Path) -> int:
+def run(name: str, arguments: Sequence[str], folder: Path) -> int:
     """Runs one benchmark; returns its exit status."""
     began = time.monotonic()
-    command = [sys.executable, "-m", f"benchmarks.{name}", f"--size={size}"]
+    command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
     print(f"\n=== {name}", flush=True)
     status = subprocess.run([*command, f"--json={folder / name}.json"], cwd=CHECKOUT).returncode
     print(f"=== {name}: {time.monotonic() - began:.0f} s, exit status {status}", flush=True)
