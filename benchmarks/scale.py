@@ -125,7 +125,7 @@ def rgcn(num_nodes: int, options: argparse.Namespace) -> Work:
     layer = RGCN(options.node_width, BASES)
     variables = nn.unbox(layer.init(jax.random.key(0), graph))
     return _compiled(
-        lambda variables, graph: jnp.square(layer.apply(variables, graph)).mean(),
+        lambda variables, graph: jnp.square(jnp.asarray(layer.apply(variables, graph))).mean(),
         0,
         variables,
         graph,

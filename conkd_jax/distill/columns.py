@@ -45,7 +45,7 @@ class AllColumns:
         """The largest of all devices' numbers."""
         return number
 
-    def ids(self, shape: tuple[int, int], dtype: Any) -> Int[Array, "C w"]:
+    def ids(self, shape: tuple[int, ...], dtype: Any) -> Int[Array, "C w"]:
         """The target of each column of logits."""
         return lax.broadcasted_iota(dtype, shape, dimension=1)
 
@@ -115,7 +115,7 @@ class DividedColumns(AllColumns):
         """As in `AllColumns`."""
         return lax.pmax(number, self.axis_name)
 
-    def ids(self, shape: tuple[int, int], dtype: Any) -> Int[Array, "C w"]:
+    def ids(self, shape: tuple[int, ...], dtype: Any) -> Int[Array, "C w"]:
         """As in `AllColumns`."""
         return super().ids(shape, dtype) + self.first.astype(dtype)
 

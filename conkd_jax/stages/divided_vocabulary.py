@@ -6,8 +6,8 @@ of both teachers. A device keeps its rows, looks them up for the tokens of all d
 its columns of the logits for all of them (`distill.columns`). So no device ever holds a whole table
 or its gradient, and the size of a catalogue is limited by all devices together.
 
-This is done for decoder-only models that are trained as a whole. In other models the output layer
-is made of several arrays, and their tables are joined like any other parameter.
+This is done for the decoder-only models that are trained as a whole. In other models the output
+layer is made of several arrays, and their tables are joined like any other parameter.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ import jax.numpy as jnp
 
 from conkd_jax.distill.columns import ALL, NOTHING, AllColumns, Part
 from conkd_jax.distill.head import Head
-from conkd_jax.models.decoder_only import DecoderOnly
+from conkd_jax.models.gpt2 import GPT2
+from conkd_jax.models.llama import Llama
 from conkd_jax.models.lora import EMBEDDING, FullTraining
 from conkd_jax.typing import Params
 
+# Models that read embedding rows by `input_ids` alone, and whose head is a table's first rows. Not
+# subclasses of them: a user's own may have another head.
+MODELS = (GPT2, Llama)
 DIALOGUE_HEAD = "dialogue_head"
 REC_KERNELS, REC_BIASES = "rec_kernels", "rec_biases"
 
@@ -35,7 +39,7 @@ def divided_arrays(model: Any, tuning: FullTraining, constants: dict) -> frozens
       tuning: what of it is trained.
       constants: what the loss reads besides parameters.
     """
-    if not isinstance(model, DecoderOnly) or type(tuning) is not FullTraining:
+    if type(model) not in MODELS or type(tuning) is not FullTraining:
         return frozenset()
     head = constants.get(DIALOGUE_HEAD)
     if head is not None and head.switch is not None:
@@ -113,7 +117,8 @@ def tables_of(
 def _blocks(constants: dict, columns: Any, num_words: int) -> dict[str, Any]:
     """The constants with the columns of the teachers' heads that are here."""
     found = dict(constants)
-    if isinstance(head := constants.get(DIALOGUE_HEAD), Head):
+    head: Any = constants.get(DIALOGUE_HEAD)  # its arrays are parts
+    if head is not None:
         kernel, bias = head.kernel.block(columns, 1), head.bias.block(columns, 0, fill=NOTHING)
         found[DIALOGUE_HEAD] = Head(kernel, bias)
     if REC_KERNELS in constants:

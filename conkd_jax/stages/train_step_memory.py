@@ -160,7 +160,7 @@ def step_memory(
 ) -> StepMemory:
     """The memory of the step on some devices; arguments as in `compiled_step`."""
     program = compiled_step(config, planned, compute, devices)
-    analysis = program.memory_analysis()
+    analysis: Any = program.memory_analysis()
     return StepMemory(
         arguments=analysis.argument_size_in_bytes,
         outputs=analysis.output_size_in_bytes,

@@ -39,6 +39,11 @@ def test_other_trainings_join_their_tables():
     assert not divided_arrays(GPT, FullTraining(), {"dialogue_head": switched})
     assert not divided_arrays(RecInDial(GPT), FullTraining(), TEACHERS)
 
+    class WithAnotherHead(GPT2):
+        pass
+
+    assert not divided_arrays(WithAnotherHead(GPT.spec, 12), FullTraining(), TEACHERS)
+
 
 @pytest.mark.parametrize(
     ("gate", "masks", "is_divided"),
