@@ -57,8 +57,11 @@ def product_flops(program: core.ClosedJaxpr | core.Jaxpr, rounds: int = 0) -> in
         inner = [product_flops(each, rounds) for each in _inner_programs(equation.params)]
         if name == PRODUCT:
             (contracted, _), _ = equation.params["dimension_numbers"]
-            left, result = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
-            total += 2 * math.prod(result) * math.prod(left[axis] for axis in contracted)
+            left: Any = equation.invars[0].aval
+            result: Any = equation.outvars[0].aval
+            total += (
+                2 * math.prod(result.shape) * math.prod(left.shape[axis] for axis in contracted)
+            )
         elif name == SCAN:
             total += equation.params["length"] * sum(inner)
         elif name == COND:
