@@ -161,13 +161,14 @@ def step_memory(
     """The memory of the step on some devices; arguments as in `compiled_step`."""
     program = compiled_step(config, planned, compute, devices)
     analysis: Any = program.memory_analysis()
+    costs: Any = program.cost_analysis()
     return StepMemory(
         arguments=analysis.argument_size_in_bytes,
         outputs=analysis.output_size_in_bytes,
         donated=analysis.alias_size_in_bytes,
         temporaries=analysis.temp_size_in_bytes,
         program=analysis.generated_code_size_in_bytes,
-        traffic=int(program.cost_analysis()["bytes accessed"]),
+        traffic=int(costs["bytes accessed"]),
     )
 
 
