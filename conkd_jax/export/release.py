@@ -206,8 +206,8 @@ def cost_table(run: Run, release: ReleasedRun) -> str:
     for what, index in (("per token", 0), ("of words", 1)):
         values = [perplexities[number][index] for number in (0, 1)]
         lines.append(f"| perplexity {what} | {values[0]:.3f} | {values[1]:.3f} |")
-    movie_ids = run.corpus.items.movie_ids.tolist()
-    f1_of = [_f1_at_10(found, golds, movie_ids) for found in answers]
+    item_ids = run.corpus.items.item_ids.tolist()
+    f1_of = [_f1_at_10(found, golds, item_ids) for found in answers]
     lines.append(f"| F1@10 of {len(places):,} answers | {f1_of[0]:.3f} | {f1_of[1]:.3f} |")
     items = [sum(len(one.items) for one in found) for found in answers]
     lines.append(f"| items in them | {items[0]:,} | {items[1]:,} |")
@@ -217,12 +217,12 @@ def cost_table(run: Run, release: ReleasedRun) -> str:
     return "\n".join([*lines, ""])
 
 
-def _f1_at_10(answers: Sequence[Response], golds: Sequence[Turn], movie_ids: list[int]) -> float:
+def _f1_at_10(answers: Sequence[Response], golds: Sequence[Turn], item_ids: list[int]) -> float:
     """F1@10 of answers to the histories of these gold turns."""
     pairs = []
     for answer, gold in zip(answers, golds, strict=True):
-        wanted = [*(movie_ids[item] for item in gold.items), *gold.unknown_items]
-        tops = [[ranked.movie_id for ranked in item.ranking[:10]] for item in answer.items]
+        wanted = [*(item_ids[item] for item in gold.items), *gold.unknown_items]
+        tops = [[ranked.item_id for ranked in item.ranking[:10]] for item in answer.items]
         pairs.append(f1(ItemResponse.of(wanted, tops), 10))
     sums, counts = np.sum(np.asarray(pairs, float), axis=0)
     return float(divide_pairs(("f1@10",), np.array([sums]), np.array([counts]))[0])

@@ -119,16 +119,16 @@ def costs_in(card, what):
 
 def f1_of(run):
     """F1@10 of the responses that have a history: 2 · hits / (gold items + named items)."""
-    movie_ids = run.corpus.items.movie_ids.tolist()
+    item_ids = run.corpus.items.item_ids.tolist()
     places = [(d, t) for d in run.corpus.dialogues(run.split) for t in responses(d) if t]
     chat = Chat.open(run, batch_size=16, warm=False)
     found = chat.respond_all([d.turns[:turn] for d, turn in places])
     hits = total = 0
     for (dialogue, turn), answer in zip(places, found, strict=True):
-        free = [movie_ids[item] for item in dialogue.turns[turn].items]
+        free = [item_ids[item] for item in dialogue.turns[turn].items]
         total += len(free) + len(dialogue.turns[turn].unknown_items) + len(answer.items)
         for item in answer.items:
-            ranked = [one.movie_id for one in item.ranking[:10]]
+            ranked = [one.item_id for one in item.ranking[:10]]
             if best := min((m for m in free if m in ranked), key=ranked.index, default=None):
                 free.remove(best)
                 hits += 1
