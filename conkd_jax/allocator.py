@@ -22,7 +22,7 @@ def _malloc_trim() -> Callable[[int], int] | None:
 def return_freed_memory() -> None:
     """Returns every page that holds nothing to the system; does nothing without glibc.
 
-    It takes some ten milliseconds, and as much again to get the pages back.
+    It takes tens of milliseconds, so it is for rare moments such as a checkpoint.
     """
     if (trim := _malloc_trim()) is not None:
         trim(0)
