@@ -297,6 +297,7 @@ def train(
         rng_impl=rng_impl,
         divided=task.divided,
     )
+    parallel.connect(devices)
     root_key = jax.random.key_data(jax.random.key(seed, impl=rng_impl))
     fixed = layout.put({"key": root_key, "constants": task.constants})
     leading = (len(parallel.local_devices(devices)), optimizer_config.accumulate_steps)

@@ -17,12 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax._src import distributed  # its client of the coordination service has no public name
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from conkd_jax.typing import PyTree
 
 AXIS = "devices"
+_LONGEST_WAIT_MS = 7 * 24 * 3600 * 1000  # of `connect`; a process that was lost ends the run before
+_CONNECTED: set[tuple] = set()  # devices that this process has connected
 Device = Any  # jax.Device, which type checkers do not accept as a type
 
 # (params, one device's micro-batch, rng, constants) -> (loss sum, {metric: (sum, count)})
@@ -58,6 +61,27 @@ def barrier(name: str) -> None:
     """Waits until every process has reached this call; free with one process."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+def connect(devices: Sequence[Device]) -> None:
+    """Opens the connections that steps over these devices need; free with one process.
+
+    On CPUs they are opened by the first computation over the devices, and a process then waits no
+    longer than 30 seconds for another one, which may still be compiling. So the processes wait for
+    each other first, however long that takes, and then compute something that needs no compiling to
+    speak of. Calls for the same devices after the first do nothing.
+
+    Args:
+      devices: as `select_devices` returns them.
+    """
+    if jax.process_count() == 1 or tuple(devices) in _CONNECTED:
+        return
+    meeting = f"conkd_jax connects {len(_CONNECTED)}"
+    distributed.global_state.client.wait_at_barrier(meeting, _LONGEST_WAIT_MS)
+    together = jax.pmap(lambda x: jax.lax.psum(x, AXIS), AXIS, devices=devices)
+    jax.block_until_ready(together(np.zeros(len(local_devices(devices)), np.float32)))
+    barrier("connected")
+    _CONNECTED.add(tuple(devices))
 
 
 def broadcast(value: Any) -> Any:

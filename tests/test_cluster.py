@@ -71,12 +71,12 @@ cluster.leave()
 """
 
 
-def joined(environs: list[dict[str, str]]) -> list[str]:
+def joined(environs: list[dict[str, str]], program: str = PROGRAM, *arguments: str) -> list[str]:
     """What real processes with these variables print after they have joined."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("CONKD_")}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM],
+            [sys.executable, "-c", program, *arguments],
             env=inherited | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "4"} | environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -124,6 +124,31 @@ def test_a_detected_step_shares_out_the_gpus_of_a_host(per_node: str, gpus: list
     port = {"JAX_COORDINATOR_PORT": str(free_port()), "CONKD_COORDINATOR": "auto"}
     found = joined([slurm_task(i, per_node) | port for i in range(2)])
     assert found == [f"{i} 2 4 8 {gpus[i]}" for i in range(2)]
+
+
+LATE = """
+import sys, time
+import jax, numpy as np
+from conkd_jax import cluster, parallel
+cluster.join()
+devices = parallel.select_devices(4)  # two of each process: connections of their own
+if jax.process_index():
+    time.sleep(40)
+if sys.argv[1] == "connect":
+    parallel.connect(devices)
+added = jax.pmap(lambda x: jax.lax.psum(x, "i"), "i", devices=devices)
+print(added(np.arange(2.0)).tolist(), flush=True)
+cluster.leave()
+"""
+
+
+@pytest.mark.slow
+def test_a_process_may_come_late_to_the_first_step():
+    """By more than the 30 seconds for which JAX's CPU collectives wait by themselves."""
+    place = {"CONKD_COORDINATOR": f"localhost:{free_port()}", "CONKD_NUM_PROCESSES": "2"}
+    places = [place | {"CONKD_PROCESS_ID": str(i)} for i in range(2)]
+    found = joined(places, LATE, "connect")
+    assert [output.splitlines()[-1] for output in found] == ["[2.0, 2.0]"] * 2
 
 
 def test_nothing_to_detect_is_told():
