@@ -105,6 +105,11 @@ class Task:
         if self.patience and self.select is None:
             raise ValueError(f"{self.name}: patience is {self.patience}, which needs select")
 
+    @property
+    def step_options(self) -> dict[str, Any]:
+        """What `layouts.Layout.train_step` takes from a task besides its loss."""
+        return {"ema_decay": self.ema_decay, "divided": self.divided}
+
 
 @dataclasses.dataclass(frozen=True)
 class Result:
@@ -290,13 +295,7 @@ def train(
         raise ConfigError(f"config.{task.name}.{error}") from error
     log_every = log_every or line_distance(task.num_steps)
     layout = layouts.layout_of(kind, devices)
-    update = layout.train_step(
-        task.loss,
-        optimizer,
-        ema_decay=task.ema_decay,
-        rng_impl=rng_impl,
-        divided=task.divided,
-    )
+    update = layout.train_step(task.loss, optimizer, rng_impl=rng_impl, **task.step_options)
     parallel.connect(devices)
     root_key = jax.random.key_data(jax.random.key(seed, impl=rng_impl))
     fixed = layout.put({"key": root_key, "constants": task.constants})
