@@ -171,7 +171,7 @@ def _normal(*shape: int) -> np.ndarray:
 
 def _compiled(loss: Callable, argnums: Any, *arguments: Any) -> Work:
     arguments = jax.tree.map(jnp.asarray, arguments)
-    step = jax.jit(jax.value_and_grad(loss, argnums)).lower(*arguments).compile()
+    step = jax.jit(jax.value_and_grad(loss, argnums))
     return lambda: jax.block_until_ready(step(*arguments))
 
 
