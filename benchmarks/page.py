@@ -124,7 +124,7 @@ def _contenders(found: Mapping[str, Any]) -> str:
         "ms a token": lambda v: f"{1e3 * v[TOKEN]['min']:.4g}",
         "peak MiB": lambda v: f"{v['peak_bytes'] / MEBIBYTE:.0f}",
         "XLA's MiB": lambda v: f"{v['planned_bytes'] / MEBIBYTE:.0f}",
-        "difference": lambda v: f"{v['difference'] or 0:.0e}" if v["difference"] else ABSENT,
+        "difference": lambda v: ABSENT if v["difference"] is None else f"{v['difference']:.0e}",
     }
 
     def cell(values: Mapping[str, Any], written: Callable[[Any], str]) -> str:

@@ -166,7 +166,6 @@ The same from Python; nothing is downloaded:
 
 ```python
 from conkd_jax.chat import Chat
-from conkd_jax.chat.response import Response
 
 chat = Chat.open("{name}")
 print(chat.respond(["Hi! I liked Titanic."]).text)
