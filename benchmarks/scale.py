@@ -22,11 +22,9 @@ the same law; it counts this part alone.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import gc
 import json
 import math
-import os
 import subprocess
 import sys
 import time
@@ -34,14 +32,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from benchmarks.side_by_side import CHECKOUT, reset_peak, resident_bytes
+from conkd_jax.allocator import return_freed_memory
 from conkd_jax.data.batches.language_model import LanguageModelBatches
 from conkd_jax.data.batches.plan import BatchPlan, quantile_buckets
 from conkd_jax.data.corpus import Dialogue, Turn
@@ -61,7 +59,6 @@ MEMORIES = {"24 GiB": 24 * GIB, "one TPU v5e, 16 GiB": 16 * GIB}
 TOP, NUM_USERS, NUM_WORDS, RESPONSES = 50, 32, 1_000, 8
 RELATIONS, EDGES_PER_NODE, BASES = 20, 3, 8
 TURNS, WORDS_PER_TURN, ROWS_PER_BATCH = 12, 15, 16
-CHECKOUT = Path(__file__).resolve().parents[1]
 
 Work = Callable[[], Any]
 
@@ -198,29 +195,24 @@ def _dialogues(number: int) -> list[Dialogue]:
 
 def measure(part: str, size: int, options: argparse.Namespace) -> dict[str, float]:
     """Seconds of the second call, and the peak in bytes; in this process, on Linux."""
-    _trim()
-    before = _resident("VmRSS")
+    _free()
+    before = resident_bytes("VmRSS")
     work = PARTS[part][0](size, options)
     work()
-    _trim()
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    _free()
+    reset_peak()
     began = time.perf_counter()
     found = work()
     seconds = time.perf_counter() - began
-    peak = _resident("VmHWM") - before
+    peak = resident_bytes("VmHWM") - before
     del found
     return {"size": size, "seconds": seconds, "peak_bytes": max(peak, 1)}
 
 
-def _trim() -> None:
-    """Gives back what allocators hold without need."""
+def _free() -> None:
+    """Returns what nothing refers to any more to the system."""
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-
-
-def _resident(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+    return_freed_memory()
 
 
 def measure_alone(part: str, arguments: Sequence[str]) -> list[dict[str, float]]:

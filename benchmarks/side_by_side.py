@@ -13,7 +13,6 @@ memory. Beside it stands what XLA has planned, which does not depend on an alloc
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import gc
 import importlib.util
@@ -29,6 +28,8 @@ from typing import Any
 
 import jax
 import numpy as np
+
+from conkd_jax.allocator import return_freed_memory
 
 TOLERANCE = 1e-4  # of outputs, relative to the largest number in them
 PAUSE = 0.25  # seconds between two contenders: threads that wait actively for work give up
@@ -249,18 +250,24 @@ def peak_alone(run: Run) -> dict[str, int]:
     """
     run()
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what the first call has left in the allocator
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-    before = _status("VmRSS")
+    return_freed_memory()  # what the first call has left in the allocator
+    reset_peak()
+    before = resident_bytes("VmRSS")
     outputs = run()
-    found = {"peak_bytes": max(_status("VmHWM") - before, 0)}
+    found = {"peak_bytes": max(resident_bytes("VmHWM") - before, 0)}
     del outputs
     if isinstance(run, Compiled):
         found["planned_bytes"] = run.planned_bytes
     return found
 
 
-def _status(name: str) -> int:
+def reset_peak() -> None:
+    """Forgets the peak of this process's resident memory so far; on Linux."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def resident_bytes(name: str) -> int:
+    """The resident memory of this process, in bytes: "VmRSS" now, or "VmHWM", its peak."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
