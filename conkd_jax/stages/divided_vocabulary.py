@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from conkd_jax.distill.columns import ALL, NOTHING, AllColumns, Part
+from conkd_jax.distill.columns import ALL, NOTHING, AllColumns, DividedColumns, Part
 from conkd_jax.distill.head import Head
 from conkd_jax.models.gpt2 import GPT2
 from conkd_jax.models.llama import Llama
@@ -114,7 +114,7 @@ def tables_of(
     )
 
 
-def _blocks(constants: dict, columns: Any, num_words: int) -> dict[str, Any]:
+def _blocks(constants: dict, columns: DividedColumns, num_words: int) -> dict[str, Any]:
     """The constants with the columns of the teachers' heads that are here."""
     found = dict(constants)
     head: Any = constants.get(DIALOGUE_HEAD)  # its arrays are parts

@@ -2,14 +2,14 @@
 
 Nothing here was measured. `conkd_jax.memory` counts the matrix products of one device in one step,
 and the compiler says how many bytes the step moves; the rest is division by what the makers publish
-of their machines. A step takes about the longest of its parts:
+of their machines. A step has three parts:
 
     arithmetic: all matrix products / peak of bfloat16
     memory: bytes that the compiled program reads and writes / bandwidth of the memory
     sum: 2 (n - 1) / n · 4 bytes of each trained parameter / bandwidth of the links, one way
 
-for n devices that sum float32 gradients in a ring. Arithmetic and memory overlap and the sum need
-not, so the plan is max(arithmetic, memory) + sum, and MFU = FLOPs of the model / (seconds · peak)
+for n devices that sum float32 gradients in a ring. Arithmetic and memory overlap; the sum may not.
+So the plan is max(arithmetic, memory) + sum, and MFU = FLOPs of the model / (seconds · peak)
 follows. The bytes are the compiler's estimate for one chip: an array that stays on the chip between
 two operations counts as if it did not, and the body of a loop counts once. Where trainings of this
 size report a smaller MFU, the expected step is longer than the plan's.
@@ -80,7 +80,7 @@ class PlannedTimes:
 
 
 def planned_times(step: Mapping[str, Any], machine: Machine) -> PlannedTimes:
-    """The bounds of a step on a machine.
+    """The parts of a step on a machine.
 
     Args:
       step: what `conkd_jax.memory` wrote for one device.
