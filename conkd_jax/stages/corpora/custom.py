@@ -25,6 +25,8 @@ class CustomSettings:
       use_test: whether there is a split `test`.
       raw_dir: the folder.
       min_relation_share: see `data_prep.custom.build.frequent`; None keeps every relation.
+      version: of what is made of the files, increased when its meaning changes. From 2 on, items
+        have their aliases. The version of the stage counts for all sources, this one for folders.
     """
 
     name: str
@@ -32,6 +34,7 @@ class CustomSettings:
     use_test: bool
     raw_dir: str = outside_fingerprint(because="the files enter by content, as raw_files")
     min_relation_share: float | None = None
+    version: int = 2
 
     @classmethod
     def of(
