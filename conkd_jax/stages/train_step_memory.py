@@ -46,8 +46,8 @@ class StepMemory:
         what a device holds of trained parameters and optimizer state.
       temporaries: activations, gradients, logits of a chunk, copies of weights in bfloat16.
       program: the compiled code.
-      traffic: what the program reads and writes, by the compiler's own account, which has the body
-        of a loop once: at least so much passes between the memory and the processor.
+      traffic: what the program reads and writes, as the compiler estimates it: an array that stays
+        on the chip between two operations counts as if it did not, and the body of a loop once.
     """
 
     arguments: int
