@@ -99,7 +99,9 @@ def read_own_data(directory: epath.PathLike, *, use_test: bool = True) -> OwnDat
     paths = {path.name: path for path in files_of(directory, use_test=use_test)}
     findings = Findings()
     others = _nearly_named(paths, directory)
-    findings.warnings += [f"{other} is not read: is it {name}?" for name, other in others.items()]
+    findings.warnings += [
+        f"{other} is not read. Did you mean {name}?" for name, other in others.items()
+    ]
     about = _about(paths, directory, findings)
     _expect_dialogues(paths, others, directory, findings)
     told = findings.num_errors
@@ -168,7 +170,7 @@ def _expect_dialogues(
     findings: Findings,
 ) -> None:
     def mend(file: str, what: str) -> str:
-        return f"Name {others[file]} so" if file in others else f"Write {what} a line"
+        return f"Rename {others[file]}" if file in others else f"Write {what} on each line"
 
     by_file = [name for name in schema.SPLIT_FILES.values() if name in paths]
     train = schema.SPLIT_FILES["train"]
@@ -199,7 +201,7 @@ def _items(paths: Mapping[str, epath.Path], findings: Findings) -> list[Item]:
             items[item.id], places[item.id] = item, where
     if len(items) < 2 and not findings.num_errors:
         what = f"expected two items or more to choose from, got {len(items)}"
-        findings.error(schema.ITEMS, what, "Write an item a line")
+        findings.error(schema.ITEMS, what, "Write an item on each line")
     _check_rivals(items.values(), places, findings)
     return list(items.values())
 

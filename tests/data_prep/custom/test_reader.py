@@ -151,9 +151,9 @@ def test_files_that_are_not_read_but_may_be_meant(folder):
     (folder / "words.tsv").rename(folder / "word.tsv")
     for name in ("items-old.jsonl", "notes.md"):
         (folder / name).write_text("x")
-    assert read_own_data(folder).warnings == ("word.tsv is not read: is it words.tsv?",)
+    assert read_own_data(folder).warnings == ("word.tsv is not read. Did you mean words.tsv?",)
     (folder / "dialogues.jsonl").rename(folder / "Dialogue.jsonl")
-    assert "found neither. Name Dialogue.jsonl so." in problems(folder)
+    assert "found neither. Rename Dialogue.jsonl." in problems(folder)
 
 
 def test_a_broken_item_is_the_only_problem_that_is_told(folder):
