@@ -316,7 +316,6 @@ def train(
                 # host wait instead of preparing the next batch, so they are read some steps later.
                 late.add(run.done, metrics)
                 run.done += 1
-
                 if run.is_evaluation_due or is_due(run.done, log_every):
                     late.drain()
                     with progress.evaluating():
