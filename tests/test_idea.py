@@ -59,7 +59,7 @@ def test_a_response_without_a_movie_is_refused(call, run):
     with_movie = {*run.tokens["response_index"][run.tokens["is_item"]].tolist()}
     number = next(n for n in range(len(response_keys(run.corpus, "valid"))) if n not in with_movie)
     options = [f"--workdir={run.home}", f"--response={key_of(run, number)}"]
-    refused(call(idea, *options), "expected a response with a movie")
+    refused(call(idea, *options), "expected a response with an item")
 
 
 @pytest.mark.parametrize(
