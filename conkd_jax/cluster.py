@@ -179,7 +179,6 @@ def join(environ: Mapping[str, str] = os.environ) -> None:
         _STATE.watch.start()
         if link is not None:
             link.on_loss = _STATE.watch.disconnected
-        parallel.connect(parallel.select_devices())
 
 
 def _place(member: Membership, environ: Mapping[str, str]) -> dict[str, Any]:
