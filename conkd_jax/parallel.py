@@ -76,8 +76,8 @@ def connect(devices: Sequence[Device]) -> None:
     """
     if jax.process_count() == 1 or tuple(devices) in _CONNECTED:
         return
-    meeting = f"conkd_jax connects {len(_CONNECTED)}"
-    distributed.global_state.client.wait_at_barrier(meeting, _LONGEST_WAIT_MS)
+    client: Any = distributed.global_state.client
+    client.wait_at_barrier(f"conkd_jax connects {len(_CONNECTED)}", _LONGEST_WAIT_MS)
     together = jax.pmap(lambda x: jax.lax.psum(x, AXIS), AXIS, devices=devices)
     jax.block_until_ready(together(np.zeros(len(local_devices(devices)), np.float32)))
     barrier("connected")
