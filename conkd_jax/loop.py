@@ -18,6 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
+import optax
 from etils import epath
 
 from conkd_jax import layouts, optimizers, parallel, terminal, threads
@@ -104,11 +105,6 @@ class Task:
             )
         if self.patience and self.select is None:
             raise ValueError(f"{self.name}: patience is {self.patience}, which needs select")
-
-    @property
-    def step_options(self) -> dict[str, Any]:
-        """What `layouts.Layout.train_step` takes from a task besides its loss."""
-        return {"ema_decay": self.ema_decay, "divided": self.divided}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -289,13 +285,12 @@ def train(
       SystemExit: after SIGINT or SIGTERM, once the state is saved.
     """
     devices, directory = parallel.select_devices(num_devices), epath.Path(directory)
-    try:
-        optimizer = optimizers.make_optimizer(optimizer_config, task.num_steps)
-    except ValueError as error:
-        raise ConfigError(f"config.{task.name}.{error}") from error
+    optimizer = optimizer_of(task, optimizer_config)
     log_every = log_every or line_distance(task.num_steps)
     layout = layouts.layout_of(kind, devices)
-    update = layout.train_step(task.loss, optimizer, rng_impl=rng_impl, **task.step_options)
+    update = layout.train_step(
+        task.loss, optimizer, ema_decay=task.ema_decay, rng_impl=rng_impl, divided=task.divided
+    )
     parallel.connect(devices)
     root_key = jax.random.key_data(jax.random.key(seed, impl=rng_impl))
     fixed = layout.put({"key": root_key, "constants": task.constants})
@@ -316,6 +311,7 @@ def train(
                 # host wait instead of preparing the next batch, so they are read some steps later.
                 late.add(run.done, metrics)
                 run.done += 1
+
                 if run.is_evaluation_due or is_due(run.done, log_every):
                     late.drain()
                     with progress.evaluating():
@@ -333,6 +329,22 @@ def train(
             times = f" {progress.times()}." if progress.num_compiled else ""
             progress.say(f"done at step {run.done}.{times} {summary(result)}")
     return result
+
+
+def optimizer_of(task: Task, config: Any) -> optax.GradientTransformation:
+    """The optimizer of a task of this length.
+
+    Args:
+      task: what is trained.
+      config: the `optimizer` config part.
+
+    Raises:
+      ConfigError: it does not suit a training of this length; names the field.
+    """
+    try:
+        return optimizers.make_optimizer(config, task.num_steps)
+    except ValueError as error:
+        raise ConfigError(f"config.{task.name}.{error}") from error
 
 
 def evaluate(task: Task, params: PyTree, step: int) -> dict[str, float]:

@@ -80,7 +80,7 @@ def connect(devices: Sequence[Device]) -> None:
     client.wait_at_barrier(f"conkd_jax connects {len(_CONNECTED)}", _LONGEST_WAIT_MS)
     together = jax.pmap(lambda x: jax.lax.psum(x, AXIS), AXIS, devices=devices)
     jax.block_until_ready(together(np.zeros(len(local_devices(devices)), np.float32)))
-    barrier("connected")
+    barrier("connected")  # which has connections of its own
     _CONNECTED.add(tuple(devices))
 
 

@@ -101,7 +101,7 @@ def tables_of(
     rows = columns.look_up(blocks[model.EMBEDDING][EMBEDDING], input_ids.reshape(-1))
     others = {name: part for name, part in variables.items() if name not in blocks}
     places = jnp.arange(input_ids.size, dtype=input_ids.dtype).reshape(input_ids.shape)
-    of_responses = ("user_vectors", "rec_head_index", "mentioned_items")
+    of_responses = ("user_vectors", "rec_head_index")
     gathered = columns.gathered({name: batch[name] for name in of_responses if name in batch})
     return Tables(
         columns,
