@@ -11,8 +11,8 @@ of their machines. A step has three parts:
 for n devices that sum float32 gradients in a ring. Arithmetic and memory overlap; the sum may not.
 So the plan is max(arithmetic, memory) + sum, and MFU = FLOPs of the model / (seconds · peak)
 follows. The bytes are the compiler's estimate for one chip: an array that stays on the chip between
-two operations counts as if it did not, and the body of a loop counts once. Where trainings of this
-size report a smaller MFU, the expected step is longer than the plan's.
+two operations counts as if it did not, and the body of a loop counts once. Real steps are slower
+than such a plan, so a range of MFU is assumed as well, and the expected step takes the longer time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HEADER = (
     "memory (ms)",
     "sum (ms)",
     "MFU by these",
-    "MFU reported elsewhere",
+    "MFU assumed",
     "ms expected",
     "tokens/s expected",
 )
@@ -47,7 +47,7 @@ class Machine:
       peak: dense bfloat16 products of one device, FLOP/s.
       memory: bandwidth of its memory, bytes/s.
       link: bandwidth of its links to others, one way, bytes/s.
-      usual: the MFU that trainings of about 100 M parameters report, from and to.
+      assumed: the MFU that a training of about 100 M parameters is assumed to reach, from and to.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Machine:
     peak: float
     memory: float
     link: float
-    usual: tuple[float, float]
+    assumed: tuple[float, float]
 
 
 MACHINES = (
@@ -110,7 +110,7 @@ def at_scale_rows(steps: Sequence[Mapping[str, Any]]) -> Iterable[list[str]]:
         for machine in MACHINES:
             times = planned_times(step, machine)
             ideal = counted["model"] / machine.peak
-            slow, fast = (max(ideal / mfu, times.total) for mfu in machine.usual)
+            slow, fast = (max(ideal / mfu, times.total) for mfu in machine.assumed)
             of_all = tokens * machine.devices
             yield [
                 name,
@@ -121,7 +121,11 @@ def at_scale_rows(steps: Sequence[Mapping[str, Any]]) -> Iterable[list[str]]:
                 f"{1e3 * times.memory:.1f}",
                 f"{1e3 * times.sum:.1f}",
                 f"{ideal / times.total:.2f}",
-                f"{machine.usual[0]:.2f} to {machine.usual[1]:.2f}",
-                f"{1e3 * fast:.0f} to {1e3 * slow:.0f}",
-                f"{of_all / slow / 1e3:,.0f} k to {of_all / fast / 1e3:,.0f} k",
+                f"{machine.assumed[0]:.2f} to {machine.assumed[1]:.2f}",
+                _span(f"{1e3 * fast:.0f}", f"{1e3 * slow:.0f}"),
+                _span(f"{of_all / slow / 1e3:,.0f} k", f"{of_all / fast / 1e3:,.0f} k"),
             ]
+
+
+def _span(low: str, high: str) -> str:
+    return low if low == high else f"{low} to {high}"

@@ -9,7 +9,7 @@ from conkd_jax.eval.tables.at_scale import (
     planned_times,
 )
 
-MACHINE = Machine("two", 2, peak=1e12, memory=1e9, link=1e6, usual=(0.25, 0.5))
+MACHINE = Machine("two", 2, peak=1e12, memory=1e9, link=1e6, assumed=(0.25, 0.5))
 STEP = {
     "config": "dialogpt_hard",
     "parameters": 2_000_000,
@@ -39,7 +39,7 @@ def test_each_step_of_one_tpu_has_a_row_for_each_machine():
     assert v5e[0] == "`dialogpt_hard`, 2 M" and "16 rows each" in v5e[1]
     assert v5e[2:4] == ["1.00", "2.00"]
     sums = 2 * 15 / 16 * 4 * 1e6 / 200e9
-    seconds = max(1e12 / 197e12 / 0.3, 3e9 / 0.82e12 + sums)  # at the largest MFU of others
+    seconds = max(1e12 / 197e12 / 0.3, 3e9 / 0.82e12 + sums)  # at the largest MFU that is assumed
     assert v5e[-2].split(" to ")[0] == f"{1e3 * seconds:.0f}"
     assert v5e[-1].split(" to ")[1] == f"{16 * 2 * 8 * 512 / seconds / 1e3:,.0f} k"
 
@@ -47,3 +47,8 @@ def test_each_step_of_one_tpu_has_a_row_for_each_machine():
 def test_what_was_written_before_work_was_counted_is_left_out():
     old = {key: value for key, value in STEP.items() if key != "flops_per_device"}
     assert list(at_scale_rows([old])) == []
+
+
+def test_a_step_that_is_bound_by_memory_has_one_time():
+    slow = {**STEP, "bytes_per_device": {"bfloat16": {"traffic": 10**13}}}
+    assert not [row for row in at_scale_rows([slow]) if "to" in row[-1] or "to" in row[-2]]
