@@ -219,3 +219,15 @@ def test_after_a_full_disk_the_writes_beside_it_say_nothing(monkeypatch, caplog)
     assert not heard and not caplog.records
     sys.unraisablehook(type("Error", (), {"exc_value": ValueError("another")}))
     assert heard == ["another"]
+
+
+def test_memory_that_a_checkpoint_has_freed_is_returned_before_the_next_one(tmp_path, monkeypatch):
+    """Once the threads of the one before are done, and before those of this one have begun."""
+    events = []
+    monkeypatch.setattr(checkpoint, "return_freed_memory", lambda: events.append("returned"))
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2):
+            events.append(checkpoints._manager.all_steps())
+            checkpoints.save(step, make_state(), PROGRESS)
+            checkpoints.wait()
+    assert events == [[], "returned", [1], "returned"]

@@ -1,13 +1,11 @@
 """A predictions.jsonl of any system: scored by the program, which lists what it lacks."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from conkd_jax import command_line, evaluate
 from conkd_jax.command_line import UsageError
 from conkd_jax.data.corpus import (
     ConceptGraph,
@@ -26,23 +24,6 @@ from conkd_jax.eval.predictions import (
 )
 from conkd_jax.files import write_json
 from tests.eval.predicted import A, B, C, prediction, random_run
-from tests.fixtures.programs import forget_options
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """conkd_jax.evaluate with the options given; returns what it prints, raises what it raises."""
-
-    def program(**options) -> str:
-        argv = ["evaluate", *(f"--{name}={value}" for name, value in options.items())]
-        monkeypatch.setenv("COLUMNS", "200")
-        monkeypatch.setattr(sys, "argv", argv)
-        forget_options(evaluate.OPTIONS)
-        evaluate.main(command_line.parse(argv, evaluate.OPTIONS))
-        return capsys.readouterr().out
-
-    yield program
-    forget_options(evaluate.OPTIONS)
 
 
 def write_lines(path, run, fields):
@@ -53,10 +34,10 @@ def write_lines(path, run, fields):
 BARE = ("conversation_id", "turn", "reference", "reference_items", "generated", "generated_items")
 
 
-def test_six_fields_give_a_table_a_document_and_figures(tmp_path, call):
+def test_six_fields_give_a_table_a_document_and_figures(tmp_path, evaluated):
     path = tmp_path / "their system.jsonl"
     write_lines(path, random_run(8), BARE)
-    out = call(predictions=path, out=tmp_path / "scored", split="test")
+    out = evaluated(predictions=path, out=tmp_path / "scored", split="test")
     assert "their_system (external) on test: 40 responses" in out
     (told,) = [line for line in out.splitlines() if line.startswith("Left out: ")]
     for field in ("item_steps", "recommender_top", "mentioned_items", "token_nll", "no graph"):
@@ -71,7 +52,7 @@ def test_six_fields_give_a_table_a_document_and_figures(tmp_path, call):
     assert figures == {"items_in_responses.png"}
 
 
-def test_results_are_written_before_they_are_printed(tmp_path, call, monkeypatch):
+def test_results_are_written_before_they_are_printed(tmp_path, evaluated, monkeypatch):
     path, out = tmp_path / "full.jsonl", tmp_path / "scores"
     write_predictions(path, [prediction()])
 
@@ -80,11 +61,11 @@ def test_results_are_written_before_they_are_printed(tmp_path, call, monkeypatch
 
     monkeypatch.setattr("conkd_jax.command_line.show", fails)
     with pytest.raises(RuntimeError):
-        call(predictions=path, split="valid", out=out)
+        evaluated(predictions=path, split="valid", out=out)
     assert (out / "metrics.json").exists() and (out / "figures").exists()
 
 
-def test_a_full_file_lacks_nothing_but_a_graph(tmp_path, call):
+def test_a_full_file_lacks_nothing_but_a_graph(tmp_path, evaluated):
     path = tmp_path / "full.jsonl"
     full = (
         prediction(
@@ -101,7 +82,7 @@ def test_a_full_file_lacks_nothing_but_a_graph(tmp_path, call):
         for p in random_run(8)
     )
     write_predictions(path, full)
-    out = call(predictions=path, out=tmp_path / "scored", split="test")
+    out = evaluated(predictions=path, out=tmp_path / "scored", split="test")
     assert "Left out: 2-hop relevance, coverage, Gini, popularity bias" in out
     document = json.loads((tmp_path / "scored" / "metrics.json").read_text())
     assert document["metrics"]["ppl"] == document["metrics"]["ppl_predprefix"]
@@ -110,7 +91,7 @@ def test_a_full_file_lacks_nothing_but_a_graph(tmp_path, call):
     assert (tmp_path / "scored" / "figures" / "over_k.png").exists()
 
 
-def test_a_graph_adds_two_hops_and_the_catalogue(tmp_path, call):
+def test_a_graph_adds_two_hops_and_the_catalogue(tmp_path, evaluated):
     # Movies A and B share node 3; C stands alone. A is mentioned, C is gold, B is said.
     write_corpus(
         tmp_path / "corpus",
@@ -128,7 +109,7 @@ def test_a_graph_adds_two_hops_and_the_catalogue(tmp_path, call):
     path = tmp_path / "p.jsonl"
     run = [prediction(1, (C,), [(B, A, C)], mentioned_items=(A,), recommender_top=(C, B, A))]
     write_predictions(path, run)
-    call(predictions=path, graph=tmp_path / "corpus", out=tmp_path / "scored", split="valid")
+    evaluated(predictions=path, graph=tmp_path / "corpus", out=tmp_path / "scored", split="valid")
     metrics = json.loads((tmp_path / "scored" / "metrics.json").read_text())["metrics"]
     assert (metrics["rer@1"], metrics["rer@1_2hop"]) == (0, 1)
     assert metrics["rer@50"] == 1  # the lists hold the whole catalogue
@@ -137,7 +118,7 @@ def test_a_graph_adds_two_hops_and_the_catalogue(tmp_path, call):
     assert "recall@1_linked" not in metrics  # C has no entity
 
 
-def test_a_run_of_ours_stays_what_it_is(tmp_path, call):
+def test_a_run_of_ours_stays_what_it_is(tmp_path, evaluated):
     path = tmp_path / "predictions.jsonl"
     count = write_predictions(path, random_run(4))
     own = metrics_document(
@@ -155,7 +136,7 @@ def test_a_run_of_ours_stays_what_it_is(tmp_path, call):
         paper_row="KGSF + ConKD (hard)",
     )
     write_json(tmp_path / "metrics.json", own)
-    out = call(predictions=path, out=tmp_path / "again")
+    out = evaluated(predictions=path, out=tmp_path / "again")
     assert "kgsf_hard (mini) on test" in out and "KGSF + ConKD (hard)" in out
     again = json.loads((tmp_path / "again" / "metrics.json").read_text())
     assert (again["config"], again["seed"], again["command"]) == ("kgsf_hard", 3, "train")
@@ -163,7 +144,7 @@ def test_a_run_of_ours_stays_what_it_is(tmp_path, call):
     assert again["metrics"]["rec_ratio"] > 0
     # … but not if the file is another's
     write_json(tmp_path / "metrics.json", own | {"n_responses": 7})
-    assert "kgsf_hard" not in call(predictions=path, split="test")
+    assert "kgsf_hard" not in evaluated(predictions=path, split="test")
 
 
 @pytest.mark.parametrize(
@@ -175,9 +156,9 @@ def test_a_run_of_ours_stays_what_it_is(tmp_path, call):
         ({"workdir": "a", "graph": "b"}, "--graph needs --predictions"),
     ],
 )
-def test_options_that_do_not_go_together(call, options, message):
+def test_options_that_do_not_go_together(evaluated, options, message):
     with pytest.raises(UsageError, match=message):
-        call(**options)
+        evaluated(**options)
 
 
 @pytest.mark.parametrize(
@@ -188,19 +169,19 @@ def test_options_that_do_not_go_together(call, options, message):
         ("[]\n", "line 1: expected a JSON object"),
     ],
 )
-def test_a_file_that_holds_no_responses_is_named(tmp_path, call, text, message):
+def test_a_file_that_holds_no_responses_is_named(tmp_path, evaluated, text, message):
     path = tmp_path / "p.jsonl"
     path.write_text(text)
     with pytest.raises(PredictionError, match=message):
-        call(predictions=path)
+        evaluated(predictions=path)
 
 
-def test_refilled_responses_are_scored_and_written(tmp_path, call):
+def test_refilled_responses_are_scored_and_written(tmp_path, evaluated):
     path = tmp_path / "spoken.jsonl"
     backwards = (replace(p, recommender_top=p.recommender_top[::-1]) for p in random_run(8))
     write_predictions(path, backwards)
-    call(predictions=path, out=tmp_path / "spoken", split="test")
-    call(predictions=path, out=tmp_path / "refilled", refill="first", split="test")
+    evaluated(predictions=path, out=tmp_path / "spoken", split="test")
+    evaluated(predictions=path, out=tmp_path / "refilled", refill="first", split="test")
     spoken, refilled = (
         json.loads((tmp_path / name / "metrics.json").read_text())["metrics"]
         for name in ("spoken", "refilled")
@@ -212,45 +193,47 @@ def test_refilled_responses_are_scored_and_written(tmp_path, call):
         assert set(one.generated_items) <= {one.recommender_top[0]}
 
 
-def test_refilling_needs_a_folder_of_its_own_and_the_fields(tmp_path, call):
+def test_refilling_needs_a_folder_of_its_own_and_the_fields(tmp_path, evaluated):
     path = tmp_path / "predictions.jsonl"
     write_lines(path, random_run(2), BARE)
     for out in ("", tmp_path):
         with pytest.raises(UsageError, match="expected --out with another folder"):
-            call(predictions=path, out=out, refill="first", split="test")
+            evaluated(predictions=path, out=out, refill="first", split="test")
     with pytest.raises(PredictionError, match="item_steps and recommender_top"):
-        call(predictions=path, out=tmp_path / "scored", refill="in_order", split="test")
+        evaluated(predictions=path, out=tmp_path / "scored", refill="in_order", split="test")
     assert not (tmp_path / "scored" / "predictions.jsonl").exists()
 
 
-def test_a_system_of_the_paper_stands_beside_the_row_that_is_asked_for(tmp_path, call):
+def test_a_system_of_the_paper_stands_beside_the_row_that_is_asked_for(tmp_path, evaluated):
     path = tmp_path / "kbrd.jsonl"
     write_predictions(path, random_run(4))
-    assert "KBRD" not in call(predictions=path, out=tmp_path / "named", split="test")  # by its name
-    out = call(predictions=path, out=tmp_path / "scored", split="test", paper_row="KBRD")
+    assert "KBRD" not in evaluated(
+        predictions=path, out=tmp_path / "named", split="test"
+    )  # by its name
+    out = evaluated(predictions=path, out=tmp_path / "scored", split="test", paper_row="KBRD")
     assert "KBRD: the paper's" in out
     document = json.loads((tmp_path / "scored" / "metrics.json").read_text())
     assert document["paper_row"] == "KBRD"
     with pytest.raises(UsageError, match="expected one of ReDial, KBRD, .*; got 'kbrd'"):
-        call(predictions=path, split="test", paper_row="kbrd")
+        evaluated(predictions=path, split="test", paper_row="kbrd")
 
 
-def test_the_split_is_never_assumed(tmp_path, call):
+def test_the_split_is_never_assumed(tmp_path, evaluated):
     path = tmp_path / "p.jsonl"
     write_predictions(path, random_run(2))
     with pytest.raises(PredictionError, match="expected to know which split .* Give --split="):
-        call(predictions=path)
-    assert "on dev" in call(predictions=path, split="dev")
+        evaluated(predictions=path)
+    assert "on dev" in evaluated(predictions=path, split="dev")
     write_predictions(path, (replace(p, split="test") for p in random_run(2)))
-    assert "on test" in call(predictions=path)
+    assert "on test" in evaluated(predictions=path)
     with pytest.raises(PredictionError, match="got dev by --split, test by its field 'split'"):
-        call(predictions=path, split="dev")
+        evaluated(predictions=path, split="dev")
 
 
-def test_a_response_that_is_empty_everywhere_is_no_response(tmp_path, call):
+def test_a_response_that_is_empty_everywhere_is_no_response(tmp_path, evaluated):
     path = tmp_path / "p.jsonl"
     write_predictions(path, [prediction(generated="")])
     with pytest.raises(PredictionError, match="'generated' is empty on all 1 lines"):
-        call(predictions=path, split="test")
+        evaluated(predictions=path, split="test")
     write_predictions(path, [prediction(generated=""), prediction(3)])
-    assert "Note: 1 of 2 responses are empty" in call(predictions=path, split="test")
+    assert "Note: 1 of 2 responses are empty" in evaluated(predictions=path, split="test")

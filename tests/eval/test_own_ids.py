@@ -1,12 +1,10 @@
 """Ids that are texts stand beside numbers, and may stand for them in what a person fills in."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
-from conkd_jax import command_line, evaluate
 from conkd_jax.data.corpus import ItemTable
 from conkd_jax.eval.own_ids import OwnIds
 from conkd_jax.eval.predictions import (
@@ -18,7 +16,6 @@ from conkd_jax.eval.predictions import (
 from data_prep.custom.build import build_custom
 from tests.eval.predicted import A, B, C, prediction
 from tests.fixtures.own_data import games, lines_of, write_lines
-from tests.fixtures.programs import forget_options
 
 
 def items(*keys: str) -> ItemTable:
@@ -94,22 +91,9 @@ def corpus(tmp_path):
     return tmp_path / "corpus"
 
 
-@pytest.fixture
-def call(monkeypatch, capsys):
-    def program(*switches, **options) -> str:
-        argv = ["evaluate", *switches, *(f"--{name}={value}" for name, value in options.items())]
-        monkeypatch.setattr(sys, "argv", argv)
-        forget_options(evaluate.OPTIONS)
-        evaluate.main(command_line.parse(argv, evaluate.OPTIONS))
-        return capsys.readouterr().out
-
-    yield program
-    forget_options(evaluate.OPTIONS)
-
-
-def test_a_template_is_filled_in_with_ids_and_scored(tmp_path, corpus, call):
+def test_a_template_is_filled_in_with_ids_and_scored(tmp_path, corpus, evaluated):
     path, out = tmp_path / "valid.jsonl", tmp_path / "scored"
-    call("--template", split="valid", graph=corpus, out=path)
+    evaluated("--template", split="valid", graph=corpus, out=path)
     lines = lines_of(path)
     gold = next(line for line in lines if line["reference_items"])
     (number,) = gold["reference_items"]
@@ -118,7 +102,7 @@ def test_a_template_is_filled_in_with_ids_and_scored(tmp_path, corpus, call):
     for line in lines:
         line |= {"generated": f"Try @[{own}] or @[hanabi].", "generated_items": [own, "hanabi"]}
     write_lines(path, lines)
-    call(predictions=path, graph=corpus, out=out)
+    evaluated(predictions=path, graph=corpus, out=out)
     metrics = json.loads((out / "metrics.json").read_text())["metrics"]
     assert metrics["rec_ratio"] == 1 and metrics["rer@1"] > 0
     written = list(read_predictions(out / "predictions.jsonl"))
@@ -126,18 +110,18 @@ def test_a_template_is_filled_in_with_ids_and_scored(tmp_path, corpus, call):
     assert all({own, "hanabi"} <= {*(one.ids or {}).values()} for one in written)
     # without the corpus nobody knows the numbers
     with pytest.raises(PredictionError, match=r"generated_items.*read with the corpus.*--graph"):
-        call(predictions=path)
+        evaluated(predictions=path)
     write_lines(path, [{**line, "generated_items": []} for line in lines])
     with pytest.raises(PredictionError, match=r"'generated': .* got '@\[.*--graph=RUN"):
-        call(predictions=path)
+        evaluated(predictions=path)
 
 
-def test_refilled_responses_may_have_ids(tmp_path, corpus, call):
+def test_refilled_responses_may_have_ids(tmp_path, corpus, evaluated):
     path, out = tmp_path / "valid.jsonl", tmp_path / "refilled"
-    call("--template", split="valid", graph=corpus, out=path)
+    evaluated("--template", split="valid", graph=corpus, out=path)
     said = {"generated": "Try @[catan].", "generated_items": ["catan"]}
     said["item_steps"] = [{"step": 1, "item": "catan", "top": ["catan"]}]
     write_lines(path, [{**line, **said, "recommender_top": ["hanabi"]} for line in lines_of(path)])
-    call(predictions=path, graph=corpus, out=out, refill="first")
+    evaluated(predictions=path, graph=corpus, out=out, refill="first")
     for one in read_predictions(out / "predictions.jsonl"):
         assert (one.ids or {})[str(one.generated_items[0])] == "hanabi"

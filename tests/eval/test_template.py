@@ -1,13 +1,11 @@
 """A template holds what a split asks; a filled one is checked against the split."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from conkd_jax import command_line, evaluate
 from conkd_jax.command_line import UsageError
 from conkd_jax.data.corpus import (
     ConceptGraph,
@@ -24,7 +22,6 @@ from conkd_jax.eval.convert import ConversionError
 from conkd_jax.eval.predictions import PredictionError, read_predictions, write_predictions
 from conkd_jax.eval.system_files import open_corpus
 from tests.eval.predicted import A, B, C
-from tests.fixtures.programs import forget_options
 
 TURNS = (
     Turn("seeker", f"I like @{A}", (0,)),
@@ -52,25 +49,9 @@ def corpus(tmp_path):
     return tmp_path / "corpus"
 
 
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """conkd_jax.evaluate with the options given; returns what it prints, raises what it raises."""
-
-    def program(*switches, **options) -> str:
-        argv = ["evaluate", *switches, *(f"--{name}={value}" for name, value in options.items())]
-        monkeypatch.setenv("COLUMNS", "200")
-        monkeypatch.setattr(sys, "argv", argv)
-        forget_options(evaluate.OPTIONS)
-        evaluate.main(command_line.parse(argv, evaluate.OPTIONS))
-        return capsys.readouterr().out
-
-    yield program
-    forget_options(evaluate.OPTIONS)
-
-
-def test_a_template_is_filled_in_and_scored(tmp_path, corpus, call):
+def test_a_template_is_filled_in_and_scored(tmp_path, corpus, evaluated):
     path = tmp_path / "test.jsonl"
-    call("--template", split="test", graph=corpus, out=path)
+    evaluated("--template", split="test", graph=corpus, out=path)
     first, second = (json.loads(line) for line in path.read_text().splitlines())
     assert (first["conversation_id"], first["turn"], second["turn"]) == ("t", 1, 3)
     assert first["context"] == [{"role": "seeker", "text": f"I like @{A}"}]
@@ -79,30 +60,30 @@ def test_a_template_is_filled_in_and_scored(tmp_path, corpus, call):
     assert (first["turn_type"], second["turn_type"]) == ("rec", "gen")
     assert (first["generated"], first["generated_items"], first["split"]) == ("", [], "test")
     with pytest.raises(PredictionError, match="'generated' is empty on all 2 lines"):
-        call(predictions=path, graph=corpus)
+        evaluated(predictions=path, graph=corpus)
     first |= {"generated": f"See @{B}", "generated_items": [B]}
     path.write_text("".join(json.dumps(line) + "\n" for line in (second, first)))  # reordered
-    out = call(predictions=path, graph=corpus, out=tmp_path / "scored")
+    out = evaluated(predictions=path, graph=corpus, out=tmp_path / "scored")
     assert "on test" in out and "Note: 1 of 2 responses are empty" in out
     document = json.loads((tmp_path / "scored" / "metrics.json").read_text())
     assert document["metrics"]["rer@1"] == 1
     assert document["counts"]["responses_of_split"] == 2
 
 
-def filled(tmp_path, corpus, call):
+def filled(tmp_path, corpus, evaluated):
     path = tmp_path / "test.jsonl"
-    call("--template", split="test", graph=corpus, out=path)
+    evaluated("--template", split="test", graph=corpus, out=path)
     return path, [
         replace(p, generated="ok", generated_tokens=("ok",)) for p in read_predictions(path)
     ]
 
 
-def test_a_short_file_is_refused_or_told(tmp_path, corpus, call):
-    path, run = filled(tmp_path, corpus, call)
+def test_a_short_file_is_refused_or_told(tmp_path, corpus, evaluated):
+    path, run = filled(tmp_path, corpus, evaluated)
     write_predictions(path, run[1:])
     with pytest.raises(PredictionError, match=r"none for 1 of the 2 responses .*\('t', 1\)"):
-        call(predictions=path, graph=corpus)
-    assert "Note: 1 of the 2 responses" in call("--partial", predictions=path, graph=corpus)
+        evaluated(predictions=path, graph=corpus)
+    assert "Note: 1 of the 2 responses" in evaluated("--partial", predictions=path, graph=corpus)
 
 
 @pytest.mark.parametrize(
@@ -117,15 +98,15 @@ def test_a_short_file_is_refused_or_told(tmp_path, corpus, call):
         ),
     ],
 )
-def test_another_gold_is_refused_by_line(tmp_path, corpus, call, changes, message):
-    path, run = filled(tmp_path, corpus, call)
+def test_another_gold_is_refused_by_line(tmp_path, corpus, evaluated, changes, message):
+    path, run = filled(tmp_path, corpus, evaluated)
     write_predictions(path, [run[1], replace(run[0], **changes)])
     with pytest.raises(PredictionError, match=f"line 2: .*{message}"):
-        call(predictions=path, graph=corpus)
+        evaluated(predictions=path, graph=corpus)
 
 
-def test_two_systems_are_compared_on_the_same_gold(tmp_path, corpus, call):
-    path, run = filled(tmp_path, corpus, call)
+def test_two_systems_are_compared_on_the_same_gold(tmp_path, corpus, evaluated):
+    path, run = filled(tmp_path, corpus, evaluated)
     others = [replace(run[0], reference=f"@{C}", reference_items=(C,)), run[1]]
     others[0] = replace(others[0], reference_items_out_of_vocabulary=())
     write_predictions(path, run)
@@ -133,15 +114,15 @@ def test_two_systems_are_compared_on_the_same_gold(tmp_path, corpus, call):
     assert count_predictions(path).gold != count_predictions(tmp_path / "other.jsonl").gold
 
 
-def test_options_of_template_and_convert(tmp_path, call):
+def test_options_of_template_and_convert(tmp_path, evaluated):
     with pytest.raises(UsageError, match="--template needs --split, --graph, --out"):
-        call("--template")
+        evaluated("--template")
     with pytest.raises(UsageError, match="expected one of --workdir"):
-        call("--template", predictions="p")
+        evaluated("--template", predictions="p")
     with pytest.raises(UsageError, match="--rankings needs --convert"):
-        call(predictions="p", rankings="r")
+        evaluated(predictions="p", rankings="r")
     with pytest.raises(UsageError, match="--convert needs --split, --graph, --out"):
-        call(predictions="p", convert="unicrs")
+        evaluated(predictions="p", convert="unicrs")
 
 
 def test_a_corpus_is_found_in_a_run(tmp_path, corpus):
@@ -164,7 +145,7 @@ def write_lines(path, lines):
     return path
 
 
-def test_unicrs_slots_are_filled_from_rankings(tmp_path, corpus, call):
+def test_unicrs_slots_are_filled_from_rankings(tmp_path, corpus, evaluated):
     theirs = write_lines(
         tmp_path / "unicrs_test.jsonl",
         [
@@ -180,20 +161,20 @@ def test_unicrs_slots_are_filled_from_rankings(tmp_path, corpus, call):
     with pytest.raises(
         ConversionError, match=r"jsonl, line 1: .* has <movie>, and .*--rankings=FILE"
     ):
-        call(convert="unicrs", **options)
+        evaluated(convert="unicrs", **options)
     assert not ours.exists()
     rankings = write_lines(tmp_path / "r.jsonl", [[B, "Alien (1979)"], []])
-    call(convert="unicrs", rankings=rankings, **options)
+    evaluated(convert="unicrs", rankings=rankings, **options)
     first, second = read_predictions(ours)
     assert first.generated == f"You should see @{B} or @{A}!"
     assert first.generated_items == (B, A)
     assert [step.top for step in first.item_steps] == [(B, A), (A, B)]
     assert (first.recommender_top, second.recommender_top) == ((B, A), ())
     assert second.generated == "ok"
-    assert "on test" in call(predictions=ours, graph=corpus)
+    assert "on test" in evaluated(predictions=ours, graph=corpus)
 
 
-def test_unicrs_titles_become_items(tmp_path, corpus, call):
+def test_unicrs_titles_become_items(tmp_path, corpus, evaluated):
     theirs = write_lines(
         tmp_path / "u.jsonl",
         [
@@ -205,13 +186,13 @@ def test_unicrs_titles_become_items(tmp_path, corpus, call):
         ],
     )
     ours = tmp_path / "ours.jsonl"
-    call(convert="unicrs", predictions=theirs, split="test", graph=corpus, out=ours)
+    evaluated(convert="unicrs", predictions=theirs, split="test", graph=corpus, out=ours)
     first, second = read_predictions(ours)
     assert (first.generated, first.generated_items) == (f"See @{C} , @{A}", (C, A))
     assert second.generated == "Clue (1985)"  # no title of the catalogue
 
 
-def test_crslab_tokens_become_items(tmp_path, corpus, call):
+def test_crslab_tokens_become_items(tmp_path, corpus, evaluated):
     theirs = write_lines(
         tmp_path / "c.jsonl",
         [
@@ -220,7 +201,7 @@ def test_crslab_tokens_become_items(tmp_path, corpus, call):
         ],
     )
     ours = tmp_path / "ours.jsonl"
-    call(convert="crslab", predictions=theirs, split="test", graph=corpus, out=ours)
+    evaluated(convert="crslab", predictions=theirs, split="test", graph=corpus, out=ours)
     first, second = read_predictions(ours)
     assert (first.generated, first.generated_items) == (f"see @{B} !", (B,))
     assert second.generated == ""
@@ -244,7 +225,7 @@ def test_crslab_tokens_become_items(tmp_path, corpus, call):
         ),
     ],
 )
-def test_a_file_that_is_not_of_the_split_is_refused(tmp_path, corpus, call, lines, message):
+def test_a_file_that_is_not_of_the_split_is_refused(tmp_path, corpus, evaluated, lines, message):
     theirs, ours = write_lines(tmp_path / "c.jsonl", lines), tmp_path / "ours.jsonl"
     with pytest.raises(ConversionError, match=message):
-        call(convert="crslab", predictions=theirs, split="test", graph=corpus, out=ours)
+        evaluated(convert="crslab", predictions=theirs, split="test", graph=corpus, out=ours)

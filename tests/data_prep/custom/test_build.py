@@ -1,16 +1,10 @@
 """A corpus has the graph that its folder has: triples, attributes, or neither."""
 
 import numpy as np
-import pytest
 
 from conkd_jax.data.corpus import Corpus
 from data_prep.custom.build import NO_GRAPH, NO_WORDS, build_custom
-from tests.fixtures.own_data import games, lines_of, without_graph, without_marks, write_lines
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return games(tmp_path / "games")
+from tests.fixtures.own_data import lines_of, without_graph, without_marks, write_lines
 
 
 def built(folder, **options):

@@ -5,21 +5,9 @@ import json
 import pytest
 
 from data_prep.custom.dialogues import split_by_hash
-from data_prep.custom.lines import OwnDataError
 from data_prep.custom.reader import read_own_data
 from data_prep.custom.schema import Shares
-from tests.fixtures.own_data import dialogue, games, lines_of, write_lines
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return games(tmp_path / "games")
-
-
-def problems(folder) -> str:
-    with pytest.raises(OwnDataError) as error:
-        read_own_data(folder)
-    return str(error.value)
+from tests.fixtures.own_data import dialogue, lines_of, problems, write_lines
 
 
 def test_what_looks_like_a_mention_but_is_none(folder):

@@ -7,18 +7,7 @@ import pytest
 
 from data_prep.custom.lines import LISTED, OwnDataError
 from data_prep.custom.reader import read_own_data
-from tests.fixtures.own_data import dialogue, games, lines_of, write_lines
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return games(tmp_path / "games")
-
-
-def problems(folder) -> str:
-    with pytest.raises(OwnDataError) as error:
-        read_own_data(folder)
-    return str(error.value)
+from tests.fixtures.own_data import dialogue, lines_of, problems, write_lines
 
 
 def test_items_have_numbers_in_file_order_and_texts_mention_them(folder):
