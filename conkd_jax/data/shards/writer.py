@@ -39,11 +39,16 @@ class ShardWriter:
         self.num_records = 0
         self._writer = writer
         self._features = features
+        self._serializer = tfds.core.ExampleSerializer(features.get_serialized_info())
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Appends a record, encoded by the schema. A full disk shows only at the end."""
-        encoded = self._features.encode_example(dict(record))
-        self._writer.write(self._features.serialize_example(encoded))
+        """Appends a record, encoded by the schema. A full disk shows only at the end.
+
+        Equal records are equal bytes. The features of a record are a map, whose order protocol
+        buffers leave to the process unless they are asked for a deterministic one.
+        """
+        example = self._serializer.get_tf_example(self._features.encode_example(dict(record)))
+        self._writer.write(example.SerializeToString(deterministic=True))
         self.num_records += 1
 
 

@@ -34,6 +34,18 @@ def test_an_unfinished_shard_has_no_name(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_equal_records_are_equal_bytes_in_every_process(tmp_path: Path) -> None:
+    """Protocol buffers order a map differently in each process unless they are told not to."""
+    code = "import sys, pathlib; from tests.data.shards.examples import write_example as write; "
+    contents = []
+    for number in range(3):
+        folder = tmp_path / str(number)
+        command = [sys.executable, "-c", code + "write(pathlib.Path(sys.argv[1]))", str(folder)]
+        subprocess.run(command, check=True)
+        contents.append({path.name: path.read_bytes() for path in folder.glob("*.array_record*")})
+    assert contents[0].keys() and contents[0] == contents[1] == contents[2]
+
+
 def test_a_full_disk_leaves_nothing_and_is_explained(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.data.shards.full_disk", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
