@@ -1,6 +1,6 @@
 """A run that is killed at hundreds of random moments ends as one that is left alone, bit for bit.
 
-    CONKD_KILLS=200 python -m pytest -m soak -s tests/test_kills.py
+    CONKD_KILLS=200 CONKD_SOAK_JSON=OUT python -m pytest -m soak -s tests/test_kills.py
 
 Every stage is killed, and killed again where it was resumed, by SIGKILL at a moment that is drawn
 from the time that the stage takes; whatever is finished is compared and then made again, until
@@ -16,25 +16,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
-from conkd_jax import checkpoint
-from conkd_jax.artifacts.manifest import TRIES, is_whole
+from conkd_jax.artifacts.manifest import is_whole
 from conkd_jax.checkpoint import CHECKPOINTS
 from conkd_jax.stages import pipeline
+from tests.fixtures.contents import contents
 from tests.fixtures.forked import TrainingProcess, folder_of_run
 from tests.fixtures.small_world import STAGES, SmallWorld
+from tests.fixtures.soak_record import record
 
 KILLS = int(os.environ.get("CONKD_KILLS") or 90)  # over all stages
 SEED = int(os.environ.get("CONKD_KILLS_SEED") or 0)
 FOLDER = "run folder"
 PLACES = (*STAGES, FOLDER)
-PARAMS = "params"
 # Parameters are compared as arrays. A process that is killed right after the manifest leaves notes
 # and checkpoints, which the next one removes.
-NOT_COMPARED = ("manifest.json", "tensorboard", PARAMS, TRIES, CHECKPOINTS)
 
 
 def train_to_the_end(world: SmallWorld) -> dict[str, float]:
@@ -49,22 +47,6 @@ def train_to_the_end(world: SmallWorld) -> dict[str, float]:
     assert process.end() == 0, output
     ends = [*list(began.values())[1:], ended]
     return {name: end - begin for (name, begin), end in zip(began.items(), ends, strict=True)}
-
-
-def contents(artifact: Path) -> dict[str, Any]:
-    """Everything in an artifact that does not depend on the time: hashes of files and arrays."""
-    found: dict[str, Any] = {}
-    for path in sorted(artifact.rglob("*")):
-        name = path.relative_to(artifact)
-        if path.is_file() and name.parts[0] not in NOT_COMPARED:
-            found[str(name)] = hashlib.sha256(path.read_bytes()).hexdigest()
-    if (artifact / PARAMS).exists():
-        for place, leaf in jax.tree_util.tree_leaves_with_path(checkpoint.load(artifact / PARAMS)):
-            array = np.asarray(leaf)
-            key = f"{PARAMS}{jax.tree_util.keystr(place)} {array.shape} {array.dtype}"
-            found[key] = hashlib.sha256(array.tobytes()).hexdigest()
-    found["metrics"] = json.loads((artifact / "manifest.json").read_text())["metrics"]
-    return found
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -167,5 +149,6 @@ def test_a_run_killed_at_random_moments_ends_as_one_left_alone(tmp_path, own_cac
         "minutes": round((time.monotonic() - began) / 60, 1),
     }
     with capsys.disabled():
-        print(f"\n{json.dumps(report, indent=1)}")
+        settings = {"CONKD_KILLS": KILLS, "CONKD_KILLS_SEED": SEED}
+        print(f"\n{record('tests/test_kills.py', report, settings)}")
     assert killed.kills.total() >= KILLS

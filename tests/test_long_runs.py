@@ -1,6 +1,6 @@
 """Memory, open files and logs of a training don't grow with its steps.
 
-    CONKD_STEPS=10000 python -m pytest -m soak -s tests/test_long_runs.py
+    CONKD_STEPS=10000 CONKD_SOAK_JSON=OUT python -m pytest -m soak -s tests/test_long_runs.py
 
 The student of the demo, with its own shape and batches, in a process of its own; only the stages
 before it are shortened. The process notes its memory while it trains; nothing else about it is
@@ -20,6 +20,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
+
+from tests.fixtures.soak_record import record
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_STEPS = int(os.environ.get("CONKD_STEPS") or 5_000)
@@ -140,7 +142,7 @@ def test_memory_files_checkpoints_and_logs_of_thousands_of_steps(root):
         "resident_bytes": [int(end(notes["resident"][late])) for end in (np.min, np.max)],
         "log_bytes_a_step": round(size / num_steps, 1),
     }
-    print(json.dumps(found, indent=1))
+    print(record("tests/test_long_runs.py", found, {"CONKD_STEPS": NUM_STEPS}))
     assert a_step["in_use"] < IN_USE_A_STEP
     assert a_step["objects"] < OBJECTS_A_STEP
     assert a_step["resident"] * num_steps < RESIDENT
