@@ -5,12 +5,14 @@ Most of these tests need a Chromium and are marked `browser` (`make test-browser
 
 import base64
 import contextlib
+import dataclasses
 import hashlib
 import json
 import re
 
 import pytest
 
+from conkd_jax.eval.own_ids import OwnIds
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.serve.page import document, policy
 from tests.fixtures.browser import Watched, breaking_server, browser_or_skip
@@ -290,6 +292,31 @@ def test_a_saved_conversation_can_be_evaluated(server, visit, titles, tmp_path):
     assert re.fullmatch(r"👩\u200d👧 I liked @\d+ 2", first.context[0].text)
     assert second.context[1].text == first.generated
     assert first.predicted_turn_type in ("rec", "gen")
+
+
+@browser_test
+def test_a_saved_conversation_has_the_ids_of_own_data(
+    server, systems, visit, titles, tmp_path, monkeypatch
+):
+    served = systems[None]
+    items = served.chat.system.corpus.items
+    own = dataclasses.replace(items, keys=[f"own-{number}" for number in items.item_ids])
+    monkeypatch.setitem(vars(served), "_ids", OwnIds(own))
+    page = visit(server).page
+    answered = []
+    for title in titles[:6]:
+        ask(page, f"I liked {title}")
+        with page.expect_download() as download:
+            page.click("#save")
+        download.value.save_as(tmp_path / "chat.jsonl")
+        answered = [
+            each for each in read_predictions(tmp_path / "chat.jsonl") if each.generated_items
+        ]
+        if answered:
+            break
+    assert answered, "no answer names an item"
+    for prediction in answered:
+        assert all(prediction.ids[item] == f"own-{item}" for item in prediction.generated_items)
 
 
 @browser_test
