@@ -104,7 +104,13 @@ def this_command(*, without: Collection[str] = ()) -> str:
         program = f"python -m {match[1].replace('/', '.')}"
     else:
         program = shlex.quote(sys.argv[0])
-    left = [each for each in sys.argv[1:] if each.lstrip("-").partition("=")[0] not in without]
+    left, words = [], sys.argv[1:]
+    while words:
+        word = words.pop(0)
+        if word.lstrip("-").partition("=")[0] not in without:
+            left.append(word)
+        elif "=" not in word and words and not words[0].startswith("-"):
+            words.pop(0)  # its value
     return " ".join([program, *map(shlex.quote, left)])
 
 

@@ -75,7 +75,7 @@ class _Running:
     began: float
 
 
-def run_jobs(jobs: Sequence[Job], *, at_once: int = 1) -> Iterator[Outcome]:
+def run_jobs(jobs: Sequence[Job], *, at_once: int = 1, own_cores: bool = True) -> Iterator[Outcome]:
     """Runs jobs in the given order, some at a time, and yields each as it ends.
 
     A failure does not stop the others. If the caller is interrupted, or stops iterating, running
@@ -83,13 +83,13 @@ def run_jobs(jobs: Sequence[Job], *, at_once: int = 1) -> Iterator[Outcome]:
 
     Args:
       jobs: what to run.
-      at_once: the number of processes. Each has cores of its own where there are enough, and its
-        share of a GPU's memory.
+      at_once: the number of processes. Each has its share of a GPU's memory.
+      own_cores: whether each has cores of its own, where there are enough, or all of them.
 
     Yields:
       The outcome of each job.
     """
-    shares = core_shares(at_once)
+    shares = core_shares(at_once) if own_cores else [set()] * at_once
     waiting, running = collections.deque(jobs), {}
     try:
         with _terminated_as_interrupted():

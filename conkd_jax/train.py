@@ -5,7 +5,8 @@
 A stage runs only if its artifact is missing, and an interrupted stage is resumed. `--plan` prints
 what would run, and why, without running it. `--verify` reads all artifacts of the run and says
 which of them are damaged; `--rebuild=STAGE` removes one, and what was made from it, and makes them
-anew.
+anew. `--until=STAGE` stops once a stage is built, and `--jobs=2` builds stages that don't need each
+other, such as the two teachers, at the same time.
 
 Curves of every training are TensorBoard files: `tensorboard --logdir=artifacts` shows them while it
 trains. `--tracker=wandb` or `--tracker=mlflow` also sends them, the config and the final metrics
@@ -14,9 +15,11 @@ there (docs/howto/track_experiments.md).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import jax
 import rich.table
 import rich.text
 from absl import flags
@@ -24,11 +27,12 @@ from etils import epath
 from ml_collections import config_flags
 
 from conkd_jax import cluster, command_line, layouts, parallel, trackers
-from conkd_jax.artifacts.build import PlanRow, explain
+from conkd_jax.artifacts.build import PlanRow, ensure, explain
 from conkd_jax.artifacts.cost import in_words
 from conkd_jax.artifacts.numerics import pin_threads
 from conkd_jax.artifacts.rebuild import mended_by, option, remove
-from conkd_jax.artifacts.stage import Stage, in_order
+from conkd_jax.artifacts.side_by_side import ensure_side_by_side
+from conkd_jax.artifacts.stage import Stage, chosen, in_order
 from conkd_jax.artifacts.verify import verify
 from conkd_jax.command_line import UsageError
 from conkd_jax.config import (
@@ -44,6 +48,7 @@ from conkd_jax.config.rules import runs_of_sweep, validate_config, validate_devi
 from conkd_jax.eval import origin
 from conkd_jax.eval.tables.summary import summary_table
 from conkd_jax.eval.tables.sweeps import write_sweep
+from conkd_jax.files import is_remote
 from conkd_jax.planned_run import PlannedRun
 from conkd_jax.run import paper_row_of
 from conkd_jax.run_folder import MOVED, config_name, default_folder, overrides_of
@@ -95,6 +100,21 @@ _REBUILD = flags.DEFINE_list(
     "separated by commas.",
     flag_values=OPTIONS,
 )
+_UNTIL = flags.DEFINE_string(
+    "until",
+    "",
+    "Build this stage and what it is made from, and nothing else. Of several stages of one name, "
+    "STAGE/FINGERPRINT chooses one.",
+    flag_values=OPTIONS,
+)
+_JOBS = flags.DEFINE_integer(
+    "jobs",
+    1,
+    "Processes at once, on CPUs: stages that don't need each other's artifacts, such as the two "
+    "teachers, are built at the same time. The results are the same bits.",
+    1,
+    flag_values=OPTIONS,
+)
 _TRACKER = flags.DEFINE_string(
     "tracker",
     "",
@@ -109,6 +129,8 @@ def main(argv: list[str]) -> None:
     config, name, own = read_config(OPTIONS)
     trackers.check(_TRACKER.value)
     check_devices(config)
+    if _JOBS.value > 1:
+        check_jobs(config)
 
     # --- plan: one run, or one for each value of a sweep -------------------------------------
     folder = default_folder(config, name, _WORKDIR.value, overrides_of(config, own))
@@ -148,6 +170,8 @@ def make(config: Config, folder: epath.Path, runs: Mapping[str, PlannedRun]) -> 
     for run in runs.values():
         run.check_sources()
     lasts = [run.stages["evaluation"] for run in runs.values()]
+    if _UNTIL.value:
+        lasts = chosen(in_order(*lasts), _UNTIL.value, "until")
     if pinned := pin_threads(config.artifacts_dir, *lasts):
         command_line.show(pinned)
     for run in runs.values():
@@ -155,8 +179,15 @@ def make(config: Config, folder: epath.Path, runs: Mapping[str, PlannedRun]) -> 
 
     # --- build what is missing, and write each run's folder ----------------------------------
     documents = {}
-    command = command_line.this_command(without=("rebuild",))
+    command = command_line.this_command(without=("rebuild", "jobs"))
     command_line.show(f"Curves while it trains: tensorboard --logdir={config.artifacts_dir}")
+    if _JOBS.value > 1:
+        ensure_side_by_side(lasts, config.artifacts_dir, building, num_jobs=_JOBS.value)
+    if _UNTIL.value:
+        for last in lasts:
+            ensure(last, config.artifacts_dir)
+            command_line.show(f"{last.label}: {last.directory(config.artifacts_dir)}")
+        return
     for label, run in runs.items():
         with trackers.tracked(_TRACKER.value, tracked_run(run, folder)) as finish:
             run.build()
@@ -170,6 +201,15 @@ def make(config: Config, folder: epath.Path, runs: Mapping[str, PlannedRun]) -> 
     if config.sweep.field and parallel.is_first_process():
         command_line.show(write_sweep(folder, config.sweep.field, documents))
     command_line.show(f"Results of this run: {folder}")
+
+
+def building(stage: Stage) -> list[str]:
+    """The command line that builds one stage of this process's runs.
+
+    Of an option that is given twice, the later one counts.
+    """
+    alone = ["--jobs=1", "--rebuild=", f"--until={stage.label}"]
+    return [sys.executable, "-m", "conkd_jax.train", *sys.argv[1:], *alone]
 
 
 def tracked_run(run: PlannedRun, folder: epath.Path) -> trackers.TrackedRun:
@@ -249,6 +289,23 @@ def check_devices(config: Config) -> None:
         except ValueError as error:
             raise ConfigError(f"config.{error}") from error
         validate_devices(each, num_devices)
+
+
+def check_jobs(config: Config) -> None:
+    """Checks that stages can be built side by side.
+
+    Raises:
+      UsageError: they can't, and why.
+    """
+    why = ""
+    if jax.default_backend() != "cpu" or jax.process_count() > 1:
+        why = "an accelerator or several processes, all of which each stage uses by itself"
+    elif is_remote(config.artifacts_dir):
+        why = f"artifacts_dir={config.artifacts_dir}, an object store, which has no locks"
+    elif _TRACKER.value:
+        why = f"--tracker={_TRACKER.value}, which is told about the stages of this process alone"
+    if why:
+        raise UsageError(f"--jobs={_JOBS.value}: expected --jobs=1 with {why}.")
 
 
 def device_lines(config: Config) -> list[str]:

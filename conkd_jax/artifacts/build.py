@@ -128,6 +128,16 @@ def _unneeded(stage: Stage, artifacts_dir: epath.PathLike) -> list[str]:
     return [each.fingerprint for each in order if each.fingerprint not in whole | needed]
 
 
+def needed(stage: Stage, artifacts_dir: epath.PathLike) -> list[Stage]:
+    """The incomplete stages that `ensure` would run, inputs first."""
+    unneeded = _unneeded(stage, epath.Path(artifacts_dir))
+    return [
+        each
+        for each in in_order(stage)
+        if each.fingerprint not in unneeded and not is_whole(each, artifacts_dir)
+    ]
+
+
 def _ensure_one(stage: Stage, artifacts_dir: epath.Path, manifests: Mapping[str, dict]) -> dict:
     began = time.monotonic()
 

@@ -8,9 +8,8 @@ from collections.abc import Collection, Iterable, Iterator
 from etils import epath
 
 from conkd_jax import integrity, parallel, terminal
-from conkd_jax.artifacts.fingerprint import ArtifactError
 from conkd_jax.artifacts.lock import locked
-from conkd_jax.artifacts.stage import Stage, in_order
+from conkd_jax.artifacts.stage import Stage, chosen, in_order
 from conkd_jax.integrity import MANIFEST, DamagedError
 
 
@@ -29,19 +28,16 @@ def remove(lasts: Collection[Stage], artifacts_dir: epath.PathLike, wanted: str)
       ArtifactError: no run has such a stage.
     """
     root, order = epath.Path(artifacts_dir), in_order(*lasts)
-    chosen = {each.fingerprint for each in order if wanted in (each.name, _label(each))}
-    if not chosen:
-        names = ", ".join(dict.fromkeys(each.name for each in order))
-        raise ArtifactError(f"--rebuild={wanted}: expected a stage of this run: {names}")
+    removed = {each.fingerprint for each in chosen(order, wanted, "rebuild")}
     for each in order:  # inputs come first
-        if chosen & set(each.input_fingerprints.values()):
-            chosen.add(each.fingerprint)
+        if removed & set(each.input_fingerprints.values()):
+            removed.add(each.fingerprint)
     if parallel.is_first_process():
-        for label in _made_elsewhere(root, order, chosen):
+        for label in _made_elsewhere(root, order, removed):
             terminal.say(f"{label} was made from it as well, by another run, and is left as it is")
     for each in reversed(order):  # if this is interrupted, what is damaged is still there
         directory = each.directory(root)
-        if each.fingerprint in chosen and parallel.broadcast(directory.exists()):
+        if each.fingerprint in removed and parallel.broadcast(directory.exists()):
             with locked(each, root):
                 if parallel.is_first_process():
                     terminal.say(f"{each.name} {each.fingerprint}: removing {directory}")
@@ -67,10 +63,6 @@ def _made_elsewhere(
             inputs = integrity.unsealed(path.read_text())["inputs"].values()
             if path.parent.name not in own and set(removed) & set(inputs):
                 yield f"{path.parent.parent.name} {path.parent.name}"
-
-
-def _label(stage: Stage) -> str:
-    return f"{stage.name}/{stage.fingerprint}"
 
 
 def option(lasts: Collection[Stage], folders: Iterable[epath.Path]) -> str:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from etils import epath
 
-from conkd_jax.artifacts.fingerprint import FINGERPRINT_LENGTH, digest, fingerprinted
+from conkd_jax.artifacts.fingerprint import (
+    FINGERPRINT_LENGTH,
+    ArtifactError,
+    digest,
+    fingerprinted,
+)
 
 Settings = TypeVar("Settings")
 
@@ -76,6 +81,11 @@ class Stage(Generic[Settings]):
         """{input name: fingerprint}."""
         return {name: stage.fingerprint for name, stage in self.inputs.items()}
 
+    @property
+    def label(self) -> str:
+        """Name and fingerprint, as an option chooses one of several stages of a name."""
+        return f"{self.name}/{self.fingerprint}"
+
     def directory(self, artifacts_dir: epath.PathLike) -> epath.Path:
         """The artifact's folder, whether or not it exists."""
         return epath.Path(artifacts_dir) / self.name / self.fingerprint
@@ -93,3 +103,20 @@ def in_order(*stages: Stage) -> list[Stage]:
     for stage in stages:
         visit(stage)
     return list(order.values())
+
+
+def chosen(order: Sequence[Stage], wanted: str, option: str) -> list[Stage]:
+    """The stages of a name, or the one of a label.
+
+    Args:
+      order: the stages to choose from.
+      wanted: STAGE or STAGE/FINGERPRINT.
+      option: the option that was given it, for the error.
+
+    Raises:
+      ArtifactError: there is no such stage.
+    """
+    if found := [each for each in order if wanted in (each.name, each.label)]:
+        return found
+    names = ", ".join(dict.fromkeys(each.name for each in order))
+    raise ArtifactError(f"--{option}={wanted}: expected a stage of this run: {names}")
