@@ -316,7 +316,8 @@ def test_a_saved_conversation_has_the_ids_of_own_data(
             break
     assert answered, "no answer names an item"
     for prediction in answered:
-        assert all(prediction.ids[item] == f"own-{item}" for item in prediction.generated_items)
+        ids = [prediction.ids[str(item)] for item in prediction.generated_items]
+        assert ids == [f"own-{item}" for item in prediction.generated_items]
 
 
 @browser_test
