@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks import side_by_side
 from benchmarks.random_gpt2 import SIZES, GPT2Size, make_model, write_checkpoint
@@ -47,7 +48,7 @@ ITEM_SHARE = 0.15  # of the probability, on average
 COMPARED = 1024  # tokens, at most, at which distributions are compared
 EXACT = "features, float32"
 FEATURES, LOGITS = "features, bfloat16 (conkd_jax)", "logits, bfloat16"
-TOP_64 = "top 64 of half precision, with λ and log Z"
+TOP_64 = "top 64, bfloat16, with λ and log Z (conkd_jax)"
 TOP_128 = "top 128 of half precision, renormalised"
 FORWARD, WRITING = "conkd_jax, forward", "conkd_jax, forward and writing"
 TORCH_FORWARD = "Hugging Face + PyTorch, forward"
@@ -120,11 +121,13 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return probs / probs.sum(1, keepdims=True)
 
 
-def most_probable(probs: np.ndarray, count: int, is_renormalised: bool) -> np.ndarray:
-    """P̂ of the `count` most probable targets, from log-probabilities of half precision."""
+def most_probable(
+    probs: np.ndarray, count: int, dtype: npt.DTypeLike, is_renormalised: bool
+) -> np.ndarray:
+    """P̂ of the `count` most probable targets, from log-probabilities of another type."""
     kept = np.argpartition(probs, -count, axis=1)[:, -count:]
     values = np.take_along_axis(probs, kept, axis=1)
-    values = np.exp(np.log(values).astype(np.float16).astype(np.float32))
+    values = np.exp(np.log(values).astype(dtype).astype(np.float32))
     if is_renormalised:
         values /= values.sum(1, keepdims=True)
     found = np.zeros_like(probs)
@@ -144,8 +147,9 @@ def forms_of(teacher: RandomTeacher) -> Iterator[tuple[str, np.ndarray]]:
     yield EXACT, exact
     yield FEATURES, softmax(teacher.logits(rounded(teacher.features)))
     yield LOGITS, softmax(rounded(logits))
-    yield TOP_64, most_probable(exact, min(64, exact.shape[1]), is_renormalised=False)
-    yield TOP_128, most_probable(exact, min(128, exact.shape[1]), is_renormalised=True)
+    count = exact.shape[1]
+    yield TOP_64, most_probable(exact, min(64, count), ml_dtypes.bfloat16, is_renormalised=False)
+    yield TOP_128, most_probable(exact, min(128, count), np.float16, is_renormalised=True)
 
 
 def errors_of(size: GPT2Size, count: int) -> dict[str, dict[str, float]]:
@@ -296,8 +300,7 @@ def forward_and_writing(folder: str, size: GPT2Size, teacher: Teacher) -> Run:
         model=model,
         num_words=size.num_words,
         num_targets=size.num_targets,
-        dtype=jnp.dtype(stored.dtype),
-        dense=False,
+        spec=stored,
         measures_rounding=False,
     )
 

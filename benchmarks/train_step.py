@@ -148,7 +148,7 @@ class Ours:
         taught, constants = None, {}
         if heads is not None:
             gate = GateSettings(gamma=GAMMA, gate="hard", eta=ETA)
-            taught = distillation_from(gate, heads, is_dense=False, fitted_eta=None)
+            taught = distillation_from(gate, heads, format="features", fitted_eta=None)
             constants = taught.constants
         loss = make_loss(start, CHUNK_SIZE, taught)
         return cls(start, loss, {"frozen": {}, **constants}, dict(batch))

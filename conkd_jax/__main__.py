@@ -32,6 +32,7 @@ PROGRAMS = (
     "memory",
     "idea",
     "costs",
+    "store_formats",
     "verify",
     "tables",
     "human",

@@ -67,6 +67,7 @@ ROOMS = (
         "gate",
         "idea",
         "costs",
+        "store_formats",
         "cold_items",
         "samples",
         "tradeoff",

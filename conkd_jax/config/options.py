@@ -71,6 +71,7 @@ ADDED_FIELDS = frozenset(
         "distill.mask_mentioned",
         "paper_row",
         "parallel.remat",
+        "teacher_outputs.top_k",
         *(
             f"{part}.item_init{of}"
             for part in ("dialogue_teacher", "student")

@@ -292,8 +292,10 @@ class TurnClassifierConfig:
 class TeacherOutputsConfig:
     """The teacher store."""
 
-    format: str = "features"  # features (the teacher is head(features)) | dense (its logits)
-    dtype: str = "bfloat16"  # of features or logits; λ and the log-normaliser are float32
+    format: str = "features"  # features (the teacher is head(features)) | dense (its logits) |
+    # topk (its largest log-probabilities; the probability of other targets is lost)
+    top_k: int = 64  # with topk: K, the targets of each token that are kept; all if there are fewer
+    dtype: str = "bfloat16"  # of what is kept of each token; λ and the log-normaliser are float32
     num_shards: int = 8  # independent of the number of hosts
     batch_rows: int = 16
 

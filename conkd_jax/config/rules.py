@@ -27,7 +27,12 @@ from conkd_jax.config.options import (
     field_names,
 )
 from conkd_jax.config.own_data_rules import own_data_rules
-from conkd_jax.config.parts import ItemInitConfig, LoRAConfig, SearchConfig
+from conkd_jax.config.parts import (
+    ItemInitConfig,
+    LoRAConfig,
+    SearchConfig,
+    TeacherOutputsConfig,
+)
 from conkd_jax.config.recommender_rules import recommender_rules
 from conkd_jax.distill.gates import GATES
 from conkd_jax.eval.tables.paper import ROW_NAMES
@@ -43,7 +48,7 @@ CHOICES: Choices = {
     "rec_teacher.context_nodes": ("entities", "items"),
     "rec_teacher.attention_init": ("xavier_normal", "xavier_uniform"),
     "rec_teacher.architecture": ("graph", "autorec"),
-    "teacher_outputs.format": ("features", "dense"),
+    "teacher_outputs.format": ("features", "dense", "topk"),
     "teacher_outputs.dtype": ("bfloat16", "float32"),
     "student.init": ("pretrained", "dialogue_teacher"),
     "decode.item_rule": ("argmax", "mass", "class"),
@@ -94,6 +99,7 @@ RANGES: Ranges = {
     "turn_classifier.patience": (0, None),
     "teacher_outputs.num_shards": (1, None),
     "teacher_outputs.batch_rows": (1, None),
+    "teacher_outputs.top_k": (1, None),
     "distill.eta": (0, 1),
     "distill.constant": (0, 1),
     "distill.gamma": (0, 1),
@@ -263,6 +269,10 @@ def _across_fields(config: Config) -> Broken:
         if config.decode.strategy != strategy and getattr(config.decode, field) != default:
             why = f"only decode.strategy = {strategy} reads another value"
             yield f"decode.{field}", f"{default}, since {why} (it is {config.decode.strategy})"
+    outputs, kept = config.teacher_outputs, TeacherOutputsConfig().top_k
+    if outputs.format != "topk" and outputs.top_k != kept:
+        why = "since only teacher_outputs.format = topk reads another value"
+        yield "teacher_outputs.top_k", f"{kept}, {why} (it is {outputs.format})"
     if config.paper_row not in ("", *ROW_NAMES):
         yield "paper_row", f'"" or a row of the paper ({", ".join(ROW_NAMES)})'
     if gate not in GATES and ":" not in gate:

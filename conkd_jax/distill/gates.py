@@ -27,7 +27,7 @@ from jax import lax
 
 from conkd_jax import own_code
 from conkd_jax.distill.head import accumulation_dtype
-from conkd_jax.distill.teachers import Teacher, take_rows
+from conkd_jax.distill.teachers import Teacher, TeacherTopK, take_rows
 from conkd_jax.typing import Array, Bool, Float
 
 Gate = Callable[..., Float[Array, "*N"]]  # (mass) to λ; see `reads` for what else it may take
@@ -204,10 +204,18 @@ def gate_values(
       teacher: the dialogue teacher at the same tokens.
       num_targets: |Y|.
       is_item: whether the gold token y_t is an item.
+
+    Raises:
+      ValueError: the gate reads the distribution, of which the teacher has only a part.
     """
     known = {"is_item": is_item} if reads(gate, "is_item") else {}
     if not reads(gate, "log_probs"):
         return gate(mass, **known)
+    if isinstance(teacher, TeacherTopK):
+        raise ValueError(
+            "A gate that reads log_probs needs the whole distribution of the dialogue teacher, got "
+            "its most probable targets alone (TeacherTopK). Give TeacherFeatures or TeacherLogits."
+        )
     # The capacity of a batch need not be a multiple of 256, and chunks must have one size.
     size = math.gcd(mass.shape[0], TOKENS_AT_A_TIME)
 

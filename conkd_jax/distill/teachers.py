@@ -106,14 +106,23 @@ class TeacherLogits(NamedTuple):
 
 
 class TeacherTopK(NamedTuple):
-    """The K most probable targets of each token; an approximation.
+    """The K most probable targets of each token; an approximation, whatever is done with the tail.
 
-    The remaining mass is not given to other targets by renormalising, since that would bias the
-    target distribution: the loss accounts for |q_t| < 1 instead.
+    The mass τ_t of all other targets is lost: it is given to no target, and the K are not
+    renormalised. So |q_t| = 1 - γ(1 - λ_t)τ_t < 1, and the loss lacks one term of the whole one, a
+    distillation from the tail,
+
+        γ(1 - λ_t) τ_t CE(P_φ given the tail, P_θ),
+
+    whose gradient, γ(1 - λ_t) τ_t (softmax(z_t) - P_φ given the tail), is missing at each token. A
+    student of this teacher alone ends at P_φ renormalised on the K, with nothing on the tail, just
+    like one of a renormalised teacher. But a token counts for less the more of it is lost, and the
+    teacher's share never exceeds what it really says: renormalising would raise the K above P_φ and
+    weigh them against the label and the recommender as if the teacher were certain.
 
     Attributes:
       token_ids: the K targets of each token.
-      log_probs: their log-probabilities under the whole distribution.
+      log_probs: their log-probabilities under the whole distribution; may be bfloat16.
     """
 
     token_ids: Int[Array, "N K"]

@@ -69,20 +69,26 @@ class TokenScores:
 
 
 def logit_statistics(
-    logits: Float[Array, "N Y"], labels: Int[Array, " N"], num_words: int
+    logits: Float[Array, "N Y"], labels: Int[Array, " N"], num_words: int, top_k: int = 0
 ) -> dict[str, Array]:
     """NLL, item mass, log-normaliser and the gold item's rank among items, for N tokens.
 
-    Items with the same logit rank by index.
+    Items with the same logit rank by index. With `top_k` = K above 0 there are also `log_probs` and
+    `token_ids` [N, K]: the K most probable targets, most probable first, equal ones by index, and
+    their log-probabilities under the whole distribution.
     """
     gold = jnp.take_along_axis(logits, labels[:, None], axis=-1)
     rank = rank_by_score(logits[:, num_words:], gold[:, 0], labels - num_words).astype(jnp.int32)
-    return {
+    found = {
         "nll": nll(logits, labels),
         "item_mass": item_mass(logits, num_words),
         "log_normalizer": jax.nn.logsumexp(logits, axis=-1),
         "item_rank": jnp.where(labels >= num_words, rank, 0),
     }
+    if top_k:
+        log_probs = jax.nn.log_softmax(logits, axis=-1)
+        found["log_probs"], found["token_ids"] = jax.lax.top_k(log_probs, top_k)
+    return found
 
 
 def head_statistics(
@@ -92,6 +98,7 @@ def head_statistics(
     num_words: int,
     num_tokens: Int[Array | np.ndarray, ""] | int | None = None,
     retrieved_ids: Int[Array, "N L"] | None = None,
+    top_k: int = 0,
 ) -> dict[str, Array]:
     """`logit_statistics` of head(features), in chunks: logits [N, Y] of a batch would be too large.
 
@@ -103,6 +110,7 @@ def head_statistics(
       num_tokens: how many of the N tokens are real; they come first. Chunks of padding are skipped,
         and their statistics are 0. None for all.
       retrieved_ids: the words retrieved for each token's response, for a head that scores them.
+      top_k: as in `logit_statistics`.
     """
     capacity = labels.shape[0]
     size = math.gcd(capacity, TOKENS_AT_A_TIME)  # chunks of one static size that fill N exactly
@@ -112,7 +120,7 @@ def head_statistics(
             lambda array: jax.lax.dynamic_slice_in_dim(array, start, size),
             (features, labels, retrieved_ids),
         )
-        return logit_statistics(head.logits(tokens, retrieved), gold, num_words)
+        return logit_statistics(head.logits(tokens, retrieved), gold, num_words, top_k)
 
     def add(index, found):
         start = index * size
@@ -123,7 +131,7 @@ def head_statistics(
         )
 
     shapes = jax.eval_shape(chunk, 0)
-    found = jax.tree.map(lambda part: jnp.zeros((capacity,), part.dtype), shapes)
+    found = jax.tree.map(lambda part: jnp.zeros((capacity, *part.shape[1:]), part.dtype), shapes)
     count = jnp.asarray(capacity if num_tokens is None else num_tokens, jnp.int32)
     # The number of chunks is an array, so that one compilation serves every number of real tokens.
     return jax.lax.fori_loop(jnp.int32(0), -(-count // size), add, found)

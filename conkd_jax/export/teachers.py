@@ -15,7 +15,8 @@ response, in the order of the store:
 A top-k is not renormalised: 1 - Σ exp(log_probs) is the mass of the other tokens. With all of them
 (`top_k = 0`) there are no `ids` and `rec_ids`, and the columns are in the order of tokens and of
 items. Values are float32, as the store's reader gives them: products of the stored features, which
-are rounded to the type of the store, and the exact head.
+are rounded to the type of the store, and the exact head. A store of format "topk" has no more
+log-probabilities than its own K, rounded to its type.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from etils import epath
 from conkd_jax.artifacts.manifest import whole_manifest
 from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.teacher_store.reader import TeacherStoreReader
-from conkd_jax.distill.teachers import TeacherFeatures
+from conkd_jax.distill.teachers import TeacherFeatures, TeacherTopK
 from conkd_jax.errors import UserError
 from conkd_jax.eval.metrics.ranking import best_indices
 from conkd_jax.files import whole_path, write_json
@@ -60,7 +61,7 @@ def write_teachers(run: Run, folder: epath.PathLike, top_k: int) -> int:
       top_k: K, the log-probabilities that are kept; 0 for all of them.
 
     Raises:
-      TeacherExportError: the run has no teacher store.
+      TeacherExportError: the run has no teacher store, or one with fewer log-probabilities.
     """
     folder, stage = epath.Path(folder), run.stages.get("teacher_outputs")
     if stage is None:
@@ -73,6 +74,11 @@ def write_teachers(run: Run, folder: epath.PathLike, top_k: int) -> int:
     store = TeacherStore.open(
         stage.directory(root), expect=teacher_outputs.provenance(made_from, run.vocabulary)
     )
+    if store.spec.format == "topk" and not 0 < top_k <= store.spec.width:
+        raise TeacherExportError(
+            f"--top_k: expected 1 to {store.spec.width}, as the teacher store of {run.home} has no "
+            f"more log-probabilities of a token (config.teacher_outputs.format=topk), got {top_k}."
+        )
     (folder / DATA).mkdir()
     count, tables = 0, _tables(run, store, top_k)
     for number in itertools.count():
@@ -125,7 +131,7 @@ def _tables(run: Run, store: TeacherStore, top_k: int) -> Iterator[pyarrow.Table
         histories = rows.histories(limit - 1, system.form, ids.tolist())
         prompts = [np.append(h, first) for h, first in zip(histories, opened[ids], strict=True)]
         batch = reader.gather(ids)
-        log_probs, rec_log_probs = _log_probs(given, batch, constants)
+        log_probs, rec_log_probs = _log_probs(given, batch, constants, words.num_targets)
         ends = np.cumsum(rows.response_length[ids])
         columns: dict[str, Any] = {
             "conversation_id": [rows.response_keys[i][0] for i in ids],
@@ -145,15 +151,20 @@ def _tables(run: Run, store: TeacherStore, top_k: int) -> Iterator[pyarrow.Table
 
 
 def _log_probs(
-    given: Distillation, batch: Mapping[str, np.ndarray], constants: Any
+    given: Distillation, batch: Mapping[str, np.ndarray], constants: Any, num_targets: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The logarithms of P_φ [n, Y] at every target and of P_ψ [G, I] at every response."""
     teacher = given.teacher(batch, constants)
-    if isinstance(teacher, TeacherFeatures):
-        logits = teacher.head.logits(jnp.asarray(teacher.features))
+    if isinstance(teacher, TeacherTopK):
+        log_probs = np.full((len(teacher.token_ids), num_targets), -np.inf, np.float32)
+        kept = np.asarray(teacher.log_probs, np.float32)
+        np.put_along_axis(log_probs, np.asarray(teacher.token_ids), kept, axis=1)
     else:
-        logits = jnp.asarray(teacher.logits).astype(jnp.float32)
-    log_probs = logits - jnp.asarray(batch["teacher_log_normalizer"])[:, None]
+        if isinstance(teacher, TeacherFeatures):
+            logits = teacher.head.logits(jnp.asarray(teacher.features))
+        else:
+            logits = jnp.asarray(teacher.logits).astype(jnp.float32)
+        log_probs = logits - jnp.asarray(batch["teacher_log_normalizer"])[:, None]
     rec = jax.nn.log_softmax(given.rec_logits(batch, constants), axis=-1)
     return np.asarray(log_probs), np.asarray(rec)
 

@@ -18,6 +18,7 @@ from conkd_jax.config import Config
 from conkd_jax.data.batches.language_model import LanguageModelBatches
 from conkd_jax.data.batches.plan import BatchPlan, quantile_buckets
 from conkd_jax.data.rows.contract import FILL, Rows
+from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
 from conkd_jax.eval.scoring import TokenScores, score_tokens
@@ -160,6 +161,7 @@ def sequential(
     form: str,
     batch_rows: int,
     row_range: range | None = None,
+    store: TeacherStore | None = None,
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """Batches with every row of a range once, in a fixed order, for scoring.
 
@@ -169,13 +171,14 @@ def sequential(
       form: "teacher", or "student" with turn tags.
       batch_rows: number of rows in a batch.
       row_range: the rows to include; None means all.
+      store: the teacher outputs of the same split, which the batches then hold too.
 
     Yields:
       Response ids [G], in the order of the batch's targets, and one device's micro-batch.
     """
     lengths = rows.lengths
     plan = BatchPlan(lengths, batch_rows, quantile_buckets(lengths, SCORING_BUCKETS), seed=0)
-    assemble = LanguageModelBatches(rows, vocabulary, plan, form)
+    assemble = LanguageModelBatches(rows, vocabulary, plan, form, store=store)
     wanted = range(rows.num_rows) if row_range is None else row_range
     for bucket in plan.bucket_lengths:
         members = plan.rows_of(bucket)

@@ -22,12 +22,12 @@ from conkd_jax.config import Config, ConfigError, DistillConfig, StudentTraining
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.mentioned_items import mentioned_items
 from conkd_jax.data.teacher_store.files import TeacherStore
-from conkd_jax.data.teacher_store.schema import TeacherHeads
+from conkd_jax.data.teacher_store.schema import FORMATS, TOKEN_IDS, TeacherHeads
 from conkd_jax.data.vocabulary import Vocabulary
-from conkd_jax.distill.gates import find_gate, make_gate
+from conkd_jax.distill.gates import find_gate, make_gate, reads
 from conkd_jax.distill.head import Head, Switch
 from conkd_jax.distill.mentioned import without_mentioned
-from conkd_jax.distill.teachers import TeacherFeatures, TeacherLogits
+from conkd_jax.distill.teachers import TeacherFeatures, TeacherLogits, TeacherTopK
 from conkd_jax.own_code import source_sha256
 from conkd_jax.stages import backbones, language_model, teacher_outputs
 from conkd_jax.stages.backbones import ModelSettings, RowSettings
@@ -168,12 +168,13 @@ def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
         `teacher_outputs`.
 
     Raises:
-      ConfigError: there is no such gate, or it fails with its parameters.
+      ConfigError: there is no such gate, it fails with its parameters, or the teacher store lacks
+        what it reads.
     """
     backbone = backbones.named(config.backbone)
     settings = StudentSettings(
         student=view(config.student, StudentTraining),
-        distill=GateSettings.of(config.distill),
+        distill=_gate_settings(config),
         initial=backbone.model_settings(config),
         rows=backbone.row_settings(config),
         seed=config.seed,
@@ -254,6 +255,20 @@ def run(settings: StudentSettings, directory: epath.Path, context: Context) -> d
     return {**result.metrics, **({} if eta is None else {"eta": eta})}
 
 
+def _gate_settings(config: Config) -> GateSettings:
+    """The settings of a config's gate, which must find what it reads in the teacher store."""
+    settings, stored = GateSettings.of(config.distill), config.teacher_outputs
+    gate = settings.gate
+    if gate is not None and stored.format == "topk" and reads(find_gate(gate), "log_probs"):
+        raise ConfigError(
+            f"config.distill.gate: expected a gate of the item mass, got {gate!r}, which reads "
+            "log_probs, the dialogue teacher's whole distribution; with "
+            f"config.teacher_outputs.format=topk, the {stored.top_k} most probable targets of a "
+            "token are stored. Set the format to features or dense, or choose another gate"
+        )
+    return settings
+
+
 def student_seed(seed: int) -> int:
     """The seed of a student's random stream, different from its dialogue teacher's.
 
@@ -279,19 +294,19 @@ def _dialogue_head(heads: TeacherHeads) -> Head:
 
 def distillation(settings: GateSettings, store: TeacherStore) -> Distillation:
     """The gate, and both teachers rebuilt from the store inside the train step."""
-    fitted_eta, is_dense = store.stats["fitted_eta"], store.spec.format == "dense"
-    return distillation_from(settings, store.heads, is_dense=is_dense, fitted_eta=fitted_eta)
+    fitted_eta = store.stats["fitted_eta"]
+    return distillation_from(settings, store.heads, format=store.spec.format, fitted_eta=fitted_eta)
 
 
 def distillation_from(
-    settings: GateSettings, heads: TeacherHeads, *, is_dense: bool, fitted_eta: float | None
+    settings: GateSettings, heads: TeacherHeads, *, format: str, fitted_eta: float | None
 ) -> Distillation:
     """`distillation`, from the parts of a store that it needs.
 
     Args:
       settings: γ and the gate.
       heads: the output layers of both teachers.
-      is_dense: whether the store holds logits instead of features.
+      format: the format of the store.
       fitted_eta: η of the store, for a gate that uses it.
     """
     constants: dict[str, Any] = {
@@ -302,10 +317,13 @@ def distillation_from(
         constants["dialogue_head"] = _dialogue_head(heads)
 
     def teacher(batch, constants):
-        normalizer = batch["teacher_log_normalizer"]
-        if is_dense:
-            return TeacherLogits(batch["teacher_logits"], normalizer)
-        return TeacherFeatures(batch["teacher_features"], constants["dialogue_head"], normalizer)
+        outputs, normalizer = batch[FORMATS[format]], batch["teacher_log_normalizer"]
+        if format == "topk":
+            # Not as they are stored: places among columns that devices divide may be negative.
+            return TeacherTopK(jnp.asarray(batch[TOKEN_IDS]).astype(jnp.int32), outputs)
+        if format == "dense":
+            return TeacherLogits(outputs, normalizer)
+        return TeacherFeatures(outputs, constants["dialogue_head"], normalizer)
 
     def rec_logits(batch, constants):
         """Logits of P_ψ [G, I], with the head of the fold that labels each response."""

@@ -52,13 +52,14 @@ class TeacherStoreSettings:
     """Settings of a teacher store.
 
     Attributes:
-      format: "features" or "dense".
-      dtype: the type of features or logits.
+      format: "features", "dense" or "topk".
+      dtype: the type of features, logits or log-probabilities.
       num_shards: number of shards, independent of the number of hosts.
       rows: the rows of the dialogue teacher.
       folds: number of recommenders that label the responses.
       compute_dtype: the type of the teacher's products (`compute_setting`); its head, which is
         stored, is float32.
+      top_k: K, the targets of each token that are kept; None for a format other than topk.
       backbone: the backbone of the dialogue teacher.
       batch_rows: rows that are processed at once.
     """
@@ -69,6 +70,7 @@ class TeacherStoreSettings:
     rows: RowSettings
     folds: int
     compute_dtype: str | None  # not "float32": an artifact of float32 has its old fingerprint
+    top_k: int | None
     backbone: str = outside_fingerprint(because="rows and inputs already depend on it")
     batch_rows: int = outside_fingerprint(because="it changes speed and memory only")
 
@@ -90,6 +92,7 @@ def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
         rows=backbones.named(config.backbone).row_settings(config),
         folds=len(folds),
         compute_dtype=language_model.compute_setting(config),
+        top_k=part.top_k if part.format == "topk" else None,
         backbone=config.backbone,
         batch_rows=part.batch_rows,
     )
@@ -181,16 +184,18 @@ def _labels_of_recommenders(
 def _spec(
     part: TeacherStoreSettings, teacher: LanguageModel, labels: _RecommenderLabels
 ) -> TeacherStoreSpec:
-    width = teacher.num_targets if part.format == "dense" else teacher.exact_head().num_features
-    return TeacherStoreSpec(
-        part.format, part.dtype, width=width, user_dim=labels.user_vectors.shape[1]
-    )
+    num_targets, user_dim = teacher.num_targets, labels.user_vectors.shape[1]
+    if part.top_k is not None:
+        width = min(part.top_k, num_targets)
+        return TeacherStoreSpec(part.format, part.dtype, width, user_dim, num_targets)
+    width = num_targets if part.format == "dense" else teacher.exact_head().num_features
+    return TeacherStoreSpec(part.format, part.dtype, width, user_dim)
 
 
 def _heads(
     part: TeacherStoreSettings, teacher: LanguageModel, labels: _RecommenderLabels
 ) -> TeacherHeads:
-    if part.format == "dense":
+    if part.format != "features":
         return TeacherHeads(labels.kernels, labels.biases)
     head = teacher.exact_head()
     switch = head.switch
@@ -237,20 +242,27 @@ def _metrics(stats: dict) -> dict:
 
 @functools.partial(
     jax.jit,
-    static_argnames=("model", "num_words", "num_targets", "dtype", "dense", "measures_rounding"),
+    static_argnames=("model", "num_words", "num_targets", "spec", "measures_rounding"),
 )
 def outputs_of_batch(
-    params, batch, *, model, num_words, num_targets, dtype, dense, measures_rounding
+    params, batch, *, model, num_words, num_targets, spec: TeacherStoreSpec, measures_rounding
 ):
     """Rounded outputs of a batch, and their statistics after and before rounding.
 
     The statistics before rounding are None unless they are asked for: they need a second softmax
-    over all of Y, which takes as long as the first.
+    over all of Y, which takes as long as the first. (Those of topk need none.)
     """
     exact = None
     features = response_features(model, params, batch)  # [N, F]
     head: Head = model.head(params, num_targets)
-    if dense:
+    dtype = jnp.dtype(spec.dtype)
+    if spec.format == "topk":
+        arguments = head, batch["labels"], num_words, batch["num_tokens"], retrieved_ids(batch)
+        found = head_statistics(features, *arguments, top_k=spec.width)
+        outputs = found.pop("log_probs").astype(dtype)
+        rounded = _kept(outputs, found, batch["labels"], spec)
+        exact = found if measures_rounding else None
+    elif spec.format == "dense":
         logits = head.logits(features, retrieved_ids(batch))
         outputs = logits.astype(dtype)
         rounded = logit_statistics(outputs.astype(jnp.float32), batch["labels"], num_words)
@@ -265,14 +277,34 @@ def outputs_of_batch(
     return outputs, rounded, exact
 
 
+def _kept(outputs, exact: dict, labels, spec: TeacherStoreSpec) -> dict:
+    """The statistics of K rounded log-probabilities: λ is exact, and the mass of others is lost.
+
+    The NLL of a gold token that is not among the K stays exact: it would be infinite.
+    """
+    log_probs = outputs.astype(jnp.float32)
+    is_gold = exact["token_ids"] == labels[:, None]
+    of_gold = -jnp.sum(jnp.where(is_gold, log_probs, 0), axis=1)
+    return {
+        **exact,
+        "nll": jnp.where(is_gold.any(axis=1), of_gold, exact["nll"]),
+        "lost_mass": 1 - jnp.sum(jnp.exp(log_probs), axis=1),
+        "token_ids": exact["token_ids"].astype(spec.id_dtype),
+    }
+
+
 @dataclasses.dataclass
 class _Rounding:
-    """The errors of rounding stored outputs, compared with the exact teacher."""
+    """The errors of rounding stored outputs, compared with the exact teacher.
+
+    The mass that is lost is what topk leaves out; other formats lose none.
+    """
 
     max_mass_error: float = 0.0
     flips: int = 0
     nll_error: float = 0.0
     tokens: int = 0
+    lost_mass: float = 0.0
 
     @classmethod
     def of_all(cls, parts: Sequence[Mapping[str, Any]]) -> _Rounding:
@@ -282,6 +314,8 @@ class _Rounding:
             flips=sum(part["flips"] for part in parts),
             nll_error=sum(part["nll_error"] for part in parts),
             tokens=sum(part["tokens"] for part in parts),
+            # Shards of earlier versions do not have it.
+            lost_mass=sum(part.get("lost_mass", 0.0) for part in parts),
         )
 
     def add(self, rounded: dict, exact: dict, eta: float = 0.6) -> None:
@@ -291,6 +325,8 @@ class _Rounding:
         self.flips += int(((mass >= eta) != (exact_mass >= eta)).sum())
         self.nll_error += float((rounded["nll"] - exact["nll"]).sum(dtype=np.float64))
         self.tokens += mass.size
+        if "lost_mass" in rounded:
+            self.lost_mass += float(rounded["lost_mass"].sum(dtype=np.float64))
 
     def summary(self) -> dict[str, float]:
         return {
@@ -298,6 +334,7 @@ class _Rounding:
             "flips_at_0.6": self.flips,
             "mean_nll_error": self.nll_error / max(self.tokens, 1),
             "tokens": self.tokens,
+            "mean_lost_mass": self.lost_mass / max(self.tokens, 1),
         }
 
 
@@ -307,8 +344,8 @@ def _shard_outputs(
     writer: TeacherStoreWriter,
     shard: int,
     batch_rows: int,
-) -> tuple[dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]], _Rounding]:
-    """{response id: (outputs [T, W], item mass [T], log-normaliser [T])} of a shard."""
+) -> tuple[dict[int, dict[str, np.ndarray]], _Rounding]:
+    """{response id: the fields of its record that the dialogue teacher makes} of a shard."""
     found, rounding = {}, _Rounding()
     vocabulary, spec = teacher.vocabulary, writer.spec
     batches = language_model.sequential(
@@ -322,8 +359,7 @@ def _shard_outputs(
                 model=teacher.model,
                 num_words=vocabulary.num_words,
                 num_targets=teacher.num_targets,
-                dtype=jnp.dtype(spec.dtype),
-                dense=spec.format == "dense",
+                spec=spec,
                 measures_rounding=number < MEASURED_BATCHES,
             )
         )
@@ -333,14 +369,12 @@ def _shard_outputs(
                 {name: value[:count] for name, value in rounded.items()},
                 {name: value[:count] for name, value in exact.items()},
             )
+        every = {"outputs": outputs, **rounded}
+        fields = {field: every[field] for field, _, _ in spec.token_arrays.values()}
         ends = np.cumsum(rows.response_length[response_ids])
         for response, end in zip(response_ids.tolist(), ends.tolist(), strict=True):
             span = slice(end - int(rows.response_length[response]), end)
-            found[response] = (
-                outputs[span],
-                rounded["item_mass"][span],
-                rounded["log_normalizer"][span],
-            )
+            found[response] = {field: values[span] for field, values in fields.items()}
     return found, rounding
 
 
@@ -350,14 +384,11 @@ def _records(
     """The records of a shard, in the order of its responses."""
     for response in writer.shard_responses(shard):
         conversation, turn = rows.response_keys[response]
-        stored, mass, normalizer = outputs[response]
         yield TeacherRecord(
             conversation_id=conversation,
             turn=turn,
             targets=rows.response_targets(response),
-            outputs=stored,
-            item_mass=mass,
-            log_normalizer=normalizer,
+            **outputs[response],
             user_vector=labels.user_vectors[response],
             rec_head_index=int(labels.head_index[response]),
         )

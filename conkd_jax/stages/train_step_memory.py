@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, models
 from conkd_jax import layouts, optimizers, parallel
 from conkd_jax.config import Config, ConfigError
 from conkd_jax.data.batches.plan import BUCKET_MULTIPLE
-from conkd_jax.data.teacher_store.schema import FORMATS, TeacherHeads, TeacherStoreSpec
+from conkd_jax.data.teacher_store.schema import TeacherHeads, TeacherStoreSpec
 from conkd_jax.data.tokenizers.bpe import END_TOKEN
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.models.compute import Compute
@@ -266,11 +266,20 @@ def batch_shapes(
     }
     if teacher_width is not None:
         part, user_dim = config.teacher_outputs, config.rec_teacher.embed_dim
-        width = vocabulary.num_targets if part.format == "dense" else teacher_width
-        store = TeacherStoreSpec(part.format, part.dtype, width, user_dim)
+        size = vocabulary.num_targets
+        widths = {"features": teacher_width, "dense": size, "topk": min(part.top_k, size)}
+        store = TeacherStoreSpec(
+            part.format,
+            part.dtype,
+            widths[part.format],
+            user_dim,
+            num_targets=size if part.format == "topk" else None,
+        )
         shapes |= {
-            FORMATS[part.format]: ((num_targets, width), store.array_dtype),
-            **dict.fromkeys(("teacher_log_normalizer", "item_mass"), ((num_targets,), floats)),
+            **{
+                name: ((num_targets, *shape), dtype)
+                for name, (_, shape, dtype) in store.token_arrays.items()
+            },
             "user_vectors": ((num_responses, user_dim), floats),
             "rec_head_index": ((num_responses,), integers),
         }
@@ -287,7 +296,7 @@ def vocabulary_of_size(num_words: int, num_items: int) -> Vocabulary:
 def _taught(config: Config, width: int, vocabulary: Vocabulary) -> Distillation:
     """Gate and teachers, with heads of zeros that take no memory."""
     folds, targets = max(config.rec_teacher.cross_fit_folds, 1), vocabulary.num_targets
-    is_dense = config.teacher_outputs.format == "dense"
+    format = config.teacher_outputs.format
 
     def zeros(*shape: int) -> np.ndarray:
         return np.broadcast_to(np.float32(0), shape)
@@ -295,12 +304,11 @@ def _taught(config: Config, width: int, vocabulary: Vocabulary) -> Distillation:
     heads = TeacherHeads(
         zeros(folds, config.rec_teacher.embed_dim, vocabulary.num_items),
         zeros(folds, vocabulary.num_items),
-        None if is_dense else zeros(width, targets),
-        None if is_dense else zeros(targets),
+        *((zeros(width, targets), zeros(targets)) if format == "features" else ()),
     )
     settings = GateSettings.of(config.distill)
     settings = dataclasses.replace(settings, mask_mentioned=None)  # of no size
-    return distillation_from(settings, heads, is_dense=is_dense, fitted_eta=0.5)
+    return distillation_from(settings, heads, format=format, fitted_eta=0.5)
 
 
 def num_elements(tree: PyTree) -> int:

@@ -284,6 +284,54 @@ def test_top_k_leaves_the_tail_with_neither_teacher():
     assert_same(value_and_gradients(truncated, BATCH), value_and_gradients(by_definition, BATCH))
 
 
+def test_top_k_between_both_teachers_is_the_mixture_written_out():
+    """L_t = |q_t| logsumexp(z_t) - q_t · z_t and its gradient, in NumPy."""
+    logits = np.asarray(BATCH["teacher_head"].logits(BATCH["teacher_features"]), np.float64)
+    teacher = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    token_ids = np.argsort(-teacher, axis=1)[:, :3]
+    target = np.zeros_like(teacher)
+    np.put_along_axis(target, token_ids, np.take_along_axis(teacher, token_ids, 1), 1)
+    gate, n = np.asarray(BATCH["gate"], np.float64)[:, None], BATCH["num_tokens"]
+    rec = np.exp(np.asarray(BATCH["rec_logits"], np.float64))
+    rec = (rec / rec.sum(1, keepdims=True))[np.asarray(BATCH["response_index"])]
+    target *= GAMMA * (1 - gate)
+    target[:, V:] += GAMMA * gate * rec
+    target[np.arange(len(target)), np.asarray(BATCH["labels"])] += 1 - GAMMA
+    mass = target.sum(1)
+    assert (mass < 1 - 1e-3).all()
+    z = np.asarray(student_logits(BATCH), np.float64)
+    normalizer = np.log(np.exp(z).sum(1))
+    weights = np.where(np.arange(len(z)) < n, np.asarray(BATCH["weights"], np.float64), 0)
+    delta = weights[:, None] * (mass[:, None] * np.exp(z - normalizer[:, None]) - target)
+    log_probs = jnp.asarray(np.log(np.take_along_axis(teacher, token_ids, 1)), jnp.float32)
+    taught = TeacherTopK(jnp.asarray(token_ids, jnp.int32), log_probs)
+    (loss, _), gradients = value_and_gradients(lambda b: fused(b, taught), BATCH)
+    wanted = (weights * (mass * normalizer - (target * z).sum(1))).sum()
+    np.testing.assert_allclose(loss, wanted, rtol=1e-5)
+    features = np.asarray(BATCH["features"], np.float64)
+    np.testing.assert_allclose(gradients["kernel"], features.T @ delta, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(gradients["bias"], delta.sum(0), rtol=1e-4, atol=1e-5)
+
+
+def test_what_top_k_loses_is_a_distillation_from_the_tail():
+    """The difference that `TeacherTopK` states, in value and gradients."""
+    log_probs = jax.nn.log_softmax(BATCH["teacher_head"].logits(BATCH["teacher_features"]))
+    kept, token_ids = lax.top_k(log_probs, 3)
+    rows = jnp.arange(log_probs.shape[0])[:, None]
+    tail = jnp.exp(log_probs).at[rows, token_ids].set(0)
+    lost = jnp.sum(tail, axis=1)
+    n = BATCH["num_tokens"]
+
+    def with_the_tail(batch):
+        student = jax.nn.log_softmax(student_logits(batch))
+        entropy = -jnp.sum(tail / lost[:, None] * student, axis=1)
+        missing = GAMMA * (1 - batch["gate"]) * lost * entropy
+        loss, likelihood = fused(batch, TeacherTopK(token_ids, kept))
+        return loss + jnp.sum((batch["weights"] * missing)[:n]), likelihood
+
+    assert_same(value_and_gradients(with_the_tail, BATCH), value_and_gradients(fused, BATCH))
+
+
 def garbage(batch, value, kind):
     """The batch, and a copy with garbage in its padding or at tokens of weight zero."""
     n = batch["num_tokens"]

@@ -19,7 +19,7 @@ from conkd_jax.distill.gates import (
     soft_gate,
 )
 from conkd_jax.distill.head import Head
-from conkd_jax.distill.teachers import TeacherFeatures, TeacherLogits
+from conkd_jax.distill.teachers import TeacherFeatures, TeacherLogits, TeacherTopK
 
 MASSES = jnp.array([0.0, 0.3, 0.6, 1.0])
 logits_7 = arrays(np.float32, (2, 7), elements=st.floats(-50, 50, width=32))
@@ -206,6 +206,14 @@ def test_a_gate_that_reads_the_distribution_gets_that_of_each_token(num_tokens):
     np.testing.assert_array_equal(gate_values(soft_gate, mass, teacher, 5, is_item), mass)
     both = gate_values(make_gate(f"{__name__}:surprised_by_items_gate"), mass, teacher, 5, is_item)
     np.testing.assert_allclose(both, jnp.where(is_item, expected, 0), rtol=1e-5)
+
+
+def test_the_most_probable_targets_are_no_distribution():
+    log_probs, token_ids = jax.lax.top_k(jax.nn.log_softmax(jnp.arange(10.0).reshape(2, 5)), 2)
+    teacher, mass, is_item = TeacherTopK(token_ids, log_probs), jnp.ones(2), jnp.zeros(2, bool)
+    with pytest.raises(ValueError, match="needs the whole distribution"):
+        gate_values(make_gate(f"{__name__}:surprised_gate"), mass, teacher, 5, is_item)
+    np.testing.assert_array_equal(gate_values(soft_gate, mass, teacher, 5, is_item), mass)
 
 
 def surprised_by_items_gate(mass, *, log_probs, is_item):

@@ -151,6 +151,24 @@ def test_chunks_of_the_head_change_nothing(monkeypatch):
     assert (found["nll"][8:] == 0).all()  # whole chunks of padding are never computed
 
 
+def test_the_most_probable_targets_are_those_of_the_whole_distribution(monkeypatch):
+    monkeypatch.setattr(scoring, "TOKENS_AT_A_TIME", 4)
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(6, 11)).astype(np.float32)
+    features = rng.normal(size=(12, 6)).astype(np.float32)
+    head = Head(jnp.asarray(kernel), jnp.zeros(11))
+    labels = jnp.zeros(12, jnp.int32)
+    found = head_statistics(jnp.asarray(features), head, labels, 7, top_k=3)
+    logits = features @ kernel
+    log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    order = np.argsort(-log_probs, axis=1)[:, :3]
+    np.testing.assert_array_equal(found["token_ids"], order)
+    np.testing.assert_allclose(
+        found["log_probs"], np.take_along_axis(log_probs, order, 1), atol=1e-5
+    )
+    assert logit_statistics(jnp.zeros((1, 5)), labels[:1], 2, 2)["token_ids"].tolist() == [[0, 1]]
+
+
 def test_equal_items_rank_by_index():
     logits = jnp.array([[0.0, 5.0, 1.0, 2.0, 2.0]])  # two words, three items
     statistics = logit_statistics(logits, jnp.array([4]), 2)

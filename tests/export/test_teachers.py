@@ -1,5 +1,6 @@
 """The Parquet files hold what the reader of the teacher store gives, in documented columns."""
 
+import dataclasses
 import json
 
 import jax
@@ -8,12 +9,14 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
+from conkd_jax.artifacts import build as artifacts
 from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.teacher_store.reader import TeacherStoreReader
 from conkd_jax.distill.head import Head
 from conkd_jax.export import teachers
 from conkd_jax.export.teachers import TeacherExportError, write_teachers
 from conkd_jax.run import Run
+from conkd_jax.stages import pipeline
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +74,28 @@ def test_the_largest_log_probabilities(run, expected, tmp_path):
     values = np.array(found["rec_log_probs"])
     np.testing.assert_allclose(values, np.sort(rec_log_probs)[:, :-6:-1], atol=2e-5)
     np.testing.assert_allclose(values, np.take_along_axis(rec_log_probs, items, 1), atol=2e-5)
+
+
+def test_a_store_of_topk_has_what_it_kept(small_world, tmp_path):
+    config = small_world.config(teacher_outputs__format="topk", teacher_outputs__top_k=5)
+    stage = pipeline.build(config)["teacher_outputs"]
+    artifacts.ensure(stage, config.artifacts_dir)
+    store = TeacherStore.open(stage.directory(config.artifacts_dir))
+    records = store.read(range(len(store)))
+    run = dataclasses.replace(Run.open(small_world.folder), config=config)
+    for top_k in (3, 5):
+        found, about = written(run, tmp_path / str(top_k), top_k)
+        assert about["store"] == {"format": "topk", "dtype": "bfloat16"}
+        ids, values = (np.concatenate(found[name]) for name in ("ids", "log_probs"))
+        kept = np.concatenate([record.outputs for record in records]).astype(np.float32)
+        np.testing.assert_array_equal(values, kept[:, :top_k])
+        kept_ids = np.concatenate([record.token_ids for record in records])
+        assert (ids == kept_ids[:, :top_k]).mean() > 0.95  # but where rounded ones are equal
+        assert np.isin(ids[0], kept_ids[0]).all()
+    for top_k in (0, 6):
+        (tmp_path / f"refused {top_k}").mkdir()
+        with pytest.raises(TeacherExportError, match=f"expected 1 to 5, .* got {top_k}"):
+            write_teachers(run, tmp_path / f"refused {top_k}", top_k)
 
 
 def test_prompts_are_those_of_a_student(run, expected, tmp_path):

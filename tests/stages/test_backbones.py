@@ -10,6 +10,7 @@ from etils import epath
 
 from conkd_jax import checkpoint
 from conkd_jax.artifacts import build as artifacts
+from conkd_jax.artifacts.manifest import read_manifest
 from conkd_jax.artifacts.stage import Context
 from conkd_jax.config import ConfigError, frozen, load_config_file
 from conkd_jax.config.rules import validate_config
@@ -139,6 +140,20 @@ def test_one_device_is_eight(config, opened):
     )
     rows = kgsf.row_settings(config).rows_of(corpus, words, corpus.dialogues("train"))
     check_one_device_is_eight(config, start, rows, "student", store=store, given=given)
+
+
+def test_a_student_is_trained_from_topk(small_world, opened):
+    fields = {"teacher_outputs__format": "topk", "teacher_outputs__top_k": 5}
+    config = small_world.config(KGSF, distill__gate="soft", **fields)
+    stage = pipeline.build(config)["student"]
+    artifacts.ensure(stage, config.artifacts_dir)
+    assert np.isfinite(read_manifest(stage, config.artifacts_dir)["metrics"]["loss"])
+    _, _, directories = opened
+    store = TeacherStore.open(stage.inputs["teacher_outputs"].directory(config.artifacts_dir))
+    whole = TeacherStore.open(directories["teacher_outputs"])
+    assert store.heads.dialogue_kernel is None and whole.heads.dialogue_kernel is not None
+    masses = (np.concatenate([r.item_mass for r in s.read(range(len(s)))]) for s in (store, whole))
+    np.testing.assert_allclose(*masses, atol=2e-2)  # those of features are of rounded ones
 
 
 def test_a_student_does_not_repeat_its_teacher(small_world, config, opened, tmp_path, monkeypatch):

@@ -523,6 +523,72 @@ def test_rounded_features_are_nearly_the_same_teacher(small_world):
     assert_close(gradients, wanted, rtol=2e-2)
 
 
+def topk(world, k, **fields):
+    fields = {"format": "topk", "top_k": k, **fields}
+    return without_dropout(world, **{f"teacher_outputs__{k}": v for k, v in fields.items()})
+
+
+@pytest.mark.parametrize(
+    "dtype, of_loss, of_gradients", [("float32", 1e-5, 1e-5), ("bfloat16", 1e-3, 2e-2)]
+)
+def test_topk_of_all_targets_is_dense(small_world, dtype, of_loss, of_gradients):
+    every = topk(small_world, 10**6, dtype=dtype)
+    dense = without_dropout(small_world, teacher_outputs__format="dense", **EXACT)
+    assert every.store.spec.width == every.store.spec.num_targets == every.words.num_targets
+    assert every.store.heads.dialogue_kernel is None
+    for each in (every, dense):
+        each.config = each.config.replace({"distill.gate": "soft"})
+    (loss, gradients), (wanted_loss, wanted) = every.student_step(), dense.student_step()
+    assert loss == pytest.approx(wanted_loss, rel=of_loss)
+    assert_close(gradients, wanted, rtol=of_gradients)
+
+
+def test_topk_keeps_the_most_probable_targets_and_the_whole_item_mass(small_world):
+    kept, dense = (
+        topk(small_world, 5),
+        without_dropout(small_world, teacher_outputs__format="dense", **EXACT),
+    )
+    lost = []
+    for record, whole in zip(kept.records(), dense.records(), strict=True):
+        log_probs = whole.outputs - whole.log_normalizer[:, None]
+        best = np.argsort(-log_probs, axis=1, kind="stable")[:, :5]
+        ids = record.token_ids.astype(np.int64)
+        np.testing.assert_allclose(  # equal up to rounding, which may exchange two ids
+            np.take_along_axis(log_probs, ids, 1), np.take_along_axis(log_probs, best, 1), atol=1e-4
+        )
+        found = record.outputs.astype(np.float32)
+        np.testing.assert_allclose(found, np.take_along_axis(log_probs, ids, 1), rtol=2**-8)
+        np.testing.assert_allclose(record.item_mass, whole.item_mass, atol=1e-6)
+        np.testing.assert_allclose(record.log_normalizer, whole.log_normalizer, atol=1e-5)
+        lost.append(1 - np.exp(found).sum(1))
+    metrics = kept.manifest("teacher_outputs")["metrics"]
+    assert metrics["rounding_max_item_mass_error"] == metrics["rounding_flips_at_0.6"] == 0
+    assert metrics["rounding_tokens"] == len(kept.rows.targets)
+    told = metrics["rounding_mean_lost_mass"]
+    assert told == pytest.approx(np.concatenate(lost).mean(), abs=1e-5) and told > 0.01
+    assert 0 < abs(metrics["rounding_mean_nll_error"]) < 0.01
+    assert dense.manifest("teacher_outputs")["metrics"]["rounding_mean_lost_mass"] == 0
+
+
+def test_a_student_is_trained_from_topk(small_world):
+    """Without the teacher's head, and to other weights than from all of the distribution."""
+    fields = {"teacher_outputs__format": "topk", "teacher_outputs__top_k": 5}
+    config, plain = small_world.config(**fields), small_world.config()
+    stages, others = pipeline.build(config), pipeline.build(plain)
+    changed = {n for n in stages if stages[n].fingerprint != others[n].fingerprint}
+    assert changed == {"teacher_outputs", "student", "evaluation"}
+    artifacts.ensure(stages["student"], config.artifacts_dir)
+    metrics = read_manifest(stages["student"], config.artifacts_dir)["metrics"]
+    assert np.isfinite(metrics["loss"]) and 0 < metrics["gate"] < 1
+    words = Vocabulary.load(stages["vocabulary"].directory(config.artifacts_dir))
+    ours, theirs = (
+        language_model.load("dialogpt", each["student"].directory(config.artifacts_dir), words)
+        for each in (stages, others)
+    )
+    assert ours.params["wte"]["embedding"].shape == theirs.params["wte"]["embedding"].shape
+    assert (ours.params["wte"]["embedding"] != theirs.params["wte"]["embedding"]).any()
+
+
 def test_gamma_0_is_plain_nll(small_world):
     opened = without_dropout(small_world)
     distilled, _ = opened.student_step()
@@ -546,15 +612,16 @@ def test_masking_what_was_mentioned_changes_the_step(small_world):
     [
         ({}, "pmap"),
         ({}, "mesh"),
-        ({"distill.mask_mentioned": True}, "pmap"),
-        ({"distill.gate": "oracle"}, "pmap"),
+        ({"distill__mask_mentioned": True}, "pmap"),
+        ({"distill__gate": "oracle"}, "pmap"),
+        ({"teacher_outputs__format": "topk", "teacher_outputs__top_k": 5}, "pmap"),
+        ({"teacher_outputs__format": "topk", "teacher_outputs__top_k": 5}, "mesh"),
     ],
     ids=str,
 )
 def test_eight_devices_step_as_one(small_world, fields, kind):
     """Equal gradients of the whole distillation step: model, store, both teachers, gate, head."""
-    opened = without_dropout(small_world)
-    opened.config = opened.config.replace(fields)
+    opened = without_dropout(small_world, **fields)
     loss, gradients = opened.student_step(8, kind=kind)
     wanted_loss, wanted = opened.student_step(1)
     assert loss == pytest.approx(wanted_loss, rel=1e-5)

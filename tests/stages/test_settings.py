@@ -177,6 +177,19 @@ def test_fingerprints_of_the_demo_are_pinned(backbone):
     assert {name: stage.fingerprint for name, stage in stages.items()} == FINGERPRINTS[backbone]
 
 
+def test_the_number_of_kept_targets_counts_where_they_are_kept(config):
+    """Stores of other formats have the fingerprints that they had before there were any."""
+
+    def fingerprint(**fields):
+        changed = config.replace({f"teacher_outputs.{name}": v for name, v in fields.items()})
+        return pipeline.build(changed)["teacher_outputs"].fingerprint
+
+    for format in ("features", "dense"):
+        assert fingerprint(format=format, top_k=7) == fingerprint(format=format)
+    found = {fingerprint(format="topk", top_k=k) for k in (7, 64)}
+    assert len(found | {fingerprint(format="features"), fingerprint(format="dense")}) == 4
+
+
 def test_only_declared_fields_stay_outside_the_fingerprint(config):
     found = {
         field.name

@@ -140,6 +140,15 @@ def test_a_dense_store_holds_logits(config, planned):
     }
 
 
+def test_a_store_of_topk_holds_ids_and_log_probabilities(config, planned):
+    kept = config.replace({"teacher_outputs.format": "topk", "teacher_outputs.top_k": 5})
+    vocabulary = planned.start.vocabulary
+    shapes = batch_shapes(kept, 8, vocabulary, teacher_width=32)
+    assert shapes["teacher_log_probs"].shape == shapes["teacher_token_ids"].shape == (8 * 64, 5)
+    assert shapes["teacher_token_ids"].dtype == np.uint16
+    assert "dialogue_head" not in planned_step(kept, NUM_WORDS, NUM_ITEMS, 1).constants
+
+
 def test_devices_share_the_batch(config):
     spread = planned_step(config, NUM_WORDS, NUM_ITEMS, num_devices=4)
     devices = parallel.select_devices(4)

@@ -40,8 +40,9 @@ class LanguageModelBatches:
 
     and with a teacher store::
 
-        teacher_features [N, F] (or teacher_logits [N, Y]), teacher_log_normalizer [N],
-        item_mass [N] (λ of eq. 7), user_vectors [G, d], rec_head_index [G] int32
+        teacher_features [N, F] (or teacher_logits [N, Y], or teacher_log_probs [N, K] and
+        teacher_token_ids [N, K]), teacher_log_normalizer [N], item_mass [N] (λ of eq. 7),
+        user_vectors [G, d], rec_head_index [G] int32
 
     with `mentioned`::
 

@@ -7,8 +7,10 @@ gate, without running the teachers again. This is the one module that handles th
 A record is one response. Format "features" keeps, per target, the dialogue teacher's features
 rounded to `dtype`. Item mass (λ) and log-normaliser are computed from the rounded features, so the
 stored teacher is exactly head(round(features)). Format "dense" keeps the rounded logits themselves;
-tests compare the other format with it. The heads are stored once: P_φ = softmax(features·kernel +
-bias) over Y, class-factored where the teacher has a switch (`distill.head`), and P_ψ =
+tests compare the other formats with it. Format "topk" keeps the K largest log-probabilities and
+their token ids, with the λ of all targets; the probability of the others is lost
+(`distill.teachers.TeacherTopK`). The heads are stored once: P_φ = softmax(features·kernel + bias)
+over Y, class-factored where the teacher has a switch (`distill.head`), and P_ψ =
 softmax(user_vector·rec_kernel + rec_bias) over the items that have tokens.
 
 Records are in the order of the split's response ids. A shard holds the responses of a fixed range
@@ -45,6 +47,7 @@ from conkd_jax.files import PARTIAL, read_json, sha256, whole_file, write_whole
 
 VERSION = 1
 _PROVENANCE, _STORE, _HEADS = "provenance.json", "store.json", "heads.npz"
+_AS_BYTES = frozenset({"outputs", "token_ids"})  # fields of a record, in little-endian order
 _REMEDY = "the store is damaged, delete it and write the teacher outputs again"
 
 
@@ -79,7 +82,7 @@ class TeacherStoreWriter:
         self.row_offsets = np.asarray(row_offsets, np.int64)
         self._provenance = {
             **provenance,
-            **dataclasses.asdict(spec),
+            **spec.entries(),
             "version": VERSION,
             "num_responses": int(self.row_offsets[-1]),
             "num_shards": num_shards,
@@ -216,22 +219,23 @@ class TeacherStoreWriter:
 
     def _encoded(self, record: TeacherRecord) -> dict[str, Any]:
         length = len(record.targets)
-        spec = self.spec
         expected = {
-            "outputs": ((length, spec.width), spec.array_dtype),
-            "item_mass": ((length,), np.dtype(np.float32)),
-            "log_normalizer": ((length,), np.dtype(np.float32)),
-            "user_vector": ((spec.user_dim,), np.dtype(np.float32)),
+            field: ((length, *shape), dtype)
+            for field, shape, dtype in self.spec.token_arrays.values()
         }
+        expected["user_vector"] = ((self.spec.user_dim,), np.dtype(np.float32))
         for name, (shape, dtype) in expected.items():
             value = getattr(record, name)
-            if value.shape != shape or value.dtype != dtype:
+            found = getattr(value, "shape", None), getattr(value, "dtype", None)
+            if found != (shape, dtype):
                 raise TeacherStoreError(
                     f"Response ({record.conversation_id!r}, {record.turn}): {name} must be {dtype} "
-                    f"{shape}, got {value.dtype} {value.shape}."
+                    f"{shape}, got {found[1]} {found[0]}."
                 )
-        outputs = np.ascontiguousarray(record.outputs).tobytes()
-        return {**vars(record), "outputs": outputs, "store_id": self._store_id}
+        encoded = {name: value for name, value in vars(record).items() if value is not None}
+        for name in _AS_BYTES & encoded.keys():
+            encoded[name] = np.ascontiguousarray(encoded[name]).tobytes()
+        return {**encoded, "store_id": self._store_id}
 
 
 class TeacherStore:
@@ -249,8 +253,13 @@ class TeacherStore:
         self.directory = directory
         self.provenance = content["provenance"]
         self.stats = content["stats"]
-        fields = [field.name for field in dataclasses.fields(TeacherStoreSpec)]
-        self.spec = TeacherStoreSpec(**{name: self.provenance[name] for name in fields})
+        self.spec = TeacherStoreSpec(
+            **{
+                field.name: self.provenance[field.name]
+                for field in dataclasses.fields(TeacherStoreSpec)
+                if field.default is dataclasses.MISSING or field.name in self.provenance
+            }
+        )
         self._store_id = _store_id(self.provenance)
         self._lock = threading.Lock()  # prefetching threads share one reader
         with _explained(directory):
@@ -310,8 +319,10 @@ class TeacherStore:
                 f"(id {store_id:x}, expected {self._store_id:x}): its shard was copied from there. "
                 "Delete the store and write it again."
             )
-        outputs = np.frombuffer(record["outputs"], self.spec.array_dtype)
-        record["outputs"] = outputs.reshape(len(record["targets"]), self.spec.width)
+        for name, shape, dtype in self.spec.token_arrays.values():
+            if name in _AS_BYTES:
+                values = np.frombuffer(record[name], dtype)
+                record[name] = values.reshape(len(record["targets"]), *shape)
         record["turn"], record["rec_head_index"] = key[1], int(record["rec_head_index"])
         return TeacherRecord(**record)
 
@@ -343,7 +354,7 @@ def _check_heads(heads: TeacherHeads, spec: TeacherStoreSpec) -> None:
             f"Recommender heads must have shapes [K, {spec.user_dim}, I] and [K, I], got "
             f"{heads.rec_kernels.shape} and {heads.rec_biases.shape}."
         )
-    if spec.format == "dense":
+    if spec.format != "features":
         return
     kernel, bias = heads.dialogue_kernel, heads.dialogue_bias
     if kernel is None or bias is None or kernel.shape != (spec.width, len(bias)):

@@ -7,13 +7,14 @@ independent of the storage format and of the model that reads the batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int32, Int64
 
 from conkd_jax.data.teacher_store.files import TeacherStore
-from conkd_jax.data.teacher_store.schema import FORMATS, TeacherRecord, TeacherStoreError
+from conkd_jax.data.teacher_store.schema import TeacherRecord, TeacherStoreError
 
 _RECORDS_AT_A_TIME = 512  # held in memory while the arrays are filled
 
@@ -50,16 +51,15 @@ class TeacherStoreReader:
                 f"{store.directory} holds {len(store)} responses, the split has "
                 f"{len(response_keys)}: the store was written for other rows. Write it again."
             )
-        spec = store.spec
-        # Per target its outputs, λ and log-normaliser; per response a user vector and head index.
-        size = len(targets) * (spec.width * spec.array_dtype.itemsize + 8)
-        size += len(response_keys) * (spec.user_dim + 1) * 4
+        of_target = [(shape, dtype) for _, shape, dtype in store.spec.token_arrays.values()]
+        size = len(targets) * sum(math.prod(shape) * dtype.itemsize for shape, dtype in of_target)
+        size += len(response_keys) * (store.spec.user_dim + 1) * 4  # user vector and head index
         self._cache = self._read(np.arange(len(store))) if size <= cache_in_memory else None
 
     @property
-    def token_fields(self) -> tuple[str, str, str]:
+    def token_fields(self) -> tuple[str, ...]:
         """The arrays with one entry per target; the others have one per response."""
-        return (FORMATS[self.store.spec.format], "teacher_log_normalizer", "item_mass")
+        return tuple(self.store.spec.token_arrays)
 
     def gather(self, response_ids: Int64[np.ndarray, " G"]) -> dict[str, np.ndarray]:
         """Returns the outputs of G responses with n targets in total, concatenated.
@@ -68,8 +68,9 @@ class TeacherStoreReader:
           response_ids: the responses, in any order and with repeats.
 
         Returns:
-          `teacher_features` or `teacher_logits` [n, W], `teacher_log_normalizer` [n],
-          `item_mass` [n], `user_vectors` [G, d], `rec_head_index` [G].
+          `teacher_features` [n, F], `teacher_logits` [n, Y], or `teacher_log_probs` [n, K] and
+          `teacher_token_ids` [n, K]; `teacher_log_normalizer` [n], `item_mass` [n], `user_vectors`
+          [G, d], `rec_head_index` [G].
 
         Raises:
           TeacherStoreError: a record belongs to another response.
@@ -88,20 +89,17 @@ class TeacherStoreReader:
         spec = self.store.spec
         count = len(response_ids)
         total = int((self._offsets[response_ids + 1] - self._offsets[response_ids]).sum())
-        outputs, normalizer, mass = self.token_fields
+        of_targets = spec.token_arrays
         flat = {
-            outputs: np.empty((total, spec.width), spec.array_dtype),
-            normalizer: np.empty(total, np.float32),
-            mass: np.empty(total, np.float32),
+            **{name: np.empty((total, *shape), of) for name, (_, shape, of) in of_targets.items()},
             "user_vectors": np.empty((count, spec.user_dim), np.float32),
             "rec_head_index": np.empty(count, np.int32),
         }
         end = 0
         for i, record in enumerate(self._checked(response_ids)):
             begin, end = end, end + len(record.targets)
-            flat[outputs][begin:end] = record.outputs
-            flat[normalizer][begin:end] = record.log_normalizer
-            flat[mass][begin:end] = record.item_mass
+            for name, (field, _, _) in of_targets.items():
+                flat[name][begin:end] = getattr(record, field)
             flat["user_vectors"][i] = record.user_vector
             flat["rec_head_index"][i] = record.rec_head_index
         return flat

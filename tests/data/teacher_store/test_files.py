@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -18,7 +19,7 @@ from conkd_jax.data.teacher_store.schema import (
 from conkd_jax.distill.gates import item_mass
 from conkd_jax.distill.head import Head
 
-F, WORDS, ITEMS, D = 12, 40, 9, 5
+F, WORDS, ITEMS, D, K = 12, 40, 9, 5, 7
 Y = WORDS + ITEMS
 ROW_OFFSETS = np.array([0, 2, 3, 7, 8, 8, 11])
 PROVENANCE = {"dialogue_teacher": "a1", "vocabulary": "b2", "corpus": "c3", "split": "train"}
@@ -32,13 +33,21 @@ def make_heads(seed: int = 0, with_dialogue: bool = True) -> TeacherHeads:
 
 
 def make_records(spec: TeacherStoreSpec, heads: TeacherHeads, seed: int = 0) -> list[TeacherRecord]:
-    """As a teacher stage does it: round first, then λ and the normaliser from what is stored."""
+    """As a teacher stage does it: round first, then λ and the normaliser from what is stored.
+
+    Those of topk are from all logits, which are rounded here so that tests can tell them.
+    """
     rng = np.random.default_rng(seed)
     made = []
     for n in range(int(ROW_OFFSETS[-1])):
         length = int(rng.integers(1, 7))
-        outputs = spec.round(2 * rng.normal(size=(length, spec.width)).astype(np.float32))
+        width = Y if spec.format == "topk" else spec.width
+        outputs = spec.round(2 * rng.normal(size=(length, width)).astype(np.float32))
         logits = jnp.asarray(outputs.astype(np.float32))
+        token_ids = None
+        if spec.format == "topk":
+            log_probs, token_ids = jax.lax.top_k(jax.nn.log_softmax(logits), spec.width)
+            outputs, token_ids = spec.round(log_probs), np.asarray(token_ids).astype(spec.id_dtype)
         if spec.format == "features":
             head = Head(jnp.asarray(heads.dialogue_kernel), jnp.asarray(heads.dialogue_bias))
             logits = head.logits(logits)
@@ -52,6 +61,7 @@ def make_records(spec: TeacherStoreSpec, heads: TeacherHeads, seed: int = 0) -> 
                 log_normalizer=np.log(np.exp(np.float64(logits)).sum(-1)).astype(np.float32),
                 user_vector=rng.normal(size=D).astype(np.float32),
                 rec_head_index=n % 2,
+                token_ids=token_ids,
             )
         )
     return made
@@ -62,7 +72,11 @@ SPECS = [
     TeacherStoreSpec("features", "float32", F, D),
     TeacherStoreSpec("dense", "bfloat16", Y, D),
     TeacherStoreSpec("dense", "float32", Y, D),
+    TeacherStoreSpec("topk", "bfloat16", K, D, Y),
+    TeacherStoreSpec("topk", "float32", K, D, 1 << 16),
+    TeacherStoreSpec("topk", "float32", K, D, (1 << 16) + 1),
 ]
+WHOLE = [spec for spec in SPECS if spec.format != "topk"]
 SPEC = SPECS[0]
 HEADS = make_heads()
 RECORDS = make_records(SPEC, HEADS)
@@ -90,7 +104,7 @@ def shards(directory) -> list:
     return sorted(directory.glob("*array_record*"))
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.format}-{spec.dtype}")
+@pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_what_is_written_is_read(tmp_path, spec):
     heads = make_heads(with_dialogue=spec.format == "features")
     made = make_records(spec, heads)
@@ -103,12 +117,28 @@ def test_what_is_written_is_read(tmp_path, spec):
     for response, record in zip(order, store.read(order), strict=True):
         assert same(record, made[response])
         assert record.outputs.dtype == spec.array_dtype
+        assert getattr(record.token_ids, "dtype", None) == spec.id_dtype
     for name, value in vars(heads).items():
         assert np.array_equal(getattr(store.heads, name), value)
     assert store.read([]) == []
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.format}-{spec.dtype}")
+def test_ids_take_two_bytes_where_all_targets_have_one():
+    narrow, wide = (TeacherStoreSpec("topk", "float32", K, D, n).id_dtype for n in (1 << 16, 65537))
+    assert (narrow, wide) == (np.uint16, np.uint32)
+    assert SPEC.id_dtype is None
+
+
+def test_the_entries_of_earlier_stores_are_what_they_were(tmp_path):
+    """Every record carries a hash of them."""
+    assert SPEC.entries() == {"format": "features", "dtype": "bfloat16", "width": F, "user_dim": D}
+    write(tmp_path)
+    assert TeacherStore.open(tmp_path).provenance.keys() == {
+        *(*PROVENANCE, *SPEC.entries(), "version", "num_responses", "num_shards")
+    }
+
+
+@pytest.mark.parametrize("spec", WHOLE, ids=str)
 def test_the_stored_teacher_is_the_head_of_what_is_stored(tmp_path, spec):
     heads = make_heads(with_dialogue=spec.format == "features")
     write(tmp_path, spec, make_records(spec, heads), heads=heads)
@@ -148,6 +178,26 @@ def test_a_response_token_costs_what_its_features_cost(tmp_path):
     padding = 2 * 65536  # array_record ends a file on a whole block
     size = shards(tmp_path)[0].stat().st_size - padding
     assert 0 < size < 1.1 * features.nbytes
+
+
+def test_a_response_token_of_topk_costs_its_ids_and_log_probabilities(tmp_path):
+    spec, length, count = TeacherStoreSpec("topk", "bfloat16", 64, D, 50_000), 13, 1000
+    writer = TeacherStoreWriter(tmp_path, spec, PROVENANCE, np.arange(count + 1), 1)
+    rng = np.random.default_rng(0)
+    outputs = spec.round(rng.normal(size=(count, length, 64)))
+    ids = rng.integers(0, 50_000, (count, length, 64)).astype(np.uint16)
+    zeros, targets = np.zeros(length, np.float32), np.arange(length, dtype=np.int32)
+    vector = np.zeros(D, np.float32)
+    writer.write_shard(
+        0,
+        (
+            TeacherRecord("d", n, targets, outputs[n], zeros, zeros, vector, 0, ids[n])
+            for n in range(count)
+        ),
+    )
+    padding = 2 * 65536  # array_record ends a file on a whole block
+    of_token = (shards(tmp_path)[0].stat().st_size - padding) / (count * length)
+    assert 64 * (2 + 2) * 0.9 < of_token < 64 * (2 + 2) + 2 * 4 + 16
 
 
 def test_every_row_is_in_one_shard_whatever_their_number(tmp_path):
@@ -230,6 +280,17 @@ def test_a_record_of_another_shape_is_refused(tmp_path, field, value):
     )
     object.__setattr__(record, field, value)
     with pytest.raises(TeacherStoreError, match=f"'d', 1.*{field} must be"):
+        writer.write_shard(0, [record])
+
+
+@pytest.mark.parametrize("ids", [None, np.zeros((2, K), np.int32), np.zeros((2, F), np.uint16)])
+def test_a_record_of_topk_without_its_ids_is_refused(tmp_path, ids):
+    spec = TeacherStoreSpec("topk", "bfloat16", K, D, Y)
+    writer = TeacherStoreWriter(tmp_path, spec, PROVENANCE, ROW_OFFSETS, 1)
+    zeros, outputs = np.zeros(2, np.float32), np.zeros((2, K), ml_dtypes.bfloat16)
+    vector = np.zeros(D, np.float32)
+    record = TeacherRecord("d", 1, np.zeros(2, np.int32), outputs, zeros, zeros, vector, 0, ids)
+    with pytest.raises(TeacherStoreError, match=r"token_ids must be uint16 \(2, 7\), got"):
         writer.write_shard(0, [record])
 
 
@@ -360,7 +421,14 @@ def test_heads_that_do_not_fit_are_refused(tmp_path):
 
 
 def test_an_unknown_format_is_refused():
-    with pytest.raises(TeacherStoreError, match="'topk'"):
-        TeacherStoreSpec("topk", "bfloat16", F, D)
+    with pytest.raises(TeacherStoreError, match="'sparse'"):
+        TeacherStoreSpec("sparse", "bfloat16", F, D)
     with pytest.raises(TeacherStoreError, match="'float16'"):
         TeacherStoreSpec("dense", "float16", Y, D)
+
+
+@pytest.mark.parametrize("shape", [("topk", K, None), ("topk", Y + 1, Y), ("dense", Y, Y)])
+def test_targets_are_counted_for_topk_alone(shape):
+    format, width, num_targets = shape
+    with pytest.raises(TeacherStoreError, match="Expected num_targets"):
+        TeacherStoreSpec(format, "float32", width, D, num_targets)

@@ -15,6 +15,7 @@ from conkd_jax.data.teacher_store.files import TeacherStore, TeacherStoreWriter
 from conkd_jax.data.teacher_store.reader import TeacherStoreReader
 from conkd_jax.data.teacher_store.schema import (
     FORMATS,
+    TOKEN_IDS,
     TeacherHeads,
     TeacherRecord,
     TeacherStoreError,
@@ -59,18 +60,24 @@ def record_of(n: int, spec: TeacherStoreSpec) -> TeacherRecord:
         log_normalizer=-n - steps / 100,
         user_vector=np.full(D, n, np.float32),
         rec_head_index=n % 3,
+        token_ids=None if spec.id_dtype is None else ids_of(n, length).astype(spec.id_dtype),
     )
 
 
+def ids_of(n, length) -> np.ndarray:
+    """Three targets at each step of response n."""
+    return (n + np.arange(length)[:, None] + np.arange(3)) % VOCABULARY.num_targets
+
+
 def make_store(directory, format="features", change=lambda record: record) -> TeacherStore:
-    width = F if format == "features" else VOCABULARY.num_targets
-    spec = TeacherStoreSpec(format, "bfloat16", width, D)
+    y = VOCABULARY.num_targets
+    width = {"features": F, "dense": y, "topk": 3}[format]
+    spec = TeacherStoreSpec(format, "bfloat16", width, D, y if format == "topk" else None)
     writer = TeacherStoreWriter(directory, spec, {"split": "train"}, ROWS.row_offsets, 3)
     for shard in writer.missing_shards():
         made = (change(record_of(n, spec)) for n in writer.shard_responses(shard))
         writer.write_shard(shard, made)
     rec = (np.zeros((3, D, 2), np.float32), np.zeros((3, 2), np.float32))
-    y = VOCABULARY.num_targets
     head = (np.zeros((F, y), np.float32), np.zeros(y, np.float32))
     writer.finish(TeacherHeads(*rec, *(head if format == "features" else ())))
     return TeacherStore.open(directory)
@@ -105,6 +112,10 @@ def test_a_batch_pairs_target_by_target(tmp_path, format, cache_in_memory):
             )
             np.testing.assert_array_equal(outputs[:count, 0].astype(int), ids)
             np.testing.assert_array_equal(outputs[:count, 1].astype(int), steps)
+            if format == "topk":
+                assert part[TOKEN_IDS].dtype == np.uint16
+                wanted = [ids_of(n, ROWS.response_length[n]) for n in responses[responses >= 0]]
+                np.testing.assert_array_equal(part[TOKEN_IDS][:count], np.concatenate(wanted))
             np.testing.assert_allclose(part["item_mass"][:count], ids + steps / 100, rtol=1e-6)
             np.testing.assert_allclose(
                 part["teacher_log_normalizer"][:count], -ids - steps / 100, rtol=1e-6
@@ -117,8 +128,9 @@ def test_a_batch_pairs_target_by_target(tmp_path, format, cache_in_memory):
             assert not part["user_vectors"][~real].any()
 
 
-def test_memory_and_disk_give_the_same(tmp_path):
-    store = make_store(tmp_path)
+@pytest.mark.parametrize("format", FORMATS)
+def test_memory_and_disk_give_the_same(tmp_path, format):
+    store = make_store(tmp_path, format)
     disk, memory = outputs_of(store), outputs_of(store, IN_MEMORY)
     for chosen in ([5, 0, 5, 9], [], list(range(ROWS.num_responses))):
         ids = np.array(chosen, np.int64)

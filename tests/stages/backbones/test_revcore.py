@@ -113,7 +113,7 @@ def refused(**fields):
 def test_what_does_not_fit_is_refused():
     assert validate_config(frozen(get_config(REVCORE)))
     message = refused(teacher_outputs__format="features")
-    assert "config.teacher_outputs.format: expected dense for a dialogue teacher" in message
+    assert "config.teacher_outputs.format: expected dense or topk for a dialogue" in message
     message = refused(corpus__reviews="")
     assert "config.corpus.reviews: expected RevCore's .pkl or a .jsonl" in message
     assert "config.rec_teacher.use_reviews: expected False without corpus.reviews" in message
