@@ -563,9 +563,9 @@ def test_topk_keeps_the_most_probable_targets_and_the_whole_item_mass(small_worl
         lost.append(1 - np.exp(found).sum(1))
     metrics = kept.manifest("teacher_outputs")["metrics"]
     assert metrics["rounding_max_item_mass_error"] == metrics["rounding_flips_at_0.6"] == 0
-    assert metrics["rounding_tokens"] == len(kept.rows.targets)
-    told = metrics["rounding_mean_lost_mass"]
-    assert told == pytest.approx(np.concatenate(lost).mean(), abs=1e-5) and told > 0.01
+    assert 0.2 < metrics["rounding_tokens"] / len(kept.rows.targets) < 1
+    told = metrics["rounding_mean_lost_mass"]  # of a part of the tokens
+    assert told == pytest.approx(np.concatenate(lost).mean(), rel=0.2) and told > 0.01
     assert 0 < abs(metrics["rounding_mean_nll_error"]) < 0.01
     assert dense.manifest("teacher_outputs")["metrics"]["rounding_mean_lost_mass"] == 0
 

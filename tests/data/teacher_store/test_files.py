@@ -47,7 +47,8 @@ def make_records(spec: TeacherStoreSpec, heads: TeacherHeads, seed: int = 0) -> 
         token_ids = None
         if spec.format == "topk":
             log_probs, token_ids = jax.lax.top_k(jax.nn.log_softmax(logits), spec.width)
-            outputs, token_ids = spec.round(log_probs), np.asarray(token_ids).astype(spec.id_dtype)
+            outputs = spec.round(np.asarray(log_probs))
+            token_ids = np.asarray(token_ids).astype(spec.id_dtype)
         if spec.format == "features":
             head = Head(jnp.asarray(heads.dialogue_kernel), jnp.asarray(heads.dialogue_bias))
             logits = head.logits(logits)
@@ -289,7 +290,8 @@ def test_a_record_of_topk_without_its_ids_is_refused(tmp_path, ids):
     writer = TeacherStoreWriter(tmp_path, spec, PROVENANCE, ROW_OFFSETS, 1)
     zeros, outputs = np.zeros(2, np.float32), np.zeros((2, K), ml_dtypes.bfloat16)
     vector = np.zeros(D, np.float32)
-    record = TeacherRecord("d", 1, np.zeros(2, np.int32), outputs, zeros, zeros, vector, 0, ids)
+    record = TeacherRecord("d", 1, np.zeros(2, np.int32), outputs, zeros, zeros, vector)
+    object.__setattr__(record, "token_ids", ids)
     with pytest.raises(TeacherStoreError, match=r"token_ids must be uint16 \(2, 7\), got"):
         writer.write_shard(0, [record])
 
