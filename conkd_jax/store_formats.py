@@ -8,7 +8,7 @@ runs, folders written by conkd_jax.train that share a dialogue teacher, their st
 with F1@10 and perplexity of their students. The teacher runs again, unrounded, over the first rows
 of the training split. Against it, per response token:
 
-  bytes      what the store holds of a token; "on disk" adds user vectors, keys and padding of files
+  bytes      what the store holds of a token; "on disk" is compressed, with user vectors and keys
   |Δλ|       of the stored item mass, which gates read; "rebuilt" is that of the stored distribution
   flips      tokens at which a hard gate selects the other teacher
   |ΔCE|      of the stored distribution's cross-entropy, with the unrounded teacher as the student
@@ -34,7 +34,8 @@ from conkd_jax.artifacts.build import ensure
 from conkd_jax.artifacts.manifest import whole_manifest
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.command_line import UsageError
-from conkd_jax.config import Config, TeacherOutputsConfig
+from conkd_jax.config import Config
+from conkd_jax.config.parts import TeacherOutputsConfig
 from conkd_jax.config.rules import validate_config
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.shards.layout import SUFFIX, shard_size

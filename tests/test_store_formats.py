@@ -26,7 +26,8 @@ def test_three_formats_of_one_config(call, small_world, options, tmp_path):
     targets = stores["topk"]["num_targets"]
     sizes = {"features": 2 * 32 + 8, "dense": 2 * targets + 8, "topk": 64 * (2 + 2) + 8}
     for format, each in stores.items():
-        assert each["bytes_per_token"] == sizes[format] < each["bytes_per_token_on_disk"]
+        assert each["bytes_per_token"] == sizes[format]
+        assert each["bytes_per_token_on_disk"] > 0.4 * sizes[format]  # files are compressed
         assert each["bytes_per_token_of_bfloat16_logits"] == 2 * targets
         assert each["eta"] == 0.04
         config = small_world.config(teacher_outputs__format=format)
