@@ -230,7 +230,7 @@ def formats_table(stores: Sequence[Mapping[str, Any]]) -> rich.table.Table:
 
 def run() -> None:
     """Runs the command line."""
-    command_line.run(main, OPTIONS, takes_positional=True)
+    command_line.run(main, OPTIONS, positional="RUN…")
 
 
 if __name__ == "__main__":
