@@ -298,7 +298,7 @@ def test_top_k_between_both_teachers_is_the_mixture_written_out():
     target[:, V:] += GAMMA * gate * rec
     target[np.arange(len(target)), np.asarray(BATCH["labels"])] += 1 - GAMMA
     mass = target.sum(1)
-    assert (mass < 1 - 1e-3).all()
+    assert (mass < 1).all() and mass.min() < 0.9
     z = np.asarray(student_logits(BATCH), np.float64)
     normalizer = np.log(np.exp(z).sum(1))
     weights = np.where(np.arange(len(z)) < n, np.asarray(BATCH["weights"], np.float64), 0)
