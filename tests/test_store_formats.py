@@ -5,7 +5,7 @@ import json
 import pytest
 
 from conkd_jax import store_formats
-from conkd_jax.artifacts.manifest import read_manifest
+from conkd_jax.artifacts.manifest import whole_manifest
 from conkd_jax.stages import pipeline
 from tests.fixtures.programs import CONFIG, refused
 
@@ -32,7 +32,7 @@ def test_three_formats_of_one_config(call, small_world, options, tmp_path):
         assert each["eta"] == 0.04
         config = small_world.config(teacher_outputs__format=format)
         stage = pipeline.build(config)["teacher_outputs"]
-        told = read_manifest(stage, config.artifacts_dir)["metrics"]
+        told = whole_manifest(stage, config.artifacts_dir)["metrics"]
         # The stage measures a part of the tokens, the program all of them.
         assert told["rounding_tokens"] < each["tokens"]
         assert each["max_item_mass_error"] > told["rounding_max_item_mass_error"] - 1e-6

@@ -79,7 +79,9 @@ class TeacherStoreSpec:
           By the name of the array in a batch: the field of `TeacherRecord`, and the shape and the
           dtype at one target.
         """
-        arrays = {FORMATS[self.format]: ("outputs", (self.width,), self.array_dtype)}
+        arrays: dict[str, tuple[str, tuple[int, ...], np.dtype]] = {
+            FORMATS[self.format]: ("outputs", (self.width,), self.array_dtype)
+        }
         if self.id_dtype is not None:
             arrays[TOKEN_IDS] = ("token_ids", (self.width,), self.id_dtype)
         for name, field in _FLOATS.items():
