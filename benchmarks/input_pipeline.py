@@ -176,7 +176,7 @@ class Pipeline:
         self._corpus, self._size, self._rows = corpus, size, rows
         self._store = store
         buckets = quantile_buckets(rows.lengths, max(corpus.num_buckets))
-        plan = BatchPlan(rows.lengths, corpus.batch_size, buckets, seed=0)
+        plan = self._plan = BatchPlan(rows.lengths, corpus.batch_size, buckets, seed=0)
         vocabulary = vocabulary_of_size(size.num_words, size.num_items)
         self._assemble = LanguageModelBatches(
             rows, vocabulary, plan, "student", store=store, cache_in_memory=1 << 30
@@ -184,7 +184,7 @@ class Pipeline:
 
     def loader(self, process_index: int = 0, process_count: int = 1) -> BatchLoader:
         """A loader, with a new plan, of one of some hosts that have four devices together."""
-        used = self._assemble.plan
+        used = self._plan
         plan = BatchPlan(used.lengths, used.batch_size, used.bucket_lengths, used.seed)
         return BatchLoader(plan, self._assemble, 4, 1, process_index, process_count)
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from conkd_jax.config.parts import SearchConfig
+from conkd_jax.data.batches.plan import batches_by_length
 from conkd_jax.data.rows.contract import Prompts
 from conkd_jax.data.rows.picks import split_picks
 from conkd_jax.distill.head import Head
@@ -148,7 +149,8 @@ def decode_responses(
     is_constrained = forbidden_items is not None or not how.allow_repeats or pick_rules is not None
     decoded = [DecodedResponse([], []) for _ in lengths]
     emitted = _EmittedItems(num_words, how.allow_repeats)
-    for members, length in _batches(lengths, batch_size, buckets):
+    for rows, length in batches_by_length(lengths, batch_size, buckets):
+        members = rows.tolist()
         given = [forbidden_items[member] if forbidden_items else () for member in members]
         decode = functools.partial(
             decode_batch,
@@ -232,17 +234,6 @@ def _search_arrays(
     return (
         {"length_penalty": np.float32(search.length_penalty)} if search.strategy == "beam" else {}
     )
-
-
-def _batches(
-    lengths: np.ndarray, batch_size: int, buckets: Sequence[int]
-) -> Iterator[tuple[list[int], int]]:
-    """Batches of similar lengths: (indices of the prompts, the bucket that holds them)."""
-    order = np.argsort(lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        members = order[start : start + batch_size].tolist()
-        longest = lengths[members[-1]]
-        yield members, next((bucket for bucket in buckets if bucket >= longest), buckets[-1])
 
 
 def _usable_buckets(buckets: Sequence[int] | None, longest: int, limit: int | None) -> list[int]:

@@ -18,7 +18,7 @@ from etils import epath
 from jaxtyping import Float
 
 from conkd_jax import checkpoint, parallel
-from conkd_jax.data.batches.plan import BatchPlan, quantile_buckets
+from conkd_jax.data.batches.plan import batches_by_length, fixed_buckets
 from conkd_jax.data.corpus import Corpus, Dialogue
 from conkd_jax.data.rows.contract import FILL
 from conkd_jax.data.rows.utterances import Histories, HistoryLimits, build_histories
@@ -31,7 +31,6 @@ from conkd_jax.typing import Array, Params
 
 REPORT, PARAMS, VOCABULARY = "autorec.json", "params", "vocabulary"
 _ROWS_AT_A_TIME = 64  # histories that are read at once
-_NUM_BUCKETS = 4  # lengths that histories are padded to
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,11 +80,11 @@ class TrainedAutoRec:
         vectors = np.zeros((len(contexts), self.spec.embed_dim), np.float32)
         if not len(contexts):
             return vectors
-        buckets = quantile_buckets(contexts.lengths, _NUM_BUCKETS)
-        plan = BatchPlan(contexts.lengths, _ROWS_AT_A_TIME, buckets, seed=0)
+        buckets = fixed_buckets(int(contexts.lengths.max()), self.spec.limits.max_tokens)
         words = self.spec.vocabulary
-        for step in range(plan.steps_per_epoch):
-            row_ids, length = plan.step(step)
+        for rows, length in batches_by_length(contexts.lengths, _ROWS_AT_A_TIME, buckets):
+            row_ids = np.full(_ROWS_AT_A_TIME, FILL, np.int64)
+            row_ids[: len(rows)] = rows
             found = _user_vectors(
                 self.params["encoder"],
                 self.sentiment,
@@ -94,8 +93,7 @@ class TrainedAutoRec:
                 spec=self.spec.sentiment,
                 num_rows=words.num_rows,
             )
-            is_real = row_ids != FILL
-            vectors[row_ids[is_real]] = np.asarray(found)[is_real]
+            vectors[rows] = np.asarray(found)[: len(rows)]
         return vectors
 
     def scores(self, user_vectors: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N M"]:

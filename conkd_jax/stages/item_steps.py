@@ -15,7 +15,6 @@ from conkd_jax.data.rows.contract import Rows
 from conkd_jax.eval.cold_items.steps import ItemSteps
 from conkd_jax.eval.scoring import response_features
 from conkd_jax.models.backbone import Backbone
-from conkd_jax.stages.language_model import sequential
 from conkd_jax.stages.system import System
 
 SCORING_ROWS = 16  # rows that are scored at once
@@ -34,7 +33,7 @@ def language_model_steps(system: System, split: str) -> ItemSteps:
     head = model.head().items(words.num_words)
     kernel, bias = np.asarray(head.kernel), np.asarray(head.bias)
     responses, tokens, features = [], [], []
-    for ids, batch in sequential(rows, words, system.form, SCORING_ROWS):
+    for ids, batch in model.batches(rows, system.form, SCORING_ROWS):
         count = int(batch["num_tokens"])
         is_choice = batch.get("is_choice", np.ones(len(batch["labels"])))[:count] > 0
         at_items = np.flatnonzero(is_choice & (batch["labels"][:count] >= words.num_words))

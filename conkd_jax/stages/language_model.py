@@ -16,7 +16,7 @@ from etils import epath
 from conkd_jax import checkpoint, parallel
 from conkd_jax.config import Config
 from conkd_jax.data.batches.language_model import LanguageModelBatches
-from conkd_jax.data.batches.plan import BatchPlan, quantile_buckets
+from conkd_jax.data.batches.plan import batches_by_length, fixed_buckets
 from conkd_jax.data.rows.contract import FILL, Rows
 from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
@@ -31,7 +31,6 @@ from conkd_jax.stages.backbones import ModelSettings
 from conkd_jax.typing import Float, PRNGKeyArray
 
 SPEC_FILE, PARAMS, FROZEN = "model.json", "params", "frozen"
-SCORING_BUCKETS = 4  # number of lengths that rows are padded to for scoring
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,12 +106,19 @@ class LanguageModel:
         params = {**self.params, layer: {**self.params[layer], "embedding": embedding}}
         return dataclasses.replace(self, params=params)
 
+    def batches(
+        self, rows: Rows, form: str, batch_rows: int, row_range: range | None = None
+    ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """Batches for scoring rows with this model; arguments as in `sequential`."""
+        limit = self.model.longest_prompt(1)
+        return sequential(rows, self.vocabulary, form, batch_rows, row_range, limit)
+
     def score(self, rows: Rows, form: str, batch_rows: int, progress=iter) -> TokenScores:
         """Teacher-forced scores of every response of `rows` (see `eval.scoring`)."""
         return score_tokens(
             self.model,
             self.variables,
-            sequential(rows, self.vocabulary, form, batch_rows),
+            self.batches(rows, form, batch_rows),
             num_words=self.vocabulary.num_words,
             num_targets=self.num_targets,
             progress=progress,
@@ -161,9 +167,13 @@ def sequential(
     form: str,
     batch_rows: int,
     row_range: range | None = None,
+    limit: int | None = None,
     store: TeacherStore | None = None,
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """Batches with every row of a range once, in a fixed order, for scoring.
+
+    The shapes are those of a few lengths (`fixed_buckets`) and depend on no set of rows, so that
+    the splits of a corpus, and parts of them, share what is compiled.
 
     Args:
       rows: the rows of a split.
@@ -171,20 +181,25 @@ def sequential(
       form: "teacher", or "student" with turn tags.
       batch_rows: number of rows in a batch.
       row_range: the rows to include; None means all.
+      limit: the model's number of positions; None if it has no limit.
       store: the teacher outputs of the same split, which the batches then hold too.
 
     Yields:
       Response ids [G], in the order of the batch's targets, and one device's micro-batch.
+
+    Raises:
+      ValueError: there are no rows, or one exceeds the limit.
     """
     lengths = rows.lengths
-    plan = BatchPlan(lengths, batch_rows, quantile_buckets(lengths, SCORING_BUCKETS), seed=0)
-    assemble = LanguageModelBatches(rows, vocabulary, plan, form, store=store)
-    wanted = range(rows.num_rows) if row_range is None else row_range
-    for bucket in plan.bucket_lengths:
-        members = plan.rows_of(bucket)
-        members = members[(members >= wanted.start) & (members < wanted.stop)]
-        for start in range(0, len(members), batch_rows):
-            row_ids = members[start : start + batch_rows]
-            filled = np.full(batch_rows, FILL, np.int64)
-            filled[: len(row_ids)] = row_ids
-            yield rows.responses_of(row_ids), assemble(filled, bucket, filled)
+    if not len(lengths):
+        raise ValueError("expected at least one row to score; this split has none")
+    wanted = np.arange(rows.num_rows)
+    if row_range is not None:
+        wanted = wanted[row_range.start : row_range.stop]
+    assemble = LanguageModelBatches(rows, vocabulary, None, form, store=store)
+    buckets = fixed_buckets(int(lengths.max()), limit)
+    for places, bucket in batches_by_length(lengths[wanted], batch_rows, buckets):
+        row_ids = wanted[places]
+        filled = np.full(batch_rows, FILL, np.int64)
+        filled[: len(row_ids)] = row_ids
+        yield rows.responses_of(row_ids), assemble(filled, bucket, filled)

@@ -16,6 +16,8 @@ from conkd_jax.eval.template import empty_response
 from conkd_jax.stages.any_recommender import AnyRecommender
 from conkd_jax.stages.system import System
 
+FEW = 8  # responses, as of a chat
+
 
 @dataclasses.dataclass(frozen=True)
 class SystemOnSplit:
@@ -69,8 +71,11 @@ def on_dialogues(system: System, dialogues: Sequence[Dialogue], split: str) -> S
 def _top(recommender: AnyRecommender, vectors: np.ndarray) -> np.ndarray:
     """The best candidates for every response, [N, min(50, M)], best first; ties by index."""
     size = rows_at_a_time(recommender.head.num_targets, most=512)
-    parts = [
-        best_indices(recommender.scores(vectors[start : start + size]), TOP_ITEMS)
-        for start in range(0, len(vectors), size)
-    ]
+    parts = []
+    for start in range(0, len(vectors), size):
+        some = vectors[start : start + size]
+        # Every number of rows is a compilation: there are two, for a chat and for a split.
+        filled = np.zeros((FEW if len(some) <= FEW else size, some.shape[1]), some.dtype)
+        filled[: len(some)] = some
+        parts.append(best_indices(recommender.scores(filled)[: len(some)], TOP_ITEMS))
     return np.concatenate(parts)

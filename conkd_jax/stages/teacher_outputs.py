@@ -348,9 +348,7 @@ def _shard_outputs(
     """{response id: the fields of its record that the dialogue teacher makes} of a shard."""
     found, rounding = {}, _Rounding()
     vocabulary, spec = teacher.vocabulary, writer.spec
-    batches = language_model.sequential(
-        rows, vocabulary, "teacher", batch_rows, writer.shard_rows(shard)
-    )
+    batches = teacher.batches(rows, "teacher", batch_rows, writer.shard_rows(shard))
     for number, (response_ids, batch) in enumerate(batches):
         outputs, rounded, exact = jax.device_get(
             outputs_of_batch(

@@ -21,7 +21,12 @@ from conkd_jax.artifacts.fingerprint import outside_fingerprint
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config, TurnClassifierConfig
 from conkd_jax.data.batches.loader import Batch
-from conkd_jax.data.batches.plan import BatchPlan, quantile_buckets
+from conkd_jax.data.batches.plan import (
+    BatchPlan,
+    batches_by_length,
+    fixed_buckets,
+    quantile_buckets,
+)
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.rows.contract import FILL, Rows
 from conkd_jax.data.vocabulary import Vocabulary
@@ -35,7 +40,6 @@ from conkd_jax.typing import Array, Bool, Float, Int, Params
 VERSION = 1
 SHAPE_FILE = "model.json"
 SCORING_BATCH = 256  # contexts at a time
-SCORING_BUCKETS = 4  # number of lengths that contexts are padded to for scoring
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,14 +247,13 @@ def log_probs(
 
 
 def scoring_lengths(model: TurnClassifier, histories: Sequence[np.ndarray]) -> tuple[int, ...]:
-    """The lengths that contexts are padded to, ascending; few, because each is compiled.
+    """The lengths that contexts are padded to, ascending: the same ones for every set of contexts.
 
     Args:
       model: the classifier; its number of positions is the upper limit.
       histories: the contexts, cut to that limit.
     """
-    lengths = [max(1, len(history)) for history in histories]
-    return quantile_buckets(lengths, SCORING_BUCKETS, multiple=32, limit=model.num_positions)
+    return fixed_buckets(max(map(len, histories), default=0), limit=model.num_positions)
 
 
 def padded(histories: Sequence, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -266,16 +269,10 @@ def padded(histories: Sequence, length: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _log_probs(model, params, histories: Sequence, batch_size: int) -> np.ndarray:
     """Log-probabilities of [GEN] and [REC], [N, 2], batch by batch in order of length."""
-    lengths = np.array([max(1, len(history)) for history in histories])
-    buckets = scoring_lengths(model, histories)
+    lengths = [len(history) for history in histories]
     found = np.zeros((len(histories), 2), np.float32)
-    order = np.argsort(lengths, kind="stable")
-    bucket_of = np.searchsorted(buckets, lengths[order])
-    for bucket, length in enumerate(buckets):
-        members = order[bucket_of == bucket]
-        for start in range(0, len(members), batch_size):
-            chunk = members[start : start + batch_size]
-            rows = [histories[i] for i in chunk] + [[]] * (batch_size - len(chunk))
-            ids, mask = padded(rows, length)
-            found[chunk] = np.asarray(log_probs(params, ids, mask, model=model))[: len(chunk)]
+    for chunk, length in batches_by_length(lengths, batch_size, scoring_lengths(model, histories)):
+        rows = [histories[i] for i in chunk] + [[]] * (batch_size - len(chunk))
+        ids, mask = padded(rows, length)
+        found[chunk] = np.asarray(log_probs(params, ids, mask, model=model))[: len(chunk)]
     return found

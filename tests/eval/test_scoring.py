@@ -135,6 +135,27 @@ def test_a_range_of_rows_is_a_part_of_the_whole(model, params, rows):
     np.testing.assert_allclose(part.nll, whole.nll[inside], rtol=1e-5, atol=1e-5)
 
 
+def test_shapes_depend_on_no_set_of_rows(rows):
+    """A part of the rows has the shapes that all have, and rows of one response have them too."""
+
+    def shapes(some, wanted=None):
+        batches = sequential(some, VOCABULARY, "student", 2, wanted, limit=128)
+        return {tuple(map(np.shape, batch.values())) for _, batch in batches}
+
+    whole = shapes(rows)
+    assert shapes(rows, range(1, 3)) < whole
+    tags = [VOCABULARY.rec_id] * rows.num_responses
+    assert shapes(rows.reopened(range(rows.num_responses), tags)) <= whole
+
+
+def test_no_rows_and_rows_that_are_too_long_are_refused(rows):
+    with pytest.raises(ValueError, match="but the model has 16 positions"):
+        next(sequential(rows, VOCABULARY, "teacher", 2, limit=16))
+    none = build_dialogue_rows([], VOCABULARY, max_row_tokens=128, max_response_tokens=30)
+    with pytest.raises(ValueError, match="at least one row to score"):
+        next(sequential(none, VOCABULARY, "teacher", 2))
+
+
 def test_chunks_of_the_head_change_nothing(monkeypatch):
     rng = np.random.default_rng(0)
     head = Head(jnp.asarray(rng.normal(size=(6, 11)), jnp.float32), jnp.zeros(11))

@@ -27,7 +27,7 @@ class LanguageModelBatches:
 
     A batch holds the inputs of the rows (`Rows.inputs`, [b, …]) and these arrays, where N is the
     capacity for targets and G the capacity for responses. Both depend only on the bucket and b:
-    they hold the b largest rows of the bucket. ::
+    they hold the b largest rows of the bucket or, without a plan, any b rows (`Rows.capacity`). ::
 
         feature_index [N] int32      position in the flat states [b·S] that predicts the target
         labels [N] int32             the target
@@ -60,7 +60,8 @@ class LanguageModelBatches:
     Args:
       rows: the rows of a split.
       vocabulary: its token ids.
-      plan: the plan of these rows; its buckets set the capacities.
+      plan: the plan of these rows, whose buckets set the capacities; None for shapes that other
+        rows share.
       form: "teacher" or "student".
       weighting: "sample" or "token".
       store: the teacher outputs of the same split, or None.
@@ -77,7 +78,7 @@ class LanguageModelBatches:
         self,
         rows: Rows,
         vocabulary: Vocabulary,
-        plan: BatchPlan,
+        plan: BatchPlan | None,
         form: str,
         weighting: str = "sample",
         store: TeacherStore | None = None,
@@ -89,7 +90,7 @@ class LanguageModelBatches:
                 f"form must be one of {FORMS} and weighting one of {WEIGHTINGS}, got {form!r} and "
                 f"{weighting!r}."
             )
-        if not np.array_equal(plan.lengths, rows.lengths):
+        if plan is not None and not np.array_equal(plan.lengths, rows.lengths):
             raise ValueError("The plan was made for other rows: build it from rows.lengths.")
         if mentioned is not None and len(mentioned) != rows.num_responses:
             raise ValueError(
@@ -115,11 +116,13 @@ class LanguageModelBatches:
     def _capacities(self, bucket_length: int, num_rows: int) -> tuple[int, int]:
         """Returns (N, G) for a micro-batch of `num_rows` rows of a bucket."""
         # The shapes must not depend on which rows a batch holds: every shape is a compilation.
+        if self.plan is None:
+            targets, responses = self.rows.capacity(bucket_length)
+            return _rounded_up(num_rows * targets), _rounded_up(num_rows * responses)
         members = self.plan.rows_padded_to(bucket_length)
 
         def largest(counts: np.ndarray) -> int:
-            most = int(np.sort(counts[members])[-num_rows:].sum())
-            return max(1, -(-most // _CAPACITY_MULTIPLE)) * _CAPACITY_MULTIPLE
+            return _rounded_up(int(np.sort(counts[members])[-num_rows:].sum()))
 
         return largest(self._row_targets), largest(self._row_responses)
 
@@ -181,6 +184,10 @@ class LanguageModelBatches:
         if self.weighting == "sample":
             return 1.0 / (lengths * self._row_responses[real].sum())
         return np.full(len(lengths), 1.0 / self._row_targets[real].sum())
+
+
+def _rounded_up(count: int) -> int:
+    return max(1, -(-count // _CAPACITY_MULTIPLE)) * _CAPACITY_MULTIPLE
 
 
 def _padded(values: np.ndarray, capacity: int, dtype: np.dtype | type, fill: int = 0) -> np.ndarray:

@@ -1,14 +1,15 @@
 """The batch plan: which rows make which batch, in every epoch.
 
 The plan is a pure function of a seed and the row lengths. Resuming therefore needs the step number
-alone, and hosts agree on every batch without communication. This module is independent of what a
-row holds, and of models and devices.
+alone, and hosts agree on every batch without communication. What is scored or decoded needs no
+epochs: `batches_by_length` goes once through its rows. This module is independent of what a row
+holds, and of models and devices.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -174,3 +175,59 @@ def quantile_buckets(
             buckets.append(int(sizes[end - 1]))
             end = int(cut[end])
     return tuple(bucket if limit is None else min(bucket, limit) for bucket in reversed(buckets))
+
+
+def fixed_buckets(longest: int, limit: int | None = None) -> tuple[int, ...]:
+    """Returns bucket lengths that are the same for every set of rows, as far as they are needed.
+
+    16, 32, 48, 64, and from there on four for every doubling: 80, 96, 112, 128, 160, 192, … Sets of
+    rows that are scored one after the other, such as those of two splits, thus share what is
+    compiled. Buckets of their own (`quantile_buckets`) would need less padding, and a compilation
+    for each set.
+
+    Args:
+      longest: tokens of the longest row.
+      limit: the model's number of positions; a longer bucket is cut to it.
+
+    Returns:
+      Ascending lengths; the last one holds the longest row.
+
+    Raises:
+      ValueError: the longest row exceeds the limit.
+
+    >>> fixed_buckets(150), fixed_buckets(150, limit=152)[-1]
+    ((16, 32, 48, 64, 80, 96, 112, 128, 160), 152)
+    """
+    if limit is not None and longest > limit:
+        raise ValueError(
+            f"The longest row has {longest} tokens, but the model has {limit} positions: shorten "
+            "the rows, or train a model with more positions."
+        )
+    buckets = [BUCKET_MULTIPLE]
+    while (last := buckets[-1]) < longest:
+        step = 1 << (last.bit_length() - 1) >> 2  # a quarter of the power of two below
+        buckets.append(last + max(step, BUCKET_MULTIPLE))
+    return tuple(bucket if limit is None else min(bucket, limit) for bucket in buckets)
+
+
+def batches_by_length(
+    lengths: Shaped[np.ndarray, " R"] | Sequence[int],
+    batch_size: int,
+    bucket_lengths: Sequence[int],
+) -> Iterator[tuple[Int64[np.ndarray, " b"], int]]:
+    """Goes once through all rows, in batches of similar lengths, from short to long.
+
+    Args:
+      lengths: [R] length of each row.
+      batch_size: rows in a batch; the last one may have fewer.
+      bucket_lengths: the static lengths, ascending.
+
+    Yields:
+      The rows of a batch, and the smallest bucket that holds them, or else the longest one.
+    """
+    lengths = np.asarray(lengths, np.int64)
+    order = np.argsort(lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        bucket = np.searchsorted(bucket_lengths, lengths[rows[-1]])
+        yield rows, bucket_lengths[min(int(bucket), len(bucket_lengths) - 1)]

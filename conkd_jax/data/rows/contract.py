@@ -94,6 +94,13 @@ class Rows(abc.ABC):
         """
 
     @abc.abstractmethod
+    def capacity(self, bucket_length: int) -> tuple[int, int]:
+        """Returns the most targets and responses of a row that is padded to this length.
+
+        It must hold for rows of any dialogues, so that all sets of rows have the same shapes.
+        """
+
+    @abc.abstractmethod
     def histories(
         self, max_tokens: int, form: str, responses: Sequence[int] | None = None
     ) -> list[Int32[np.ndarray, " L"]]:

@@ -76,6 +76,10 @@ class DialogueRows(Rows):
         first = np.concatenate(slots) * bucket_length
         return {"input_ids": ids}, first + self.response_start[self.responses_of(row_ids)]
 
+    def capacity(self, bucket_length: int) -> tuple[int, int]:
+        """Returns one target at every position, and one response at every second: SEP and END."""
+        return bucket_length, -(-bucket_length // 2)
+
     def histories(
         self, max_tokens: int, form: str, responses: Sequence[int] | None = None
     ) -> list[Int32[np.ndarray, " L"]]:

@@ -70,7 +70,8 @@ class DialogueEntityRows(DialogueRows):
         Returns:
           Beside the input ids, `entities` [b, K, Le], those of the K responses of each row, -1 for
           padding; and `response_slot` [b, S], the response (from 0 to below K) that a position
-          belongs to, -1 where it belongs to none. K depends on the bucket only.
+          belongs to, -1 where it belongs to none. K depends on the bucket only, and is a power of
+          two, so that it is usually the same for all splits of a corpus.
         """
         inputs, first = super().inputs(row_ids, bucket_length, form, pad_id)
         num_rows = len(row_ids)
@@ -91,10 +92,11 @@ class DialogueEntityRows(DialogueRows):
         return {**inputs, "entities": entities, "response_slot": response_slot}, first
 
     def _most_responses(self, bucket_length: int) -> int:
-        """The most responses of a row that fits into a bucket, at least 1: one shape per bucket."""
+        """The power of two that holds the responses of every row that fits into a bucket."""
         lengths, most = self._most_by_length
         num_fitting = np.searchsorted(lengths, bucket_length, side="right")
-        return int(most[num_fitting - 1]) if num_fitting else 1
+        most_fitting = max(1, int(most[num_fitting - 1])) if num_fitting else 1
+        return 1 << (most_fitting - 1).bit_length()
 
     @functools.cached_property
     def _most_by_length(self) -> tuple[np.ndarray, np.ndarray]:

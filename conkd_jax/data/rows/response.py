@@ -97,6 +97,10 @@ class ResponseRows(Rows):
             "concepts": np.where(kept, self.contexts.concepts[row_ids], PADDING).astype(np.int32),
         }
 
+    def capacity(self, bucket_length: int) -> tuple[int, int]:
+        """Returns T and 1, whatever the length of the context."""
+        return self.max_response_tokens, 1
+
     def histories(
         self, max_tokens: int, form: str, responses: Sequence[int] | None = None
     ) -> list[Int32[np.ndarray, " L"]]:

@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conkd_jax.data.batches.plan import BatchPlan, quantile_buckets
+from conkd_jax.data.batches.plan import (
+    BatchPlan,
+    batches_by_length,
+    fixed_buckets,
+    quantile_buckets,
+)
 from conkd_jax.data.rows.contract import FILL
 from tests.data.batches.small_rows import BUCKETS, ROWS
 
@@ -92,3 +97,32 @@ def test_no_other_buckets_pad_less(lengths, num_buckets, multiple):
     longest = max(lengths)
     cut = quantile_buckets(lengths, num_buckets, multiple, limit=longest)
     assert cut == (*found[:-1], longest)
+
+
+@given(st.integers(0, 3_000), st.integers(0, 3_000))
+def test_fixed_buckets_are_the_same_for_all_rows(one, other):
+    short, long = sorted((one, other))
+    found = fixed_buckets(long)
+    assert found[-1] >= long and (len(found) == 1 or found[-2] < long)
+    assert found[: len(fixed_buckets(short))] == fixed_buckets(short)
+    assert all(length % 16 == 0 for length in found)
+    assert all(b - a <= max(16, a / 4) for a, b in itertools.pairwise(found))
+
+
+def test_fixed_buckets_end_at_the_models_positions():
+    assert fixed_buckets(150, limit=152) == (*fixed_buckets(128), 152)
+    with pytest.raises(ValueError, match="153 tokens, but the model has 152 positions"):
+        fixed_buckets(153, limit=152)
+
+
+@given(st.lists(st.integers(0, 90), max_size=40), st.integers(1, 7))
+def test_batches_by_length_hold_every_row_once(lengths, size):
+    buckets = fixed_buckets(max(lengths, default=0))
+    found = list(batches_by_length(lengths, size, buckets))
+    rows = [row for batch, _ in found for row in batch.tolist()]
+    assert sorted(rows) == list(range(len(lengths)))
+    assert [lengths[row] for row in rows] == sorted(lengths)
+    assert all(len(batch) == size for batch, _ in found[:-1])
+    for batch, bucket in found:
+        longest = max(lengths[row] for row in batch)
+        assert bucket == min(b for b in buckets if b >= longest)
