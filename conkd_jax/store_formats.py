@@ -142,9 +142,7 @@ def errors_of_store(config: Config, num_rows: int) -> dict[str, Any]:
     chosen = range(min(num_rows or rows.num_rows, rows.num_rows))
     of_batch = jax.jit(functools.partial(_errors_of_batch, teacher.model, vocabulary, taught))
     parts = []
-    for _, batch in language_model.sequential(
-        rows, vocabulary, "teacher", settings.batch_rows, chosen, store
-    ):
+    for _, batch in teacher.batches(rows, "teacher", settings.batch_rows, chosen, store):
         errors = of_batch(teacher.variables, batch, constants)
         parts.append({k: np.asarray(v)[: int(batch["num_tokens"])] for k, v in errors.items()})
     arrays = store.spec.token_arrays.values()

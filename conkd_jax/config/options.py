@@ -147,9 +147,10 @@ class Config:
     parallel: ParallelConfig = ParallelConfig()
     checkpoint_every: int = 200  # steps
     rng_impl: str = "unsafe_rbg"  # generator of the dropout keys; threefry2x32 is slower, portable
-    compute_dtype: str = "float32"  # type of the language models' products in training, scoring and
-    # decoding: float32 | bfloat16, for GPUs and TPUs. Parameters, optimizer, softmaxes, layer norms
-    # and the sums of the loss stay float32. It changes results, so it is never chosen by the device
+    compute_dtype: str = "float32"  # type of all models' products in training, and of those of
+    # language models and turn classifier in scoring and decoding: float32 | bfloat16, for GPUs and
+    # TPUs. Parameters, optimizer, softmaxes, layer norms, sums over edges and of the loss stay
+    # float32. It changes results, so it is never chosen by the device
 
     def to_dict(self) -> dict[str, Any]:
         """All options as plain JSON, as in a run's `config.json`."""

@@ -6,11 +6,15 @@ gathered together with the node's vector. This file must not depend on what the 
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from conkd_jax.models.layers import Dense
 from conkd_jax.typing import Array, Bool, Float, Int
 
 MASKED = -1e30  # finite: a softmax over -inf alone, the set without members, would be nan
@@ -30,20 +34,22 @@ class AttentionEnergies(nn.Module):
     Attributes:
       attention_dim: number of rows of A.
       initialization: "xavier_normal" or "xavier_uniform".
+      dtype: the type of both products; tanh and energies are float32.
 
     Source: the self-attention layers of KGSF's and KBRD's public code.
     """
 
     attention_dim: int
     initialization: str = "xavier_normal"
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, nodes: Float[Array, "N D"]) -> Float[Array, " N"]:
         """Energies of the nodes; `attention_pool` turns those of a set into weights."""
         xavier = _INITIALIZERS[self.initialization]
-        hidden = nn.Dense(self.attention_dim, use_bias=False, kernel_init=xavier, name="a")(nodes)
-        energies = nn.Dense(1, use_bias=False, kernel_init=xavier, name="b")(jnp.tanh(hidden))
-        return energies[:, 0]
+        layer = functools.partial(Dense, use_bias=False, kernel_init=xavier, dtype=self.dtype)
+        hidden = jnp.tanh(layer(self.attention_dim, name="a")(nodes).astype(jnp.float32))
+        return layer(1, name="b")(hidden).astype(jnp.float32)[:, 0]
 
 
 def attention_pool(

@@ -6,11 +6,14 @@ ratings come from.
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from conkd_jax.models.layers import product
 from conkd_jax.typing import Array, Bool, Float, Int, Params, PRNGKeyArray
 
 
@@ -34,6 +37,7 @@ def user_vectors(
     params: Params,
     items: Int[Array | np.ndarray, "B K"],
     ratings: Float[Array | np.ndarray, "B K"],
+    dtype: Any = jnp.float32,
 ) -> Float[Array, "B H"]:
     """The hidden layer h = σ(W₁ x + b₁); x has the ratings of distinct items, 0 elsewhere.
 
@@ -41,18 +45,28 @@ def user_vectors(
       params: from `init_autorec`.
       items: the rated items; negative for padding.
       ratings: from 0 to 1.
+      dtype: the type of the product; the result is float32.
 
     Source: Sedhain et al. 2015; Li et al. 2018 (ReDial).
     """
     items, encoder = jnp.asarray(items), params["encoder"]
     rated = jnp.where(items >= 0, jnp.asarray(ratings), 0.0)
     rows = jnp.asarray(encoder["kernel"])[jnp.maximum(items, 0)]  # [B, K, H]
-    return nn.sigmoid(jnp.einsum("bk,bkh->bh", rated, rows) + encoder["bias"])
+    found = jnp.einsum("bk,bkh->bh", rated.astype(dtype), rows.astype(dtype))
+    return nn.sigmoid(found.astype(jnp.float32) + encoder["bias"])
 
 
-def scores(params: Params, users: Float[Array, "B H"]) -> Float[Array, "B M"]:
-    """The scores ŷ = W₂ h + b₂; their sigmoids are the predicted ratings."""
-    return users @ params["decoder"]["kernel"] + params["decoder"]["bias"]
+def scores(
+    params: Params, users: Float[Array, "B H"], dtype: Any = jnp.float32
+) -> Float[Array, "B M"]:
+    """The scores ŷ = W₂ h + b₂; their sigmoids are the predicted ratings.
+
+    Args:
+      params: from `init_autorec`.
+      users: from `user_vectors`.
+      dtype: the type of the product; the result is float32.
+    """
+    return product(users, params["decoder"]["kernel"], dtype) + params["decoder"]["bias"]
 
 
 def squared_error(

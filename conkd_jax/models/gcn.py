@@ -6,6 +6,8 @@ file must not depend on files, corpora or the recommender.
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import flax.struct
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ import jraph
 import numpy as np
 
 from conkd_jax.models.graphs import check_ids, check_outputs, keep_in_edges
+from conkd_jax.models.layers import Dense
 from conkd_jax.typing import Array, Float, Int
 
 
@@ -81,12 +84,14 @@ class GCN(nn.Module):
     Attributes:
       embed_dim: D, the size of a node vector.
       relu: whether to apply the ReLU of eq. 13.
+      dtype: the type of the product with W; the sums over edges are float32, and so is the result.
 
     Source: Kipf and Welling 2017, eq. 2; the concept side of KGSF.
     """
 
     embed_dim: int
     relu: bool = False
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
@@ -101,5 +106,6 @@ class GCN(nn.Module):
             num_segments=normalized_graph.num_outputs,
             indices_are_sorted=True,
         )
-        hidden = nn.Dense(self.embed_dim, name="dense")(received)
+        hidden = Dense(self.embed_dim, dtype=self.dtype, name="dense")(received)
+        hidden = hidden.astype(jnp.float32)
         return jnp.maximum(hidden, 0.0) if self.relu else hidden

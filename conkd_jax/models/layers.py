@@ -58,6 +58,42 @@ def repeated(vectors: Float[Array, "B F"], length: int) -> Float[Array, "B T F"]
     return jnp.broadcast_to(wide, shape).astype(vectors.dtype)
 
 
+def product(
+    inputs: Float[Array, "*N F"], kernel: Float[Array, "F Y"], dtype: Any
+) -> Float[Array, "*N Y"]:
+    """`inputs` · `kernel` with both rounded to a type, and the sums in float32, not rounded.
+
+    Its gradient is rounded to the type as well, so that the products of the backward pass have it.
+
+    Args:
+      inputs: of any number of rows.
+      kernel: one column for each result.
+      dtype: float32, for the plain product, or bfloat16.
+    """
+    if jnp.dtype(dtype) == jnp.float32:
+        return inputs @ kernel
+    return _summed_in_float32(inputs.astype(dtype), kernel.astype(dtype))
+
+
+@jax.custom_vjp
+def _summed_in_float32(inputs, kernel):
+    return jnp.dot(inputs, kernel, preferred_element_type=jnp.float32)
+
+
+def _summed_forward(inputs, kernel):
+    return _summed_in_float32(inputs, kernel), (inputs, kernel)
+
+
+def _summed_backward(operands, gradient):
+    inputs, kernel = operands
+    gradient = gradient.astype(inputs.dtype)
+    rows, of_rows = (array.reshape(-1, array.shape[-1]) for array in (inputs, gradient))
+    return jnp.dot(gradient, kernel.T), jnp.dot(rows.T, of_rows)
+
+
+_summed_in_float32.defvjp(_summed_forward, _summed_backward)
+
+
 def _without_bias(inputs: Any, kernel: Any, bias: Any, *, dtype: Any) -> tuple:
     """Flax's promotion of a layer's arrays, which leaves the bias in float32."""
     return *promote_dtype(inputs, kernel, dtype=dtype), bias

@@ -11,6 +11,8 @@ Contexts and graphs are passed as arrays. This file must not depend on files, co
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import flax.struct
 import jax
@@ -20,6 +22,7 @@ import optax
 
 from conkd_jax.models.attention_pooling import AttentionEnergies, attention_pool
 from conkd_jax.models.gcn import GCN, NormalizedGraph
+from conkd_jax.models.layers import Dense, product
 from conkd_jax.models.rgcn import RGCN, RelationalGraph
 from conkd_jax.typing import Array, Bool, Float, Int
 
@@ -90,6 +93,7 @@ class Recommender(nn.Module):
       user_dropout: rate on p_u, in training.
       context_dropout: probability that a mentioned entity or concept is left out, in training.
       attention_init: of the attentive pooling, see `AttentionEnergies`.
+      dtype: the type of the products. Vectors, pooling, sums over edges and scores are float32.
     """
 
     embed_dim: int = 128
@@ -98,18 +102,20 @@ class Recommender(nn.Module):
     user_dropout: float = 0.0
     context_dropout: float = 0.0
     attention_init: str = "xavier_normal"
+    dtype: Any = jnp.float32
 
     def setup(self) -> None:
         """Creates the submodules; only those that are used, or called, have parameters."""
-        self.rgcn = RGCN(self.embed_dim, self.num_bases)
-        self.concept_encoder = ConceptEncoder(self.embed_dim, self.gcn_relu)
-        self.entity_attention = AttentionEnergies(self.embed_dim, self.attention_init)
-        self.concept_attention = AttentionEnergies(self.embed_dim, self.attention_init)
-        self.gate_hidden = nn.Dense(self.embed_dim, kernel_init=_XAVIER)
-        self.gate_output = nn.Dense(1, kernel_init=_XAVIER)
+        width, dtype = self.embed_dim, self.dtype
+        self.rgcn = RGCN(width, self.num_bases, dtype)
+        self.concept_encoder = ConceptEncoder(width, self.gcn_relu, dtype)
+        self.entity_attention = AttentionEnergies(width, self.attention_init, dtype)
+        self.concept_attention = AttentionEnergies(width, self.attention_init, dtype)
+        self.gate_hidden = Dense(width, kernel_init=_XAVIER, dtype=dtype)
+        self.gate_output = Dense(1, kernel_init=_XAVIER, dtype=dtype)
         self.dropout = nn.Dropout(self.user_dropout)
         self.head = ScoreHead()
-        self.mim_query = nn.Dense(self.embed_dim, kernel_init=_XAVIER)
+        self.mim_query = Dense(width, kernel_init=_XAVIER, dtype=dtype)
         self.mim_head = ScoreHead()
 
     def node_vectors(self, graphs: RecommenderGraphs) -> NodeVectors:
@@ -141,7 +147,8 @@ class Recommender(nn.Module):
             jnp.maximum(contexts.concepts, 0),
             concept_mask,
         )
-        beta = nn.sigmoid(self.gate_output(self.gate_hidden(jnp.concatenate([v, n], axis=-1))))
+        opened = self.gate_output(self.gate_hidden(jnp.concatenate([v, n], axis=-1)))
+        beta = nn.sigmoid(opened.astype(jnp.float32))
         user = beta * n + (1.0 - beta) * v
         return UserState(self.dropout(user, deterministic=deterministic), v)
 
@@ -150,7 +157,7 @@ class Recommender(nn.Module):
     ) -> Float[Array, "B S"]:
         """Logits over all scored nodes."""
         kernel, bias = self.head(nodes.entities[graphs.scored_nodes])
-        return user_vectors @ kernel + bias[None, :]
+        return product(user_vectors, kernel, self.dtype) + bias[None, :]
 
     def item_head(
         self, nodes: NodeVectors, graphs: RecommenderGraphs
@@ -164,7 +171,7 @@ class Recommender(nn.Module):
     ) -> Float[Array, "B S"]:
         """Scores that predict a context's entities from its concepts: (W v + c)ᵀ n_e + b_e."""
         kernel, bias = self.mim_head(nodes.entities[graphs.scored_nodes])
-        return self.mim_query(concept_vectors) @ kernel + bias[None, :]
+        return product(self.mim_query(concept_vectors), kernel, self.dtype) + bias[None, :]
 
     def __call__(
         self, graphs: RecommenderGraphs, contexts: Contexts, *, deterministic: bool = True
@@ -191,6 +198,7 @@ class ConceptEncoder(nn.Module):
 
     embed_dim: int
     relu: bool = False
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, normalized_graph: NormalizedGraph) -> Float[Array, "C D"]:
@@ -199,7 +207,7 @@ class ConceptEncoder(nn.Module):
         embedding = self.param(
             "embedding", nn.initializers.normal(0.05), (num_local, self.embed_dim)
         )
-        return GCN(self.embed_dim, self.relu, name="gcn")(normalized_graph, embedding)
+        return GCN(self.embed_dim, self.relu, self.dtype, name="gcn")(normalized_graph, embedding)
 
 
 class ScoreHead(nn.Module):

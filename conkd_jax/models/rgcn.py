@@ -10,6 +10,8 @@ This file must not depend on files, corpora or the recommender.
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import flax.struct
 import jax.numpy as jnp
@@ -128,12 +130,14 @@ class RGCN(nn.Module):
     Attributes:
       embed_dim: D, the size of a node vector.
       num_bases: number of bases b.
+      dtype: the type of the products over bases; the sums over edges are float32.
 
     Source: Schlichtkrull et al. 2018, eqs. 2-3; the recommender of KGSF.
     """
 
     embed_dim: int
     num_bases: int = 8
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, relational_graph: RelationalGraph) -> Float[Array, "O D"]:
@@ -157,7 +161,10 @@ class RGCN(nn.Module):
             basis, relational_graph.pair_senders, axis=0, indices_are_sorted=True
         )  # [U, bases, D]
         weights = coefficients[relational_graph.pair_relations]  # [U, bases]
-        pair_messages = jnp.einsum("ub,ubd->ud", weights, source_basis)
+        # Cast after the gathers, whose gradients are sums over the edges of a node or a relation.
+        pair_messages = jnp.einsum(
+            "ub,ubd->ud", weights.astype(self.dtype), source_basis.astype(self.dtype)
+        ).astype(jnp.float32)
         messages = (
             pair_messages[graph.edges["pair"]] * graph.edges["inverse_normalizer"][:, None]
         )  # [E, D]

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from conkd_jax.models.layers import Dense
 from conkd_jax.models.utterances import ConversationGRU, UtteranceGRU, last_state
 from conkd_jax.typing import Array, Float, Int, Params
 
@@ -59,10 +60,12 @@ class Sentiment(nn.Module):
     Attributes:
       spec: the shape.
       num_rows: rows of the word vectors.
+      dtype: the type of the products; recurrent states and logits are float32.
     """
 
     spec: SentimentSpec
     num_rows: int
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
@@ -81,7 +84,8 @@ class Sentiment(nn.Module):
             embedding_init=nn.initializers.normal(spec.word_dim**-0.5),
             name="words",
         )
-        encoder = UtteranceGRU(spec.features, spec.num_layers, spec.dropout, name="utterances")
+        shape = (spec.features, spec.num_layers, spec.dropout, self.dtype)
+        encoder = UtteranceGRU(*shape, name="utterances")
         drop = nn.Dropout(spec.dropout)
 
         def encode(ids, marks, starts, ends):
@@ -109,10 +113,11 @@ class Sentiment(nn.Module):
         per_movie = per_movie.at[rows, movie, utterance].set(marked, mode="drop")
         senders = jnp.asarray(inputs["senders"])[:, None]
         senders = jnp.broadcast_to(senders, per_movie.shape[:-1])
-        states = ConversationGRU(spec.features, spec.num_layers, spec.dropout, name="conversation")(
+        states = ConversationGRU(*shape, name="conversation")(
             per_movie, senders, deterministic=deterministic
         )
-        return nn.Dense(NUM_LOGITS, name="answers")(states)
+        answers = Dense(NUM_LOGITS, dtype=self.dtype, name="answers")(states)
+        return answers.astype(jnp.float32)
 
 
 def final_answers(

@@ -6,10 +6,13 @@ The response is not an input, since it does not exist yet at inference.
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from conkd_jax.models.layers import Dense
 from conkd_jax.models.transformer import EncoderLayer
 from conkd_jax.typing import Array, Bool, Float, Int
 
@@ -33,6 +36,8 @@ class TurnClassifier(nn.Module):
       mlp_dim: hidden width of every MLP.
       num_positions: the longest context in tokens; of a longer one the caller keeps the end.
       dropout: rate on embeddings, residual branches and attention weights.
+      dtype: the type of the products and of the states between layers; embeddings, their sum, the
+        mean over tokens and the logits are float32.
 
     Source: eq. 12 of the paper, which says "standard transformer layers" and gives no sizes; those
     here are this project's.
@@ -45,6 +50,7 @@ class TurnClassifier(nn.Module):
     mlp_dim: int = 300
     num_positions: int = 512
     dropout: float = 0.1
+    dtype: Any = "float32"
 
     @nn.compact
     def __call__(
@@ -76,12 +82,15 @@ class TurnClassifier(nn.Module):
         states += nn.Embed(
             self.num_positions, self.embed_dim, embedding_init=EMBEDDING_INIT, name="positions"
         )(jnp.maximum(from_end, 0))
-        states = nn.Dropout(self.dropout)(states, deterministic=deterministic)
+        dtype = jnp.dtype(self.dtype)
+        states = nn.Dropout(self.dropout)(states, deterministic=deterministic).astype(dtype)
         for layer in range(self.num_layers):
-            states = EncoderLayer(
-                self.num_heads, self.mlp_dim, self.dropout, self.dropout, name=f"layer_{layer}"
-            )(states, mask, deterministic=deterministic)
-        weights = mask.astype(states.dtype)  # [B, S]
-        total = jnp.einsum("bs,bsd->bd", weights, states)
+            shape = (self.num_heads, self.mlp_dim, self.dropout, self.dropout, dtype)
+            states = EncoderLayer(*shape, name=f"layer_{layer}")(
+                states, mask, deterministic=deterministic
+            )
+        weights = mask.astype(jnp.float32)  # [B, S]
+        total = jnp.einsum("bs,bsd->bd", weights, states.astype(jnp.float32))
         count = jnp.maximum(weights.sum(axis=1, keepdims=True), 1.0)
-        return nn.Dense(2, name="classifier")(total / jnp.broadcast_to(count, total.shape))
+        mean = total / jnp.broadcast_to(count, total.shape)
+        return Dense(2, dtype=dtype, name="classifier")(mean).astype(jnp.float32)

@@ -7,6 +7,7 @@ on MovieLens if the user has it. Both trainings use the same loop.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,11 +31,18 @@ from conkd_jax.data.rows.utterances import HistoryLimits
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.files import by_hash
 from conkd_jax.models import autorec
+from conkd_jax.models.compute import Compute
 from conkd_jax.stages import sentiment
 from conkd_jax.stages.autorec import AutoRecSpec, TrainedAutoRec, save
 from conkd_jax.stages.rec_teacher import without_fold
 from conkd_jax.stages.recall import score
-from conkd_jax.stages.training import EXECUTION_CHANGES_NO_RESULT, Execution, make_loader, train
+from conkd_jax.stages.training import (
+    EXECUTION_CHANGES_NO_RESULT,
+    Execution,
+    compute_setting,
+    make_loader,
+    train,
+)
 from conkd_jax.typing import Params
 
 VERSION = 1
@@ -55,6 +63,8 @@ class AutoRecSettings:
       fold: (k, K) trains without part k of K parts of the training split; None trains on all of it.
       limits: what is read of a history, if there is no sentiment model; else None, since AutoRec
         reads what the sentiment model does.
+      compute_dtype: the type of the products in training (`compute_setting`). A trained AutoRec
+        computes in float32.
       movielens_dir: the folder of the files.
       execution: devices and checkpoints.
     """
@@ -65,6 +75,7 @@ class AutoRecSettings:
     rng_impl: str
     fold: tuple[int, int] | None
     limits: HistoryLimits | None
+    compute_dtype: str | None  # not "float32": an artifact of float32 has its old fingerprint
     movielens_dir: str = outside_fingerprint(because="the files enter by content, as movielens")
     execution: Execution = outside_fingerprint(because=EXECUTION_CHANGES_NO_RESULT)
 
@@ -88,6 +99,7 @@ def stage(config: Config, stages: Mapping[str, Stage], *, fold: int | None = Non
         rng_impl=config.rng_impl,
         fold=None if fold is None else (fold, part.cross_fit_folds),
         limits=None if hears else view(config.sentiment, HistoryLimits),
+        compute_dtype=compute_setting(config),
         movielens_dir=folder,
         execution=Execution.of(config),
     )
@@ -120,7 +132,14 @@ def run(
             "(config.autorec.movielens_dir)"
         )
     task = make_task(
-        part, "rec_teacher", likes["train"], likes["dev"], settings.seed, settings.execution, start
+        part,
+        "rec_teacher",
+        likes["train"],
+        likes["dev"],
+        settings.seed,
+        settings.execution,
+        start,
+        settings.compute_dtype,
     )
     result = _train(settings, task, directory)
     spec, heard = _listener(settings, context.inputs)
@@ -171,7 +190,15 @@ def _pretrained(
     users = range(len(ratings.items))
     is_held_out = np.array([by_hash(f"user:{user}", HELD_OUT_USERS) == 0 for user in users])
     seen, held_out = (_chosen(ratings, chosen) for chosen in (~is_held_out, is_held_out))
-    task = make_task(settings.model, "movielens", seen, held_out, settings.seed, settings.execution)
+    task = make_task(
+        settings.model,
+        "movielens",
+        seen,
+        held_out,
+        settings.seed,
+        settings.execution,
+        compute_dtype=settings.compute_dtype,
+    )
     result = _train(settings, task, directory / "movielens")
     return result.params, {"movielens_match_rate": matched, "movielens_best_step": result.step}
 
@@ -228,18 +255,20 @@ class RatingBatches:
         }
 
 
-def rating_loss(params, batch, rng, constants):
+def rating_loss(params, batch, rng, constants, *, dtype: str = Compute.dtype):
     """Σ over all ratings of a user of (σ(ŷ) - r)², where AutoRec sees a random part of them.
 
-    The size of that part is drawn for each user, from none to all.
+    The size of that part is drawn for each user, from none to all. The products are of type
+    `dtype`.
     """
     size = batch["items"].shape
     one, other = jax.random.split(rng)
     share = jax.random.uniform(one, (size[0], 1))
     is_seen = jax.random.uniform(other, size) < share
     seen = jnp.where(is_seen, batch["items"], -1)
-    users = autorec.user_vectors(params, seen, batch["ratings"])
-    errors = autorec.squared_error(autorec.scores(params, users), batch["items"], batch["ratings"])
+    users = autorec.user_vectors(params, seen, batch["ratings"], dtype)
+    predicted = autorec.scores(params, users, dtype)
+    errors = autorec.squared_error(predicted, batch["items"], batch["ratings"])
     count = (batch["items"] >= 0).sum()
     return (errors * batch["weights"]).sum(), {"tokens": (count, count)}
 
@@ -279,6 +308,7 @@ def make_task(
     seed: int,
     execution: Execution,
     start: Params | None = None,
+    compute_dtype: str | None = None,
 ) -> loop.Task:
     """The task of the loop; the leave-one-out error of the held-out users selects the step.
 
@@ -290,6 +320,7 @@ def make_task(
       seed: of the order of the users.
       execution: devices.
       start: parameters to start from; None draws them.
+      compute_dtype: the type of the products in training; None for float32.
 
     Raises:
       ConfigError: there are no ratings to train on, or none to select by.
@@ -314,7 +345,7 @@ def make_task(
     return loop.Task(
         name=name,
         init=init,
-        loss=rating_loss,
+        loss=functools.partial(rating_loss, dtype=compute_dtype or Compute.dtype),
         loader=loader,
         num_steps=part.epochs * plan.steps_per_epoch,
         evaluate=evaluate,

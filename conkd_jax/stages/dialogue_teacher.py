@@ -25,14 +25,18 @@ from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.stages import backbones
 from conkd_jax.stages.backbones import ModelSettings, RowSettings
 from conkd_jax.stages.item_init import ItemInitSettings
-from conkd_jax.stages.language_model import LanguageModel, compute_setting, save
+from conkd_jax.stages.language_model import LanguageModel, save
 from conkd_jax.stages.language_model_training import (
     check_schedule,
     train_language_model,
     training_batches,
 )
 from conkd_jax.stages.lora import LoRASettings
-from conkd_jax.stages.training import EXECUTION_CHANGES_NO_RESULT, Execution
+from conkd_jax.stages.training import (
+    EXECUTION_CHANGES_NO_RESULT,
+    Execution,
+    compute_setting,
+)
 
 VERSION = 1
 

@@ -51,9 +51,9 @@ from conkd_jax.progress import counted
 from conkd_jax.stages import backbones, corpus, transfer
 from conkd_jax.stages.backbones import RowSettings
 from conkd_jax.stages.kept_responses import kept
-from conkd_jax.stages.language_model import compute_setting
 from conkd_jax.stages.system import System, prompt_buckets, spread_evenly
 from conkd_jax.stages.system_on_split import SystemOnSplit, open_system
+from conkd_jax.stages.training import compute_setting
 
 VERSION = 4
 PREDICTIONS, SCORES, TOKENS = "predictions.jsonl", "scores.json", "tokens.npz"

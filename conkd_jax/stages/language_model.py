@@ -14,7 +14,6 @@ import numpy as np
 from etils import epath
 
 from conkd_jax import checkpoint, parallel
-from conkd_jax.config import Config
 from conkd_jax.data.batches.language_model import LanguageModelBatches
 from conkd_jax.data.batches.plan import batches_by_length, fixed_buckets
 from conkd_jax.data.rows.contract import FILL, Rows
@@ -63,7 +62,7 @@ class LanguageModel:
         return cls(model, params, vocabulary, frozen)
 
     def computing(self, dtype: str | None, *, remat: bool = False) -> LanguageModel:
-        """This model, computing in a type (`compute_setting`), with or without `remat`."""
+        """This model, computing in a type (`training.compute_setting`), with or without `remat`."""
         compute = Compute(dtype or Compute.dtype, remat)
         return dataclasses.replace(self, model=self.model.computing(compute))
 
@@ -107,11 +106,16 @@ class LanguageModel:
         return dataclasses.replace(self, params=params)
 
     def batches(
-        self, rows: Rows, form: str, batch_rows: int, row_range: range | None = None
+        self,
+        rows: Rows,
+        form: str,
+        batch_rows: int,
+        row_range: range | None = None,
+        store: TeacherStore | None = None,
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Batches for scoring rows with this model; arguments as in `sequential`."""
         limit = self.model.longest_prompt(1)
-        return sequential(rows, self.vocabulary, form, batch_rows, row_range, limit)
+        return sequential(rows, self.vocabulary, form, batch_rows, row_range, limit, store)
 
     def score(self, rows: Rows, form: str, batch_rows: int, progress=iter) -> TokenScores:
         """Teacher-forced scores of every response of `rows` (see `eval.scoring`)."""
@@ -135,14 +139,6 @@ def save(language_model: LanguageModel, directory: epath.Path) -> None:
         write_json(directory / SPEC_FILE, spec, indent=2)
 
 
-def compute_setting(config: Config) -> str | None:
-    """The type that a config's language models compute in, as the settings of a stage hold it.
-
-    None for float32, so that an artifact of float32 has its old fingerprint.
-    """
-    return None if config.compute_dtype == Compute.dtype else config.compute_dtype
-
-
 def load(
     backbone: str, directory: epath.Path, vocabulary: Vocabulary, dtype: str | None = None
 ) -> LanguageModel:
@@ -152,7 +148,7 @@ def load(
       backbone: the name of the model's backbone.
       directory: the artifact of a dialogue teacher or a student.
       vocabulary: the model's vocabulary.
-      dtype: the type that it will compute in (`compute_setting`); its weights are float32.
+      dtype: the type that it will compute in (`training.compute_setting`); its weights are float32.
     """
     spec = json.loads((directory / SPEC_FILE).read_text())
     frozen = checkpoint.load(directory / FROZEN) if checkpoint.is_saved(directory / FROZEN) else {}

@@ -30,6 +30,7 @@ from conkd_jax.data.recommender_inputs import (
 )
 from conkd_jax.data.rows.contract import FILL
 from conkd_jax.files import by_hash
+from conkd_jax.models.compute import Compute
 from conkd_jax.models.recommender import (
     Contexts,
     Recommender,
@@ -48,7 +49,13 @@ from conkd_jax.stages.recommender import (
     other_nodes,
     save,
 )
-from conkd_jax.stages.training import EXECUTION_CHANGES_NO_RESULT, Execution, make_loader, train
+from conkd_jax.stages.training import (
+    EXECUTION_CHANGES_NO_RESULT,
+    Execution,
+    compute_setting,
+    make_loader,
+    train,
+)
 
 VERSION = 2
 SCORED_SPLITS = ("dev", "valid")
@@ -64,6 +71,8 @@ class RecTeacherSettings:
       rng_impl: generator of the dropout keys.
       fold: (k, K) trains without part k of K parts of the training split; None trains on all of it.
       model: the recommender and its training.
+      compute_dtype: the type of the products in training (`compute_setting`). A trained recommender
+        computes in float32.
       execution: devices and checkpoints.
     """
 
@@ -74,6 +83,7 @@ class RecTeacherSettings:
         *("use_concepts", "use_reviews", "context_nodes"),
         *("distinct_targets", "attention_init"),
     )
+    compute_dtype: str | None  # not "float32": an artifact of float32 has its old fingerprint
     execution: Execution = outside_fingerprint(because=EXECUTION_CHANGES_NO_RESULT)
 
 
@@ -90,6 +100,7 @@ def stage(config: Config, stages: Mapping[str, Stage], *, fold: int | None = Non
         seed=config.teacher_seed,
         rng_impl=config.rng_impl,
         fold=None if fold is None else (fold, config.rec_teacher.cross_fit_folds),
+        compute_dtype=compute_setting(config),
         execution=Execution.of(config),
     )
     return Stage("rec_teacher", VERSION, settings, {"corpus": stages["corpus"]}, run)
@@ -291,7 +302,10 @@ def make_task(
     """The task of the loop: graphs are constants, and the dev cross-entropy selects the step."""
     model, spec = settings.model, RecommenderSpec.of(settings.model)
     module = build_module(
-        spec, user_dropout=model.user_dropout, context_dropout=model.context_dropout
+        spec,
+        user_dropout=model.user_dropout,
+        context_dropout=model.context_dropout,
+        dtype=settings.compute_dtype or Compute.dtype,
     )
     batches = RecommenderBatches(
         indexed(spec.contexts(dialogues, corpus), index), targets_of(model, dialogues)

@@ -29,6 +29,7 @@ from conkd_jax.data.recommender_inputs import (
 )
 from conkd_jax.distill.head import Head
 from conkd_jax.files import write_json, write_whole
+from conkd_jax.models.compute import Compute
 from conkd_jax.models.gcn import build_normalized_graph
 from conkd_jax.models.recommender import Contexts, NodeVectors, Recommender, RecommenderGraphs
 from conkd_jax.models.rgcn import build_relational_graph
@@ -120,9 +121,13 @@ class TrainedRecommender:
 
 
 def build_module(
-    spec: RecommenderSpec, *, user_dropout: float = 0.0, context_dropout: float = 0.0
+    spec: RecommenderSpec,
+    *,
+    user_dropout: float = 0.0,
+    context_dropout: float = 0.0,
+    dtype: str = Compute.dtype,
 ) -> Recommender:
-    """The Flax module of a spec; the dropout rates are used in training only."""
+    """The Flax module of a spec; dropout, and another type than float32, are for training only."""
     return Recommender(
         embed_dim=spec.embed_dim,
         num_bases=spec.num_bases,
@@ -130,6 +135,7 @@ def build_module(
         user_dropout=user_dropout,
         context_dropout=context_dropout,
         attention_init=spec.attention_init,
+        dtype=jnp.dtype(dtype),
     )
 
 

@@ -30,6 +30,7 @@ from conkd_jax.data.rows.contract import FILL
 from conkd_jax.data.rows.utterances import Histories, HistoryLimits, build_histories
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.files import write_json
+from conkd_jax.models.compute import Compute
 from conkd_jax.models.sentiment import (
     LIKED_WEIGHTS,
     NUM_ANSWERS,
@@ -43,7 +44,13 @@ from conkd_jax.models.sentiment import (
 from conkd_jax.stages import backbones
 from conkd_jax.stages.backbones.kgsf import WholeWordSettings, read_word_vectors
 from conkd_jax.stages.rec_teacher import without_fold
-from conkd_jax.stages.training import EXECUTION_CHANGES_NO_RESULT, Execution, make_loader, train
+from conkd_jax.stages.training import (
+    EXECUTION_CHANGES_NO_RESULT,
+    Execution,
+    compute_setting,
+    make_loader,
+    train,
+)
 from conkd_jax.typing import Params
 
 VERSION = 1
@@ -64,6 +71,8 @@ class SentimentSettings:
       rng_impl: generator of the dropout keys.
       word_vectors: "word2vec" if the word vectors start from those of the vocabulary, else None.
       fold: (k, K) trains without part k of K parts of the training split; None trains on all of it.
+      compute_dtype: the type of the products in training (`compute_setting`). A trained sentiment
+        model computes in float32.
       execution: devices and checkpoints.
     """
 
@@ -73,6 +82,7 @@ class SentimentSettings:
     rng_impl: str
     word_vectors: str | None
     fold: tuple[int, int] | None
+    compute_dtype: str | None  # not "float32": an artifact of float32 has its old fingerprint
     execution: Execution = outside_fingerprint(because=EXECUTION_CHANGES_NO_RESULT)
 
 
@@ -95,6 +105,7 @@ def stage(config: Config, stages: Mapping[str, Stage], *, fold: int | None = Non
         rng_impl=config.rng_impl,
         word_vectors="word2vec" if has_vectors else None,
         fold=None if fold is None else (fold, config.rec_teacher.cross_fit_folds),
+        compute_dtype=compute_setting(config),
         execution=Execution.of(config),
     )
     inputs = {name: stages[name] for name in ("corpus", "vocabulary", "questionnaires")}
@@ -272,6 +283,7 @@ def make_task(
 ) -> loop.Task:
     """The task of the loop; the sum of the dev losses selects the step."""
     part = settings.model
+    trained = model.clone(dtype=jnp.dtype(settings.compute_dtype or Compute.dtype))
     plan = batch_plan(part, train_examples, settings.seed)
     batches = SentimentBatches(train_examples)
 
@@ -289,7 +301,7 @@ def make_task(
     return loop.Task(
         name="sentiment",
         init=init,
-        loss=make_loss(model),
+        loss=make_loss(trained),
         loader=make_loader(plan, batches, part.optimizer, settings.execution),
         num_steps=part.epochs * plan.steps_per_epoch,
         evaluate=evaluate,

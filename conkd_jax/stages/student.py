@@ -39,7 +39,11 @@ from conkd_jax.stages.language_model_training import (
     training_batches,
 )
 from conkd_jax.stages.lora import LoRASettings
-from conkd_jax.stages.training import EXECUTION_CHANGES_NO_RESULT, Execution
+from conkd_jax.stages.training import (
+    EXECUTION_CHANGES_NO_RESULT,
+    Execution,
+    compute_setting,
+)
 
 VERSION = 2
 
@@ -179,7 +183,7 @@ def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
         rows=backbone.row_settings(config),
         seed=config.seed,
         rng_impl=config.rng_impl,
-        compute_dtype=language_model.compute_setting(config),
+        compute_dtype=compute_setting(config),
         item_init=ItemInitSettings.of(config.student),
         lora=LoRASettings.of(config.student),
         backbone=config.backbone,

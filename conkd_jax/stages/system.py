@@ -22,6 +22,7 @@ from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.any_recommender import AnyRecommender
 from conkd_jax.stages.backbones import RowSettings
 from conkd_jax.stages.language_model import LanguageModel
+from conkd_jax.stages.training import compute_setting
 
 PROMPT_BUCKETS = (32, 64, 128, 192, 256, 384)  # lengths that prompts are padded to
 
@@ -35,7 +36,7 @@ class System:
       rows: the settings of their rows.
       names: the names of its artifacts, as in the inputs of `evaluation`: "corpus", "student", …
       directory: returns the folder of an artifact; may raise if it is missing.
-      compute_dtype: the type of the language models' products (`language_model.compute_setting`).
+      compute_dtype: the type of the language models' products (`training.compute_setting`).
     """
 
     backbone: str
@@ -50,7 +51,7 @@ class System:
     ) -> System:
         """The system of a config; the other arguments are the attributes of the same names."""
         rows = backbones.named(config.backbone).row_settings(config)
-        dtype = language_model.compute_setting(config)
+        dtype = compute_setting(config)
         return cls(config.backbone, rows, names, directory, dtype)
 
     # --- data ----------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.backbones import RowSettings
 from conkd_jax.stages.language_model import LanguageModel
 from conkd_jax.stages.rec_teacher import fold_of
+from conkd_jax.stages.training import compute_setting
 
 VERSION = 1
 READ_AT_ONCE = 512  # records
@@ -91,7 +92,7 @@ def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
         num_shards=part.num_shards,
         rows=backbones.named(config.backbone).row_settings(config),
         folds=len(folds),
-        compute_dtype=language_model.compute_setting(config),
+        compute_dtype=compute_setting(config),
         top_k=part.top_k if part.format == "topk" else None,
         backbone=config.backbone,
         batch_rows=part.batch_rows,

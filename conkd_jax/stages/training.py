@@ -16,6 +16,7 @@ from conkd_jax import loop, parallel
 from conkd_jax.config import Config, OptimizerConfig
 from conkd_jax.data.batches.loader import BatchLoader
 from conkd_jax.data.batches.plan import BatchPlan
+from conkd_jax.models.compute import Compute
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,14 @@ class Execution:
             remat=config.parallel.remat,
             kind=config.parallel.kind,
         )
+
+
+def compute_setting(config: Config) -> str | None:
+    """The type that a config's models compute in, as the settings of a stage hold it.
+
+    None for float32, so that an artifact of float32 has its old fingerprint.
+    """
+    return None if config.compute_dtype == Compute.dtype else config.compute_dtype
 
 
 EXECUTION_CHANGES_NO_RESULT = "devices, how they share parameters, and memory change rounding only"

@@ -34,7 +34,13 @@ from conkd_jax.files import write_json
 from conkd_jax.models.turn_classifier import GEN, REC, TurnClassifier
 from conkd_jax.stages import backbones
 from conkd_jax.stages.backbones import RowSettings
-from conkd_jax.stages.training import EXECUTION_CHANGES_NO_RESULT, Execution, make_loader, train
+from conkd_jax.stages.training import (
+    EXECUTION_CHANGES_NO_RESULT,
+    Execution,
+    compute_setting,
+    make_loader,
+    train,
+)
 from conkd_jax.typing import Array, Bool, Float, Int, Params
 
 VERSION = 1
@@ -51,6 +57,7 @@ class TurnClassifierSettings:
       rows: the rows that provide the histories.
       seed: config.teacher_seed.
       rng_impl: generator of the dropout keys.
+      compute_dtype: the type of the products (`compute_setting`); the trained classifier keeps it.
       execution: devices and checkpoints.
     """
 
@@ -58,6 +65,7 @@ class TurnClassifierSettings:
     rows: RowSettings
     seed: int
     rng_impl: str
+    compute_dtype: str | None  # not "float32": an artifact of float32 has its old fingerprint
     execution: Execution = outside_fingerprint(because=EXECUTION_CHANGES_NO_RESULT)
 
 
@@ -70,6 +78,7 @@ def stage(config: Config, stages: Mapping[str, Stage]) -> Stage:
         rows=backbones.named(config.backbone).row_settings(plain),
         seed=config.teacher_seed,
         rng_impl=config.rng_impl,
+        compute_dtype=compute_setting(config),
         execution=Execution.of(config),
     )
     inputs = {name: stages[name] for name in ("corpus", "vocabulary")}
@@ -96,6 +105,8 @@ def run(
         "num_positions": part.max_context_tokens,
         "dropout": part.dropout,
     }
+    if settings.compute_dtype is not None:
+        shape["dtype"] = settings.compute_dtype
     model = TurnClassifier(**shape)
     result = train(
         make_task(model, settings, train_rows, dev_rows),

@@ -126,6 +126,7 @@ def settings_of(part: RecommenderConfig) -> rec_teacher.RecTeacherSettings:
         seed=0,
         rng_impl="threefry2x32",
         fold=None,
+        compute_dtype=None,
         execution=Execution(num_devices=2, checkpoint_every=0, chunk_size=1),
     )
 
