@@ -43,6 +43,7 @@ ABOUT_MOVIES = {
 CROSS_CUTTING_TESTS = {
     "tests/stages/test_settings.py": "compares what every stage reads with its fingerprint",
     "tests/eval/test_metrics_page.py": "compares docs/metrics.md with the metrics",
+    "tests/models/test_precision.py": "compares every model in bfloat16 with float32",
     "tests/serve/test_hostile.py": "attacks the whole server",
     "tests/test_faults.py": "disks and signals act on whole programs",
     "tests/test_house.py": "checks the repository",
