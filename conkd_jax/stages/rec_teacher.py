@@ -79,11 +79,11 @@ class RecTeacherSettings:
     seed: int
     rng_impl: str
     fold: tuple[int, int] | None
+    compute_dtype: str | None  # not "float32": an artifact of float32 has its old fingerprint
     model: RecommenderConfig = with_added(
         *("use_concepts", "use_reviews", "context_nodes"),
         *("distinct_targets", "attention_init"),
     )
-    compute_dtype: str | None  # not "float32": an artifact of float32 has its old fingerprint
     execution: Execution = outside_fingerprint(because=EXECUTION_CHANGES_NO_RESULT)
 
 
