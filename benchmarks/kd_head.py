@@ -129,14 +129,14 @@ def make_inputs(shape: Shape, seed: int = 0) -> dict[str, np.ndarray]:
         "rec_logits": normal(shape.num_responses, shape.num_items),
         "response_index": np.sort(rng.integers(0, shape.num_responses, n, dtype=np.int32)),
         "teacher_features": normal(n, shape.width),
-        "teacher_table": normal(num_targets, shape.width),
+        "teacher_kernel": normal(shape.width, num_targets),  # as the store holds it
     }
 
 
 def with_logits(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The same batch with the teacher's logits in place of its features and table."""
     kept = {name: value for name, value in inputs.items() if not name.startswith("teacher_")}
-    return kept | {"teacher_logits": inputs["teacher_features"] @ inputs["teacher_table"].T}
+    return kept | {"teacher_logits": inputs["teacher_features"] @ inputs["teacher_kernel"]}
 
 
 # --- ours ------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def fused_loss(batch: Mapping[str, Any], num_words: int, is_gated: bool = True) 
     if "teacher_logits" in batch:
         teacher = TeacherLogits(batch["teacher_logits"])
     else:
-        teacher = TeacherFeatures(batch["teacher_features"], Head(batch["teacher_table"].T, bias))
+        teacher = TeacherFeatures(batch["teacher_features"], Head(batch["teacher_kernel"], bias))
     rec = {name: batch[name] for name in ("rec_logits", "response_index", "gate")}
     loss, _ = fused_gated_kd_loss(
         batch["features"],
@@ -185,7 +185,7 @@ def naive_loss(batch: Mapping[str, Any], num_words: int) -> jax.Array:
     """The loss by eqs. 8-11 on whole arrays of logits."""
     teacher_logits = batch.get("teacher_logits")
     if teacher_logits is None:
-        teacher_logits = batch["teacher_features"] @ batch["teacher_table"].T
+        teacher_logits = batch["teacher_features"] @ batch["teacher_kernel"]
     losses = gated_kd_loss(
         batch["features"] @ batch["table"].T,
         batch["labels"],
@@ -210,7 +210,7 @@ def torch_naive(inputs: Mapping[str, np.ndarray], num_words: int) -> Run:
         with torch.no_grad():
             logits = batch.get("teacher_logits")
             if logits is None:
-                logits = batch["teacher_features"] @ batch["teacher_table"].T
+                logits = batch["teacher_features"] @ batch["teacher_kernel"]
             dialogue = torch.softmax(logits, -1)
             rec = torch.softmax(batch["rec_logits"], -1)[index]
         log_probs = torch.log_softmax(features @ table.T, -1)
@@ -239,7 +239,7 @@ def torch_chunked(inputs: Mapping[str, np.ndarray], num_words: int) -> Run:
         d_table = torch.zeros_like(table)
         for rows in torch.arange(len(labels)).split(CHUNK_SIZE):
             h, w, gate = features[rows], batch["weights"][rows], batch["gate"][rows]
-            target = torch.softmax(batch["teacher_features"][rows] @ batch["teacher_table"].T, -1)
+            target = torch.softmax(batch["teacher_features"][rows] @ batch["teacher_kernel"], -1)
             target *= (GAMMA * (1 - gate))[:, None]
             target[:, num_words:] += (GAMMA * gate)[:, None] * rec[index[rows]]
             target[torch.arange(len(rows)), labels[rows]] += 1 - GAMMA
@@ -267,11 +267,11 @@ def liger(inputs: Mapping[str, np.ndarray]) -> Run:
     with torch.no_grad():  # the entropy of the teacher, a constant of the loss
         entropy = torch.zeros(())
         for chunk in batch["teacher_features"].split(CHUNK_SIZE):
-            log_probs = torch.log_softmax(chunk @ batch["teacher_table"].T, -1)
+            log_probs = torch.log_softmax(chunk @ batch["teacher_kernel"], -1)
             entropy -= (log_probs.exp() * log_probs).sum() / len(labels)
 
     def run():
-        teacher = batch["teacher_features"], batch["teacher_table"]
+        teacher = batch["teacher_features"], batch["teacher_kernel"].T
         loss = loss_of(features, table, *teacher, labels)
         return loss.detach() + GAMMA * entropy, *torch.autograd.grad(loss, (features, table))
 
