@@ -8,10 +8,13 @@ runs, folders written by conkd_jax.train that share a dialogue teacher, their st
 with F1@10 and perplexity of their students. The teacher runs again, unrounded, over the first rows
 of the training split. Against it, per response token:
 
-  bytes      what the store holds of a token; "on disk" is compressed, with user vectors and keys
-  |Δλ|       of the stored item mass, which gates read; "rebuilt" is that of the stored distribution
+  bytes      what the store holds of a token; "on disk" is compressed, with
+             user vectors and keys
+  |Δλ|       of the stored item mass, which gates read; "rebuilt" is that of the
+             stored distribution
   flips      tokens at which a hard gate selects the other teacher
-  |ΔCE|      of the stored distribution's cross-entropy, with the unrounded teacher as the student
+  |ΔCE|      of the stored distribution's cross-entropy, with the unrounded
+             teacher as the student
   lost mass  what the stored distribution lacks of 1
 """
 

@@ -1,5 +1,6 @@
 """The benchmark of the teacher store."""
 
+import numpy as np
 import pytest
 
 from benchmarks import teacher_store
@@ -44,7 +45,7 @@ FOUND = {
 def test_most_probable_targets_keep_their_mass_unless_renormalised(is_renormalised):
     teacher = teacher_store.RandomTeacher.of(teacher_store.SIZES["tiny"], 5)
     probs = teacher_store.softmax(teacher.logits())
-    found = teacher_store.most_probable(probs, 4, is_renormalised)
+    found = teacher_store.most_probable(probs, 4, np.float16, is_renormalised)
     assert ((found > 0).sum(1) == 4).all()
     kept = found.sum(1)
     assert (abs(kept - 1) < 1e-3).all() if is_renormalised else (kept < 1).all()
