@@ -1,5 +1,6 @@
 """Stages that don't need each other are built at the same time, and come out the same."""
 
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -106,15 +107,16 @@ def test_jobs_need_locks_and_one_tracker(call, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_what_is_trained_at_once_has_the_bits_of_what_is_trained_in_turn(
-    call, small_world, tmp_path
-):
-    world = SmallWorld(tmp_path)
-    code, output, errors = call(train, CONFIG, *options(world), "--jobs=2", "--until=student")
-    assert code == 0, output + errors
-    assert "2 at once" in output
-    stages = in_order(pipeline.build(world.config())["student"])
+def test_what_is_trained_at_once_has_the_bits_of_what_is_trained_in_turn(tmp_path):
+    in_turn, at_once = (SmallWorld(tmp_path / name) for name in ("in_turn", "at_once"))
+    for world, num_jobs in ((in_turn, 1), (at_once, 2)):
+        command = [sys.executable, "-m", "conkd_jax.train", CONFIG, *options(world)]
+        command += [f"--jobs={num_jobs}", "--until=student"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert ("2 at once" in done.stdout) == (num_jobs == 2)
+    stages = in_order(pipeline.build(at_once.config())["student"])
     assert {"rec_teacher", "dialogue_teacher", "student"} <= {each.name for each in stages}
     for each in stages:
-        pair = [Path(each.directory(root.artifacts_dir)) for root in (world, small_world)]
+        pair = [Path(each.directory(world.artifacts_dir)) for world in (in_turn, at_once)]
         assert contents(pair[0]) == contents(pair[1]), each.name

@@ -39,7 +39,8 @@ class ShardWriter:
         self.num_records = 0
         self._writer = writer
         self._features = features
-        self._serializer = tfds.core.ExampleSerializer(features.get_serialized_info())
+        info: Any = features.get_serialized_info()
+        self._serializer = tfds.core.ExampleSerializer(info)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Appends a record, encoded by the schema. A full disk shows only at the end.
