@@ -151,6 +151,26 @@ def test_a_process_may_come_late_to_the_first_step():
     assert [output.splitlines()[-1] for output in found] == ["[2.0, 2.0]"] * 2
 
 
+LEFT = """
+import os, time
+import jax
+from conkd_jax import cluster
+cluster.join()
+cluster.leave()
+if jax.process_index():
+    time.sleep(5)
+print(jax.process_index(), "is done", flush=True)
+os._exit(0)  # without the barrier in which JAX's own exit handler waits
+"""
+
+
+@pytest.mark.slow
+def test_who_has_left_does_not_miss_process_0():
+    place = {"CONKD_COORDINATOR": f"localhost:{free_port()}", "CONKD_NUM_PROCESSES": "2"}
+    found = joined([place | {"CONKD_PROCESS_ID": str(i)} for i in range(2)], LEFT)
+    assert found == ["0 is done", "1 is done"]
+
+
 def test_nothing_to_detect_is_told():
     environ = {"JAX_PLATFORMS": "cpu", "CONKD_COORDINATOR": "auto", "PATH": os.environ["PATH"]}
     found = subprocess.run(
