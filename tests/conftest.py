@@ -15,7 +15,10 @@ os.environ["MPLBACKEND"] = "Agg"
 os.environ["USE_TORCH"] = "1"  # of transformers, whose PyTorch models are peers in parity tests
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive a fork
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+# Most programs here run once on a few numbers. They take longer to optimise than to run, and even
+# the smallest are needed again in other modules, after `compiled_programs` has freed them.
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -70,7 +70,11 @@ print(json.dumps([hashlib.sha256(content).hexdigest(), before["threads"], thread
 def trained(cores: int, *, pin: int = 0, **environment: str) -> tuple[str, int, int]:
     """The SHA-256 of the parameters, and the number of threads before and after pinning."""
     allowed = f"import os; os.sched_setaffinity(0, {CORES[:cores]})"
-    alone = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    alone = {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
+    }
     done = subprocess.run(
         started_after(allowed, sys.executable, "-c", PROGRAM, str(pin)),
         cwd=ROOT,
