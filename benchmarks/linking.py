@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.mentions import MENTION, mention_id
 from conkd_jax.data.title_links import MIN_LIKELIHOOD, MIN_SCORE, RARE, TitleIndex, split_title
-from conkd_jax.files import write_json
+from conkd_jax.io.files import write_json
 
 GRID = {
     "min_likelihood": (0.05, 0.1, 0.2, 0.3, 0.5, 0.7),

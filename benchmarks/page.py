@@ -17,7 +17,7 @@ from benchmarks import decode, kd_head
 from benchmarks.report import TOKEN, Bound, entry_name, entry_value
 from conkd_jax.eval.figures.drawing import figure_file
 from conkd_jax.eval.figures.palette import BLUE, GREEN, GREY, INK, PURPLE, VERMILION
-from conkd_jax.files import parse_json, write_whole
+from conkd_jax.io.files import parse_json, write_whole
 
 PAGE, RESULTS, FIGURES = "docs/benchmarks.md", "docs/results/benchmarks", "docs/figures/benchmarks"
 ABSENT = "–"

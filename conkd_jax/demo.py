@@ -22,7 +22,7 @@ from absl import flags
 from etils import epath
 from rich.box import SIMPLE_HEAD
 
-from conkd_jax import command_line, terminal
+from conkd_jax import command_line
 from conkd_jax.artifacts.manifest import git_hash
 from conkd_jax.artifacts.rebuild import mended_by, remove
 from conkd_jax.command_line import UsageError
@@ -31,7 +31,8 @@ from conkd_jax.data.mentions import replace_mentions
 from conkd_jax.eval.predictions import Prediction
 from conkd_jax.eval.tables.documents import portable_command
 from conkd_jax.eval.tables.paired import PairedTest, paired_test
-from conkd_jax.files import write_json
+from conkd_jax.io import terminal
+from conkd_jax.io.files import write_json
 from conkd_jax.planned_run import PlannedRun
 from conkd_jax.run import METRICS, Run
 from conkd_jax.run_document import machine

@@ -16,8 +16,8 @@ from typing import NoReturn
 
 from conkd_jax import cluster
 from conkd_jax.errors import UserError
-from conkd_jax.files import FULL_DISK
-from conkd_jax.writable import missing_client
+from conkd_jax.io.files import FULL_DISK
+from conkd_jax.io.writable import missing_client
 
 STOPPED = (
     "stopped: finished stages, shards, decoded responses and checkpoints are saved; the same "

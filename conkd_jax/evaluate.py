@@ -53,8 +53,8 @@ from conkd_jax.eval.tables.beside import paper_row_beside
 from conkd_jax.eval.tables.paper import ROW_NAMES, SYSTEMS
 from conkd_jax.eval.tables.summary import summary_table
 from conkd_jax.eval.template import write_template
-from conkd_jax.files import absolute
-from conkd_jax.integrity import DamagedError
+from conkd_jax.io.files import absolute
+from conkd_jax.io.integrity import DamagedError
 from conkd_jax.run import PREDICTIONS, RATE_MATCHED_FOLDER, SPLITS, Run
 from conkd_jax.run_document import machine
 from conkd_jax.run_folder import write_run_folder

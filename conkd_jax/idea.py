@@ -34,7 +34,7 @@ from conkd_jax.eval.gate.responses import ResponseKey, find_response, response_n
 from conkd_jax.eval.gate.traces import token_labels
 from conkd_jax.eval.metrics.ranking import best_indices
 from conkd_jax.eval.tables.documents import portable_command, write_document
-from conkd_jax.files import parse_json
+from conkd_jax.io.files import parse_json
 from conkd_jax.run import SPLITS, Run
 from conkd_jax.run_document import machine
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from conkd_jax import terminal
+from conkd_jax.io import terminal
 
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_TO_STOP = 120.0  # a process that is compiling saves its checkpoint only after that

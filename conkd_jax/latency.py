@@ -34,7 +34,7 @@ from conkd_jax.eval.tables.latency import (
     with_timings,
 )
 from conkd_jax.eval.tables.paper import paper_row
-from conkd_jax.files import write_json
+from conkd_jax.io.files import write_json
 from conkd_jax.run import METRICS, Run
 from conkd_jax.run_document import run_document
 from conkd_jax.stages.timed_system import timed_system

@@ -21,11 +21,12 @@ import numpy as np
 import optax
 from etils import epath
 
-from conkd_jax import layouts, optimizers, parallel, terminal, threads
+from conkd_jax import layouts, optimizers, parallel, threads
 from conkd_jax.checkpoint import CHECKPOINTS, Checkpoints
 from conkd_jax.config import ConfigError
 from conkd_jax.errors import UserError
-from conkd_jax.files import write_whole
+from conkd_jax.io import terminal
+from conkd_jax.io.files import write_whole
 from conkd_jax.progress import Progress
 from conkd_jax.typing import PyTree
 from conkd_jax.watch import DivergedError, LateMetrics, Line, StopSignals, Track

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from conkd_jax.files import sha256, sha256_of_file
+from conkd_jax.io.files import sha256, sha256_of_file
 
 
 def find(name: str) -> Any:

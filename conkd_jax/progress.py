@@ -14,7 +14,8 @@ import rich.console
 import rich.progress
 from etils import epath
 
-from conkd_jax import compiling, parallel, terminal, trackers
+from conkd_jax import compiling, parallel, trackers
+from conkd_jax.io import terminal
 from conkd_jax.torchless import without_torch
 from conkd_jax.watch import Line
 

@@ -21,9 +21,9 @@ from typing import Any
 
 from etils import epath
 
-from conkd_jax import integrity
 from conkd_jax.artifacts.stage import Stage
-from conkd_jax.integrity import DamagedError
+from conkd_jax.io import integrity
+from conkd_jax.io.integrity import DamagedError
 from conkd_jax.run import Run, RunError
 from conkd_jax.stages.system import System
 

@@ -32,8 +32,8 @@ from conkd_jax.eval.predictions import Prediction, PredictionError, read_predict
 from conkd_jax.eval.system_files import corpus_titles, predictions_file, system_name
 from conkd_jax.eval.tables.beside import configured_paper_row
 from conkd_jax.eval.tables.paper import PaperRow, paper_row
-from conkd_jax.files import absolute, parse_json
-from conkd_jax.integrity import DamagedError
+from conkd_jax.io.files import absolute, parse_json
+from conkd_jax.io.integrity import DamagedError
 from conkd_jax.stages import evaluation, pipeline
 from conkd_jax.stages.system import System
 

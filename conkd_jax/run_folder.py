@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from conkd_jax import terminal
 from conkd_jax.artifacts.manifest import check_files, is_whole, whole_manifest
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.config import Config, field_names
@@ -38,7 +37,8 @@ from conkd_jax.eval.learning import LEARNING, Learning
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.eval.tables.paper import PaperRow
 from conkd_jax.eval.tables.samples import samples_page
-from conkd_jax.files import (
+from conkd_jax.io import terminal
+from conkd_jax.io.files import (
     PARTIAL,
     flush,
     is_remote,
@@ -48,7 +48,7 @@ from conkd_jax.files import (
     write_json,
     write_whole,
 )
-from conkd_jax.integrity import DamagedError
+from conkd_jax.io.integrity import DamagedError
 from conkd_jax.run import CONFIG, METRICS, PREDICTIONS, paper_row_of
 from conkd_jax.run_document import (
     NO_NUMBER,

@@ -22,7 +22,7 @@ from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.eval.tables.documents import portable_command
 from conkd_jax.eval.tables.sample_page import sample_page
 from conkd_jax.eval.tables.table import TableError
-from conkd_jax.files import write_whole
+from conkd_jax.io.files import write_whole
 from conkd_jax.run import open_answers
 
 OPTIONS = flags.FlagValues()

@@ -48,7 +48,7 @@ from conkd_jax.config.rules import runs_of_sweep, validate_config, validate_devi
 from conkd_jax.eval import origin
 from conkd_jax.eval.tables.summary import summary_table
 from conkd_jax.eval.tables.sweeps import write_sweep
-from conkd_jax.files import is_remote
+from conkd_jax.io.files import is_remote
 from conkd_jax.planned_run import PlannedRun
 from conkd_jax.run import paper_row_of
 from conkd_jax.run_folder import MOVED, config_name, default_folder, overrides_of

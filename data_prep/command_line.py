@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from conkd_jax import terminal
 from conkd_jax.errors import UserError
+from conkd_jax.io import terminal
 from conkd_jax.versions import versions_in_words
 from data_prep.graphs import GRAPH_RULES
 from data_prep.report import split_summary

@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 
 from conkd_jax.errors import UserError
-from conkd_jax.files import sha256_of_file, whole_file, write_whole
+from conkd_jax.io.files import sha256_of_file, whole_file, write_whole
 
 CACHE_VARIABLE = "CONKD_CACHE_DIR"
 KGSF_URL = "https://github.com/RUCAIBox/KGSF/raw/master/data/"

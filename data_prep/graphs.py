@@ -17,7 +17,7 @@ from jaxtyping import Int32, Int64
 from conkd_jax.data.corpus import ConceptGraph, KnowledgeGraph
 from conkd_jax.data.titles import titles_from_csv
 from conkd_jax.errors import UserError
-from conkd_jax.files import numbered_lines
+from conkd_jax.io.files import numbered_lines
 from data_prep.archives import gzip_lines
 from data_prep.pickles import load_plain
 

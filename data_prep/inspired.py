@@ -18,7 +18,7 @@ from etils import epath
 
 from conkd_jax.data.title_links import Word, split_title, words_of
 from conkd_jax.errors import UserError
-from conkd_jax.files import numbered_lines, parse_json, read_csv
+from conkd_jax.io.files import numbered_lines, parse_json, read_csv
 from data_prep.raw_dialogues import Problems, RawDialogue, clean_text
 from data_prep.sources import RAW_DIR_VARIABLE, MissingDataError, RawFile, raw_root
 

@@ -14,7 +14,7 @@ from etils import epath
 
 from conkd_jax.data.mentions import MENTION, mention_id
 from conkd_jax.data.questionnaires import FORMS, LIKED, NOT_SAID, QUESTIONS, Form
-from conkd_jax.files import numbered_lines, parse_json
+from conkd_jax.io.files import numbered_lines, parse_json
 from data_prep.movieworld import words
 from data_prep.movieworld.conversations import make_dialogues
 from data_prep.movieworld.world import make_world

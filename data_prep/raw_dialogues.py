@@ -17,7 +17,7 @@ from typing import Any
 from conkd_jax.data.mentions import mention_id
 from conkd_jax.data.titles import readable_title
 from conkd_jax.errors import UserError
-from conkd_jax.files import numbered_lines, parse_json
+from conkd_jax.io.files import numbered_lines, parse_json
 
 # A dialogue with more messages is counted as over-long; ReDial's longest has far fewer.
 LONG_DIALOGUE_MESSAGES = 200

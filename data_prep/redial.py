@@ -18,7 +18,7 @@ from etils import epath
 
 from conkd_jax.data.corpus import ConceptGraph, ItemTable, KnowledgeGraph
 from conkd_jax.data.mentions import tokens
-from conkd_jax.files import read_json
+from conkd_jax.io.files import read_json
 from data_prep.assembly import CorpusParts, assemble_corpus
 from data_prep.command_line import PATH, CorpusParser, run_builder
 from data_prep.download import CACHE_VARIABLE, fetch_everything

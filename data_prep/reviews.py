@@ -22,7 +22,7 @@ from etils import epath
 
 from conkd_jax.data.corpus import ItemTable
 from conkd_jax.errors import UserError
-from conkd_jax.files import numbered_lines, parse_json
+from conkd_jax.io.files import numbered_lines, parse_json
 from data_prep.pickles import load_plain
 from data_prep.sources import RAW_DIR_VARIABLE, MissingDataError, raw_root
 

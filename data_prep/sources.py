@@ -14,7 +14,7 @@ from pathlib import Path
 from etils import epath
 
 from conkd_jax.errors import UserError
-from conkd_jax.files import sha256, sha256_of_file
+from conkd_jax.io.files import sha256, sha256_of_file
 from data_prep import archives
 from data_prep.download import CONCEPTNET, KGSF_URL, REDIAL, default_cache
 

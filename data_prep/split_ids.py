@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from conkd_jax.errors import UserError
-from conkd_jax.files import by_hash, sha256
+from conkd_jax.io.files import by_hash, sha256
 
 VALID_IDS_SHA256 = "79dad163a5e9f6674183ccb834bc87dd29549bcaf38de914e028fe5b6f96564a"
 _VALID_IDS = Path(__file__).parent / "splits" / "valid_ids.txt"

@@ -16,7 +16,7 @@ import tensorstore
 
 from conkd_jax import checkpoint, parallel
 from conkd_jax.checkpoint import Checkpoints
-from conkd_jax.integrity import DamagedError
+from conkd_jax.io.integrity import DamagedError
 from tests.fixtures.disks import flip, largest_file
 
 PROGRESS = {"history": [{"step": 1, "loss": 0.1 + 0.2}], "window": {}, "best_step": 0}
@@ -102,7 +102,7 @@ FULL_DISK = """
 import resource, signal, sys
 import numpy as np
 from conkd_jax.checkpoint import Checkpoints
-from conkd_jax.integrity import DamagedError
+from conkd_jax.io.integrity import DamagedError
 from tests.fixtures.disks import flip, largest_file
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 value = np.random.default_rng(0).normal(size=(1000, 1000)).astype(np.float32)

@@ -10,23 +10,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A module may import modules on its own line and on the lines above. Add a new module here.
 ROOMS = (
-    (
-        "errors",
-        "files",
-        "writable",
-        "integrity",
-        "own_code",
-        "terminal",
-        "compiling",
-        "threads",
-        "typing",
-        "jobs",
-        "published",
-        "versions",
-        "torchless",
-        "array_files",
-        "allocator",
-    ),
+    ("errors", "typing", "versions"),
+    ("io",),
+    ("own_code", "compiling", "threads", "jobs", "torchless", "allocator"),
     ("distill",),
     ("models",),
     ("config", "data", "eval"),
@@ -89,7 +75,7 @@ HOMES = {
     "array_record": ("conkd_jax/data/shards",),
     "grain": ("conkd_jax/data",),
     "pyarrow": ("conkd_jax/export/teachers.py",),
-    "gguf": ("conkd_jax/published.py",),  # inside a function: an optional dependency
+    "gguf": ("conkd_jax/io/published.py",),  # inside a function: an optional dependency
     "starlette": ("conkd_jax/serve",),
     "uvicorn": ("conkd_jax/serve",),
     "playwright": ("conkd_jax/serve/screenshots.py",),  # inside a function: an optional dependency
@@ -152,7 +138,7 @@ def test_data_prep_imports_only_data(path: Path) -> None:
     for name in imported_names(path):
         if name.startswith("conkd_jax"):
             room = (name.split(".") + [""])[1]
-            assert room in ("errors", "files", "terminal", "typing", "versions", "data"), (
+            assert room in ("errors", "typing", "versions", "io", "data"), (
                 f"{label(path)} may not import {name}"
             )
 

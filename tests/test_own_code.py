@@ -6,7 +6,7 @@ from typing import Protocol
 import pytest
 
 from conkd_jax import own_code
-from conkd_jax.files import sha256
+from conkd_jax.io.files import sha256
 
 
 @pytest.fixture

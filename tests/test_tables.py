@@ -9,7 +9,7 @@ from conkd_jax import tables as program
 from conkd_jax.errors import UserError
 from conkd_jax.eval.predictions import ContextTurn, write_predictions
 from conkd_jax.eval.tables.pages import KEPT_RESULTS, PAGES, PLACEHOLDER, results_pages
-from conkd_jax.files import sha256_of_file, write_json
+from conkd_jax.io.files import sha256_of_file, write_json
 from tests.eval import scored
 from tests.eval.predicted import A, B, prediction
 from tests.fixtures.programs import call_main

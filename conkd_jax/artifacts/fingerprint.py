@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from etils import epath
 
 from conkd_jax.errors import UserError
-from conkd_jax.files import sha256_of_file, sha256_of_json
-from conkd_jax.published import located
+from conkd_jax.io.files import sha256_of_file, sha256_of_json
+from conkd_jax.io.published import located
 
 View = TypeVar("View")
 

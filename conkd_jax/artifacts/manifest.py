@@ -1,6 +1,6 @@
 """Manifests: an artifact is complete when its folder holds a manifest, which is written last.
 
-It lists all other files with their sizes and SHA-256 (`conkd_jax.integrity`). The manifest of an
+It lists all other files with their sizes and SHA-256 (`conkd_jax.io.integrity`). The manifest of an
 earlier version has no such list; its artifact is used as it is.
 
 The folder of an incomplete artifact holds a record of the attempts to build it instead. The
@@ -21,13 +21,14 @@ from typing import Any, NamedTuple
 import jax
 from etils import epath
 
-from conkd_jax import integrity, threads
+from conkd_jax import threads
 from conkd_jax.artifacts.fingerprint import ArtifactError
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.checkpoint import CHECKPOINTS
 from conkd_jax.config.files import HOME, IS_CHECKOUT
-from conkd_jax.files import PARTIAL, flush, is_remote, parse_json, write_whole
-from conkd_jax.integrity import FILES, MANIFEST, DamagedError
+from conkd_jax.io import integrity
+from conkd_jax.io.files import PARTIAL, flush, is_remote, parse_json, write_whole
+from conkd_jax.io.integrity import FILES, MANIFEST, DamagedError
 from conkd_jax.versions import package_versions
 
 TRIES = "tries.json"  # in the folder of an incomplete artifact

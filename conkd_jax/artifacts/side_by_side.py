@@ -12,11 +12,11 @@ from pathlib import Path
 
 from etils import epath
 
-from conkd_jax import terminal
 from conkd_jax.artifacts.build import ensure, needed
 from conkd_jax.artifacts.fingerprint import ArtifactError
 from conkd_jax.artifacts.manifest import is_whole
 from conkd_jax.artifacts.stage import Stage
+from conkd_jax.io import terminal
 from conkd_jax.jobs import Job, run_jobs
 
 LOGS = "logs"  # in the root of all artifacts

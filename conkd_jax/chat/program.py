@@ -27,12 +27,13 @@ import jax
 from absl import flags
 from etils import epath
 
-from conkd_jax import command_line, terminal
+from conkd_jax import command_line
 from conkd_jax.chat.conversation import Chat
 from conkd_jax.chat.session import Session
 from conkd_jax.chat.view import View
 from conkd_jax.command_line import UsageError
 from conkd_jax.errors import UserError
+from conkd_jax.io import terminal
 
 OPTIONS = flags.FlagValues()
 _WORKDIR = flags.DEFINE_string(

@@ -20,8 +20,8 @@ from conkd_jax.data.mentions import tokens
 from conkd_jax.eval.own_ids import OwnIds
 from conkd_jax.eval.predictions import ItemStep, Prediction, write_predictions
 from conkd_jax.eval.template import empty_response
+from conkd_jax.io.writable import unwritable
 from conkd_jax.stages.free_text import ITEM, Link, Reading
-from conkd_jax.writable import unwritable
 
 
 @dataclasses.dataclass

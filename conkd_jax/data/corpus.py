@@ -29,7 +29,7 @@ from conkd_jax.data.dialogues import (
 from conkd_jax.data.shards.reader import RecordReader
 from conkd_jax.data.shards.writer import write_dataset
 from conkd_jax.errors import UserError
-from conkd_jax.files import read_json, whole_file, write_json
+from conkd_jax.io.files import read_json, whole_file, write_json
 
 __all__ = [
     "RECOMMENDER",

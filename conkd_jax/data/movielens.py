@@ -16,7 +16,7 @@ import numpy as np
 from etils import epath
 
 from conkd_jax.errors import UserError
-from conkd_jax.files import read_csv
+from conkd_jax.io.files import read_csv
 
 FILES = ("ratings.csv", "movies.csv")
 LARGEST_ID = 100_000_000  # of a user or a movie; MovieLens has ids of six or seven digits

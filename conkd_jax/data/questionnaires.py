@@ -16,7 +16,7 @@ import numpy as np
 from etils import epath
 
 from conkd_jax.errors import UserError
-from conkd_jax.files import read_json, write_json, write_whole
+from conkd_jax.io.files import read_json, write_json, write_whole
 
 FORMS = ("initiator", "respondent")
 QUESTIONS = {"suggested": 2, "seen": 3, "liked": 3}  # the number of answers

@@ -8,7 +8,7 @@ import urllib.parse
 from collections.abc import Iterator, Sequence
 
 from conkd_jax.data.mentions import mention_id
-from conkd_jax.files import read_csv
+from conkd_jax.io.files import read_csv
 
 
 def titles_from_csv(

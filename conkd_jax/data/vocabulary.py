@@ -45,7 +45,7 @@ from conkd_jax.data.tokenizers.bpe import (
     merge_text,
 )
 from conkd_jax.data.tokenizers.words import UNK_TOKEN, is_lower_cased, load_tokenizer
-from conkd_jax.files import read_json, sha256, write_whole
+from conkd_jax.io.files import read_json, sha256, write_whole
 
 _DIGIT = re.compile("[0-9]")  # the digits of an item id; `str.isdigit` accepts "²" too
 

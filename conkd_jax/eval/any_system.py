@@ -35,7 +35,7 @@ from conkd_jax.eval.tables.beside import paper_row_beside
 from conkd_jax.eval.tables.documents import read_document
 from conkd_jax.eval.tables.figures import draw_over_k
 from conkd_jax.eval.template import SplitCheck
-from conkd_jax.files import sha256_of_file, write_json
+from conkd_jax.io.files import sha256_of_file, write_json
 
 CURVE_KS = (1, 2, 5, 10, 20, 30, 40, 50)  # in the figure; tables have `KS` only
 WITHOUT_GRAPH = (

@@ -31,7 +31,7 @@ from conkd_jax.eval.metrics.refilling import slot_rankings
 from conkd_jax.eval.prediction_checks import mentioned_ids, shown
 from conkd_jax.eval.predictions import TOP_ITEMS, ItemStep, Prediction
 from conkd_jax.eval.template import empty_responses
-from conkd_jax.files import numbered_lines, parse_json
+from conkd_jax.io.files import numbered_lines, parse_json
 
 FORMATS = ("unicrs", "crslab")
 SLOT = "<movie>"  # UniCRS

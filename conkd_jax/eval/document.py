@@ -18,7 +18,7 @@ from conkd_jax.config import Config, field_names
 from conkd_jax.config.parts import SearchConfig
 from conkd_jax.errors import UserError
 from conkd_jax.eval.metrics.pairs import Number
-from conkd_jax.files import sha256
+from conkd_jax.io.files import sha256
 
 Document = Mapping  # what `metrics_document` returns
 Interval = tuple[float, float]

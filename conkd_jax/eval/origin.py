@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from etils import epath
 
 from conkd_jax.errors import UserError
-from conkd_jax.files import move, parse_json, read_json, write_json
+from conkd_jax.io.files import move, parse_json, read_json, write_json
 
 Origin = Mapping[str, str]  # fingerprints by the names of stages
 

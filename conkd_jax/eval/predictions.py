@@ -25,7 +25,7 @@ from conkd_jax.data.corpus import SPLITS
 from conkd_jax.data.mentions import tokens
 from conkd_jax.errors import UserError
 from conkd_jax.eval.prediction_checks import disagreement, shown
-from conkd_jax.files import numbered_lines, parse_json, whole_file
+from conkd_jax.io.files import numbered_lines, parse_json, whole_file
 
 TOP_ITEMS = 50  # length of `top` and `recommender_top`, where the catalogue has as many items
 REQUIRED = (

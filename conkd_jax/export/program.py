@@ -30,15 +30,15 @@ from absl import flags
 from etils import epath
 
 from conkd_jax import command_line
-from conkd_jax.array_files import DTYPES
 from conkd_jax.command_line import UsageError
 from conkd_jax.export import card, hub
 from conkd_jax.export.release import check_name, write_release
 from conkd_jax.export.student import TRANSFORMERS, write_student
 from conkd_jax.export.teachers import write_teachers
-from conkd_jax.files import is_remote, write_whole
+from conkd_jax.io.array_files import DTYPES
+from conkd_jax.io.files import is_remote, write_whole
+from conkd_jax.io.writable import unwritable
 from conkd_jax.run import Run
-from conkd_jax.writable import unwritable
 
 OPTIONS = flags.FlagValues()
 _WORKDIR = flags.DEFINE_string(

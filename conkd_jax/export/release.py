@@ -19,8 +19,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from etils import epath
 
-from conkd_jax import integrity
-from conkd_jax.array_files import save_arrays
 from conkd_jax.chat import Chat
 from conkd_jax.chat.response import Response
 from conkd_jax.checkpoint import compact_file, load
@@ -29,7 +27,9 @@ from conkd_jax.eval.metrics.items_in_responses import ItemResponse, f1
 from conkd_jax.eval.metrics.pairs import divide_pairs
 from conkd_jax.export import card
 from conkd_jax.export.student import ExportError
-from conkd_jax.files import sha256_of_file, whole_path, write_json, write_whole
+from conkd_jax.io import integrity
+from conkd_jax.io.array_files import save_arrays
+from conkd_jax.io.files import sha256_of_file, whole_path, write_json, write_whole
 from conkd_jax.models.encoder_decoder import GRAPH
 from conkd_jax.released import ARTIFACTS, NAME, RELEASE, VERSION, ReleasedRun
 from conkd_jax.run import CONFIG, Run

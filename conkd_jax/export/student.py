@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from conkd_jax.array_files import load_arrays, save_arrays
 from conkd_jax.config.parts import DecodeConfig
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.errors import UserError
 from conkd_jax.export.tokenizer import write_tokenizer
-from conkd_jax.files import read_json, write_json
+from conkd_jax.io.array_files import load_arrays, save_arrays
+from conkd_jax.io.files import read_json, write_json
 from conkd_jax.models import published_names
 from conkd_jax.run import Run
 from conkd_jax.stages import backbones

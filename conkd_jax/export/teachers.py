@@ -38,7 +38,7 @@ from conkd_jax.data.teacher_store.reader import TeacherStoreReader
 from conkd_jax.distill.teachers import TeacherFeatures, TeacherTopK
 from conkd_jax.errors import UserError
 from conkd_jax.eval.metrics.ranking import best_indices
-from conkd_jax.files import whole_path, write_json
+from conkd_jax.io.files import whole_path, write_json
 from conkd_jax.run import Run
 from conkd_jax.stages import student, teacher_outputs
 from conkd_jax.stages.language_model_training import Distillation

@@ -25,7 +25,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers
 
 from conkd_jax.data.tokenizers.bpe import END_TOKEN, merge_text
 from conkd_jax.data.vocabulary import Vocabulary
-from conkd_jax.files import write_json, write_whole
+from conkd_jax.io.files import write_json, write_whole
 
 GEN, REC, PAD = "[GEN]", "[REC]", "[PAD]"
 TAGS = (GEN, REC, PAD)  # in the order of their ids

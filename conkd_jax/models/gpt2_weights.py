@@ -22,8 +22,8 @@ from flax.serialization import msgpack_restore
 from flax.traverse_util import flatten_dict
 from huggingface_hub import errors as hub_errors
 
-from conkd_jax.files import is_remote, parse_json
-from conkd_jax.published import WeightsError, parse_safetensors
+from conkd_jax.io.files import is_remote, parse_json
+from conkd_jax.io.published import WeightsError, parse_safetensors
 
 WITHOUT_WEIGHTS = "the presets :small, :mini and :demo train from scratch and need no weights"
 

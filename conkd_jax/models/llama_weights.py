@@ -23,8 +23,8 @@ from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 from huggingface_hub import errors as hub_errors
 
-from conkd_jax.files import is_remote, parse_json
-from conkd_jax.published import (
+from conkd_jax.io.files import is_remote, parse_json
+from conkd_jax.io.published import (
     PACKAGE,
     GGUFFile,
     WeightsError,

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 from starlette.requests import Request
 
-from conkd_jax.files import parse_json
+from conkd_jax.io.files import parse_json
 from conkd_jax.serve.problems import RequestError
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")

@@ -29,7 +29,7 @@ from absl import flags
 from conkd_jax import command_line
 from conkd_jax.command_line import UsageError
 from conkd_jax.errors import UserError
-from conkd_jax.files import write_json
+from conkd_jax.io.files import write_json
 from conkd_jax.serve.program import TOKEN_VARIABLE
 
 OPENINGS = (

@@ -21,7 +21,7 @@ from etils import epath
 from conkd_jax import command_line
 from conkd_jax.command_line import UsageError
 from conkd_jax.errors import UserError
-from conkd_jax.files import write_whole
+from conkd_jax.io.files import write_whole
 
 OPTIONS = flags.FlagValues()
 _OUT = flags.DEFINE_string("out", "", "The folder for the pictures.", flag_values=OPTIONS)

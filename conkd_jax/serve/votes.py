@@ -29,10 +29,10 @@ from etils import epath
 from conkd_jax import command_line
 from conkd_jax.command_line import UsageError
 from conkd_jax.eval.predictions import Prediction, write_predictions
-from conkd_jax.files import write_json, write_whole
+from conkd_jax.io.files import write_json, write_whole
+from conkd_jax.io.writable import unwritable
 from conkd_jax.serve import schema
 from conkd_jax.serve.arena import Ballots, StoredVote
-from conkd_jax.writable import unwritable
 
 RATINGS, VOTES = "ratings.json", "votes.csv"
 _NOT_IN_FILES = re.compile(r"[^\w.+=-]")

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from conkd_jax import loop, parallel, terminal
+from conkd_jax import loop, parallel
 from conkd_jax.artifacts.fingerprint import digest_files, outside_fingerprint, view
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config, ConfigError
@@ -29,7 +29,8 @@ from conkd_jax.data.questionnaires import Questionnaires, read_questionnaires
 from conkd_jax.data.rows.contract import FILL
 from conkd_jax.data.rows.utterances import HistoryLimits
 from conkd_jax.data.vocabulary import Vocabulary
-from conkd_jax.files import by_hash
+from conkd_jax.io import terminal
+from conkd_jax.io.files import by_hash
 from conkd_jax.models import autorec
 from conkd_jax.models.compute import Compute
 from conkd_jax.stages import sentiment

@@ -17,9 +17,9 @@ from huggingface_hub import errors as hub_errors
 
 from conkd_jax.config import ConfigError
 from conkd_jax.data.vocabulary import Vocabulary
-from conkd_jax.files import read_json
+from conkd_jax.io.files import read_json
+from conkd_jax.io.published import located
 from conkd_jax.models.decoder_only import DecoderOnly
-from conkd_jax.published import located
 from conkd_jax.typing import Array, Float, Params
 
 DESCRIPTION = "conkd.json"

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from conkd_jax import integrity
 from conkd_jax.eval.decoding import DecodedResponse, EmittedItem, KeepBatch
-from conkd_jax.files import sha256, write_whole
+from conkd_jax.io import integrity
+from conkd_jax.io.files import sha256, write_whole
 
 SECONDS_BETWEEN_WRITES = 10.0
 DIGEST_SIZE = 64  # characters of a SHA-256

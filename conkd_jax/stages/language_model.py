@@ -21,7 +21,7 @@ from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
 from conkd_jax.eval.scoring import TokenScores, score_tokens
-from conkd_jax.files import write_json
+from conkd_jax.io.files import write_json
 from conkd_jax.models.backbone import Backbone
 from conkd_jax.models.compute import Compute
 from conkd_jax.models.item_rows import add_item_vectors

@@ -23,7 +23,8 @@ from conkd_jax.artifacts.stage import Stage
 from conkd_jax.config import Config, ConfigError
 from conkd_jax.config.parts import DialogueTeacherConfig, RecTeacherConfig
 from conkd_jax.eval.origin import KEY as LINKS
-from conkd_jax.files import is_remote
+from conkd_jax.io.files import is_remote
+from conkd_jax.io.writable import unwritable
 from conkd_jax.stages import (
     autorec_training,
     backbones,
@@ -39,7 +40,6 @@ from conkd_jax.stages import (
     turn_classifier,
     vocabulary,
 )
-from conkd_jax.writable import unwritable
 
 
 def build(config: Config, split: str | None = None) -> Mapping[str, Stage]:

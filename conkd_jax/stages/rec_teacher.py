@@ -29,7 +29,7 @@ from conkd_jax.data.recommender_inputs import (
     build_recommender_targets,
 )
 from conkd_jax.data.rows.contract import FILL
-from conkd_jax.files import by_hash
+from conkd_jax.io.files import by_hash
 from conkd_jax.models.compute import Compute
 from conkd_jax.models.recommender import (
     Contexts,

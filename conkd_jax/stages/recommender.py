@@ -28,7 +28,7 @@ from conkd_jax.data.recommender_inputs import (
     build_recommender_contexts,
 )
 from conkd_jax.distill.head import Head
-from conkd_jax.files import write_json, write_whole
+from conkd_jax.io.files import write_json, write_whole
 from conkd_jax.models.compute import Compute
 from conkd_jax.models.gcn import build_normalized_graph
 from conkd_jax.models.recommender import Contexts, NodeVectors, Recommender, RecommenderGraphs

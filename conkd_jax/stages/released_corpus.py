@@ -16,7 +16,7 @@ from etils import epath
 
 from conkd_jax.data.corpus import Corpus, CorpusError, ItemTable
 from conkd_jax.data.title_links import RARE, TitleIndex
-from conkd_jax.files import read_json, write_json
+from conkd_jax.io.files import read_json, write_json
 from data_prep.linking import Label
 
 COUNTS, INFO = "counts.json", "corpus.json"

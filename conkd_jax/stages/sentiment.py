@@ -29,7 +29,7 @@ from conkd_jax.data.questionnaires import Questionnaires, read_questionnaires
 from conkd_jax.data.rows.contract import FILL
 from conkd_jax.data.rows.utterances import Histories, HistoryLimits, build_histories
 from conkd_jax.data.vocabulary import Vocabulary
-from conkd_jax.files import write_json
+from conkd_jax.io.files import write_json
 from conkd_jax.models.compute import Compute
 from conkd_jax.models.sentiment import (
     LIKED_WEIGHTS,

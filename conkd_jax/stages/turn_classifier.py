@@ -30,7 +30,7 @@ from conkd_jax.data.batches.plan import (
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.rows.contract import FILL, Rows
 from conkd_jax.data.vocabulary import Vocabulary
-from conkd_jax.files import write_json
+from conkd_jax.io.files import write_json
 from conkd_jax.models.turn_classifier import GEN, REC, TurnClassifier
 from conkd_jax.stages import backbones
 from conkd_jax.stages.backbones import RowSettings

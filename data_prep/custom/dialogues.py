@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from etils import epath
 
 from conkd_jax.data.mentions import MARK, marks_as_mentions
-from conkd_jax.files import by_hash
+from conkd_jax.io.files import by_hash
 from data_prep.custom import schema
 from data_prep.custom.lines import LISTED, Findings, objects_of, unclean
 from data_prep.custom.schema import OwnDialogue, Shares

@@ -16,7 +16,7 @@ from etils import epath
 
 from conkd_jax.data.mentions import encodable
 from conkd_jax.errors import UserError
-from conkd_jax.files import numbered_lines, parse_json
+from conkd_jax.io.files import numbered_lines, parse_json
 from data_prep.custom.schema import EXAMPLES, ROLES
 from data_prep.raw_dialogues import Problems as Cleaned
 from data_prep.raw_dialogues import clean_text

@@ -31,7 +31,7 @@ from conkd_jax.data.title_links import (
     split_title,
     words_of,
 )
-from conkd_jax.files import write_whole
+from conkd_jax.io.files import write_whole
 from data_prep.custom import schema
 from data_prep.custom.build import labels_of, nodes_of, unproven_labels
 from data_prep.custom.lines import Findings, OwnDataError, objects_of

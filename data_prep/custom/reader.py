@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 
 from etils import epath
 
-from conkd_jax.files import parse_json
+from conkd_jax.io.files import parse_json
 from data_prep.custom import schema
 from data_prep.custom.dialogues import ItemMarks, read_splits
 from data_prep.custom.lines import (

@@ -14,7 +14,7 @@ from typing import Any
 from etils import epath
 
 from conkd_jax.errors import UserError
-from conkd_jax.files import write_whole
+from conkd_jax.io.files import write_whole
 from data_prep.custom import schema
 
 # id | name | aliases | designers | mechanics | year

@@ -11,7 +11,7 @@ import csv
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from conkd_jax.files import by_hash, numbered_lines, parse_json, read_csv
+from conkd_jax.io.files import by_hash, numbered_lines, parse_json, read_csv
 from data_prep.opendialkg.annotated import (
     REMEDY,
     Annotated,

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from conkd_jax.files import numbered_lines, parse_json
+from conkd_jax.io.files import numbered_lines, parse_json
 from data_prep.opendialkg.annotated import (
     REMEDY,
     Annotated,

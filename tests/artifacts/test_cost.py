@@ -8,7 +8,7 @@ import pytest
 from conkd_jax.artifacts.build import ensure, explain
 from conkd_jax.artifacts.cost import CostWatch, expected, in_words, peak_memory
 from conkd_jax.artifacts.stage import Stage
-from conkd_jax.integrity import sealed
+from conkd_jax.io.integrity import sealed
 
 SIZE = 300_000
 

@@ -6,7 +6,7 @@ from conkd_jax.artifacts.build import ensure, explain
 from conkd_jax.artifacts.fingerprint import ArtifactError
 from conkd_jax.artifacts.rebuild import mended_by, option, remove
 from conkd_jax.artifacts.stage import Stage
-from conkd_jax.integrity import DamagedError
+from conkd_jax.io.integrity import DamagedError
 
 
 def write(settings, directory, context) -> dict:

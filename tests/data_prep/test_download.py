@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from conkd_jax.files import sha256
+from conkd_jax.io.files import sha256
 from data_prep import download, redial
 from tests.data_prep.raw_files import simple, write_raw
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from conkd_jax.files import sha256
+from conkd_jax.io.files import sha256
 from data_prep import split_ids
 
 

@@ -2,7 +2,7 @@
 
 from conkd_jax.eval.document import EXTERNAL, metrics_document
 from conkd_jax.eval.tables.beside import configured_paper_row
-from conkd_jax.files import sha256_of_json
+from conkd_jax.io.files import sha256_of_json
 
 METRICS = {
     "rer@1": 0.01,

@@ -22,7 +22,7 @@ from conkd_jax.eval.predictions import (
     to_record,
     write_predictions,
 )
-from conkd_jax.files import write_json
+from conkd_jax.io.files import write_json
 from tests.eval.predicted import A, B, C, prediction, random_run
 
 

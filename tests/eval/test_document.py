@@ -14,7 +14,7 @@ from conkd_jax.eval.document import (
 from conkd_jax.eval.metrics.bootstrap import bootstrap_intervals
 from conkd_jax.eval.metrics.options import MetricOptions
 from conkd_jax.eval.metrics.run_metrics import run_statistics
-from conkd_jax.files import sha256_of_json, write_json
+from conkd_jax.io.files import sha256_of_json, write_json
 from tests.eval.predicted import A, B, prediction
 from tests.eval.scored import document, older
 

@@ -10,7 +10,7 @@ from conkd_jax.chat import Chat
 from conkd_jax.chat.explanation import explain
 from conkd_jax.data.corpus import responses
 from conkd_jax.export.release import write_release
-from conkd_jax.integrity import DamagedError
+from conkd_jax.io.integrity import DamagedError
 from conkd_jax.released import HOME, ReleasedRun, open_run
 from conkd_jax.run import RunError
 from tests.fixtures.exports import run_of

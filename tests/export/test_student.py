@@ -8,7 +8,6 @@ import pytest
 import torch
 import transformers
 
-from conkd_jax.array_files import ArrayFileError
 from conkd_jax.chat import Chat
 from conkd_jax.config import ConfigError
 from conkd_jax.config.rules import validate_config
@@ -17,6 +16,7 @@ from conkd_jax.data.tokenizers.bpe import load_bpe
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.export import ExportError, load_model
 from conkd_jax.export.student import write_student
+from conkd_jax.io.array_files import ArrayFileError
 from conkd_jax.run import Run
 from conkd_jax.stages import backbones
 from tests.fixtures.exports import run_of

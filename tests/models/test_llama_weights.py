@@ -13,9 +13,9 @@ import torch
 import transformers
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
+from conkd_jax.io.published import located
 from conkd_jax.models import llama_weights
 from conkd_jax.models.llama import Llama, load_pretrained
-from conkd_jax.published import located
 
 SHAPE = {
     "vocab_size": 64,

@@ -19,7 +19,6 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 
-from conkd_jax import integrity
 from conkd_jax.data.shards.layout import (
     DATASET_INFO,
     FEATURES,
@@ -28,7 +27,8 @@ from conkd_jax.data.shards.layout import (
     shard_path,
     shard_size,
 )
-from conkd_jax.files import is_remote, read_json
+from conkd_jax.io import integrity
+from conkd_jax.io.files import is_remote, read_json
 
 Record = dict[str, Any]
 

@@ -22,7 +22,7 @@ from conkd_jax.data.shards.layout import (
     shard_path,
     shard_size,
 )
-from conkd_jax.files import whole_path
+from conkd_jax.io.files import whole_path
 
 # One record per group, so that a random read decodes no neighbours.
 _WRITER_OPTIONS = "group_size:1"

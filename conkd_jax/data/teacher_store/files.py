@@ -33,7 +33,6 @@ import numpy as np
 from etils import epath
 from jaxtyping import Int
 
-from conkd_jax import integrity
 from conkd_jax.data.shards.layout import RecordError, shard_path
 from conkd_jax.data.shards.reader import RecordReader, shard_length
 from conkd_jax.data.shards.writer import open_shard, write_metadata
@@ -43,7 +42,8 @@ from conkd_jax.data.teacher_store.schema import (
     TeacherStoreError,
     TeacherStoreSpec,
 )
-from conkd_jax.files import PARTIAL, read_json, sha256, whole_file, write_whole
+from conkd_jax.io import integrity
+from conkd_jax.io.files import PARTIAL, read_json, sha256, whole_file, write_whole
 
 VERSION = 1
 _PROVENANCE, _STORE, _HEADS = "provenance.json", "store.json", "heads.npz"

@@ -18,8 +18,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from conkd_jax.data.mentions import MENTION, encodable
 from conkd_jax.errors import UserError
-from conkd_jax.files import read_json
-from conkd_jax.published import GGUFFile, is_gguf, located
+from conkd_jax.io.files import read_json
+from conkd_jax.io.published import GGUFFile, is_gguf, located
 
 END_TOKEN = "<|endoftext|>"
 _NUM_BYTES = 256

@@ -27,7 +27,7 @@ from conkd_jax.data.tokenizers.bpe import (
     load_bpe,
     without_mentions,
 )
-from conkd_jax.files import read_json
+from conkd_jax.io.files import read_json
 
 UNK_TOKEN = "<unk>"
 _FIRST_INDEX = 4  # KGSF's list begins here: 0 to 3 are its padding, start, end and unknown rows

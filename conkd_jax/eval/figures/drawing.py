@@ -12,7 +12,7 @@ from etils import epath
 from matplotlib.figure import Figure
 
 from conkd_jax.eval.figures.style import STYLE, drawable
-from conkd_jax.files import write_whole
+from conkd_jax.io.files import write_whole
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ from conkd_jax.eval.gate.report import (
 )
 from conkd_jax.eval.gate.token_classes import MassSummary, mass_by_class, token_classes
 from conkd_jax.eval.gate.traces import GateTrace
-from conkd_jax.files import write_json
+from conkd_jax.io.files import write_json
 
 DOCUMENT = "gate.json"
 

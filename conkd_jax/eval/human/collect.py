@@ -10,7 +10,7 @@ from conkd_jax.eval.human.export import KEY
 from conkd_jax.eval.human.scores import score_study, scores_markdown
 from conkd_jax.eval.human.sheets import read_sheets
 from conkd_jax.eval.human.study import Study, StudyError, study_from_document
-from conkd_jax.files import parse_json, write_json, write_whole
+from conkd_jax.io.files import parse_json, write_json, write_whole
 
 SCORES, SCORES_MD = "scores.json", "scores.md"
 

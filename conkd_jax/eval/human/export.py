@@ -20,7 +20,7 @@ from conkd_jax.eval.human.study import (
     untitled_items,
 )
 from conkd_jax.eval.predictions import read_predictions
-from conkd_jax.files import write_json, write_whole
+from conkd_jax.io.files import write_json, write_whole
 
 KEY = "key.json"
 

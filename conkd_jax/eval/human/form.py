@@ -19,7 +19,7 @@ import jinja2
 from conkd_jax.eval.human.instructions import FORM_RULES, INTRODUCTION, RULES
 from conkd_jax.eval.human.sheets import COLUMNS
 from conkd_jax.eval.human.study import SCALES, Entry, Shown, Study
-from conkd_jax.files import sha256
+from conkd_jax.io.files import sha256
 
 
 def form_page(study: Study, annotator: int, texts: Sequence[Shown], *, file: str) -> str:

@@ -17,7 +17,7 @@ from etils import epath
 from jaxtyping import Int
 
 from conkd_jax.eval.human.study import SCALES, Entry, Shown, Study, StudyError
-from conkd_jax.files import read_csv
+from conkd_jax.io.files import read_csv
 
 SCALE_NAMES = tuple(scale.name for scale in SCALES)
 COLUMNS = ("study", "id", *SCALE_NAMES)  # the columns that are read back; others are ignored

@@ -17,7 +17,7 @@ import numpy as np
 from conkd_jax.data.mentions import MENTION, replace_mentions
 from conkd_jax.errors import UserError
 from conkd_jax.eval.predictions import ContextTurn, Prediction
-from conkd_jax.files import sha256
+from conkd_jax.io.files import sha256
 
 FORMAT_VERSION = 1
 EMPTY = "(nothing)"  # shown for a response without text, which is judged too

@@ -45,7 +45,7 @@ from conkd_jax.eval.metrics.statistics import RunStatistics
 from conkd_jax.eval.metrics.words import NGRAMS, DistinctNgrams
 from conkd_jax.eval.prediction_checks import mentioned_ids
 from conkd_jax.eval.predictions import Prediction
-from conkd_jax.files import sha256_of_json
+from conkd_jax.io.files import sha256_of_json
 
 
 def run_statistics(

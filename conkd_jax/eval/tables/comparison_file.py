@@ -16,7 +16,7 @@ from conkd_jax.eval.metrics.bootstrap import LEVEL
 from conkd_jax.eval.tables.documents import portable_command, read_document
 from conkd_jax.eval.tables.paired import PairedTest
 from conkd_jax.eval.tables.sections import SECTIONS
-from conkd_jax.files import sha256_of_file
+from conkd_jax.io.files import sha256_of_file
 
 UNTESTED = (  # not ratios over dialogues, or not in predictions: without interval and p
     *(f"tf_hit@{k}" for k in (1, 10, 50)),

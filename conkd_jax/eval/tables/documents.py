@@ -17,7 +17,7 @@ from conkd_jax.eval.document import (
     seeds_label,
 )
 from conkd_jax.eval.origin import EARLIER, foreign
-from conkd_jax.files import absolute, parse_json, write_json
+from conkd_jax.io.files import absolute, parse_json, write_json
 
 # --- reading ---------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from conkd_jax.eval.tables.curves_page import curves_section
 from conkd_jax.eval.tables.documents import documents_in
 from conkd_jax.eval.tables.formats import markdown_grid, markdown_title
 from conkd_jax.eval.tables.table import TableError
-from conkd_jax.files import write_whole
+from conkd_jax.io.files import write_whole
 
 KEPT_RESULTS = "docs/results/mini"
 ABLATED = ("dialogpt", "kgsf")  # backbones whose every row is shown, each in tables of its own

@@ -18,7 +18,7 @@ from conkd_jax.data.mentions import MENTION, mention_id
 from conkd_jax.eval.predictions import ContextTurn, Prediction
 from conkd_jax.eval.tables.formats import latex_text
 from conkd_jax.eval.tables.table import ABSENT
-from conkd_jax.files import sha256
+from conkd_jax.io.files import sha256
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~&$])")
 HEAD = ("", "turn", "response", "items, most probable first")

@@ -13,7 +13,7 @@ from conkd_jax.eval.document import Document
 from conkd_jax.eval.figures.drawing import figure_file
 from conkd_jax.eval.tables.formats import table_as_markdown
 from conkd_jax.eval.tables.table import Column, Layout, ResultTable, Row, number_cell
-from conkd_jax.files import write_json, write_whole
+from conkd_jax.io.files import write_json, write_whole
 
 Documents = Mapping[str, Document]  # of every run, by "<field>=<value>"
 

@@ -14,7 +14,7 @@ from importlib import resources
 
 import jinja2
 
-from conkd_jax.files import sha256
+from conkd_jax.io.files import sha256
 
 # One script in the document; a file may use what the files above it define.
 SCRIPTS = (

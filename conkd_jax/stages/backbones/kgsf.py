@@ -25,7 +25,7 @@ from conkd_jax.data.tokenizers.bpe import VocabularyError
 from conkd_jax.data.tokenizers.words import load_words, train_words
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.data.word_vectors import has_word2vec, train_word_vectors
-from conkd_jax.files import write_whole
+from conkd_jax.io.files import write_whole
 from conkd_jax.models import kgsf, revcore
 from conkd_jax.stages import recommender as recommenders
 from conkd_jax.typing import Params

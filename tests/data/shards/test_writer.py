@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from conkd_jax import files
 from conkd_jax.data.shards.layout import RecordError, shard_path
 from conkd_jax.data.shards.reader import RecordReader
 from conkd_jax.data.shards.writer import open_shard, write_dataset, write_metadata
+from conkd_jax.io import files
 from tests.data.shards.examples import FEATURES, example
 
 

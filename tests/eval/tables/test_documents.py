@@ -12,7 +12,7 @@ from conkd_jax.eval.tables.documents import (
     portable_command,
     read_documents,
 )
-from conkd_jax.files import write_json
+from conkd_jax.io.files import write_json
 from tests.eval.scored import document
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from conkd_jax import files
 from conkd_jax.errors import UserError
-from conkd_jax.writable import unwritable
+from conkd_jax.io import files
+from conkd_jax.io.writable import unwritable
 
 
 def test_a_file_that_is_being_written_is_not_there_yet(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any, TypedDict
 from etils import epath
 
 from conkd_jax.errors import UserError
-from conkd_jax.files import (
+from conkd_jax.io.files import (
     PARTIAL,
     flush,
     is_remote,

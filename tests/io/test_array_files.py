@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conkd_jax.array_files import ArrayFileError, load_arrays, save_arrays
+from conkd_jax.io.array_files import ArrayFileError, load_arrays, save_arrays
 
 TREE = {
     "a": {"kernel": np.linspace(-3, 3, 24, dtype=np.float32).reshape(4, 6), "bias": np.ones(3)},

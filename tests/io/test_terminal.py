@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from conkd_jax import terminal
+from conkd_jax.io import terminal
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TALKS = """
 import pathlib, sys
 from absl import flags
-from conkd_jax import command_line, progress, terminal
+from conkd_jax import command_line, progress
+from conkd_jax.io import terminal
 
 def main(argv):
     for number in range(20_000):

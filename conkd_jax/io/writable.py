@@ -7,7 +7,7 @@ import tempfile
 
 from etils import epath
 
-from conkd_jax.files import is_remote
+from conkd_jax.io.files import is_remote
 
 LONGEST_BELOW = 255  # bytes that are left for the paths of what is written into a folder
 

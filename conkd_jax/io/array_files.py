@@ -18,7 +18,7 @@ from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from conkd_jax.errors import UserError
-from conkd_jax.files import write_whole
+from conkd_jax.io.files import write_whole
 
 DTYPES = {
     "float32": np.dtype(np.float32),
