@@ -39,7 +39,6 @@ import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from benchmarks.side_by_side import CHECKOUT, reset_peak, resident_bytes
-from conkd_jax.allocator import return_freed_memory
 from conkd_jax.data.batches.language_model import LanguageModelBatches
 from conkd_jax.data.batches.plan import BatchPlan, quantile_buckets
 from conkd_jax.data.corpus import Dialogue, Turn
@@ -53,6 +52,7 @@ from conkd_jax.eval.metrics.ranking import best_indices
 from conkd_jax.eval.tables.documents import portable_command, write_document
 from conkd_jax.models.rgcn import RGCN, build_relational_graph
 from conkd_jax.run_document import machine
+from conkd_jax.runtime.allocator import return_freed_memory
 
 GIB = 2**30
 MEMORIES = {"24 GiB": 24 * GIB, "one TPU v5e, 16 GiB": 16 * GIB}

@@ -29,7 +29,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from conkd_jax.allocator import return_freed_memory
+from conkd_jax.runtime.allocator import return_freed_memory
 
 TOLERANCE = 1e-4  # of outputs, relative to the largest number in them
 PAUSE = 0.25  # seconds between two contenders: threads that wait actively for work give up

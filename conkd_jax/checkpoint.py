@@ -16,12 +16,12 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from conkd_jax import parallel
-from conkd_jax.allocator import return_freed_memory
 from conkd_jax.io import integrity, terminal
 from conkd_jax.io.array_files import load_arrays
 from conkd_jax.io.files import FULL_DISK, absolute, is_remote, naming, parse_json, write_whole
 from conkd_jax.io.integrity import DamagedError
+from conkd_jax.runtime import parallel
+from conkd_jax.runtime.allocator import return_freed_memory
 from conkd_jax.typing import PyTree
 
 CHECKPOINTS = "checkpoints"  # folder of a run; not needed any more once the result is saved

@@ -20,7 +20,7 @@ from typing import Any
 from absl import flags
 from etils import epath
 
-from conkd_jax import command_line, parallel
+from conkd_jax import command_line
 from conkd_jax.command_line import UsageError
 from conkd_jax.eval.cold_items.document import ColdItemAnalysis
 from conkd_jax.eval.cold_items.figure import draw_cold_items
@@ -33,6 +33,7 @@ from conkd_jax.eval.tables.table import TableError
 from conkd_jax.io.files import write_whole
 from conkd_jax.run import SPLITS, Run, RunError
 from conkd_jax.run_document import machine
+from conkd_jax.runtime import parallel
 from conkd_jax.stages.item_steps import language_model_steps, recommender_steps
 
 RECOMMENDER = "recommender"

@@ -24,7 +24,6 @@ import rich.table
 from absl import flags, logging
 from etils import epath
 
-from conkd_jax import cluster, parallel
 from conkd_jax.config.files import importable, names_like, resolved
 from conkd_jax.config.help import ConfigField, config_fields
 from conkd_jax.ending import explained
@@ -34,6 +33,7 @@ from conkd_jax.eval.tables.formats import table_for_terminal
 from conkd_jax.eval.tables.table import ResultTable
 from conkd_jax.io import terminal
 from conkd_jax.program_help import console_script, help_text, own_options
+from conkd_jax.runtime import cluster, parallel
 from conkd_jax.versions import versions_in_words
 
 EXAMPLE = "--config=configs/dialogpt_hard.py:demo"

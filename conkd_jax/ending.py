@@ -14,10 +14,10 @@ from signal import SIGINT, SIGTERM, signal
 from types import FrameType
 from typing import NoReturn
 
-from conkd_jax import cluster
 from conkd_jax.errors import UserError
 from conkd_jax.io.files import FULL_DISK
 from conkd_jax.io.writable import missing_client
+from conkd_jax.runtime import cluster
 
 STOPPED = (
     "stopped: finished stages, shards, decoded responses and checkpoints are saved; the same "

@@ -37,7 +37,7 @@ from collections.abc import Iterator
 from absl import flags
 from etils import epath
 
-from conkd_jax import command_line, parallel
+from conkd_jax import command_line
 from conkd_jax.artifacts.build import ensure
 from conkd_jax.artifacts.rebuild import remove
 from conkd_jax.artifacts.stage import Stage
@@ -58,6 +58,7 @@ from conkd_jax.io.integrity import DamagedError
 from conkd_jax.run import PREDICTIONS, RATE_MATCHED_FOLDER, SPLITS, Run
 from conkd_jax.run_document import machine
 from conkd_jax.run_folder import write_run_folder
+from conkd_jax.runtime import parallel
 from conkd_jax.stages.rate_matching import match_rate
 
 OPTIONS = flags.FlagValues()

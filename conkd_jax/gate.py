@@ -20,7 +20,7 @@ import re
 
 from absl import flags
 
-from conkd_jax import command_line, parallel
+from conkd_jax import command_line
 from conkd_jax.command_line import UsageError
 from conkd_jax.eval import origin
 from conkd_jax.eval.gate.analysis import analyse_gate, write_gate_analysis
@@ -36,6 +36,7 @@ from conkd_jax.eval.gate.responses import (
 from conkd_jax.eval.gate.traces import GateTrace, trace_of_response
 from conkd_jax.run import SPLITS, Run
 from conkd_jax.run_document import origin_of_run
+from conkd_jax.runtime import parallel
 from conkd_jax.stages.text_reader import TextReader, opening_turn
 
 FOLDER = "gate"

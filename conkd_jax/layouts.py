@@ -20,9 +20,9 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from conkd_jax import parallel
 from conkd_jax.distill.columns import Part
-from conkd_jax.parallel import AXIS, Device, Loss, TrainState
+from conkd_jax.runtime import parallel
+from conkd_jax.runtime.parallel import AXIS, Device, Loss, TrainState
 from conkd_jax.typing import PyTree
 
 # (state, batch of `put_batch`, fixed) -> (next state, metrics); `fixed` is `put` of the root key's

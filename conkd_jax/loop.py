@@ -5,7 +5,7 @@ checkpoints, resuming, and stopping at a number that is not finite. This file mu
 particular models or stages.
 
 A run is a function of (task, optimizer config, seed, layout) and, on CPUs, of the number of threads
-(`conkd_jax.threads`). Everything that a step or a
+(`conkd_jax.runtime.threads`). Everything that a step or a
 decision depends on is in the checkpoint, so a run that was stopped at any point is resumed bit for
 bit.
 """
@@ -21,13 +21,14 @@ import numpy as np
 import optax
 from etils import epath
 
-from conkd_jax import layouts, optimizers, parallel, threads
+from conkd_jax import layouts, optimizers
 from conkd_jax.checkpoint import CHECKPOINTS, Checkpoints
 from conkd_jax.config import ConfigError
 from conkd_jax.errors import UserError
 from conkd_jax.io import terminal
 from conkd_jax.io.files import write_whole
 from conkd_jax.progress import Progress
+from conkd_jax.runtime import parallel, threads
 from conkd_jax.typing import PyTree
 from conkd_jax.watch import DivergedError, LateMetrics, Line, StopSignals, Track
 

@@ -39,11 +39,12 @@ import rich.table
 from absl import flags
 from jax.experimental import topologies
 
-from conkd_jax import command_line, parallel
+from conkd_jax import command_line
 from conkd_jax.command_line import UsageError
 from conkd_jax.config import Config
 from conkd_jax.eval.tables.documents import portable_command, write_document
 from conkd_jax.models.compute import DTYPES, Compute
+from conkd_jax.runtime import parallel
 from conkd_jax.stages.train_step_memory import (
     PlannedStep,
     StepMemory,

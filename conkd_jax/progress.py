@@ -14,9 +14,10 @@ import rich.console
 import rich.progress
 from etils import epath
 
-from conkd_jax import compiling, parallel, trackers
+from conkd_jax import trackers
 from conkd_jax.io import terminal
-from conkd_jax.torchless import without_torch
+from conkd_jax.runtime import compiling, parallel
+from conkd_jax.runtime.torchless import without_torch
 from conkd_jax.watch import Line
 
 with without_torch():

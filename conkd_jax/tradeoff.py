@@ -19,7 +19,7 @@ import sys
 
 from absl import flags
 
-from conkd_jax import command_line, parallel
+from conkd_jax import command_line
 from conkd_jax.command_line import UsageError
 from conkd_jax.config import ConfigError
 from conkd_jax.config.rules import validate_config
@@ -34,6 +34,7 @@ from conkd_jax.eval.tables.tradeoff import (
 )
 from conkd_jax.run import SPLITS, Run
 from conkd_jax.run_document import machine
+from conkd_jax.runtime import parallel
 from conkd_jax.stages.judging import decoded_and_judged, references_judged
 from conkd_jax.stages.system import spread_evenly
 from conkd_jax.stages.system_on_split import open_system

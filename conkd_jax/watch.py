@@ -15,8 +15,8 @@ from typing import Any
 
 import jax
 
-from conkd_jax import parallel
 from conkd_jax.errors import UserError
+from conkd_jax.runtime import parallel
 from conkd_jax.typing import PyTree
 
 METRICS_LATENESS = 8  # steps between dispatching a step and reading its metrics

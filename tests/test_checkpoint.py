@@ -14,9 +14,10 @@ import optax
 import pytest
 import tensorstore
 
-from conkd_jax import checkpoint, parallel
+from conkd_jax import checkpoint
 from conkd_jax.checkpoint import Checkpoints
 from conkd_jax.io.integrity import DamagedError
+from conkd_jax.runtime import parallel
 from tests.fixtures.disks import flip, largest_file
 
 PROGRESS = {"history": [{"step": 1, "loss": 0.1 + 0.2}], "window": {}, "best_step": 0}

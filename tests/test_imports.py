@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = (
     ("errors", "typing", "versions"),
     ("io",),
-    ("own_code", "compiling", "threads", "jobs", "torchless", "allocator"),
+    ("own_code", "runtime"),
     ("distill",),
     ("models",),
     ("config", "data", "eval"),
@@ -22,10 +22,6 @@ ROOMS = (
         "watch",
         "loop",
         "layouts",
-        "parallel",
-        "peers",
-        "cluster",
-        "coordinator_link",
         "trackers",
         "checkpoint",
     ),
@@ -184,7 +180,7 @@ def uses(path: Path, owner: str, attribute: str) -> bool:
 
 def test_pmap_has_one_home() -> None:
     users = [label(path) for path in EVERYTHING if uses(path, "jax", "pmap")]
-    assert users == ["conkd_jax/parallel.py"]
+    assert users == ["conkd_jax/runtime/parallel.py"]
 
 
 def test_imports_form_no_cycle() -> None:

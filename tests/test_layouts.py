@@ -12,9 +12,10 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec
 
-from conkd_jax import layouts, parallel
+from conkd_jax import layouts
 from conkd_jax.artifacts import build as artifacts
 from conkd_jax.config import frozen
+from conkd_jax.runtime import parallel
 from conkd_jax.stages import pipeline
 from tests.fixtures.layout_runs import (
     Place,

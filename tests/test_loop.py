@@ -13,7 +13,7 @@ import pytest
 from conkd_jax import loop
 from conkd_jax.checkpoint import Checkpoints
 from conkd_jax.config import ConfigError
-from conkd_jax.parallel import init_state
+from conkd_jax.runtime.parallel import init_state
 from tests.fixtures.disks import flip, largest_file
 from tests.fixtures.points import (
     Points,

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import rich.console
 
-from conkd_jax import compiling, progress
+from conkd_jax import progress
+from conkd_jax.runtime import compiling
 
 
 def console_of(is_terminal):

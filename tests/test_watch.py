@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from conkd_jax import parallel, watch
+from conkd_jax import watch
+from conkd_jax.runtime import parallel
 
 
 class Unread:

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import jax
 from etils import epath
 
-from conkd_jax import compiling, parallel
 from conkd_jax.artifacts.cost import CostWatch, Estimate, expected, flat
 from conkd_jax.artifacts.fingerprint import ArtifactError
 from conkd_jax.artifacts.lock import locked, locked_if_free
@@ -40,6 +39,7 @@ from conkd_jax.checkpoint import CHECKPOINTS
 from conkd_jax.io import terminal
 from conkd_jax.io.files import is_remote, naming, parse_json
 from conkd_jax.io.integrity import MANIFEST, DamagedError
+from conkd_jax.runtime import compiling, parallel
 
 LOG, OLDER_LOG = "log.jsonl", "log.older.jsonl"
 LOG_BYTES = 1 << 20  # a log that is larger takes the place of the older one

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import filelock
 from etils import epath
 
-from conkd_jax import parallel
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.io import terminal
 from conkd_jax.io.files import is_remote
+from conkd_jax.runtime import parallel
 
 SECONDS_BETWEEN_LOCK_TRIES = 1.0
 

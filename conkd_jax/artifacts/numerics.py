@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from etils import epath
 
-from conkd_jax import threads
 from conkd_jax.artifacts.manifest import Tries, read_tries
 from conkd_jax.artifacts.stage import Stage, in_order
+from conkd_jax.runtime import threads
 
 
 def other_numerics(tries: Tries) -> str:

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Iterator
 
 from etils import epath
 
-from conkd_jax import parallel
 from conkd_jax.artifacts.lock import locked
 from conkd_jax.artifacts.stage import Stage, chosen, in_order
 from conkd_jax.io import integrity, terminal
 from conkd_jax.io.integrity import MANIFEST, DamagedError
+from conkd_jax.runtime import parallel
 
 
 def remove(lasts: Collection[Stage], artifacts_dir: epath.PathLike, wanted: str) -> None:

@@ -17,7 +17,7 @@ from conkd_jax.artifacts.fingerprint import ArtifactError
 from conkd_jax.artifacts.manifest import is_whole
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.io import terminal
-from conkd_jax.jobs import Job, run_jobs
+from conkd_jax.runtime.jobs import Job, run_jobs
 
 LOGS = "logs"  # in the root of all artifacts
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from conkd_jax.models.compute import Compute
 from conkd_jax.models.layers import attend
-from conkd_jax.torchless import without_torch
+from conkd_jax.runtime.torchless import without_torch
 
 with without_torch():
     from transformers import GPT2Config

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from conkd_jax import loop, parallel
+from conkd_jax import loop
 from conkd_jax.artifacts.fingerprint import digest_files, outside_fingerprint, view
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config, ConfigError
@@ -33,6 +33,7 @@ from conkd_jax.io import terminal
 from conkd_jax.io.files import by_hash
 from conkd_jax.models import autorec
 from conkd_jax.models.compute import Compute
+from conkd_jax.runtime import parallel
 from conkd_jax.stages import sentiment
 from conkd_jax.stages.autorec import AutoRecSpec, TrainedAutoRec, save
 from conkd_jax.stages.rec_teacher import without_fold

@@ -10,10 +10,10 @@ from typing import Any
 
 from etils import epath
 
-from conkd_jax import parallel
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config
 from conkd_jax.data.corpus import Corpus, CorpusError
+from conkd_jax.runtime import parallel
 from conkd_jax.stages.corpora import CORPORA, CorpusSettings
 from data_prep.reviews import coverage
 

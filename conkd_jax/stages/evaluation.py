@@ -19,7 +19,6 @@ import msgspec
 import numpy as np
 from etils import epath
 
-from conkd_jax import parallel
 from conkd_jax.artifacts.fingerprint import outside_fingerprint, view
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.checkpoint import CHECKPOINTS
@@ -49,6 +48,7 @@ from conkd_jax.eval.scoring import TokenScores
 from conkd_jax.io import terminal
 from conkd_jax.io.files import whole_file, write_json
 from conkd_jax.progress import counted
+from conkd_jax.runtime import parallel
 from conkd_jax.stages import backbones, corpus, transfer
 from conkd_jax.stages.backbones import RowSettings
 from conkd_jax.stages.kept_responses import kept

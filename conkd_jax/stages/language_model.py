@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from conkd_jax import checkpoint, parallel
+from conkd_jax import checkpoint
 from conkd_jax.data.batches.language_model import LanguageModelBatches
 from conkd_jax.data.batches.plan import batches_by_length, fixed_buckets
 from conkd_jax.data.rows.contract import FILL, Rows
@@ -25,6 +25,7 @@ from conkd_jax.io.files import write_json
 from conkd_jax.models.backbone import Backbone
 from conkd_jax.models.compute import Compute
 from conkd_jax.models.item_rows import add_item_vectors
+from conkd_jax.runtime import parallel
 from conkd_jax.stages import backbones
 from conkd_jax.stages.backbones import ModelSettings
 from conkd_jax.typing import Float, PRNGKeyArray

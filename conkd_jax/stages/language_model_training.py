@@ -15,7 +15,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Int32
 
-from conkd_jax import loop, optimizers, parallel
+from conkd_jax import loop, optimizers
 from conkd_jax.config import ConfigError, LanguageModelTraining
 from conkd_jax.data.batches.language_model import LanguageModelBatches
 from conkd_jax.data.batches.loader import BatchLoader
@@ -29,6 +29,7 @@ from conkd_jax.eval.learning import Learning
 from conkd_jax.eval.scoring import response_features, retrieved_ids
 from conkd_jax.io import terminal
 from conkd_jax.models.lora import FullTraining
+from conkd_jax.runtime import parallel
 from conkd_jax.stages.divided_vocabulary import divided_arrays, tables_of
 from conkd_jax.stages.language_model import LanguageModel
 from conkd_jax.stages.lora import LoRASettings, training_of

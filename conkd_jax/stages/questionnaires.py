@@ -12,7 +12,6 @@ from typing import Any
 
 from etils import epath
 
-from conkd_jax import parallel
 from conkd_jax.artifacts.fingerprint import outside_fingerprint
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config, ConfigError
@@ -24,6 +23,7 @@ from conkd_jax.data.questionnaires import (
     write_questionnaires,
 )
 from conkd_jax.io import terminal
+from conkd_jax.runtime import parallel
 from conkd_jax.stages.corpora.movieworld import MovieWorldSettings
 from data_prep.questionnaires import movieworld_questionnaires, redial_questionnaires
 

@@ -16,7 +16,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Int, PyTree
 
-from conkd_jax import loop, parallel
+from conkd_jax import loop
 from conkd_jax.artifacts.fingerprint import outside_fingerprint, view, with_added
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config, RecommenderConfig
@@ -38,6 +38,7 @@ from conkd_jax.models.recommender import (
     mim_loss,
     recommendation_loss,
 )
+from conkd_jax.runtime import parallel
 from conkd_jax.stages.recall import score
 from conkd_jax.stages.recommender import (
     RecommenderSpec,

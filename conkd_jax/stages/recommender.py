@@ -18,7 +18,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Array, Float, PyTree
 
-from conkd_jax import checkpoint, parallel
+from conkd_jax import checkpoint
 from conkd_jax.artifacts.fingerprint import view
 from conkd_jax.config import RecommenderConfig
 from conkd_jax.data.corpus import Corpus, Dialogue
@@ -33,6 +33,7 @@ from conkd_jax.models.compute import Compute
 from conkd_jax.models.gcn import build_normalized_graph
 from conkd_jax.models.recommender import Contexts, NodeVectors, Recommender, RecommenderGraphs
 from conkd_jax.models.rgcn import build_relational_graph
+from conkd_jax.runtime import parallel
 from conkd_jax.stages import autorec
 from conkd_jax.stages.any_recommender import AnyRecommender
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from conkd_jax import checkpoint, loop, parallel
+from conkd_jax import checkpoint, loop
 from conkd_jax.artifacts.fingerprint import outside_fingerprint, view
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config
@@ -41,6 +41,7 @@ from conkd_jax.models.sentiment import (
     final_answers,
     split_answers,
 )
+from conkd_jax.runtime import parallel
 from conkd_jax.stages import backbones
 from conkd_jax.stages.backbones.kgsf import WholeWordSettings, read_word_vectors
 from conkd_jax.stages.rec_teacher import without_fold

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from conkd_jax import parallel
 from conkd_jax.artifacts.fingerprint import outside_fingerprint
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config
@@ -36,6 +35,7 @@ from conkd_jax.eval.scoring import (
     retrieved_ids,
 )
 from conkd_jax.io import terminal
+from conkd_jax.runtime import parallel
 from conkd_jax.stages import backbones, language_model
 from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.backbones import RowSettings

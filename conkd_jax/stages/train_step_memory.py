@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from tokenizers import Tokenizer, models
 
-from conkd_jax import layouts, optimizers, parallel
+from conkd_jax import layouts, optimizers
 from conkd_jax.config import Config, ConfigError
 from conkd_jax.data.batches.plan import BUCKET_MULTIPLE
 from conkd_jax.data.teacher_store.schema import TeacherHeads, TeacherStoreSpec
@@ -23,6 +23,7 @@ from conkd_jax.data.tokenizers.bpe import END_TOKEN
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.models.compute import Compute
 from conkd_jax.models.lora import FullTraining
+from conkd_jax.runtime import parallel
 from conkd_jax.stages import backbones
 from conkd_jax.stages.language_model import LanguageModel
 from conkd_jax.stages.language_model_training import Distillation, divided_of, make_loss

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from etils import epath
 
-from conkd_jax import checkpoint, loop, parallel
+from conkd_jax import checkpoint, loop
 from conkd_jax.artifacts.fingerprint import outside_fingerprint
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config, TurnClassifierConfig
@@ -32,6 +32,7 @@ from conkd_jax.data.rows.contract import FILL, Rows
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.io.files import write_json
 from conkd_jax.models.turn_classifier import GEN, REC, TurnClassifier
+from conkd_jax.runtime import parallel
 from conkd_jax.stages import backbones
 from conkd_jax.stages.backbones import RowSettings
 from conkd_jax.stages.training import (

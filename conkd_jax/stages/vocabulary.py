@@ -8,12 +8,12 @@ from typing import Any
 
 from etils import epath
 
-from conkd_jax import parallel
 from conkd_jax.artifacts.fingerprint import merged, named_content
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
+from conkd_jax.runtime import parallel
 from conkd_jax.stages import backbones
 from conkd_jax.stages.backbones import WordSettings
 

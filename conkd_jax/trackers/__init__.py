@@ -14,9 +14,10 @@ import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from conkd_jax import own_code, parallel
+from conkd_jax import own_code
 from conkd_jax.errors import UserError
 from conkd_jax.io import terminal
+from conkd_jax.runtime import parallel
 
 KNOWN = {  # by name: the module that has to be installed, and the class here
     "wandb": ("wandb", "conkd_jax.trackers.wandb_run:WandbRun"),

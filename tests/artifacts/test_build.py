@@ -448,7 +448,7 @@ MEMBER = """
 import sys
 from pathlib import Path
 import jax
-from conkd_jax import cluster
+from conkd_jax.runtime import cluster
 from conkd_jax.artifacts.build import ensure
 from conkd_jax.artifacts.stage import Stage
 jax.config.update("jax_num_cpu_devices", 1)

@@ -13,7 +13,6 @@ import transformers
 from etils import epath
 from flax.traverse_util import flatten_dict
 
-from conkd_jax import parallel
 from conkd_jax.artifacts import build as artifacts
 from conkd_jax.artifacts.stage import Context
 from conkd_jax.checkpoint import CHECKPOINTS, Checkpoints
@@ -28,6 +27,7 @@ from conkd_jax.models.lora import A, B, LoRA
 from conkd_jax.models.recindial import RecInDial
 from conkd_jax.optimizers import make_optimizer
 from conkd_jax.run_document import config_sha256
+from conkd_jax.runtime import parallel
 from conkd_jax.stages import language_model, pipeline
 from conkd_jax.stages.lora import LoRASettings, training_of
 from conkd_jax.stages.train_step_memory import planned_step, step_memory

@@ -11,7 +11,7 @@ import optax
 import pytest
 from etils import epath
 
-from conkd_jax import loop, parallel, run_folder
+from conkd_jax import loop, run_folder
 from conkd_jax.artifacts import build as artifacts
 from conkd_jax.artifacts.manifest import read_manifest
 from conkd_jax.artifacts.stage import Context
@@ -26,6 +26,7 @@ from conkd_jax.eval.metrics.options import options_from_corpus
 from conkd_jax.eval.metrics.run_metrics import run_statistics
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.models.lora import FullTraining
+from conkd_jax.runtime import parallel
 from conkd_jax.stages import backbones, language_model, pipeline, student
 from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.backbones import dialogpt

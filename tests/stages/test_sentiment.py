@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from conkd_jax import parallel
 from conkd_jax.artifacts import build as artifacts
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.questionnaires import read_questionnaires
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.models.sentiment import LIKED_WEIGHTS, Sentiment, SentimentSpec
+from conkd_jax.runtime import parallel
 from conkd_jax.stages import pipeline, sentiment
 from conkd_jax.stages.rec_teacher import fold_of
 from conkd_jax.stages.training import make_loader

@@ -8,12 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from conkd_jax import parallel
 from conkd_jax.config import ConfigError
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.models.compute import Compute
+from conkd_jax.runtime import parallel
 from conkd_jax.stages import pipeline
 from conkd_jax.stages.language_model_training import training_batches
 from conkd_jax.stages.train_step_memory import (

@@ -21,10 +21,10 @@ import jax
 from jax._src import distributed  # its client of the coordination service has no public name
 from jax._src.clusters import ClusterEnv  # what jax.distributed.initialize detects, likewise
 
-from conkd_jax import parallel, peers
-from conkd_jax.coordinator_link import CoordinatorLink
 from conkd_jax.errors import UserError
-from conkd_jax.peers import PeerWatch
+from conkd_jax.runtime import parallel, peers
+from conkd_jax.runtime.coordinator_link import CoordinatorLink
+from conkd_jax.runtime.peers import PeerWatch
 
 COORDINATOR, NUM_PROCESSES, PROCESS_ID = (
     "CONKD_COORDINATOR",

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from conkd_jax import cluster
-from conkd_jax.cluster import Host, Membership, ProcessesError
+from conkd_jax.runtime import cluster
+from conkd_jax.runtime.cluster import Host, Membership, ProcessesError
 from tests.fixtures.processes import free_port
 
 PLACE = {"CONKD_NUM_PROCESSES": "4", "CONKD_PROCESS_ID": "1"}
@@ -63,7 +63,7 @@ def test_tasks_of_a_slurm_host(counts: str, number: int | None):
 PROGRAM = """
 import jax
 from jax._src import xla_bridge
-from conkd_jax import cluster
+from conkd_jax.runtime import cluster
 cluster.join()
 print(jax.process_index(), jax.process_count(), jax.local_device_count(), jax.device_count(),
       xla_bridge.CUDA_VISIBLE_DEVICES.value)
@@ -129,7 +129,7 @@ def test_a_detected_step_shares_out_the_gpus_of_a_host(per_node: str, gpus: list
 LATE = """
 import sys, time
 import jax, numpy as np
-from conkd_jax import cluster, parallel
+from conkd_jax.runtime import cluster, parallel
 cluster.join()
 devices = parallel.select_devices(4)  # two of each process: connections of their own
 if jax.process_index():
@@ -154,7 +154,7 @@ def test_a_process_may_come_late_to_the_first_step():
 LEFT = """
 import os, time
 import jax
-from conkd_jax import cluster
+from conkd_jax.runtime import cluster
 cluster.join()
 cluster.leave()
 if jax.process_index():

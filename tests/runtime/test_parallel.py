@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from conkd_jax import parallel
+from conkd_jax.runtime import parallel
 from tests.fixtures.points import NUM_ROWS, Points, make_task, read_result, train_in_processes
 from tests.fixtures.training import KINDS, assert_close, first_step
 

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import pytest
 from jax import monitoring
 
-from conkd_jax import compiling
 from conkd_jax.artifacts import build as artifacts
 from conkd_jax.data.batches.loader import BatchLoader
 from conkd_jax.data.batches.plan import fixed_buckets
+from conkd_jax.runtime import compiling
 from conkd_jax.stages import pipeline
 
 PROGRAM = "/jax/core/compile/backend_compile_duration"  # once for each, read from a cache or not

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conkd_jax.jobs import MEMORY_FRACTION, Job, Outcome, core_shares, environment, run_jobs
+from conkd_jax.runtime.jobs import MEMORY_FRACTION, Job, Outcome, core_shares, environment, run_jobs
 
 
 def job(tmp_path: Path, name: str, program: str) -> Job:
@@ -128,7 +128,7 @@ def test_a_signal_ends_running_jobs_and_starts_no_other(tmp_path, number):
     main = f"""
         import signal
         from pathlib import Path
-        from conkd_jax.jobs import Job, run_jobs
+        from conkd_jax.runtime.jobs import Job, run_jobs
         signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in background
         jobs = [Job(n, c, Path(p)) for n, c, p in {[(j.name, j.command, str(j.log)) for j in jobs]}]
         for outcome in run_jobs(jobs, at_once=2):

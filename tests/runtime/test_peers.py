@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from conkd_jax import peers
-from conkd_jax.coordinator_link import CoordinatorLink
-from conkd_jax.peers import PeerWatch
+from conkd_jax.runtime import peers
+from conkd_jax.runtime.coordinator_link import CoordinatorLink
+from conkd_jax.runtime.peers import PeerWatch
 from tests.fixtures.processes import free_port
 
 
@@ -176,7 +176,7 @@ def processes(
         subprocess.Popen(
             [sys.executable, "-c", program],
             env=inherited | place | variables | {"CONKD_PROCESS_ID": str(index)},
-            cwd=Path(__file__).parents[1],
+            cwd=Path(__file__).parents[2],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

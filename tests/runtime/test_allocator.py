@@ -3,7 +3,7 @@ import platform
 import numpy as np
 import pytest
 
-from conkd_jax import allocator
+from conkd_jax.runtime import allocator
 
 BLOCK_BYTES = 50_000  # small enough for glibc not to map each by itself
 MEGABYTE = 10**6

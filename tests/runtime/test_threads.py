@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from conkd_jax import threads
-from conkd_jax.threads import Numerics
+from conkd_jax.runtime import threads
+from conkd_jax.runtime.threads import Numerics
 from tests.fixtures.processes import started_after
 from tests.fixtures.programs import CONFIG
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 two_cores = pytest.mark.skipif(len(CORES) < 2, reason="needs a machine with two cores")
 
@@ -30,7 +30,7 @@ def cpu(number: int) -> Numerics:
 PROGRAM = """
 import hashlib, json, sys
 import jax, jax.numpy as jnp, numpy as np
-from conkd_jax import threads
+from conkd_jax.runtime import threads
 
 PIN = int(sys.argv[1])
 before = threads.numerics()
