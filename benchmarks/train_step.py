@@ -28,7 +28,6 @@ from benchmarks import side_by_side
 from benchmarks.random_gpt2 import SIZES, GPT2Size, make_model, random_tokens, write_checkpoint
 from benchmarks.report import Bound, Report, read_options
 from benchmarks.side_by_side import Contender, Run, use_torch
-from conkd_jax import layouts, optimizers
 from conkd_jax.config import OptimizerConfig
 from conkd_jax.data.teacher_store.schema import TeacherHeads
 from conkd_jax.models.gpt2 import GPT2, load_pretrained
@@ -37,6 +36,7 @@ from conkd_jax.stages.language_model import LanguageModel
 from conkd_jax.stages.language_model_training import make_loss
 from conkd_jax.stages.student import GateSettings, distillation_from
 from conkd_jax.stages.train_step_memory import vocabulary_of_size
+from conkd_jax.training import layouts, optimizers
 
 GAMMA, ETA = 0.4, 0.6
 USER_DIM = 128  # of the recommender's vectors

@@ -29,7 +29,7 @@ from pathlib import Path
 from absl import flags
 from etils import epath
 
-from conkd_jax import command_line, trackers
+from conkd_jax import command_line
 from conkd_jax.command_line import UsageError
 from conkd_jax.config import BACKBONES, PRESETS
 from conkd_jax.errors import UserError
@@ -39,6 +39,7 @@ from conkd_jax.run import METRICS
 from conkd_jax.run_folder import default_folder, overrides_of
 from conkd_jax.runtime.jobs import Job, Outcome, run_jobs
 from conkd_jax.train import define_config, read_config
+from conkd_jax.training import trackers
 
 PAPERS_BACKBONES = ("dialogpt", "kgsf")  # those that the paper distils into
 TABLE_2 = (

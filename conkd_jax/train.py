@@ -26,7 +26,7 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from conkd_jax import command_line, layouts, trackers
+from conkd_jax import command_line
 from conkd_jax.artifacts.build import PlanRow, ensure, explain
 from conkd_jax.artifacts.cost import in_words
 from conkd_jax.artifacts.numerics import pin_threads
@@ -53,6 +53,7 @@ from conkd_jax.planned_run import PlannedRun
 from conkd_jax.run import paper_row_of
 from conkd_jax.run_folder import MOVED, config_name, default_folder, overrides_of
 from conkd_jax.runtime import cluster, parallel
+from conkd_jax.training import layouts, trackers
 from conkd_jax.verify import show_findings
 
 

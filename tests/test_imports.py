@@ -16,15 +16,7 @@ ROOMS = (
     ("distill",),
     ("models",),
     ("config", "data", "eval"),
-    (
-        "optimizers",
-        "progress",
-        "watch",
-        "loop",
-        "layouts",
-        "trackers",
-        "checkpoint",
-    ),
+    ("training",),
     ("ending",),
     ("artifacts",),
     ("stages",),
@@ -63,7 +55,7 @@ RANK = {room: rank for rank, line in enumerate(ROOMS) for room in line}
 
 # Library -> the only files that may import it; a folder stands for all files in it.
 HOMES = {
-    "orbax": ("conkd_jax/checkpoint.py",),
+    "orbax": ("conkd_jax/training/checkpoint.py",),
     "jraph": ("conkd_jax/models",),
     "transformers": ("conkd_jax/models/gpt2_network.py",),
     "torch": ("conkd_jax/models/gpt2_weights.py",),  # inside a function: pytorch_model.bin
@@ -75,8 +67,8 @@ HOMES = {
     "starlette": ("conkd_jax/serve",),
     "uvicorn": ("conkd_jax/serve",),
     "playwright": ("conkd_jax/serve/screenshots.py",),  # inside a function: an optional dependency
-    "wandb": ("conkd_jax/trackers/wandb_run.py",),
-    "mlflow": ("conkd_jax/trackers/mlflow_run.py",),
+    "wandb": ("conkd_jax/training/trackers/wandb_run.py",),
+    "mlflow": ("conkd_jax/training/trackers/mlflow_run.py",),
     "rapidfuzz": ("conkd_jax/data/title_links.py",),
     "gensim": ("conkd_jax/data/word_vectors.py",),
 }

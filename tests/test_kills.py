@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 from conkd_jax.artifacts.manifest import is_whole
-from conkd_jax.checkpoint import CHECKPOINTS
 from conkd_jax.stages import pipeline
+from conkd_jax.training.checkpoint import CHECKPOINTS
 from tests.fixtures.contents import contents
 from tests.fixtures.forked import TrainingProcess, folder_of_run
 from tests.fixtures.small_world import STAGES, SmallWorld

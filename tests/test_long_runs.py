@@ -39,7 +39,8 @@ LOG_BYTES_A_STEP = 100
 WATCHED = """
 import ctypes, json, os, sys
 import numpy as np
-from conkd_jax import progress, train
+from conkd_jax import train
+from conkd_jax.training import progress
 
 class Allocated(ctypes.Structure):
     names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"

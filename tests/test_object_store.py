@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from etils import epath
 
-from conkd_jax import checkpoint
-from conkd_jax.checkpoint import Checkpoints
 from conkd_jax.io import files
+from conkd_jax.training import checkpoint
+from conkd_jax.training.checkpoint import Checkpoints
 from tests.fixtures.training import assert_same
 
 FOLDER = "gs://bucket/folder"

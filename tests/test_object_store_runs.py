@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from etils import epath
 
-from conkd_jax import checkpoint, verify
+from conkd_jax import verify
 from conkd_jax.artifacts.manifest import whole_manifest
 from conkd_jax.stages import pipeline
+from conkd_jax.training import checkpoint
 from tests.fixtures.forked import folder_of_run
 from tests.fixtures.programs import CONFIG
 from tests.fixtures.small_world import STAGES, SmallWorld

@@ -35,11 +35,11 @@ from conkd_jax.artifacts.manifest import (
 )
 from conkd_jax.artifacts.numerics import other_numerics
 from conkd_jax.artifacts.stage import Context, Stage, in_order
-from conkd_jax.checkpoint import CHECKPOINTS
 from conkd_jax.io import terminal
 from conkd_jax.io.files import is_remote, naming, parse_json
 from conkd_jax.io.integrity import MANIFEST, DamagedError
 from conkd_jax.runtime import compiling, parallel
+from conkd_jax.training.checkpoint import CHECKPOINTS
 
 LOG, OLDER_LOG = "log.jsonl", "log.older.jsonl"
 LOG_BYTES = 1 << 20  # a log that is larger takes the place of the older one

@@ -19,11 +19,11 @@ import jax
 from etils import epath
 
 from conkd_jax.artifacts.stage import Stage, in_order
-from conkd_jax.checkpoint import CHECKPOINTS
 from conkd_jax.io.files import is_remote, parse_json
 from conkd_jax.io.integrity import FILES, MANIFEST
-from conkd_jax.progress import duration
 from conkd_jax.runtime import threads
+from conkd_jax.training.checkpoint import CHECKPOINTS
+from conkd_jax.training.progress import duration
 
 _STATUS, _RESET = pathlib.Path("/proc/self/status"), pathlib.Path("/proc/self/clear_refs")
 

@@ -23,12 +23,12 @@ from etils import epath
 
 from conkd_jax.artifacts.fingerprint import ArtifactError
 from conkd_jax.artifacts.stage import Stage
-from conkd_jax.checkpoint import CHECKPOINTS
 from conkd_jax.config.files import HOME, IS_CHECKOUT
 from conkd_jax.io import integrity
 from conkd_jax.io.files import PARTIAL, flush, is_remote, parse_json, write_whole
 from conkd_jax.io.integrity import FILES, MANIFEST, DamagedError
 from conkd_jax.runtime import threads
+from conkd_jax.training.checkpoint import CHECKPOINTS
 from conkd_jax.versions import package_versions
 
 TRIES = "tries.json"  # in the folder of an incomplete artifact

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from etils import epath
 
-from conkd_jax import checkpoint
 from conkd_jax.io import integrity
 from conkd_jax.io.files import is_remote
 from conkd_jax.io.integrity import FILES, MANIFEST
+from conkd_jax.training import checkpoint
 
 DAMAGED, WHOLE, UNKNOWN, PARTIAL, MISSING = "damaged", "whole", "no hashes", "partial", "missing"
 

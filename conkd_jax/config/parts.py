@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """An optimizer, as `conkd_jax.optimizers` builds it from optax transforms."""
+    """An optimizer, as `conkd_jax.training.optimizers` builds it from optax transforms."""
 
     learning_rate: float  # the peak, after warm-up
     name: str = "adamw"  # adamw | adam

@@ -21,7 +21,6 @@ from etils import epath
 
 from conkd_jax.chat import Chat
 from conkd_jax.chat.response import Response
-from conkd_jax.checkpoint import compact_file, load
 from conkd_jax.data.corpus import Turn, responses
 from conkd_jax.eval.metrics.items_in_responses import ItemResponse, f1
 from conkd_jax.eval.metrics.pairs import divide_pairs
@@ -37,6 +36,7 @@ from conkd_jax.run_document import origin_of_run
 from conkd_jax.stages.free_text import TextLinker
 from conkd_jax.stages.language_model import FROZEN, PARAMS, SPEC_FILE
 from conkd_jax.stages.released_corpus import LinkingCounts, write_released_corpus
+from conkd_jax.training.checkpoint import compact_file, load
 
 ENDING, SUMS = ".tar.xz", "SHA256SUMS"
 MODELS = ("student", "dialogue_teacher", "turn_classifier")

@@ -17,7 +17,6 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float
 
-from conkd_jax import checkpoint
 from conkd_jax.data.batches.plan import batches_by_length, fixed_buckets
 from conkd_jax.data.corpus import Corpus, Dialogue
 from conkd_jax.data.rows.contract import FILL
@@ -28,6 +27,7 @@ from conkd_jax.io.files import write_json
 from conkd_jax.models import autorec
 from conkd_jax.models.sentiment import SentimentSpec, mention_ratings
 from conkd_jax.runtime import parallel
+from conkd_jax.training import checkpoint
 from conkd_jax.typing import Array, Params
 
 REPORT, PARAMS, VOCABULARY = "autorec.json", "params", "vocabulary"

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from conkd_jax import loop
 from conkd_jax.artifacts.fingerprint import digest_files, outside_fingerprint, view
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config, ConfigError
@@ -45,6 +44,7 @@ from conkd_jax.stages.training import (
     make_loader,
     train,
 )
+from conkd_jax.training import loop
 from conkd_jax.typing import Params
 
 VERSION = 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from conkd_jax import optimizers
 from conkd_jax.artifacts.manifest import checked, is_whole
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.config import Config, ConfigError
@@ -17,6 +16,7 @@ from conkd_jax.data.rows.contract import Rows
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.stages import backbones, rec_teacher, turn_classifier
 from conkd_jax.stages.language_model_training import check_schedule
+from conkd_jax.training import optimizers
 
 DATA_STAGES = ("corpus", "vocabulary")  # what a check reads
 

@@ -21,7 +21,6 @@ from etils import epath
 
 from conkd_jax.artifacts.fingerprint import outside_fingerprint, view
 from conkd_jax.artifacts.stage import Context, Stage
-from conkd_jax.checkpoint import CHECKPOINTS
 from conkd_jax.config import Config, DecodingRules
 from conkd_jax.config.parts import SearchConfig
 from conkd_jax.data.corpus import TRANSFER_SPLITS
@@ -47,7 +46,6 @@ from conkd_jax.eval.predictions import (
 from conkd_jax.eval.scoring import TokenScores
 from conkd_jax.io import terminal
 from conkd_jax.io.files import whole_file, write_json
-from conkd_jax.progress import counted
 from conkd_jax.runtime import parallel
 from conkd_jax.stages import backbones, corpus, transfer
 from conkd_jax.stages.backbones import RowSettings
@@ -55,6 +53,8 @@ from conkd_jax.stages.kept_responses import kept
 from conkd_jax.stages.system import System, prompt_buckets, spread_evenly
 from conkd_jax.stages.system_on_split import SystemOnSplit, open_system
 from conkd_jax.stages.training import compute_setting
+from conkd_jax.training.checkpoint import CHECKPOINTS
+from conkd_jax.training.progress import counted
 
 VERSION = 4
 PREDICTIONS, SCORES, TOKENS = "predictions.jsonl", "scores.json", "tokens.npz"

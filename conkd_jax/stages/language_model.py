@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from conkd_jax import checkpoint
 from conkd_jax.data.batches.language_model import LanguageModelBatches
 from conkd_jax.data.batches.plan import batches_by_length, fixed_buckets
 from conkd_jax.data.rows.contract import FILL, Rows
@@ -28,6 +27,7 @@ from conkd_jax.models.item_rows import add_item_vectors
 from conkd_jax.runtime import parallel
 from conkd_jax.stages import backbones
 from conkd_jax.stages.backbones import ModelSettings
+from conkd_jax.training import checkpoint
 from conkd_jax.typing import Float, PRNGKeyArray
 
 SPEC_FILE, PARAMS, FROZEN = "model.json", "params", "frozen"

@@ -15,7 +15,6 @@ import numpy as np
 from etils import epath
 from jaxtyping import Int32
 
-from conkd_jax import loop, optimizers
 from conkd_jax.config import ConfigError, LanguageModelTraining
 from conkd_jax.data.batches.language_model import LanguageModelBatches
 from conkd_jax.data.batches.loader import BatchLoader
@@ -34,6 +33,7 @@ from conkd_jax.stages.divided_vocabulary import divided_arrays, tables_of
 from conkd_jax.stages.language_model import LanguageModel
 from conkd_jax.stages.lora import LoRASettings, training_of
 from conkd_jax.stages.training import Execution, make_loader, train
+from conkd_jax.training import loop, optimizers
 
 LORA_STREAM = 0x10CA  # of a training's random numbers, those that start LoRA's matrices
 STORE_CACHE_BYTES = 2 << 30  # a teacher store up to this size is kept in memory

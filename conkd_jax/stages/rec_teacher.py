@@ -16,7 +16,6 @@ import numpy as np
 from etils import epath
 from jaxtyping import Int, PyTree
 
-from conkd_jax import loop
 from conkd_jax.artifacts.fingerprint import outside_fingerprint, view, with_added
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config, RecommenderConfig
@@ -57,6 +56,7 @@ from conkd_jax.stages.training import (
     make_loader,
     train,
 )
+from conkd_jax.training import loop
 
 VERSION = 2
 SCORED_SPLITS = ("dev", "valid")

@@ -18,7 +18,6 @@ import numpy as np
 from etils import epath
 from jaxtyping import Array, Float, PyTree
 
-from conkd_jax import checkpoint
 from conkd_jax.artifacts.fingerprint import view
 from conkd_jax.config import RecommenderConfig
 from conkd_jax.data.corpus import Corpus, Dialogue
@@ -36,6 +35,7 @@ from conkd_jax.models.rgcn import build_relational_graph
 from conkd_jax.runtime import parallel
 from conkd_jax.stages import autorec
 from conkd_jax.stages.any_recommender import AnyRecommender
+from conkd_jax.training import checkpoint
 
 PARAMS, INDEX, REPORT = "params", "index.npz", "rec_teacher.json"
 _ROWS_AT_A_TIME = 1024  # contexts, or targets, that are processed at once

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from conkd_jax import checkpoint, loop
 from conkd_jax.artifacts.fingerprint import outside_fingerprint, view
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config
@@ -52,6 +51,7 @@ from conkd_jax.stages.training import (
     make_loader,
     train,
 )
+from conkd_jax.training import checkpoint, loop
 from conkd_jax.typing import Params
 
 VERSION = 1

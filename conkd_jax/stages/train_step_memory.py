@@ -15,7 +15,6 @@ import jax
 import numpy as np
 from tokenizers import Tokenizer, models
 
-from conkd_jax import layouts, optimizers
 from conkd_jax.config import Config, ConfigError
 from conkd_jax.data.batches.plan import BUCKET_MULTIPLE
 from conkd_jax.data.teacher_store.schema import TeacherHeads, TeacherStoreSpec
@@ -30,6 +29,7 @@ from conkd_jax.stages.language_model_training import Distillation, divided_of, m
 from conkd_jax.stages.lora import LoRASettings, training_of
 from conkd_jax.stages.student import GateSettings, distillation_from
 from conkd_jax.stages.train_step_work import StepWork, masked_attention_flops, product_flops
+from conkd_jax.training import layouts, optimizers
 from conkd_jax.typing import PyTree
 
 TARGETS_PER_RESPONSE = 8  # fewer than any corpus has on average, so there are responses enough

@@ -12,12 +12,12 @@ from collections.abc import Callable
 import jax
 from etils import epath
 
-from conkd_jax import loop
 from conkd_jax.config import Config, OptimizerConfig
 from conkd_jax.data.batches.loader import BatchLoader
 from conkd_jax.data.batches.plan import BatchPlan
 from conkd_jax.models.compute import Compute
 from conkd_jax.runtime import parallel
+from conkd_jax.training import loop
 
 
 @dataclasses.dataclass(frozen=True)

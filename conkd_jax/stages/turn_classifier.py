@@ -16,7 +16,6 @@ import numpy as np
 import optax
 from etils import epath
 
-from conkd_jax import checkpoint, loop
 from conkd_jax.artifacts.fingerprint import outside_fingerprint
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config, TurnClassifierConfig
@@ -42,6 +41,7 @@ from conkd_jax.stages.training import (
     make_loader,
     train,
 )
+from conkd_jax.training import checkpoint, loop
 from conkd_jax.typing import Array, Bool, Float, Int, Params
 
 VERSION = 1

@@ -27,8 +27,8 @@ from conkd_jax.artifacts.fingerprint import (
 )
 from conkd_jax.artifacts.manifest import TRIES, is_whole
 from conkd_jax.artifacts.stage import Stage
-from conkd_jax.checkpoint import CHECKPOINTS
 from conkd_jax.io.integrity import DamagedError, sealed
+from conkd_jax.training.checkpoint import CHECKPOINTS
 
 A_LONG_TIME = 600  # seconds: what a thread may take on a busy machine
 

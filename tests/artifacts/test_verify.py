@@ -9,7 +9,7 @@ import pytest
 from conkd_jax.artifacts.build import ensure
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.artifacts.verify import artifacts_below, verify
-from conkd_jax.checkpoint import Checkpoints
+from conkd_jax.training.checkpoint import Checkpoints
 from tests.fixtures.disks import take_hashes
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from conkd_jax import checkpoint
 from conkd_jax.artifacts.build import ensure
 from conkd_jax.artifacts.stage import Stage
-from conkd_jax.checkpoint import Checkpoints
 from conkd_jax.data.shards.writer import write_dataset
 from conkd_jax.io import integrity
 from conkd_jax.io.files import write_json
 from conkd_jax.io.integrity import DamagedError
+from conkd_jax.training import checkpoint
+from conkd_jax.training.checkpoint import Checkpoints
 from tests.fixtures.disks import Disk, flip
 
 NUMBERS = tfds.features.FeaturesDict({"number": np.int64})

@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TALKS = """
 import pathlib, sys
 from absl import flags
-from conkd_jax import command_line, progress
+from conkd_jax import command_line
+from conkd_jax.training import progress
 from conkd_jax.io import terminal
 
 def main(argv):

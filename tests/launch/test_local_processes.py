@@ -1,6 +1,6 @@
 """`launch/local_processes.sh`: what its processes receive, and what happens when one of them fails.
 
-That they compute what one process computes is in tests/test_layouts.py.
+That they compute what one process computes is in tests/training/test_layouts.py.
 """
 
 import os

@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict
 
 from conkd_jax.models.llama import Llama
 from conkd_jax.models.llama_network import LlamaSpec, RopeScaling
-from conkd_jax.optimizers import _is_matrix
+from conkd_jax.training.optimizers import _is_matrix
 from tests.models.small_decoders import LLAMA, LLAMA_3, NUM_ROWS
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from etils import epath
 
-from conkd_jax import checkpoint
 from conkd_jax.artifacts import build as artifacts
 from conkd_jax.artifacts.manifest import read_manifest
 from conkd_jax.artifacts.stage import Context
@@ -20,6 +19,7 @@ from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.stages import backbones, language_model, pipeline, student
 from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.backbones import kgsf
+from conkd_jax.training import checkpoint
 from tests.fixtures.backbones import check_one_device_is_eight, check_stored_gate, open_stages
 from tests.fixtures.small_world import get_config
 

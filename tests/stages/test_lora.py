@@ -15,7 +15,6 @@ from flax.traverse_util import flatten_dict
 
 from conkd_jax.artifacts import build as artifacts
 from conkd_jax.artifacts.stage import Context
-from conkd_jax.checkpoint import CHECKPOINTS, Checkpoints
 from conkd_jax.config import ConfigError, from_argument, frozen
 from conkd_jax.config.rules import validate_config
 from conkd_jax.data.batches.loader import BatchLoader
@@ -25,12 +24,13 @@ from conkd_jax.models.compute import Compute
 from conkd_jax.models.gpt2 import GPT2, GPT2Spec
 from conkd_jax.models.lora import A, B, LoRA
 from conkd_jax.models.recindial import RecInDial
-from conkd_jax.optimizers import make_optimizer
 from conkd_jax.run_document import config_sha256
 from conkd_jax.runtime import parallel
 from conkd_jax.stages import language_model, pipeline
 from conkd_jax.stages.lora import LoRASettings, training_of
 from conkd_jax.stages.train_step_memory import planned_step, step_memory
+from conkd_jax.training.checkpoint import CHECKPOINTS, Checkpoints
+from conkd_jax.training.optimizers import make_optimizer
 from tests.fixtures.backbones import check_one_device_is_eight
 from tests.fixtures.training import assert_same
 

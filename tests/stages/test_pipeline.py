@@ -11,7 +11,7 @@ import optax
 import pytest
 from etils import epath
 
-from conkd_jax import loop, run_folder
+from conkd_jax import run_folder
 from conkd_jax.artifacts import build as artifacts
 from conkd_jax.artifacts.manifest import read_manifest
 from conkd_jax.artifacts.stage import Context
@@ -33,6 +33,7 @@ from conkd_jax.stages.backbones import dialogpt
 from conkd_jax.stages.language_model_training import divided_of, make_loss, training_batches
 from conkd_jax.stages.rec_teacher import fold_of
 from conkd_jax.stages.training import Execution
+from conkd_jax.training import loop
 from data_prep.sources import MissingDataError
 from tests.data_prep.raw_files import dialogue as raw_dialogue
 from tests.data_prep.raw_files import simple, write_jsonl, write_raw

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from conkd_jax import checkpoint
 from conkd_jax.config import ConfigError
 from conkd_jax.config.rules import validate_config
 from conkd_jax.data.rows.dialogue_entities import DialogueEntityRows
@@ -13,6 +12,7 @@ from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.stages import language_model, student
 from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.backbones import dialogpt, recindial
+from conkd_jax.training import checkpoint
 from tests.fixtures.backbones import (
     check_one_device_is_eight,
     check_same_responses,

@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from conkd_jax import checkpoint
 from conkd_jax.config import ConfigError
 from conkd_jax.data.teacher_store.files import TeacherStore
 from conkd_jax.models.sentiment import liked_probability
 from conkd_jax.stages import autorec, language_model, pipeline, sentiment, student
 from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.backbones import redial
+from conkd_jax.training import checkpoint
 from tests.fixtures.backbones import (
     check_one_device_is_eight,
     check_same_responses,

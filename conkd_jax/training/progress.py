@@ -14,11 +14,11 @@ import rich.console
 import rich.progress
 from etils import epath
 
-from conkd_jax import trackers
 from conkd_jax.io import terminal
 from conkd_jax.runtime import compiling, parallel
 from conkd_jax.runtime.torchless import without_torch
-from conkd_jax.watch import Line
+from conkd_jax.training import trackers
+from conkd_jax.training.watch import Line
 
 with without_torch():
     from tensorboardX import SummaryWriter

@@ -21,16 +21,16 @@ import numpy as np
 import optax
 from etils import epath
 
-from conkd_jax import layouts, optimizers
-from conkd_jax.checkpoint import CHECKPOINTS, Checkpoints
 from conkd_jax.config import ConfigError
 from conkd_jax.errors import UserError
 from conkd_jax.io import terminal
 from conkd_jax.io.files import write_whole
-from conkd_jax.progress import Progress
 from conkd_jax.runtime import parallel, threads
+from conkd_jax.training import layouts, optimizers
+from conkd_jax.training.checkpoint import CHECKPOINTS, Checkpoints
+from conkd_jax.training.progress import Progress
+from conkd_jax.training.watch import DivergedError, LateMetrics, Line, StopSignals, Track
 from conkd_jax.typing import PyTree
-from conkd_jax.watch import DivergedError, LateMetrics, Line, StopSignals, Track
 
 LOG_EVERY = 50  # steps between lines of the history of a training that is not very long
 MAX_POINTS = 10_000  # lines of the history of any training, besides those of evaluations

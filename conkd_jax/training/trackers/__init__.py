@@ -20,8 +20,8 @@ from conkd_jax.io import terminal
 from conkd_jax.runtime import parallel
 
 KNOWN = {  # by name: the module that has to be installed, and the class here
-    "wandb": ("wandb", "conkd_jax.trackers.wandb_run:WandbRun"),
-    "mlflow": ("mlflow", "conkd_jax.trackers.mlflow_run:MLflowRun"),
+    "wandb": ("wandb", "conkd_jax.training.trackers.wandb_run:WandbRun"),
+    "mlflow": ("mlflow", "conkd_jax.training.trackers.mlflow_run:MLflowRun"),
 }
 
 

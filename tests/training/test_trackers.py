@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conkd_jax import loop, rows, trackers, train
-from conkd_jax.trackers import TrackedRun, TrackerError
+from conkd_jax import rows, train
+from conkd_jax.training import loop, trackers
+from conkd_jax.training.trackers import TrackedRun, TrackerError
 from tests.fixtures.points import Points, make_task, optimizer_config
 from tests.fixtures.programs import CONFIG, refused
 
@@ -271,7 +272,7 @@ def test_a_sweep_is_a_group_of_runs_and_a_tracker_is_in_no_fingerprint(
 def test_the_tracker_of_the_how_to_page_sees_what_is_trained(
     call, small_world, tmp_path, monkeypatch
 ):
-    page = (Path(__file__).parents[1] / "docs/howto/track_experiments.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/howto/track_experiments.md").read_text()
     (tmp_path / "csv_tracker.py").write_text(page.split("```python\n")[1].split("```")[0])
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)

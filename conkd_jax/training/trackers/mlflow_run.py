@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
-from conkd_jax.trackers import TrackedRun, TrackerError
+from conkd_jax.training.trackers import TrackedRun, TrackerError
 
 EXPERIMENT = "conkd_jax"  # where MLFLOW_EXPERIMENT_NAME names none
 KEY = "conkd_jax.key"  # the tag by which a run is found again

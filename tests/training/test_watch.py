@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from conkd_jax import watch
 from conkd_jax.runtime import parallel
+from conkd_jax.training import watch
 
 
 class Unread:

@@ -12,11 +12,11 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec
 
-from conkd_jax import layouts
 from conkd_jax.artifacts import build as artifacts
 from conkd_jax.config import frozen
 from conkd_jax.runtime import parallel
 from conkd_jax.stages import pipeline
+from conkd_jax.training import layouts
 from tests.fixtures.layout_runs import (
     Place,
     check_same_stages,

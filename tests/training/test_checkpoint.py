@@ -14,10 +14,10 @@ import optax
 import pytest
 import tensorstore
 
-from conkd_jax import checkpoint
-from conkd_jax.checkpoint import Checkpoints
 from conkd_jax.io.integrity import DamagedError
 from conkd_jax.runtime import parallel
+from conkd_jax.training import checkpoint
+from conkd_jax.training.checkpoint import Checkpoints
 from tests.fixtures.disks import flip, largest_file
 
 PROGRESS = {"history": [{"step": 1, "loss": 0.1 + 0.2}], "window": {}, "best_step": 0}
@@ -102,7 +102,7 @@ def test_missing_params_are_reported(tmp_path):
 FULL_DISK = """
 import resource, signal, sys
 import numpy as np
-from conkd_jax.checkpoint import Checkpoints
+from conkd_jax.training.checkpoint import Checkpoints
 from conkd_jax.io.integrity import DamagedError
 from tests.fixtures.disks import flip, largest_file
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

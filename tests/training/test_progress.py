@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import rich.console
 
-from conkd_jax import progress
 from conkd_jax.runtime import compiling
+from conkd_jax.training import progress
 
 
 def console_of(is_terminal):

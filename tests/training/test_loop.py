@@ -10,10 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from conkd_jax import loop
-from conkd_jax.checkpoint import Checkpoints
 from conkd_jax.config import ConfigError
 from conkd_jax.runtime.parallel import init_state
+from conkd_jax.training import loop
+from conkd_jax.training.checkpoint import Checkpoints
 from tests.fixtures.disks import flip, largest_file
 from tests.fixtures.points import (
     Points,
@@ -58,7 +58,7 @@ def train(task, directory, **options):
 
 def saved(task, directory):
     """The newest checkpoint: step, state (parameters, optimizer, EMA), best, host decisions."""
-    from conkd_jax.optimizers import make_optimizer
+    from conkd_jax.training.optimizers import make_optimizer
 
     optimizer = make_optimizer(optimizer_config(), task.num_steps)
     target = init_state(task.init(jax.random.key(0)), optimizer, with_ema=task.ema_decay > 0)

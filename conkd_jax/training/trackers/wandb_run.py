@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import wandb
 
-from conkd_jax.trackers import TrackedRun, TrackerError
+from conkd_jax.training.trackers import TrackedRun, TrackerError
 
 PROJECT = "conkd_jax"  # where WANDB_PROJECT names none
 

@@ -4,7 +4,7 @@ import optax
 import pytest
 import torch
 
-from conkd_jax.optimizers import make_optimizer, make_schedule
+from conkd_jax.training.optimizers import make_optimizer, make_schedule
 from tests.fixtures.points import optimizer_config
 
 

@@ -1,0 +1,1 @@
+"""How models are trained: loop, optimizers, layouts, checkpoints, progress and trackers."""
