@@ -51,7 +51,7 @@ from conkd_jax.distill.teachers import TeacherFeatures
 from conkd_jax.eval.metrics.ranking import best_indices
 from conkd_jax.eval.tables.documents import portable_command, write_document
 from conkd_jax.models.rgcn import RGCN, build_relational_graph
-from conkd_jax.run_document import machine
+from conkd_jax.runs.document import machine
 from conkd_jax.runtime.allocator import return_freed_memory
 
 GIB = 2**30

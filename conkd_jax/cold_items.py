@@ -31,8 +31,8 @@ from conkd_jax.eval.tables.comparison_file import system_identity
 from conkd_jax.eval.tables.documents import portable_command, write_document
 from conkd_jax.eval.tables.table import TableError
 from conkd_jax.io.files import write_whole
-from conkd_jax.run import SPLITS, Run, RunError
-from conkd_jax.run_document import machine
+from conkd_jax.runs.document import machine
+from conkd_jax.runs.finished import SPLITS, Run, RunError
 from conkd_jax.runtime import parallel
 from conkd_jax.stages.item_steps import language_model_steps, recommender_steps
 

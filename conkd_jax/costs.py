@@ -28,7 +28,7 @@ from conkd_jax.errors import UserError
 from conkd_jax.eval.tables.costs import RUNS, costs_page, costs_summary
 from conkd_jax.eval.tables.documents import portable_command, write_document
 from conkd_jax.io.files import parse_json, write_whole
-from conkd_jax.run import Run, RunError
+from conkd_jax.runs.finished import Run, RunError
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 JSON, MEMORY, PAGE = "docs/results/costs.json", "docs/results/memory", "docs/costs.md"

@@ -33,9 +33,9 @@ from conkd_jax.eval.tables.documents import portable_command
 from conkd_jax.eval.tables.paired import PairedTest, paired_test
 from conkd_jax.io import terminal
 from conkd_jax.io.files import write_json
-from conkd_jax.planned_run import PlannedRun
-from conkd_jax.run import METRICS, Run
-from conkd_jax.run_document import machine
+from conkd_jax.runs.document import machine
+from conkd_jax.runs.finished import METRICS, Run
+from conkd_jax.runs.planned import PlannedRun
 
 FINE_TUNED, START, CONKD = "fine-tuned", "start alone", "ConKD"
 CONFIGS = {

@@ -55,9 +55,9 @@ from conkd_jax.eval.tables.summary import summary_table
 from conkd_jax.eval.template import write_template
 from conkd_jax.io.files import absolute
 from conkd_jax.io.integrity import DamagedError
-from conkd_jax.run import PREDICTIONS, RATE_MATCHED_FOLDER, SPLITS, Run
-from conkd_jax.run_document import machine
-from conkd_jax.run_folder import write_run_folder
+from conkd_jax.runs.document import machine
+from conkd_jax.runs.finished import PREDICTIONS, RATE_MATCHED_FOLDER, SPLITS, Run
+from conkd_jax.runs.folder import write_run_folder
 from conkd_jax.runtime import parallel
 from conkd_jax.stages.rate_matching import match_rate
 

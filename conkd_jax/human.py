@@ -25,7 +25,7 @@ from conkd_jax.eval.human.scores import score_parts
 from conkd_jax.eval.human.study import System
 from conkd_jax.eval.system_files import read_titles
 from conkd_jax.io.files import sha256_of_file
-from conkd_jax.run import Answers
+from conkd_jax.runs.finished import Answers
 
 WIDTH = 80  # of printed sentences
 

@@ -35,8 +35,8 @@ from conkd_jax.eval.gate.traces import token_labels
 from conkd_jax.eval.metrics.ranking import best_indices
 from conkd_jax.eval.tables.documents import portable_command, write_document
 from conkd_jax.io.files import parse_json
-from conkd_jax.run import SPLITS, Run
-from conkd_jax.run_document import machine
+from conkd_jax.runs.document import machine
+from conkd_jax.runs.finished import SPLITS, Run
 
 TOP = 6  # of each distribution
 DISTRIBUTIONS = ("dialogue_teacher", "recommender", "hard_target", "soft_target", "student")

@@ -35,8 +35,8 @@ from conkd_jax.eval.tables.latency import (
 )
 from conkd_jax.eval.tables.paper import paper_row
 from conkd_jax.io.files import write_json
-from conkd_jax.run import METRICS, Run
-from conkd_jax.run_document import run_document
+from conkd_jax.runs.document import run_document
+from conkd_jax.runs.finished import METRICS, Run
 from conkd_jax.stages.timed_system import timed_system
 
 FOLDER = "latency"

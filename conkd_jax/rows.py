@@ -35,8 +35,8 @@ from conkd_jax.config import BACKBONES, PRESETS
 from conkd_jax.errors import UserError
 from conkd_jax.eval.tables.sections import printed_number
 from conkd_jax.io.files import is_remote, parse_json
-from conkd_jax.run import METRICS
-from conkd_jax.run_folder import default_folder, overrides_of
+from conkd_jax.runs.finished import METRICS
+from conkd_jax.runs.folder import default_folder, overrides_of
 from conkd_jax.runtime.jobs import Job, Outcome, run_jobs
 from conkd_jax.train import define_config, read_config
 from conkd_jax.training import trackers

@@ -23,7 +23,7 @@ from conkd_jax.eval.tables.documents import portable_command
 from conkd_jax.eval.tables.sample_page import sample_page
 from conkd_jax.eval.tables.table import TableError
 from conkd_jax.io.files import write_whole
-from conkd_jax.run import open_answers
+from conkd_jax.runs.finished import open_answers
 
 OPTIONS = flags.FlagValues()
 _OUT = flags.DEFINE_string("out", "", "The Markdown file to write.", flag_values=OPTIONS)

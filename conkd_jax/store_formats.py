@@ -49,7 +49,7 @@ from conkd_jax.distill.gates import item_mass
 from conkd_jax.distill.teachers import take_rows
 from conkd_jax.eval.scoring import TOKENS_AT_A_TIME, response_features, retrieved_ids
 from conkd_jax.eval.tables.documents import portable_command, write_document
-from conkd_jax.run import Run
+from conkd_jax.runs.finished import Run
 from conkd_jax.stages import language_model, pipeline, student, teacher_outputs
 from conkd_jax.stages.language_model_training import Distillation
 from conkd_jax.train import define_config, read_config

@@ -64,8 +64,8 @@ from conkd_jax.eval.tables.samples import (
 )
 from conkd_jax.eval.tables.table import ResultTable, TableError
 from conkd_jax.eval.tables.trainings import compare_trainings
-from conkd_jax.run import open_answers
-from conkd_jax.run_document import machine
+from conkd_jax.runs.document import machine
+from conkd_jax.runs.finished import open_answers
 
 CHECKOUT = HOME  # whose docs are written; only where there is one
 FORMATS = ("terminal", "markdown", "latex")

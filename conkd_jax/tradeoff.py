@@ -32,8 +32,8 @@ from conkd_jax.eval.tables.tradeoff import (
     tradeoff_table,
     ways,
 )
-from conkd_jax.run import SPLITS, Run
-from conkd_jax.run_document import machine
+from conkd_jax.runs.document import machine
+from conkd_jax.runs.finished import SPLITS, Run
 from conkd_jax.runtime import parallel
 from conkd_jax.stages.judging import decoded_and_judged, references_judged
 from conkd_jax.stages.system import spread_evenly

@@ -49,9 +49,9 @@ from conkd_jax.eval import origin
 from conkd_jax.eval.tables.summary import summary_table
 from conkd_jax.eval.tables.sweeps import write_sweep
 from conkd_jax.io.files import is_remote
-from conkd_jax.planned_run import PlannedRun
-from conkd_jax.run import paper_row_of
-from conkd_jax.run_folder import MOVED, config_name, default_folder, overrides_of
+from conkd_jax.runs.finished import paper_row_of
+from conkd_jax.runs.folder import MOVED, config_name, default_folder, overrides_of
+from conkd_jax.runs.planned import PlannedRun
 from conkd_jax.runtime import cluster, parallel
 from conkd_jax.training import layouts, trackers
 from conkd_jax.verify import show_findings

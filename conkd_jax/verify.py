@@ -23,7 +23,7 @@ from conkd_jax.command_line import UsageError
 from conkd_jax.eval import origin
 from conkd_jax.io import integrity
 from conkd_jax.io.integrity import DamagedError
-from conkd_jax.run import CONFIG, PREDICTIONS, Run
+from conkd_jax.runs.finished import CONFIG, PREDICTIONS, Run
 
 OPTIONS = flags.FlagValues()
 

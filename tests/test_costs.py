@@ -8,7 +8,7 @@ import pytest
 
 from conkd_jax import costs
 from conkd_jax.artifacts.manifest import read_manifest
-from conkd_jax.run import Run
+from conkd_jax.runs.finished import Run
 from tests.fixtures.programs import refused
 
 ROOT = Path(costs.__file__).parents[1]

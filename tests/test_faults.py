@@ -19,7 +19,7 @@ from conkd_jax.artifacts.build import ensure
 from conkd_jax.artifacts.manifest import is_whole
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.artifacts.verify import verify
-from conkd_jax.run_folder import write_run_folder
+from conkd_jax.runs.folder import write_run_folder
 from conkd_jax.stages import pipeline
 from tests.fixtures.disks import Disk
 from tests.fixtures.processes import started_after

@@ -31,7 +31,7 @@ from conkd_jax.eval.human.sheets import read_sheets
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.eval.system_files import read_titles
 from conkd_jax.eval.tables.documents import read_document
-from conkd_jax.run import Run
+from conkd_jax.runs.finished import Run
 from data_prep import graphs, questionnaires, raw_dialogues
 from data_prep.archives import gzip_lines
 from data_prep.custom.reader import read_own_data

@@ -18,7 +18,7 @@ from conkd_jax.config.backbones import BackboneOptions
 from conkd_jax.config.rules import validate_config
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.models.backbone import Backbone
-from conkd_jax.run import Run, RunError
+from conkd_jax.runs.finished import Run, RunError
 from conkd_jax.stages import language_model, pipeline, student
 from conkd_jax.stages.backbones import BackboneStages, variant_of
 from tests.fixtures.programs import CONFIG, refused

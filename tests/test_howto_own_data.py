@@ -9,7 +9,7 @@ import pytest
 
 from conkd_jax import own_data, train
 from conkd_jax.config import frozen, load_config_file
-from conkd_jax.run import Run
+from conkd_jax.runs.finished import Run
 from data_prep.custom.reader import read_own_data
 from data_prep.custom.schema import STOP_WORDS
 from data_prep.custom.template import template_files

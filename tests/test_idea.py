@@ -8,7 +8,7 @@ import pytest
 from conkd_jax import idea
 from conkd_jax.eval.figures.idea import FIGURES
 from conkd_jax.eval.gate.responses import response_keys, response_name
-from conkd_jax.run import Run
+from conkd_jax.runs.finished import Run
 from tests.fixtures.programs import refused
 
 

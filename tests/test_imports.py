@@ -20,11 +20,7 @@ ROOMS = (
     ("ending",),
     ("artifacts",),
     ("stages",),
-    ("run",),
-    ("released",),
-    ("run_document",),
-    ("run_folder",),
-    ("planned_run",),
+    ("runs",),
     ("program_help",),
     ("command_line",),
     (

@@ -15,7 +15,7 @@ import pytest
 from conkd_jax import evaluate, train, verify
 from conkd_jax.artifacts.verify import artifacts_below
 from conkd_jax.artifacts.verify import verify as verify_artifact
-from conkd_jax.run import Run
+from conkd_jax.runs.finished import Run
 from conkd_jax.stages import pipeline
 from tests.fixtures.disks import flip, largest_file, take_hashes
 from tests.fixtures.programs import CONFIG, refused

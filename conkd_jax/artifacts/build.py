@@ -69,7 +69,7 @@ def ensure(stage: Stage, artifacts_dir: epath.PathLike) -> dict[str, Any]:
 
     Indirect inputs are built only if a stage that has to run reads them. The teacher store, for
     example, may be deleted once its students are complete. Direct inputs are always completed,
-    since the folder of a run is written from them too (`run_folder`).
+    since the folder of a run is written from them too (`runs.folder`).
 
     The first process decides which stages run, and the others follow. Two runs never build the same
     artifact at once: the second waits and reuses the result.

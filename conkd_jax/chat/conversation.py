@@ -18,8 +18,8 @@ from conkd_jax.chat.engine import ChatError, Engine, Sampling
 from conkd_jax.chat.response import Response
 from conkd_jax.chat.stream import Stream
 from conkd_jax.data.corpus import RECOMMENDER, SEEKER, Dialogue, Turn
-from conkd_jax.released import open_run
-from conkd_jax.run import Run
+from conkd_jax.runs.finished import Run
+from conkd_jax.runs.released import open_run
 from conkd_jax.stages.free_text import Reading
 
 Message = str | Turn | Reading | Response
@@ -44,7 +44,7 @@ class Chat:
 
         Args:
           run: a folder written by conkd_jax.train, an opened run, or the name of a release, such as
-            "conkd/redial-mini" (`conkd_jax.released`).
+            "conkd/redial-mini" (`conkd_jax.runs.released`).
           batch_size: the most histories that are answered at once.
           warm: whether to compile every shape now, so that no answer has to wait for it.
 

@@ -27,7 +27,7 @@ from conkd_jax.eval.pick_grammar import PickRules
 from conkd_jax.eval.search import Draws
 from conkd_jax.eval.streaming import ReadResponse, read_response
 from conkd_jax.models.turn_classifier import REC
-from conkd_jax.run import Run
+from conkd_jax.runs.finished import Run
 from conkd_jax.stages import turn_classifier
 from conkd_jax.stages.evaluation import decoding_head
 from conkd_jax.stages.free_text import TextLinker

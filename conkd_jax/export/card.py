@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from conkd_jax.config import Config
-from conkd_jax.run import Run, RunError
+from conkd_jax.runs.finished import Run, RunError
 
 METRICS = {  # those of the card, with a description
     "f1@1": "F1 of the recommended items",

@@ -7,7 +7,7 @@ from etils import epath
 from huggingface_hub import errors as hub_errors
 
 from conkd_jax.errors import UserError
-from conkd_jax.released import NAME
+from conkd_jax.runs.released import NAME
 
 
 class HubError(UserError):

@@ -15,8 +15,8 @@ training: --config.dialogue_teacher.weights=DIR --config.vocabulary.tokenizer=DI
 who distil with other programs. It holds the token ids of the dialogues, so their licence holds.
 
 --release writes a small archive of the whole system and its SHA-256. Unpacked into the folder of
-releases, Chat.open(NAME) opens it without a network (conkd_jax.released). The two archives of a
-release of conkd_jax are made by
+releases, Chat.open(NAME) opens it without a network (conkd_jax.runs.released). The two archives of
+a release of conkd_jax are made by
 
     conkd-export --workdir=runs/dialogpt_hard-mini-seed0 --out=dist/dialogpt
         --release=conkd/redial-mini
@@ -38,7 +38,7 @@ from conkd_jax.export.teachers import write_teachers
 from conkd_jax.io.array_files import DTYPES
 from conkd_jax.io.files import is_remote, write_whole
 from conkd_jax.io.writable import unwritable
-from conkd_jax.run import Run
+from conkd_jax.runs.finished import Run
 
 OPTIONS = flags.FlagValues()
 _WORKDIR = flags.DEFINE_string(

@@ -30,9 +30,9 @@ from conkd_jax.io import integrity
 from conkd_jax.io.array_files import save_arrays
 from conkd_jax.io.files import sha256_of_file, whole_path, write_json, write_whole
 from conkd_jax.models.encoder_decoder import GRAPH
-from conkd_jax.released import ARTIFACTS, NAME, RELEASE, VERSION, ReleasedRun
-from conkd_jax.run import CONFIG, Run
-from conkd_jax.run_document import origin_of_run
+from conkd_jax.runs.document import origin_of_run
+from conkd_jax.runs.finished import CONFIG, Run
+from conkd_jax.runs.released import ARTIFACTS, NAME, RELEASE, VERSION, ReleasedRun
 from conkd_jax.stages.free_text import TextLinker
 from conkd_jax.stages.language_model import FROZEN, PARAMS, SPEC_FILE
 from conkd_jax.stages.released_corpus import LinkingCounts, write_released_corpus

@@ -20,7 +20,7 @@ from conkd_jax.export.tokenizer import write_tokenizer
 from conkd_jax.io.array_files import load_arrays, save_arrays
 from conkd_jax.io.files import read_json, write_json
 from conkd_jax.models import published_names
-from conkd_jax.run import Run
+from conkd_jax.runs.finished import Run
 from conkd_jax.stages import backbones
 from conkd_jax.stages.exported_items import DESCRIPTION, description
 from conkd_jax.stages.language_model import LanguageModel

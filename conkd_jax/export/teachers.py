@@ -39,7 +39,7 @@ from conkd_jax.distill.teachers import TeacherFeatures, TeacherTopK
 from conkd_jax.errors import UserError
 from conkd_jax.eval.metrics.ranking import best_indices
 from conkd_jax.io.files import whole_path, write_json
-from conkd_jax.run import Run
+from conkd_jax.runs.finished import Run
 from conkd_jax.stages import student, teacher_outputs
 from conkd_jax.stages.language_model_training import Distillation
 

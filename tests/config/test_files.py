@@ -5,8 +5,9 @@ from types import ModuleType
 
 import pytest
 
-from conkd_jax import rows, run_folder, train
+from conkd_jax import rows, train
 from conkd_jax.config import ConfigError, files, frozen, load_config_file
+from conkd_jax.runs.folder import config_name
 from tests.fixtures.programs import refused
 
 NAMES = ("dialogpt_hard", "ablations/vanilla", "sweeps/gamma")
@@ -25,7 +26,7 @@ def test_a_config_is_one_run_however_it_is_named(tmp_path, monkeypatch, name):
         for spelling in spellings(name):
             path = files.resolved(f"{spelling}:demo")
             assert path.endswith(f"configs/{name}.py:demo")
-            assert run_folder.config_name(path) == name
+            assert config_name(path) == name
             assert frozen(load_config_file(f"{spelling}:demo")) == at_home
 
 
@@ -36,7 +37,7 @@ def test_a_file_of_the_working_directory_comes_first(tmp_path, monkeypatch):
     own.write_text("from configs import dialogpt_soft as other\nget_config = other.get_config\n")
     assert files.resolved("kgsf:demo") == "configs/kgsf.py:demo"
     assert frozen(load_config_file("kgsf:demo")).distill.gate == "soft"
-    assert run_folder.config_name(files.resolved("kgsf")) == "kgsf"
+    assert config_name(files.resolved("kgsf")) == "kgsf"
     other = load_config_file(f"{files.HOME}/configs/kgsf.py:demo")  # loaded after the user's
     assert other.paper_row == "KGSF"
     (tmp_path / "kgsf").write_text("get_config = None\n")  # a file of this very name

@@ -37,7 +37,7 @@ def test_an_export_has_a_card(call, small_world, tmp_path):
 
 def test_rules_of_decoding_are_told(call, small_world, tmp_path):
     from conkd_jax.export.card import use_of_transformers
-    from conkd_jax.run import Run
+    from conkd_jax.runs.finished import Run
 
     run = Run.open(small_world.folder)
     fields = {"decode.allow_mentioned_items": False, "decode.item_offset": 1.5}

@@ -11,8 +11,8 @@ from conkd_jax.chat.explanation import explain
 from conkd_jax.data.corpus import responses
 from conkd_jax.export.release import write_release
 from conkd_jax.io.integrity import DamagedError
-from conkd_jax.released import HOME, ReleasedRun, open_run
-from conkd_jax.run import RunError
+from conkd_jax.runs.finished import RunError
+from conkd_jax.runs.released import HOME, ReleasedRun, open_run
 from tests.fixtures.exports import run_of
 
 NAME = "conkd/tiny"

@@ -17,7 +17,7 @@ from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.export import ExportError, load_model
 from conkd_jax.export.student import write_student
 from conkd_jax.io.array_files import ArrayFileError
-from conkd_jax.run import Run
+from conkd_jax.runs.finished import Run
 from conkd_jax.stages import backbones
 from tests.fixtures.exports import run_of
 

@@ -15,7 +15,7 @@ from conkd_jax.data.teacher_store.reader import TeacherStoreReader
 from conkd_jax.distill.head import Head
 from conkd_jax.export import teachers
 from conkd_jax.export.teachers import TeacherExportError, write_teachers
-from conkd_jax.run import Run
+from conkd_jax.runs.finished import Run
 from conkd_jax.stages import pipeline
 
 

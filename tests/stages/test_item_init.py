@@ -21,7 +21,7 @@ from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
 from conkd_jax.models.item_rows import MAPS, title_rows
-from conkd_jax.run_document import config_sha256
+from conkd_jax.runs.document import config_sha256
 from conkd_jax.stages import dialogue_teacher, language_model, pipeline, recommender, student
 from conkd_jax.stages.item_init import ItemInitSettings, item_vectors
 from tests.fixtures.training import assert_same

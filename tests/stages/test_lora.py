@@ -24,7 +24,7 @@ from conkd_jax.models.compute import Compute
 from conkd_jax.models.gpt2 import GPT2, GPT2Spec
 from conkd_jax.models.lora import A, B, LoRA
 from conkd_jax.models.recindial import RecInDial
-from conkd_jax.run_document import config_sha256
+from conkd_jax.runs.document import config_sha256
 from conkd_jax.runtime import parallel
 from conkd_jax.stages import language_model, pipeline
 from conkd_jax.stages.lora import LoRASettings, training_of

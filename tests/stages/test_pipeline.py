@@ -11,7 +11,6 @@ import optax
 import pytest
 from etils import epath
 
-from conkd_jax import run_folder
 from conkd_jax.artifacts import build as artifacts
 from conkd_jax.artifacts.manifest import read_manifest
 from conkd_jax.artifacts.stage import Context
@@ -26,6 +25,7 @@ from conkd_jax.eval.metrics.options import options_from_corpus
 from conkd_jax.eval.metrics.run_metrics import run_statistics
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.models.lora import FullTraining
+from conkd_jax.runs.folder import write_run_folder
 from conkd_jax.runtime import parallel
 from conkd_jax.stages import backbones, language_model, pipeline, student
 from conkd_jax.stages import recommender as recommenders
@@ -188,9 +188,7 @@ def test_the_hash_of_a_config_leaves_out_its_paths(small_world, document):
         config = small_world.config(**fields)
         stages = pipeline.build(small_world.config())
         folder = epath.Path(small_world.root / "hashed")
-        return run_folder.write_run_folder(folder, config, "x", stages, command="a test")[
-            "config_sha256"
-        ]
+        return write_run_folder(folder, config, "x", stages, command="a test")["config_sha256"]
 
     assert sha256(corpus__raw_dir="/elsewhere") == document["config_sha256"]
     assert sha256(distill__gamma=0.1) != document["config_sha256"]

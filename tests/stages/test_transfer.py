@@ -9,7 +9,7 @@ from conkd_jax import evaluate
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.titles import readable_title
 from conkd_jax.eval.predictions import read_predictions
-from conkd_jax.run import Run
+from conkd_jax.runs.finished import Run
 
 
 def turn(role: str, text: str, *movies: str) -> dict:

@@ -9,7 +9,7 @@ from conkd_jax.eval.human.study import StudyError
 from conkd_jax.eval.predictions import PredictionError
 from conkd_jax.eval.system_files import TitleError
 from conkd_jax.human import export_runs
-from conkd_jax.run import RunError
+from conkd_jax.runs.finished import RunError
 from tests.eval.exported import csv_rows, key, sent, write_items, write_run
 
 

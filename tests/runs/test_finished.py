@@ -12,7 +12,7 @@ from conkd_jax.data.mentions import tokens
 from conkd_jax.errors import UserError
 from conkd_jax.eval.predictions import PredictionError
 from conkd_jax.eval.system_files import corpus_titles
-from conkd_jax.run import Answers, Run, RunError, open_answers
+from conkd_jax.runs.finished import Answers, Run, RunError, open_answers
 from tests.eval.exported import write_items, write_run
 
 

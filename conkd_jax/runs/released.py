@@ -24,7 +24,7 @@ from etils import epath
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.io import integrity
 from conkd_jax.io.integrity import DamagedError
-from conkd_jax.run import Run, RunError
+from conkd_jax.runs.finished import Run, RunError
 from conkd_jax.stages.system import System
 
 RELEASE, ARTIFACTS = "release.json", "artifacts"

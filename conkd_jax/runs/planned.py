@@ -1,7 +1,7 @@
 """A run before it exists: what it consists of, what can be checked about it, and how it is made.
 
-`train` makes the runs of a config with it, `demo` its three. `conkd_jax.run` opens the result.
-From Python, a run is two calls away (docs/from_python.md):
+`train` makes the runs of a config with it, `demo` its three. `conkd_jax.runs.finished` opens the
+result. From Python, a run is two calls away (docs/from_python.md):
 
     run = PlannedRun.of_file("configs/dialogpt_hard.py:demo", {"distill.gamma": 0.2}).make()
 """
@@ -19,8 +19,8 @@ from conkd_jax.artifacts.build import ensure, ensure_first
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.config import Config, frozen, load_config_file
 from conkd_jax.config.rules import validate_config
-from conkd_jax.run import Run
-from conkd_jax.run_folder import config_name, default_folder, overrides_of, write_run_folder
+from conkd_jax.runs.finished import Run
+from conkd_jax.runs.folder import config_name, default_folder, overrides_of, write_run_folder
 from conkd_jax.stages import checks, pipeline
 
 

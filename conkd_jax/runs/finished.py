@@ -2,7 +2,7 @@
 
 `Run.open(folder)` reads config.json; everything else is opened on first use. If something is
 missing, the `RunError` says which command creates it. Nothing is trained or written here;
-`conkd_jax.run_folder` writes the folder.
+`conkd_jax.runs.folder` writes the folder.
 """
 
 from __future__ import annotations

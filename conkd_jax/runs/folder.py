@@ -1,7 +1,7 @@
 """Writes the folder of a run: metrics, predictions, samples, figures and links to the artifacts.
 
 Everything comes from finished artifacts, and every invocation rewrites the folder.
-`conkd_jax.run` reads it.
+`conkd_jax.runs.finished` reads it.
 """
 
 from __future__ import annotations
@@ -49,8 +49,7 @@ from conkd_jax.io.files import (
     write_whole,
 )
 from conkd_jax.io.integrity import DamagedError
-from conkd_jax.run import CONFIG, METRICS, PREDICTIONS, paper_row_of
-from conkd_jax.run_document import (
+from conkd_jax.runs.document import (
     NO_NUMBER,
     SEEDS,
     origin_of_run,
@@ -58,6 +57,7 @@ from conkd_jax.run_document import (
     run_document,
     training_metrics,
 )
+from conkd_jax.runs.finished import CONFIG, METRICS, PREDICTIONS, paper_row_of
 from conkd_jax.stages import evaluation
 from conkd_jax.stages.rate_matching import MatchedRate
 from conkd_jax.stages.system import spread_evenly

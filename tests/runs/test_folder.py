@@ -7,10 +7,10 @@ import pytest
 from etils import epath
 
 from conkd_jax import config as conkd
-from conkd_jax import run_folder
-from conkd_jax.run import Run, RunError
+from conkd_jax.runs.finished import Run, RunError
+from conkd_jax.runs.folder import NOT_IN_NAME, config_name, default_folder, overrides_of
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def config_json(folder: Path, name: str, without: str = "") -> epath.Path:
@@ -57,8 +57,8 @@ def own(name: str = "dialogpt_hard", argument: str = "demo") -> conkd.Config:
 
 def folder_of(**fields) -> str:
     config = own().replace({name.replace("__", "."): value for name, value in fields.items()})
-    overrides = run_folder.overrides_of(config, own())
-    return run_folder.default_folder(config, "dialogpt_hard", "", overrides).name
+    overrides = overrides_of(config, own())
+    return default_folder(config, "dialogpt_hard", "", overrides).name
 
 
 def test_a_run_that_overrides_a_field_has_a_folder_of_its_own():
@@ -75,12 +75,12 @@ def test_a_run_that_overrides_a_field_has_a_folder_of_its_own():
 def test_a_run_on_another_corpus_has_it_in_its_name():
     """Its argument names the corpus, so that nothing differs from the file's own config."""
     config = own("kgsf_hard", "mini,corpus=opendialkg")
-    overrides = run_folder.overrides_of(config, config)
+    overrides = overrides_of(config, config)
     assert overrides == {"corpus.name": "opendialkg"}
-    folder = run_folder.default_folder(config, "kgsf_hard", "", overrides)
+    folder = default_folder(config, "kgsf_hard", "", overrides)
     assert folder.name == "kgsf_hard+corpus.name=opendialkg-mini-seed0"
     for argument in ("mini", "demo"):
-        assert not run_folder.overrides_of(*[own("kgsf_hard", argument)] * 2)
+        assert not overrides_of(*[own("kgsf_hard", argument)] * 2)
 
 
 @pytest.mark.parametrize("letter", ["w", "ж"])
@@ -110,29 +110,29 @@ def test_a_config_file_anywhere_has_a_name_of_its_own(tmp_path, monkeypatch):
         "x.py/hard.py",
         f"x/{'ж' * 120}.py",
     )
-    names = {path: run_folder.config_name(f"{path}:demo") for path in paths}
+    names = {path: config_name(f"{path}:demo") for path in paths}
     assert names["configs/hard.py"] == "hard"
     assert names["configs/ablations/hard.py"] == "ablations/hard"
     assert names["my configs/hard.py"].startswith("hard-")
     assert names["x/фильм é.py"].startswith("фильм_é-")
-    folders = [run_folder.default_folder(own(), name).name for name in names.values()]
+    folders = [default_folder(own(), name).name for name in names.values()]
     assert len(set(folders)) == len(paths)
     for folder in folders:
         (tmp_path / folder).mkdir()
         assert not set(folder) & set(r'<>:"/\|?* ')  # what file systems refuse
     for path in ("configs/hard.py", "hard.py", "a/configs/hard.py"):  # however it is written
         for other in (f"./{path}", f"{tmp_path}/{path}", f"x/../{path}"):
-            assert run_folder.config_name(other) == names[path]
+            assert config_name(other) == names[path]
 
 
 def test_the_checkout_s_configs_have_their_names_everywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = f"{ROOT}/configs/dialogpt_hard.py"
-    assert run_folder.config_name(path) == "dialogpt_hard"
+    assert config_name(path) == "dialogpt_hard"
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs/dialogpt_hard.py").write_text("")
-    assert run_folder.config_name("configs/dialogpt_hard.py") == "dialogpt_hard"
-    assert run_folder.config_name(path).startswith("dialogpt_hard-")  # that name is taken here
+    assert config_name("configs/dialogpt_hard.py") == "dialogpt_hard"
+    assert config_name(path).startswith("dialogpt_hard-")  # that name is taken here
 
 
 def test_what_changes_no_number_is_in_no_name():
@@ -147,4 +147,4 @@ def test_what_changes_no_number_is_in_no_name():
 
 
 def test_fields_outside_of_names_exist():
-    assert run_folder.NOT_IN_NAME <= conkd.field_names(conkd.Config())
+    assert NOT_IN_NAME <= conkd.field_names(conkd.Config())
