@@ -11,7 +11,7 @@ from pathlib import Path
 from absl import flags
 
 import conkd_jax
-from conkd_jax import command_line
+from conkd_jax.cli import command_line
 from conkd_jax.versions import PACKAGE
 
 OPTIONS = flags.FlagValues()  # none

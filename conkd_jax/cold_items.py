@@ -20,8 +20,8 @@ from typing import Any
 from absl import flags
 from etils import epath
 
-from conkd_jax import command_line
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli import command_line
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.eval.cold_items.document import ColdItemAnalysis
 from conkd_jax.eval.cold_items.figure import draw_cold_items
 from conkd_jax.eval.cold_items.groups import item_groups, training_splits

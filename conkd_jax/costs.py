@@ -20,10 +20,10 @@ from typing import Any
 from absl import flags
 from etils import epath
 
-from conkd_jax import command_line
 from conkd_jax.artifacts.manifest import read_manifest
 from conkd_jax.artifacts.stage import Stage, in_order
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli import command_line
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.errors import UserError
 from conkd_jax.eval.tables.costs import RUNS, costs_page, costs_summary
 from conkd_jax.eval.tables.documents import portable_command, write_document

@@ -22,10 +22,10 @@ from absl import flags
 from etils import epath
 from rich.box import SIMPLE_HEAD
 
-from conkd_jax import command_line
 from conkd_jax.artifacts.manifest import git_hash
 from conkd_jax.artifacts.rebuild import mended_by, remove
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli import command_line
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.config.files import HOME
 from conkd_jax.data.mentions import replace_mentions
 from conkd_jax.eval.predictions import Prediction

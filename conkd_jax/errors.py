@@ -1,8 +1,8 @@
 """The base class of errors that a user can fix.
 
 The message of such an error says what was expected, what was found, where, and what to do. Programs
-print it as one line and end with exit code 2 (`conkd_jax.command_line`). Any other exception is a
-bug and keeps its traceback.
+print it as one line and end with exit code 2 (`conkd_jax.cli.command_line`). Any other exception is
+a bug and keeps its traceback.
 """
 
 from __future__ import annotations

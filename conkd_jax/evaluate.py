@@ -37,11 +37,11 @@ from collections.abc import Iterator
 from absl import flags
 from etils import epath
 
-from conkd_jax import command_line
 from conkd_jax.artifacts.build import ensure
 from conkd_jax.artifacts.rebuild import remove
 from conkd_jax.artifacts.stage import Stage
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli import command_line
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.eval import convert
 from conkd_jax.eval.any_system import score_predictions, split_of, write_scored

@@ -20,8 +20,8 @@ import re
 
 from absl import flags
 
-from conkd_jax import command_line
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli import command_line
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.eval import origin
 from conkd_jax.eval.gate.analysis import analyse_gate, write_gate_analysis
 from conkd_jax.eval.gate.examples import EXAMPLES, example_texts, greeting_for

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from absl import flags
 from etils import epath
 
-from conkd_jax import command_line
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli import command_line
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.eval.human.collect import collect_scores
 from conkd_jax.eval.human.export import export_study
 from conkd_jax.eval.human.scores import score_parts

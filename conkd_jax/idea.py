@@ -21,9 +21,9 @@ import numpy as np
 from absl import flags
 from etils import epath
 
-from conkd_jax import command_line
 from conkd_jax.chat import Chat
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli import command_line
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.data.corpus import Dialogue, Turn
 from conkd_jax.data.mentions import replace_mentions
 from conkd_jax.distill.gates import hard_gate, soft_gate

@@ -19,9 +19,9 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from conkd_jax import command_line
 from conkd_jax.artifacts.manifest import git_hash
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli import command_line
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.eval import origin
 from conkd_jax.eval.document import decoding_label, run_label
 from conkd_jax.eval.latency import TimedSystem, latency_measures, time_interleaved

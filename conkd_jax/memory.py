@@ -39,8 +39,8 @@ import rich.table
 from absl import flags
 from jax.experimental import topologies
 
-from conkd_jax import command_line
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli import command_line
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.config import Config
 from conkd_jax.eval.tables.documents import portable_command, write_document
 from conkd_jax.models.compute import DTYPES, Compute

@@ -22,8 +22,8 @@ import rich.table
 import rich.text
 from absl import flags
 
-from conkd_jax import command_line
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli import command_line
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.stages import own_data
 from conkd_jax.stages.own_data import Checked, LinkReport
 

@@ -29,8 +29,8 @@ from pathlib import Path
 from absl import flags
 from etils import epath
 
-from conkd_jax import command_line
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli import command_line
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.config import BACKBONES, PRESETS
 from conkd_jax.errors import UserError
 from conkd_jax.eval.tables.sections import printed_number

@@ -16,8 +16,8 @@ import sys
 from absl import flags
 from etils import epath
 
-from conkd_jax import command_line
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli import command_line
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.eval.tables.documents import portable_command
 from conkd_jax.eval.tables.sample_page import sample_page

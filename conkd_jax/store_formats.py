@@ -32,11 +32,11 @@ import numpy as np
 import rich.table
 from absl import flags
 
-from conkd_jax import command_line
 from conkd_jax.artifacts.build import ensure
 from conkd_jax.artifacts.manifest import whole_manifest
 from conkd_jax.artifacts.stage import Stage
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli import command_line
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.config import Config
 from conkd_jax.config.parts import TeacherOutputsConfig
 from conkd_jax.config.rules import validate_config

@@ -30,8 +30,8 @@ from collections.abc import Mapping, Sequence
 from absl import flags
 from etils import epath
 
-from conkd_jax import command_line
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli import command_line
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.config.files import HOME, IS_CHECKOUT
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.eval.tables.build import build_table, build_tables

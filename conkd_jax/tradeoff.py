@@ -19,8 +19,8 @@ import sys
 
 from absl import flags
 
-from conkd_jax import command_line
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli import command_line
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.config import ConfigError
 from conkd_jax.config.rules import validate_config
 from conkd_jax.eval.tables.documents import portable_command, write_document

@@ -26,7 +26,6 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from conkd_jax import command_line
 from conkd_jax.artifacts.build import PlanRow, ensure, explain
 from conkd_jax.artifacts.cost import in_words
 from conkd_jax.artifacts.numerics import pin_threads
@@ -34,7 +33,8 @@ from conkd_jax.artifacts.rebuild import mended_by, option, remove
 from conkd_jax.artifacts.side_by_side import ensure_side_by_side
 from conkd_jax.artifacts.stage import Stage, chosen, in_order
 from conkd_jax.artifacts.verify import verify
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli import command_line
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.config import (
     BACKBONES,
     PRESETS,

@@ -17,9 +17,9 @@ import rich.text
 from absl import flags
 from etils import epath
 
-from conkd_jax import command_line
 from conkd_jax.artifacts.verify import DAMAGED, UNKNOWN, Finding, artifacts_below, verify
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli import command_line
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.eval import origin
 from conkd_jax.io import integrity
 from conkd_jax.io.integrity import DamagedError

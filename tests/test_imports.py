@@ -17,12 +17,10 @@ ROOMS = (
     ("models",),
     ("config", "data", "eval"),
     ("training",),
-    ("ending",),
     ("artifacts",),
     ("stages",),
     ("runs",),
-    ("program_help",),
-    ("command_line",),
+    ("cli",),
     (
         "train",
         "rows",

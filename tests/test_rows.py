@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from conkd_jax import rows
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.config.presets import load_config_file
 from conkd_jax.eval.tables.documents import read_documents
 from tests.fixtures import small_world as config_file

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from conkd_jax import command_line, evaluate, train, verify
+from conkd_jax import evaluate, train, verify
+from conkd_jax.cli import command_line
 from conkd_jax.data.tokenizers.bpe import train_bpe
 from conkd_jax.errors import UserError
 from conkd_jax.stages import pipeline

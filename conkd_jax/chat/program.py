@@ -27,11 +27,11 @@ import jax
 from absl import flags
 from etils import epath
 
-from conkd_jax import command_line
 from conkd_jax.chat.conversation import Chat
 from conkd_jax.chat.session import Session
 from conkd_jax.chat.view import View
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli import command_line
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.errors import UserError
 from conkd_jax.io import terminal
 

@@ -29,8 +29,8 @@ from __future__ import annotations
 from absl import flags
 from etils import epath
 
-from conkd_jax import command_line
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli import command_line
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.export import card, hub
 from conkd_jax.export.release import check_name, write_release
 from conkd_jax.export.student import TRANSFORMERS, write_student

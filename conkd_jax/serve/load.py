@@ -26,8 +26,8 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 from absl import flags
 
-from conkd_jax import command_line
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli import command_line
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.errors import UserError
 from conkd_jax.io.files import write_json
 from conkd_jax.serve.program import TOKEN_VARIABLE

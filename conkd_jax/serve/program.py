@@ -18,9 +18,9 @@ import socket
 
 from absl import flags
 
-from conkd_jax import command_line
 from conkd_jax.chat.program import keep_compiled_programs
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli import command_line
+from conkd_jax.cli.command_line import UsageError
 
 TOKEN_VARIABLE = "CONKD_SERVE_TOKEN"
 

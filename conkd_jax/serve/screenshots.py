@@ -18,8 +18,8 @@ from typing import Any
 from absl import flags
 from etils import epath
 
-from conkd_jax import command_line
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli import command_line
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.errors import UserError
 from conkd_jax.io.files import write_whole
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.serve.arena import Arena
 from conkd_jax.serve.asking import Reader
 from conkd_jax.serve.keeping import Memory

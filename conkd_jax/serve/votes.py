@@ -26,8 +26,8 @@ import rich.table
 from absl import flags
 from etils import epath
 
-from conkd_jax import command_line
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli import command_line
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.eval.predictions import Prediction, write_predictions
 from conkd_jax.io.files import write_json, write_whole
 from conkd_jax.io.writable import unwritable

@@ -23,7 +23,8 @@ def drawn(monkeypatch):
 @pytest.fixture
 def evaluated(monkeypatch, capsys):
     """conkd_jax.evaluate with the options given; returns what it prints, raises what it raises."""
-    from conkd_jax import command_line, evaluate  # not earlier: jaxtyping has to hook imports
+    from conkd_jax import evaluate  # not earlier: jaxtyping has to hook imports
+    from conkd_jax.cli import command_line  # not earlier: jaxtyping has to hook imports
     from tests.fixtures.programs import forget_options
 
     def program(*switches, **options) -> str:

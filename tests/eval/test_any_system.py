@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.data.corpus import (
     ConceptGraph,
     Dialogue,
@@ -59,7 +59,7 @@ def test_results_are_written_before_they_are_printed(tmp_path, evaluated, monkey
     def fails(*_):
         raise RuntimeError
 
-    monkeypatch.setattr("conkd_jax.command_line.show", fails)
+    monkeypatch.setattr("conkd_jax.cli.command_line.show", fails)
     with pytest.raises(RuntimeError):
         evaluated(predictions=path, split="valid", out=out)
     assert (out / "metrics.json").exists() and (out / "figures").exists()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.data.corpus import (
     ConceptGraph,
     Corpus,

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TALKS = """
 import pathlib, sys
 from absl import flags
-from conkd_jax import command_line
+from conkd_jax.cli import command_line
 from conkd_jax.training import progress
 from conkd_jax.io import terminal
 

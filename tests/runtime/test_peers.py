@@ -136,7 +136,7 @@ import sys, time
 import numpy as np
 from absl import flags
 from jax.experimental import multihost_utils
-from conkd_jax import command_line
+from conkd_jax.cli import command_line
 from conkd_jax.errors import UserError
 
 OPTIONS = flags.FlagValues()

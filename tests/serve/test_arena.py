@@ -6,7 +6,7 @@ import json
 import pytest
 
 from conkd_jax import human
-from conkd_jax.command_line import UsageError
+from conkd_jax.cli.command_line import UsageError
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.serve import votes as program
 from conkd_jax.serve.arena import Ballots

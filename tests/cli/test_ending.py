@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from conkd_jax.ending import STOPPED, explained
+from conkd_jax.cli.ending import STOPPED, explained
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -12,14 +12,14 @@ import rich.console
 from absl import flags
 
 from conkd_jax import __main__ as programs
-from conkd_jax import command_line, program_help
+from conkd_jax.cli import command_line, program_help
 from conkd_jax.config.help import config_fields
 from conkd_jax.errors import UserError
 from conkd_jax.eval.tables.build import build_table
 from tests.eval.scored import document
 from tests.fixtures.programs import CONFIG, refused
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = programs.PROGRAMS
 WITHOUT_ARGUMENTS = ("train", "evaluate", "gate")
 

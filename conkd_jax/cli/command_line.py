@@ -24,15 +24,15 @@ import rich.table
 from absl import flags, logging
 from etils import epath
 
+from conkd_jax.cli.ending import explained
+from conkd_jax.cli.program_help import console_script, help_text, own_options
 from conkd_jax.config.files import importable, names_like, resolved
 from conkd_jax.config.help import ConfigField, config_fields
-from conkd_jax.ending import explained
 from conkd_jax.errors import UserError
 from conkd_jax.eval.tables.fitting import in_blocks, needed_width
 from conkd_jax.eval.tables.formats import table_for_terminal
 from conkd_jax.eval.tables.table import ResultTable
 from conkd_jax.io import terminal
-from conkd_jax.program_help import console_script, help_text, own_options
 from conkd_jax.runtime import cluster, parallel
 from conkd_jax.versions import versions_in_words
 

@@ -1,0 +1,1 @@
+"""The command line that all programs share: options, help, output, and how a program ends."""
