@@ -1,6 +1,6 @@
 # The part of ml_collections that this project uses, for the type checker only. The library
 # annotates a field with the union of all types that a field can have. Here a field is Any, and
-# `conkd_jax.config_rules.validate` checks its value.
+# `conkd_jax.config.rules` checks its value.
 from collections.abc import ItemsView, Iterator, KeysView, Mapping
 from typing import Any
 
