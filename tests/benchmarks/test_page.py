@@ -20,6 +20,11 @@ def test_the_page_shows_what_is_committed():
             assert (CHECKOUT / page.FIGURES / f"{name}.png").is_file()
 
 
+def test_a_bar_in_a_cell_does_not_end_the_cell():
+    table = page.grid(["number", "value"], [["|ratio - 1|", "0.02"]])
+    assert table.splitlines()[-1] == r"| \|ratio - 1\| | 0.02 |"
+
+
 def test_committed_commands_name_programs_that_exist():
     for name, document in page.read(CHECKOUT, PROGRAMS).items():
         assert document["command"].startswith(f"python -m benchmarks.{name} ")
