@@ -21,8 +21,8 @@ them twice, and can't reverse a loop whose length is known only at run time.
 may hold anything, and a batch's capacity may be generous.
 
 No gradient reaches the teachers, the gate or the weights. This file must not depend on how features
-were computed or how a teacher's outputs were stored. Devices that divide the targets are the matter
-of `columns`: a chunk then has the tokens of all devices, and this device's columns.
+were computed or how a teacher's outputs were stored. Where devices divide the targets among them
+(`columns`), a chunk has the tokens of all devices and the columns of this one.
 """
 
 import functools

@@ -5,9 +5,8 @@ checkpoints, resuming, and stopping at a number that is not finite. This file mu
 particular models or stages.
 
 A run is a function of (task, optimizer config, seed, layout) and, on CPUs, of the number of threads
-(`conkd_jax.runtime.threads`). Everything that a step or a
-decision depends on is in the checkpoint, so a run that was stopped at any point is resumed bit for
-bit.
+(`conkd_jax.runtime.threads`). Everything that a step or a decision depends on is in the checkpoint,
+so a run that was stopped at any point is resumed bit for bit.
 """
 
 import dataclasses
