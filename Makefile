@@ -23,7 +23,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-demo: $(VENV)/.installed  ## train and compare both systems on a synthetic corpus: no download, no data
+demo: $(VENV)/.installed  ## train and compare a fine-tuned model and ConKD on a synthetic corpus, without any data
 	$(BIN)/python -m conkd_jax.demo
 
 chat: $(VENV)/.installed  ## talk to the system that `make demo` trained
