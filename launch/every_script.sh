@@ -8,8 +8,9 @@
 program=${CONKD_PROGRAM:-conkd_jax.train}
 dry_run=${DRY_RUN:-0}
 
-# usage: prints the header of the script, without its first line and its comment signs.
-usage() { awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$0"; }
+# usage: prints the header of the script, without its first line, its comment signs and its options
+# of sbatch.
+usage() { awk 'NR > 1 { if (!/^#/ || /^#SBATCH/) exit; sub(/^# ?/, ""); print }' "$0"; }
 
 # complain MESSAGE...: one line on stderr that begins with the script's name.
 complain() { printf '%s: %s\n' "launch/$(basename "$0")" "$*" >&2; }

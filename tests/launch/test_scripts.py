@@ -45,6 +45,7 @@ def test_every_script_is_tried_here():
 def test_help_names_every_variable(script: Path, standin):
     outcome = run(script, "--help", env=standin)
     assert outcome.returncode == 0 and "Variables" in outcome.stdout
+    assert "SBATCH --" not in outcome.stdout
     text = script.read_text()
     read = set(re.findall(r"\$\{([A-Z][A-Z_]+)(?::?[-+?])", text)) | {"CONKD_PROGRAM", "DRY_RUN"}
     own = {name for name in read if not name.startswith(("SLURM_", "BASH_"))}

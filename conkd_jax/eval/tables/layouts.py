@@ -44,10 +44,11 @@ LAYOUTS: Mapping[str, Layout] = {
             _PPL,
             Column("hit@50", "tf_hit@50"),
         ),
-        "F1@k: recommendation in generated responses, over recall and precision; new@k: the same "
-        "without items that the dialogue has already mentioned, whose share of the named ones is "
-        "under repeats. Rec Ratio: responses that recommend. PPL: perplexity of references, items "
-        "and words. hit@50: the gold item is among the 50 best, where the reference has it.",
+        "F1@k: how well the items that responses name match those of the references, the harmonic "
+        "mean of precision and recall. new@k: the same without items that the dialogue has already "
+        "mentioned. repeats: the share of such items among all that are named. Rec Ratio: the "
+        "share of responses that recommend. PPL: the perplexity of references, items and words. "
+        "hit@50: how often the gold item is among the 50 best, where the reference has it.",
     ),
     "1": Layout(
         "Table 1. What the recommender knows and what is said",
