@@ -9,6 +9,11 @@ import pytest
 
 from conkd_jax.eval.decode_loop import decode_steps
 from conkd_jax.models.kgsf import KGSF, KGSFSpec
+from tests.fixtures.gradients import (
+    check_all_are_reached,
+    check_graph_is_constant,
+    gradients_and_features,
+)
 from tests.models import small_kgsf
 from tests.models.backbone_model import (
     check_no_token_looks_ahead,
@@ -126,28 +131,15 @@ def test_no_token_looks_ahead(params, inputs, features):
 def gradients(params, samples):
     """(gradients of everything, features) where the batch has a row of padding alone."""
     filled = batch([*samples, {name: [] for name in samples[0]}])
-
-    @jax.jit
-    @functools.partial(jax.grad, has_aux=True, allow_int=True)
-    def grads_and_features(params):
-        features = MODEL.states(params, filled)
-        return jnp.square(MODEL.head(params, NUM_TARGETS).logits(features)).sum(), features
-
-    return grads_and_features(params)
+    return gradients_and_features(MODEL, params, filled, NUM_TARGETS)
 
 
 def test_no_gradient_reaches_the_graph(params, gradients):
-    for name, leaf in gradients[0]["graph"].items():
-        if jnp.issubdtype(params["graph"][name].dtype, jnp.floating):
-            np.testing.assert_array_equal(leaf, 0, err_msg=name)
+    check_graph_is_constant(gradients[0], params)
 
 
 def test_gradients_reach_every_parameter(gradients):
-    trained = {name: leaf for name, leaf in gradients[0].items() if name != "graph"}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(trained):
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
-        if not name.endswith("key.bias"):  # it shifts all scores of a query equally
-            assert np.abs(leaf).max() > 1e-3, f"no gradient reaches {name}"
+    check_all_are_reached(gradients[0], without=("graph",))
 
 
 def test_a_row_of_padding_alone_is_finite_with_its_gradient(gradients):

@@ -1,8 +1,6 @@
 """Models whose item rows start from the recommender: what they read, and how they are known."""
 
 import dataclasses
-import os
-import signal
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +14,6 @@ from conkd_jax.artifacts import build as artifacts
 from conkd_jax.artifacts.stage import Context
 from conkd_jax.config import Config, ConfigError, ItemInitConfig, from_argument, frozen
 from conkd_jax.config.rules import validate_config
-from conkd_jax.data.batches.loader import BatchLoader
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
@@ -24,7 +21,7 @@ from conkd_jax.models.item_rows import MAPS, title_rows
 from conkd_jax.runs.document import config_sha256
 from conkd_jax.stages import dialogue_teacher, language_model, pipeline, recommender, student
 from conkd_jax.stages.item_init import ItemInitSettings, item_vectors
-from tests.fixtures.training import assert_same
+from tests.fixtures.training import assert_same, straight_and_killed
 
 BACKBONES = ("dialogpt", "kgsf")
 PARTS = ("dialogue_teacher", "student")
@@ -205,30 +202,10 @@ def test_a_resumed_training_gives_the_weights_of_a_straight_one(
 ):
     stage = pipeline.build(config)["dialogue_teacher"]
     inputs = {name: directories[name] for name in stage.inputs}
-    folders = {name: epath.Path(tmp_path / name) for name in ("straight", "again")}
-    for folder in folders.values():
-        folder.mkdir()
-
-    def train(folder, is_resumed):
-        return stage.run(stage.settings, folders[folder], Context(inputs, {}, is_resumed))
-
-    metrics = train("straight", is_resumed=False)
-    iterate = BatchLoader.iterate
-
-    def killed(loader, start_step):
-        for step, batch in enumerate(iterate(loader, start_step), start_step):
-            if step == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield batch
-
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(BatchLoader, "iterate", killed)
-        train("again", is_resumed=False)
-    assert train("again", is_resumed=True) == metrics
+    folders = straight_and_killed(stage, inputs, tmp_path, monkeypatch)
     vocabulary = Vocabulary.load(directories["vocabulary"])
     one, other = (
-        language_model.load(config.backbone, folder, vocabulary).variables
-        for folder in folders.values()
+        language_model.load(config.backbone, folder, vocabulary).variables for folder in folders
     )
     assert_same(one, other)
 

@@ -1,9 +1,8 @@
 """LoRA through the stages: settings, refusals, training, resuming, and what is saved."""
 
 import dataclasses
+import functools
 import json
-import os
-import signal
 
 import jax
 import numpy as np
@@ -14,10 +13,8 @@ from etils import epath
 from flax.traverse_util import flatten_dict
 
 from conkd_jax.artifacts import build as artifacts
-from conkd_jax.artifacts.stage import Context
 from conkd_jax.config import ConfigError, from_argument, frozen
 from conkd_jax.config.rules import validate_config
-from conkd_jax.data.batches.loader import BatchLoader
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.models.compute import Compute
@@ -32,7 +29,7 @@ from conkd_jax.stages.train_step_memory import planned_step, step_memory
 from conkd_jax.training.checkpoint import CHECKPOINTS, Checkpoints
 from conkd_jax.training.optimizers import make_optimizer
 from tests.fixtures.backbones import check_one_device_is_eight
-from tests.fixtures.training import assert_same
+from tests.fixtures.training import assert_same, straight_and_killed
 
 PARTS = ("dialogue_teacher", "student")
 RANK = 2
@@ -167,31 +164,10 @@ def test_a_resumed_training_gives_the_weights_of_a_straight_one(
     config, start, tmp_path, monkeypatch
 ):
     stage = pipeline.build(config)["dialogue_teacher"]
-    directories = directories_of(config)
-    folders = {name: epath.Path(tmp_path / name) for name in ("straight", "again")}
-    for folder in folders.values():
-        folder.mkdir()
-
-    def train(folder, is_resumed):
-        return stage.run(stage.settings, folders[folder], Context(directories, {}, is_resumed))
-
-    metrics = train("straight", is_resumed=False)
-    iterate = BatchLoader.iterate
-
-    def killed(loader, start_step):
-        for step, batch in enumerate(iterate(loader, start_step), start_step):
-            if step == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield batch
-
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(BatchLoader, "iterate", killed)
-        train("again", is_resumed=False)
-    check_checkpoint(config, start, folders["again"])
-    assert train("again", is_resumed=True) == metrics
+    check = functools.partial(check_checkpoint, config, start)
+    folders = straight_and_killed(stage, directories_of(config), tmp_path, monkeypatch, check)
     one, other = (
-        language_model.load(config.backbone, folder, start.vocabulary).params
-        for folder in folders.values()
+        language_model.load(config.backbone, folder, start.vocabulary).params for folder in folders
     )
     assert_same(one, other)
     check_only_changes_were_trained(start.params, one, start.vocabulary.num_words)
