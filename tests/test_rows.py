@@ -16,6 +16,7 @@ from conkd_jax.cli.command_line import UsageError
 from conkd_jax.config.presets import load_config_file
 from conkd_jax.eval.tables.documents import read_documents
 from tests.fixtures import small_world as config_file
+from tests.fixtures.processes import started_after
 from tests.fixtures.programs import refused
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -175,7 +176,10 @@ def test_what_was_stopped_goes_on_where_it_was(tmp_path):
     """Stopped in the dialogue teacher's training, which is resumed from its checkpoint."""
     longer = "--override=dialogue_teacher.epochs=60"
     log = tmp_path / "runs" / "logs" / "small_world"
-    with subprocess.Popen(command(tmp_path, longer), cwd=ROOT, start_new_session=True) as parent:
+    # SIGINT may be ignored here, in the background of a shell.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL)"
+    starting = started_after(heard, *command(tmp_path, longer))
+    with subprocess.Popen(starting, cwd=ROOT, start_new_session=True) as parent:
         for _ in range(3000):
             if list((tmp_path / "artifacts").glob("dialogue_teacher/*/checkpoints/*")):
                 break
