@@ -152,7 +152,7 @@ def test_a_layout_is_told_in_words():
 
 DIALOGPT, REDIAL = "demo", "demo,backbone=redial"
 ADDED = {"questionnaires", "sentiment"}  # stages that only some systems have
-EPOCHS = {DIALOGPT: 12, REDIAL: 40}  # until responses differ from each other
+EPOCHS = 12  # until responses differ from each other, and before rounding errors have grown
 TRAINED = ("rec_teacher", "dialogue_teacher", "turn_classifier", "student")
 ONE_DEVICE = Place("pmap", 1)
 
@@ -178,7 +178,7 @@ def on_one_device(tmp_path_factory):
     def run(argument):
         if argument not in found:
             root = tmp_path_factory.mktemp("one_device")
-            found[argument] = run_pipeline(root, argument, ONE_DEVICE, epochs=EPOCHS[argument])
+            found[argument] = run_pipeline(root, argument, ONE_DEVICE, epochs=EPOCHS)
         return found[argument]
 
     return run
@@ -193,7 +193,7 @@ def test_a_pipeline_computes_the_same_anywhere(
     argument, kind, num_processes, on_one_device, tmp_path
 ):
     place = Place(kind, 8, num_processes)
-    config = run_pipeline(tmp_path, argument, place, epochs=EPOCHS[argument])
+    config = run_pipeline(tmp_path, argument, place, epochs=EPOCHS)
     check_same_stages(on_one_device(argument), config)
     machine = json.loads((stage_folder(config, "student") / "manifest.json").read_text())["machine"]
     assert machine["num_processes"] == num_processes
