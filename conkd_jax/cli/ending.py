@@ -23,6 +23,7 @@ STOPPED = (
     "stopped: finished stages, shards, decoded responses and checkpoints are saved; the same "
     "command resumes it"
 )
+REPEAT_AFTER = 0.1  # seconds until a signal that nothing heard is sent again
 FREE_SPACE = "Whatever was finished before is kept: free some space and run the same command again."
 
 
@@ -39,7 +40,7 @@ def explained() -> Iterator[None]:
     SIGTERM stops the block as Ctrl-C does; a training, which saves first, has handlers of its own.
     """
     try:
-        with _stopped_by_sigterm(), _told_to_the_others():
+        with _stopped_by_sigterm(), _heard_everywhere(), _told_to_the_others():
             yield
     except UserError as error:
         _end(f"error: {error}", 2)
@@ -100,3 +101,29 @@ def _stopped_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal(SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _heard_everywhere() -> Iterator[None]:
+    """Repeats a signal that came where Python ignores exceptions: in a finalizer, for example.
+
+    JAX runs some Python code whenever garbage is collected. A Ctrl-C at that moment would only be
+    reported, and the program would go on.
+    """
+    before = sys.unraisablehook
+
+    def repeat(ignored: sys.UnraisableHookArgs) -> None:
+        if not issubclass(ignored.exc_type, KeyboardInterrupt):
+            before(ignored)
+            return
+        number = SIGTERM if issubclass(ignored.exc_type, Terminated) else SIGINT
+        # Not from here: another exception would be ignored as well.
+        again = threading.Timer(REPEAT_AFTER, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = repeat
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before

@@ -318,7 +318,7 @@ def train(
                     with progress.evaluating():
                         line = run.add_line()
                     progress.scalars(line)
-                is_stopped = not run.is_over and stop.is_asked(run.done)
+                is_stopped = stop.is_asked(run.done, is_last=run.is_over)
                 if run.is_over or is_stopped or is_due(run.done, checkpoint_every):
                     late.drain()  # raises at a number that is not finite, before it is saved
                     run.save(checkpoints, directory)

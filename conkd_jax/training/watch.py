@@ -162,7 +162,11 @@ class LateMetrics:
 
 
 class StopSignals:
-    """Turns the first SIGINT or SIGTERM into a request to stop; a second one acts as usual."""
+    """Turns the first SIGINT or SIGTERM into a request to stop; a second one acts as usual.
+
+    A request that comes too late for the block to act on is not forgotten: the signal is raised
+    again when the block ends.
+    """
 
     def __init__(self):
         """Installs nothing yet; `with` installs the handlers, in the main thread only."""
@@ -175,8 +179,10 @@ class StopSignals:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
         self._restore()
+        if self.number is not None and kind is None:
+            signal.raise_signal(self.number)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.number = number
@@ -187,12 +193,13 @@ class StopSignals:
             signal.signal(number, handler)
         self._before = {}
 
-    def is_asked(self, step: int) -> bool:
+    def is_asked(self, step: int, *, is_last: bool = False) -> bool:
         """Whether to stop after this step; the same answer in every process."""
         if jax.process_count() == 1:
             return self.number is not None
         # A signal may reach one process only. Agreeing costs a collective, hence not at every step.
-        return step % AGREE_STEPS == 0 and parallel.any_process(self.number is not None)
+        is_due = is_last or step % AGREE_STEPS == 0
+        return is_due and parallel.any_process(self.number is not None)
 
     @property
     def exit_code(self) -> int:

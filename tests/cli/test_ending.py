@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+import sys
+import time
 
 import pytest
 
@@ -20,6 +22,38 @@ def test_a_signal_ends_a_program_with_one_line(capsys, number, code):
     assert end.value.code == code
     assert capsys.readouterr().err == f"{STOPPED}\n" and "the same command resumes it" in STOPPED
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_that_comes_while_garbage_is_collected_is_heard(capsys, number, code):
+    """Python ignores what a finalizer raises, and JAX runs some code at every collection."""
+
+    class Finalized:
+        def __del__(self):
+            os.kill(os.getpid(), number)
+
+    before = sys.unraisablehook
+    if number == signal.SIGINT:
+        signal.signal(number, signal.default_int_handler)
+    with pytest.raises(SystemExit) as end, explained():
+        Finalized()
+        time.sleep(60)
+        raise AssertionError("not stopped")
+    assert end.value.code == code
+    assert capsys.readouterr().err == f"{STOPPED}\n"
+    assert sys.unraisablehook is before
+
+
+def test_other_exceptions_of_finalizers_are_reported_as_before(monkeypatch):
+    class Finalized:
+        def __del__(self):
+            raise ValueError("of a finalizer")
+
+    reported = []
+    monkeypatch.setattr(sys, "unraisablehook", reported.append)
+    with explained():
+        Finalized()
+    assert [each.exc_type for each in reported] == [ValueError]
 
 
 def test_a_full_disk_ends_a_program_with_one_line(capsys):

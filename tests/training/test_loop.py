@@ -252,6 +252,16 @@ def test_a_signal_saves_and_stops(tmp_path, capsys, number):
     assert_same_run(straight, train(make_task(), tmp_path / "again"))
 
 
+def test_a_signal_in_the_last_step_stops_before_the_next_stage(tmp_path, capsys):
+    straight = train(make_task(), tmp_path / "straight")
+    loader = Interrupted(19, lambda batch: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as stop:
+        train(make_task(loader), tmp_path / "again")
+    assert stop.value.code == 128 + signal.SIGTERM
+    assert "stopped at step 20, saved" in capsys.readouterr().out
+    assert_same_run(straight, train(make_task(), tmp_path / "again"))
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path):
     first = train(make_task(select=("dev_loss", "min")), tmp_path)
     task = make_task(Interrupted(20, crash), select=("dev_loss", "min"))

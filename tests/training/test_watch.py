@@ -1,3 +1,7 @@
+import os
+import signal
+import threading
+
 import numpy as np
 import pytest
 
@@ -56,10 +60,18 @@ def test_patience_counts_evaluations_without_gain():
     assert track.is_out_of(2) and not track.is_out_of(3) and not track.is_out_of(0)
 
 
-def test_signals_are_left_alone_outside_the_main_thread():
-    import signal
-    import threading
+def test_a_signal_that_comes_too_late_to_be_asked_for_is_raised_again():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            with watch.StopSignals():
+                os.kill(os.getpid(), signal.SIGINT)
+            raise AssertionError("forgotten")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
+
+def test_signals_are_left_alone_outside_the_main_thread():
     before, errors = signal.getsignal(signal.SIGTERM), []
 
     def enter():
