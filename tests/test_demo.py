@@ -31,12 +31,18 @@ def test_the_committed_demo_shows_the_effect():
 
 @pytest.mark.slow
 def test_the_demo_ends_with_a_screen_of_80_columns(tmp_path):
-    """As users start it: alone in a process, compiled for speed."""
+    """As users start it: alone in a process, compiled for speed.
+
+    In the folder that CONKD_TRAINED_DEMO names, `make demo` has just trained the systems: they are
+    found there, as for a user who starts it again.
+    """
+    folder = os.environ.get("CONKD_TRAINED_DEMO", tmp_path)
+    numbers = tmp_path / "seeds.json"
     environ = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
-    command = [sys.executable, "-m", "conkd_jax.demo", "--json=seeds.json"]
-    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
+    command = [sys.executable, "-m", "conkd_jax.demo", f"--json={numbers}"]
+    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     screen = done.stdout[done.stdout.rindex("A conversation that no system") :].splitlines()
     assert max(map(len, screen)) <= 80 and len(screen) <= 40
-    (training,) = json.loads((tmp_path / "seeds.json").read_text())["trainings"]
+    (training,) = json.loads(numbers.read_text())["trainings"]
     assert training["p_values_of_conkd"][demo.FINE_TUNED] < 0.05
