@@ -35,7 +35,7 @@ from conkd_jax.export import card, hub
 from conkd_jax.export.release import check_name, write_release
 from conkd_jax.export.student import TRANSFORMERS, write_student
 from conkd_jax.export.teachers import write_teachers
-from conkd_jax.io.array_files import DTYPES
+from conkd_jax.io.array_files import DTYPES, SCALED
 from conkd_jax.io.files import is_remote, write_whole
 from conkd_jax.io.writable import unwritable
 from conkd_jax.runs.finished import Run
@@ -51,7 +51,8 @@ _DTYPE = flags.DEFINE_enum(
     "dtype",
     None,
     list(DTYPES),
-    "What weights are rounded to. Default: float32; of a release, int8, which only releases have.",
+    "What weights are rounded to; int8 and int4 for releases only. Default: float32; of a "
+    "release, int8.",
     flag_values=OPTIONS,
 )
 _PUSH = flags.DEFINE_string(
@@ -118,10 +119,10 @@ def checked_out() -> epath.Path:
         raise UsageError(f"expected one of {' and '.join(given)}: they write different folders")
     if _RELEASE.value:
         check_name(_RELEASE.value)
-    if _DTYPE.value == "int8" and not _RELEASE.value:
+    if _DTYPE.value in SCALED and not _RELEASE.value:
         raise UsageError(
-            "--dtype=int8: expected float32, float16 or bfloat16, which transformers reads; int8 "
-            "is for --release"
+            f"--dtype={_DTYPE.value}: expected float32, float16 or bfloat16, which transformers "
+            f"reads; {_DTYPE.value} is for --release"
         )
     out = epath.Path(_OUT.value)
     if is_remote(out):

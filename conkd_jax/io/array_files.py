@@ -1,8 +1,8 @@
 """Nested dicts of arrays as one safetensors file, exact or compact.
 
-A compact file rounds floating-point arrays: to 16 bits, or to 8 bits with one scale for each row.
-Whatever the file holds, `load_arrays` returns float32 and integers. This module does not depend on
-what the arrays mean.
+A compact file rounds floating-point arrays: to 16 bits, to 8 bits with one scale for each row, or
+to 4 bits with one scale for every 32 numbers. Whatever the file holds, `load_arrays` returns
+float32 and integers. This module does not depend on what the arrays mean.
 """
 
 from __future__ import annotations
@@ -25,12 +25,17 @@ DTYPES = {
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
     "int8": np.dtype(np.int8),
+    "int4": np.dtype(ml_dtypes.int4),
 }
-SCALE = "#scale"  # ends the name of the scales of an array of 8 bits
+SCALED = ("int8", "int4")  # which have scales
+GROUP = 32  # numbers of 4 bits that share a scale
+SCALE = "#scale"  # ends the name of the scales of an array
+SHAPE = "#shape"  # ends the name of the shape of an array of 4 bits, whose bytes hold two numbers
 _READ = {
     "F32": np.dtype(np.float32),
     "F16": np.dtype(np.float16),
     "BF16": np.dtype(ml_dtypes.bfloat16),
+    "U8": np.dtype(np.uint8),
     "I8": np.dtype(np.int8),
     "I32": np.dtype(np.int32),
     "I64": np.dtype(np.int64),
@@ -47,7 +52,9 @@ def save_arrays(path: epath.PathLike, arrays: Arrays, dtype: str = "float32") ->
     """Writes nested dicts of arrays, completely or not at all.
 
     With "int8", row r of an array is stored as q_r = round(x_r / s_r) with s_r = max |x_r| / 127 as
-    float32; arrays of fewer than two axes, such as biases, stay float32.
+    float32. With "int4", every 32 numbers x in a row of memory are stored as q = round(x / s), from
+    -8 to 7, with s = -m / 8 as bfloat16, where m is the x of the largest absolute value. Arrays of
+    fewer than two axes, such as biases, stay float32 in both.
 
     Args:
       path: the file; its folder exists.
@@ -63,13 +70,38 @@ def save_arrays(path: epath.PathLike, arrays: Arrays, dtype: str = "float32") ->
 
 
 def _stored(name: str, array: np.ndarray, dtype: str) -> dict[str, np.ndarray]:
-    if array.dtype != np.float32 or dtype == "float32" or (dtype == "int8" and array.ndim < 2):
+    if array.dtype != np.float32 or dtype == "float32" or (dtype in SCALED and array.ndim < 2):
         return {name: np.ascontiguousarray(array)}
+    if dtype == "int4":
+        packed, scale = _packed(array)
+        return {
+            name: packed,
+            f"{name}{SCALE}": scale,
+            f"{name}{SHAPE}": np.asarray(array.shape, np.int32),
+        }
     if dtype != "int8":
         return {name: np.ascontiguousarray(array.astype(DTYPES[dtype]))}
     scale = np.abs(array).max(axis=-1, keepdims=True) / 127
     scale = np.where(scale == 0, 1, scale).astype(np.float32)
     return {name: np.rint(array / scale).astype(np.int8), f"{name}{SCALE}": scale}
+
+
+def _packed(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of 4 bits, two in a byte, and the scale of each group."""
+    groups = np.pad(array.ravel(), (0, -array.size % GROUP)).reshape(-1, GROUP)
+    largest = np.take_along_axis(groups, np.abs(groups).argmax(axis=1)[:, None], axis=1)
+    scale = (-largest / 8).astype(ml_dtypes.bfloat16)
+    divisor = scale.astype(np.float32)
+    quotients = groups / np.where(divisor == 0, 1, divisor)
+    numbers = (np.clip(np.rint(quotients), -8, 7) + 8).astype(np.uint8)
+    return (numbers[:, ::2] | numbers[:, 1::2] << 4).ravel(), scale
+
+
+def _unpacked(packed: np.ndarray, scale: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """What `_packed` packed, as float32."""
+    numbers = np.stack([packed & 15, packed >> 4], axis=-1).reshape(-1, GROUP).astype(np.float32)
+    values = (numbers - 8) * scale.astype(np.float32)
+    return values.ravel()[: np.prod(shape)].reshape(shape)
 
 
 def load_arrays(path: epath.PathLike) -> dict[str, Any]:
@@ -92,9 +124,11 @@ def load_arrays(path: epath.PathLike) -> dict[str, Any]:
         ) from error
     found = {}
     for name, array in flat.items():
-        if name.endswith(SCALE):
+        if name.endswith((SCALE, SHAPE)):
             continue
-        if f"{name}{SCALE}" in flat:
+        if f"{name}{SHAPE}" in flat:
+            array = _unpacked(array, flat[f"{name}{SCALE}"], flat[f"{name}{SHAPE}"])
+        elif f"{name}{SCALE}" in flat:
             array = array.astype(np.float32) * flat[f"{name}{SCALE}"]
         elif array.dtype in (DTYPES["float16"], DTYPES["bfloat16"]):
             array = array.astype(np.float32)

@@ -16,7 +16,8 @@ TREE["a"]["bias"] = np.array([0.1, 0.2, 0.3], np.float32)
 
 
 @pytest.mark.parametrize(
-    ("dtype", "error"), [("float32", 0), ("float16", 2e-3), ("bfloat16", 0.02), ("int8", 0.013)]
+    ("dtype", "error"),
+    [("float32", 0), ("float16", 2e-3), ("bfloat16", 0.02), ("int8", 0.013), ("int4", 0.38)],
 )
 def test_arrays_come_back(tmp_path, dtype, error):
     save_arrays(tmp_path / "x.safetensors", TREE, dtype)
@@ -25,7 +26,7 @@ def test_arrays_come_back(tmp_path, dtype, error):
     assert np.abs(found["a"]["kernel"] - TREE["a"]["kernel"]).max() <= error
     np.testing.assert_array_equal(found["rows"], TREE["rows"])
     assert found["rows"].dtype == np.int32 and found["empty"].shape == (0, 4)
-    if dtype in ("float32", "int8"):
+    if dtype in ("float32", "int8", "int4"):
         np.testing.assert_array_equal(found["a"]["bias"], TREE["a"]["bias"])
 
 
@@ -38,6 +39,37 @@ def test_a_rounded_row_is_off_by_half_a_step(tmp_path_factory, row):
     save_arrays(path, {"x": values}, "int8")
     step = np.abs(values).max(axis=1, keepdims=True) / 127
     assert (np.abs(load_arrays(path)["x"] - values) <= 0.5001 * step + 1e-30).all()
+
+
+@given(
+    st.lists(st.floats(-(2**40), 2**40, width=32, allow_subnormal=False), min_size=1, max_size=80),
+    st.integers(1, 3),
+)
+def test_a_number_of_4_bits_is_off_by_a_step_at_most(tmp_path_factory, row, num_rows):
+    """Half a step; a whole one where the largest has the other sign, for -8 has no opposite."""
+    path = tmp_path_factory.mktemp("rounded") / "x.safetensors"
+    values = np.array([row] * num_rows, np.float32)
+    save_arrays(path, {"x": values}, "int4")
+    found = load_arrays(path)["x"]
+    assert found.shape == values.shape
+    for start in range(0, values.size, 32):
+        group, got = (each.ravel()[start : start + 32] for each in (values, found))
+        largest = group[np.abs(group).argmax()]
+        step = np.abs(largest) / 8
+        is_opposite = (np.sign(group) != np.sign(largest)) & (np.abs(group) > 7 * step)
+        # The scale has 8 bits, so that the largest number is off by a 256th of itself.
+        bound = np.where(is_opposite, 1, 0.5) * step + np.abs(group) / 128
+        assert (np.abs(got - group) <= bound + 1e-30).all()
+
+
+def test_numbers_of_4_bits_take_a_seventh(tmp_path):
+    """4.5 bits a number instead of 32."""
+    values = np.random.default_rng(0).normal(size=(64, 128)).astype(np.float32)
+    sizes = {}
+    for dtype in ("float32", "int4"):
+        save_arrays(path := tmp_path / dtype, {"x": values}, dtype)
+        sizes[dtype] = path.stat().st_size
+    assert sizes["int4"] < sizes["float32"] / 6.5
 
 
 def test_what_is_no_file_of_arrays(tmp_path):
