@@ -29,6 +29,8 @@ DTYPES = {
 }
 SCALED = ("int8", "int4")  # which have scales
 GROUP = 32  # numbers of 4 bits that share a scale
+SHRINKING = np.linspace(0.7, 1, 7, dtype=np.float32)  # of that scale, against a single large number
+SMALL = 100_000  # numbers of an array that is not worth 4 bits
 SCALE = "#scale"  # ends the name of the scales of an array
 SHAPE = "#shape"  # ends the name of the shape of an array of 4 bits, whose bytes hold two numbers
 _READ = {
@@ -53,8 +55,10 @@ def save_arrays(path: epath.PathLike, arrays: Arrays, dtype: str = "float32") ->
 
     With "int8", row r of an array is stored as q_r = round(x_r / s_r) with s_r = max |x_r| / 127 as
     float32. With "int4", every 32 numbers x in a row of memory are stored as q = round(x / s), from
-    -8 to 7, with s = -m / 8 as bfloat16, where m is the x of the largest absolute value. Arrays of
-    fewer than two axes, such as biases, stay float32 in both.
+    -8 to 7, with s = -f · m / 8 as bfloat16: m is the x of the largest absolute value, and f the
+    one of `SHRINKING` with the least squared error. Arrays of fewer than `SMALL` numbers have 8
+    bits then: the layers of a small transformer take few bytes, and their errors matter most.
+    Arrays of fewer than two axes, such as biases, stay float32 with both.
 
     Args:
       path: the file; its folder exists.
@@ -72,15 +76,12 @@ def save_arrays(path: epath.PathLike, arrays: Arrays, dtype: str = "float32") ->
 def _stored(name: str, array: np.ndarray, dtype: str) -> dict[str, np.ndarray]:
     if array.dtype != np.float32 or dtype == "float32" or (dtype in SCALED and array.ndim < 2):
         return {name: np.ascontiguousarray(array)}
-    if dtype == "int4":
-        packed, scale = _packed(array)
-        return {
-            name: packed,
-            f"{name}{SCALE}": scale,
-            f"{name}{SHAPE}": np.asarray(array.shape, np.int32),
-        }
-    if dtype != "int8":
+    if dtype not in SCALED:
         return {name: np.ascontiguousarray(array.astype(DTYPES[dtype]))}
+    if dtype == "int4" and array.size >= SMALL:
+        packed, scale = _packed(array)
+        shape = np.asarray(array.shape, np.int32)
+        return {name: packed, f"{name}{SCALE}": scale, f"{name}{SHAPE}": shape}
     scale = np.abs(array).max(axis=-1, keepdims=True) / 127
     scale = np.where(scale == 0, 1, scale).astype(np.float32)
     return {name: np.rint(array / scale).astype(np.int8), f"{name}{SCALE}": scale}
@@ -90,11 +91,21 @@ def _packed(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of 4 bits, two in a byte, and the scale of each group."""
     groups = np.pad(array.ravel(), (0, -array.size % GROUP)).reshape(-1, GROUP)
     largest = np.take_along_axis(groups, np.abs(groups).argmax(axis=1)[:, None], axis=1)
-    scale = (-largest / 8).astype(ml_dtypes.bfloat16)
-    divisor = scale.astype(np.float32)
-    quotients = groups / np.where(divisor == 0, 1, divisor)
-    numbers = (np.clip(np.rint(quotients), -8, 7) + 8).astype(np.uint8)
+    scales = [(-factor * largest / 8).astype(ml_dtypes.bfloat16) for factor in SHRINKING]
+    errors = [
+        np.square(groups - (_quotients(groups, scale) - 8) * scale.astype(np.float32)).sum(axis=1)
+        for scale in scales
+    ]
+    best = np.argmin(errors, axis=0)
+    scale = np.stack(scales)[best, np.arange(len(groups))]
+    numbers = _quotients(groups, scale).astype(np.uint8)
     return (numbers[:, ::2] | numbers[:, 1::2] << 4).ravel(), scale
+
+
+def _quotients(groups: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """The numbers from 0 to 15 that stand for each group, which is 8 less, at a scale."""
+    divisor = scale.astype(np.float32)
+    return np.clip(np.rint(groups / np.where(divisor == 0, 1, divisor)), -8, 7) + 8
 
 
 def _unpacked(packed: np.ndarray, scale: np.ndarray, shape: np.ndarray) -> np.ndarray:

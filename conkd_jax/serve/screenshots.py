@@ -4,7 +4,7 @@
     python -m conkd_jax.serve.screenshots http://127.0.0.1:8000 --out=docs/figures
 
 The server needs two systems, and its answers are what the systems say. The pictures in docs/figures
-are of two runs of `:mini` on ReDial, configs/ablations/fitted_threshold.py and configs/kbrd.py.
+are of two runs of `:mini` on ReDial, configs/kgsf_hard.py and configs/kgsf.py.
 """
 
 from __future__ import annotations
