@@ -24,7 +24,7 @@ METRICS = {  # those of the card, with a description
     "dist-3": "Distinct trigrams",
     "ppl": "Perplexity per token",
     "ppl_words": "Perplexity of words alone",
-    "classifier_accuracy": "Accuracy of the turn classifier, which the export leaves out",
+    "classifier_accuracy": "Accuracy of the turn classifier",
 }
 REDIAL = "ReDial (Li et al. 2018), dialogues of paid crowd workers, CC BY 4.0"
 CORPORA = {  # what a card says of the data of each corpus
@@ -43,7 +43,9 @@ LIMITS = """\
 """
 
 
-def model_card(run: Run, name: str, how: str, license_of_weights: str) -> str:
+def model_card(
+    run: Run, name: str, how: str, license_of_weights: str, *, is_for_transformers: bool = False
+) -> str:
     """The text of README.md.
 
     Args:
@@ -51,6 +53,7 @@ def model_card(run: Run, name: str, how: str, license_of_weights: str) -> str:
       name: the name of the model.
       how: the part on how the export is used.
       license_of_weights: of pretrained weights, where the model was trained from some.
+      is_for_transformers: whether transformers loads the model.
     """
     config = run.config
     about = CORPORA.get(config.corpus.name, f"the corpus {config.corpus.name!r} of the author")
@@ -58,7 +61,7 @@ def model_card(run: Run, name: str, how: str, license_of_weights: str) -> str:
     made = f"conkd_jax, config `{run.name}`, preset `{config.preset}`, seed {config.seed}"
     changed = "".join(f" `{field}={value}`" for field, value in run.overrides.items())
     parts = [
-        front_matter(config, is_for_transformers=config.backbone in ("dialogpt", "llama")),
+        front_matter(config, is_for_transformers=is_for_transformers),
         f"# {name}\n",
         f"A conversational recommender: {system_of(config)}\n",
         f"Made with {made}{', with' + changed if changed else ''}.",

@@ -19,9 +19,9 @@ releases, Chat.open(NAME) opens it without a network (conkd_jax.runs.released). 
 a release of conkd_jax are made by
 
     conkd-export --workdir=runs/dialogpt_hard-mini-seed0 --out=dist/dialogpt
-        --release=conkd/redial-mini
+        --release=conkd/redial-mini --dtype=int4
     conkd-export --workdir=runs/kgsf_hard-mini-seed0 --out=dist/kgsf
-        --release=conkd/redial-mini-kgsf
+        --release=conkd/redial-mini-kgsf --dtype=int4
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ def main(argv: list[str]) -> None:
     is_known = run.config.backbone in TRANSFORMERS
     how = card.use_of_transformers(run, name) if is_known else card.use_of_model(name)
     license_of_weights = card.licence_of_weights(run.config)
-    text = card.model_card(run, _PUSH.value or run.run_name, how, license_of_weights)
+    text = card.model_card(
+        run, _PUSH.value or run.run_name, how, license_of_weights, is_for_transformers=is_known
+    )
     write_whole(out / "README.md", text)
     command_line.show(f"{run.title}: {out}")
     if _PUSH.value:

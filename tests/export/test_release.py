@@ -112,6 +112,10 @@ def test_a_rounded_release_is_smaller_and_says_what_it_costs(run, folder, tmp_pa
     assert f1_of(run) > 0 or run.config.backbone == "kgsf"  # which names no right item here
 
 
+def test_the_hub_does_not_take_an_archive_for_a_model_of_transformers(folder):
+    assert "library_name: conkd_jax\n" in (folder / "README.md").read_text()
+
+
 def costs_in(card, what):
     """The numbers of the run and of its release, in a row of the table of costs."""
     (row,) = [line for line in card.splitlines() if line.startswith(f"| {what}")]
