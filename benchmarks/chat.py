@@ -24,7 +24,7 @@ import jax
 from conkd_jax.chat import Chat
 from conkd_jax.data.corpus import responses
 from conkd_jax.io.files import write_json
-from conkd_jax.stages.system import spread_evenly
+from conkd_jax.stages.systems.system import spread_evenly
 
 
 def histories(chat, split, count):

@@ -34,7 +34,7 @@ from conkd_jax.io.files import write_whole
 from conkd_jax.runs.document import machine
 from conkd_jax.runs.finished import SPLITS, Run, RunError
 from conkd_jax.runtime import parallel
-from conkd_jax.stages.item_steps import language_model_steps, recommender_steps
+from conkd_jax.stages.systems.item_steps import language_model_steps, recommender_steps
 
 RECOMMENDER = "recommender"
 WIDTH = 80  # of the printed sentence

@@ -59,7 +59,7 @@ from conkd_jax.runs.document import machine
 from conkd_jax.runs.finished import PREDICTIONS, RATE_MATCHED_FOLDER, SPLITS, Run
 from conkd_jax.runs.folder import write_run_folder
 from conkd_jax.runtime import parallel
-from conkd_jax.stages.rate_matching import match_rate
+from conkd_jax.stages.systems.rate_matching import match_rate
 
 OPTIONS = flags.FlagValues()
 _WORKDIR = flags.DEFINE_string(

@@ -37,7 +37,7 @@ from conkd_jax.eval.gate.traces import GateTrace, trace_of_response
 from conkd_jax.runs.document import origin_of_run
 from conkd_jax.runs.finished import SPLITS, Run
 from conkd_jax.runtime import parallel
-from conkd_jax.stages.text_reader import TextReader, opening_turn
+from conkd_jax.stages.systems.text_reader import TextReader, opening_turn
 
 FOLDER = "gate"
 

@@ -37,7 +37,7 @@ from conkd_jax.eval.tables.paper import paper_row
 from conkd_jax.io.files import write_json
 from conkd_jax.runs.document import run_document
 from conkd_jax.runs.finished import METRICS, Run
-from conkd_jax.stages.timed_system import timed_system
+from conkd_jax.stages.systems.timed_system import timed_system
 
 FOLDER = "latency"
 

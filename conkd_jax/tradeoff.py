@@ -35,9 +35,9 @@ from conkd_jax.eval.tables.tradeoff import (
 from conkd_jax.runs.document import machine
 from conkd_jax.runs.finished import SPLITS, Run
 from conkd_jax.runtime import parallel
-from conkd_jax.stages.judging import decoded_and_judged, references_judged
-from conkd_jax.stages.system import spread_evenly
-from conkd_jax.stages.system_on_split import open_system
+from conkd_jax.stages.systems.judging import decoded_and_judged, references_judged
+from conkd_jax.stages.systems.system import spread_evenly
+from conkd_jax.stages.systems.system_on_split import open_system
 
 OPTIONS = flags.FlagValues()
 _SPLIT = flags.DEFINE_enum("split", "dev", SPLITS, "The split.", flag_values=OPTIONS)

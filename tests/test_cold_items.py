@@ -13,7 +13,7 @@ from conkd_jax.data.corpus import Corpus, write_corpus
 from conkd_jax.eval.cold_items.groups import item_groups
 from conkd_jax.eval.cold_items.report import page_with_tables
 from conkd_jax.runs.finished import Run
-from conkd_jax.stages.item_steps import language_model_steps, recommender_steps
+from conkd_jax.stages.systems.item_steps import language_model_steps, recommender_steps
 from tests.fixtures.programs import refused
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,7 +15,7 @@ from conkd_jax.eval.gate.responses import find_response, response_keys
 from conkd_jax.eval.gate.token_classes import CLASSES
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.runs.finished import Run, RunError
-from conkd_jax.stages.text_reader import TextReader, opening_turn
+from conkd_jax.stages.systems.text_reader import TextReader, opening_turn
 from tests.fixtures.programs import refused
 
 FIGURES = ("gate_validity.png", "gate_by_class.png")

@@ -20,7 +20,7 @@ from conkd_jax.chat.stream import Stream
 from conkd_jax.data.corpus import RECOMMENDER, SEEKER, Dialogue, Turn
 from conkd_jax.runs.finished import Run
 from conkd_jax.runs.released import open_run
-from conkd_jax.stages.free_text import Reading
+from conkd_jax.stages.systems.free_text import Reading
 
 Message = str | Turn | Reading | Response
 

@@ -30,7 +30,7 @@ from conkd_jax.models.turn_classifier import REC
 from conkd_jax.runs.finished import Run
 from conkd_jax.stages import turn_classifier
 from conkd_jax.stages.evaluation import decoding_head
-from conkd_jax.stages.free_text import TextLinker
+from conkd_jax.stages.systems.free_text import TextLinker
 
 LENGTHS = (64, 192)  # that prompts are padded to, before the longest: few, as each is compiled
 

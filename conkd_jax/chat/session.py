@@ -21,7 +21,7 @@ from conkd_jax.eval.own_ids import OwnIds
 from conkd_jax.eval.predictions import ItemStep, Prediction, write_predictions
 from conkd_jax.eval.template import empty_response
 from conkd_jax.io.writable import unwritable
-from conkd_jax.stages.free_text import ITEM, Link, Reading
+from conkd_jax.stages.systems.free_text import ITEM, Link, Reading
 
 
 @dataclasses.dataclass

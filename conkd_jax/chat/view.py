@@ -16,7 +16,7 @@ from conkd_jax.chat.explanation import Explanation
 from conkd_jax.chat.response import RankedItem, Response
 from conkd_jax.chat.session import Session
 from conkd_jax.chat.stream import Stream
-from conkd_jax.stages.free_text import ITEM, Reading
+from conkd_jax.stages.systems.free_text import ITEM, Reading
 
 WIDEST = 80
 SHOWN = 5  # of a ranking

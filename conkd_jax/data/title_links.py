@@ -5,7 +5,7 @@ text has to find them: with or without the year, in any case, without articles, 
 hyphens, and misspelled. Half of all titles are everyday words ("It", "Saw", "Up"); how often a
 training text says the words without meaning the item decides which of them are links.
 
-This module is independent of graphs and of people's names (`stages.free_text` adds them).
+This module is independent of graphs and of people's names (`stages.systems.free_text` adds them).
 """
 
 from __future__ import annotations

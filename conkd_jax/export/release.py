@@ -33,9 +33,9 @@ from conkd_jax.models.encoder_decoder import GRAPH
 from conkd_jax.runs.document import origin_of_run
 from conkd_jax.runs.finished import CONFIG, Run
 from conkd_jax.runs.released import ARTIFACTS, NAME, RELEASE, VERSION, ReleasedRun
-from conkd_jax.stages.free_text import TextLinker
 from conkd_jax.stages.language_model import FROZEN, PARAMS, SPEC_FILE
 from conkd_jax.stages.released_corpus import LinkingCounts, write_released_corpus
+from conkd_jax.stages.systems.free_text import TextLinker
 from conkd_jax.training.checkpoint import compact_file, load
 
 ENDING, SUMS = ".tar.xz", "SHA256SUMS"

@@ -18,7 +18,7 @@ from conkd_jax.eval import origin
 from conkd_jax.eval.document import RATE_MATCHED, Interval, decoding_label, metrics_document
 from conkd_jax.eval.metrics.pairs import Number
 from conkd_jax.io.files import sha256_of_json
-from conkd_jax.stages.rate_matching import MatchedRate
+from conkd_jax.stages.systems.rate_matching import MatchedRate
 
 NO_NUMBER = ("artifacts_dir", "runs_dir", "paper_row")  # options that no number depends on
 SEEDS = ("seed", "teacher_seed")

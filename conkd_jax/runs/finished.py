@@ -35,7 +35,7 @@ from conkd_jax.eval.tables.paper import PaperRow, paper_row
 from conkd_jax.io.files import absolute, parse_json
 from conkd_jax.io.integrity import DamagedError
 from conkd_jax.stages import evaluation, pipeline
-from conkd_jax.stages.system import System
+from conkd_jax.stages.systems.system import System
 
 CONFIG, METRICS, PREDICTIONS = "config.json", "metrics.json", evaluation.PREDICTIONS
 RATE_MATCHED_FOLDER = "rate_matched"  # of a run: its responses with an offset chosen on dev

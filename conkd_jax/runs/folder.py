@@ -59,8 +59,8 @@ from conkd_jax.runs.document import (
 )
 from conkd_jax.runs.finished import CONFIG, METRICS, PREDICTIONS, paper_row_of
 from conkd_jax.stages import evaluation
-from conkd_jax.stages.rate_matching import MatchedRate
-from conkd_jax.stages.system import spread_evenly
+from conkd_jax.stages.systems.rate_matching import MatchedRate
+from conkd_jax.stages.systems.system import spread_evenly
 
 NOT_IN_NAME = {  # fields that a run's name shows elsewhere, or that no number depends on
     *NO_NUMBER,

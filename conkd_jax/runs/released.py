@@ -25,7 +25,7 @@ from conkd_jax.artifacts.stage import Stage
 from conkd_jax.io import integrity
 from conkd_jax.io.integrity import DamagedError
 from conkd_jax.runs.finished import Run, RunError
-from conkd_jax.stages.system import System
+from conkd_jax.stages.systems.system import System
 
 RELEASE, ARTIFACTS = "release.json", "artifacts"
 VERSION = 1

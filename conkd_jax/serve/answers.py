@@ -9,7 +9,7 @@ from conkd_jax.chat.explanation import Explanation
 from conkd_jax.chat.response import Piece, RankedItem
 from conkd_jax.serve import schema
 from conkd_jax.serve.systems import Served
-from conkd_jax.stages.free_text import ENTITY, ITEM, Reading
+from conkd_jax.stages.systems.free_text import ENTITY, ITEM, Reading
 
 
 def reading_answer(served: Served, reading: Reading) -> schema.Reading:

@@ -18,7 +18,7 @@ from conkd_jax.serve.answers import reading_answer
 from conkd_jax.serve.problems import RequestError
 from conkd_jax.serve.systems import Served
 from conkd_jax.serve.worker import Finished, Job
-from conkd_jax.stages.free_text import Reading
+from conkd_jax.stages.systems.free_text import Reading
 
 THREADS = 2  # that read texts
 

@@ -20,7 +20,7 @@ from conkd_jax.serve import schema
 from conkd_jax.serve.metrics import Metrics
 from conkd_jax.serve.problems import RequestError
 from conkd_jax.serve.worker import Worker
-from conkd_jax.stages.free_text import Reading
+from conkd_jax.stages.systems.free_text import Reading
 
 MAX_WAITING = 64  # requests for a system
 

@@ -36,7 +36,7 @@ from conkd_jax.runtime import parallel
 from conkd_jax.stages import sentiment
 from conkd_jax.stages.autorec import AutoRecSpec, TrainedAutoRec, save
 from conkd_jax.stages.rec_teacher import without_fold
-from conkd_jax.stages.recall import score
+from conkd_jax.stages.systems.recall import score
 from conkd_jax.stages.training import (
     EXECUTION_CHANGES_NO_RESULT,
     Execution,

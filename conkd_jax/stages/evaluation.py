@@ -50,8 +50,8 @@ from conkd_jax.runtime import parallel
 from conkd_jax.stages import backbones, corpus, transfer
 from conkd_jax.stages.backbones import RowSettings
 from conkd_jax.stages.kept_responses import kept
-from conkd_jax.stages.system import System, prompt_buckets, spread_evenly
-from conkd_jax.stages.system_on_split import SystemOnSplit, open_system
+from conkd_jax.stages.systems.system import System, prompt_buckets, spread_evenly
+from conkd_jax.stages.systems.system_on_split import SystemOnSplit, open_system
 from conkd_jax.stages.training import compute_setting
 from conkd_jax.training.checkpoint import CHECKPOINTS
 from conkd_jax.training.progress import counted

@@ -38,7 +38,6 @@ from conkd_jax.models.recommender import (
     recommendation_loss,
 )
 from conkd_jax.runtime import parallel
-from conkd_jax.stages.recall import score
 from conkd_jax.stages.recommender import (
     RecommenderSpec,
     build_graphs,
@@ -49,6 +48,7 @@ from conkd_jax.stages.recommender import (
     other_nodes,
     save,
 )
+from conkd_jax.stages.systems.recall import score
 from conkd_jax.stages.training import (
     EXECUTION_CHANGES_NO_RESULT,
     Execution,

@@ -12,7 +12,7 @@ from conkd_jax.chat.explanation import RECOMMENDER, SYSTEM, TEACHER, explain
 from conkd_jax.chat.paths import Paths
 from conkd_jax.data.corpus import responses
 from conkd_jax.runs.finished import Run, RunError
-from conkd_jax.stages.text_reader import TextReader
+from conkd_jax.stages.systems.text_reader import TextReader
 
 WILD = Sampling(temperature=3.0, top_p=1.0)
 

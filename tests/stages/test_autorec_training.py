@@ -22,7 +22,7 @@ from conkd_jax.stages.autorec_training import (
     rating_loss,
     seeker_ratings,
 )
-from conkd_jax.stages.recall import score
+from conkd_jax.stages.systems.recall import score
 from tests.models.small_redial import perturbed
 
 RATINGS = Ratings(

@@ -18,9 +18,9 @@ from conkd_jax.eval.gate.detector import fit_eta
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.stages import language_model, pipeline, student
 from conkd_jax.stages.checks import check_data
-from conkd_jax.stages.item_steps import language_model_steps
 from conkd_jax.stages.language_model_training import make_loss, training_batches
-from conkd_jax.stages.system import System
+from conkd_jax.stages.systems.item_steps import language_model_steps
+from conkd_jax.stages.systems.system import System
 from conkd_jax.stages.training import Execution
 
 ITEM_FIRST = {

@@ -10,8 +10,8 @@ from conkd_jax.eval.decoding import DecodedResponse, EmittedItem
 from conkd_jax.stages import evaluation, kept_responses, pipeline
 from conkd_jax.stages.evaluation import answers
 from conkd_jax.stages.kept_responses import kept
-from conkd_jax.stages.system import System
-from conkd_jax.stages.system_on_split import open_system
+from conkd_jax.stages.systems.system import System
+from conkd_jax.stages.systems.system_on_split import open_system
 from tests.fixtures.disks import flip
 
 IDS = [4, 7]

@@ -27,7 +27,6 @@ from conkd_jax.data.recommender_inputs import build_recommender_targets
 from conkd_jax.distill.head import Head
 from conkd_jax.models.recommender import Contexts, mim_loss, recommendation_loss
 from conkd_jax.stages import rec_teacher
-from conkd_jax.stages.recall import score, target_scores
 from conkd_jax.stages.recommender import (
     RecommenderSpec,
     build_graphs,
@@ -38,6 +37,7 @@ from conkd_jax.stages.recommender import (
     load,
     other_nodes,
 )
+from conkd_jax.stages.systems.recall import score, target_scores
 from conkd_jax.stages.training import Execution
 
 NUM_GENRES, MOVIES_PER_GENRE = 3, 8

@@ -1,7 +1,7 @@
 """Fluency against diversity of one run that was decoded in several ways: document and figure.
 
 Points of one strategy are joined in the order of the value that was varied. This module decodes and
-judges nothing (`stages.judging` does).
+judges nothing (`stages.systems.judging` does).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from conkd_jax.eval.metrics.ranking import best_indices, rows_at_a_time
 from conkd_jax.eval.predictions import TOP_ITEMS, Prediction
 from conkd_jax.eval.template import empty_response
 from conkd_jax.stages.any_recommender import AnyRecommender
-from conkd_jax.stages.system import System
+from conkd_jax.stages.systems.system import System
 
 FEW = 8  # responses, as of a chat
 

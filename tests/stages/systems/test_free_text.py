@@ -3,7 +3,7 @@
 import pytest
 
 from conkd_jax.data.corpus import Corpus
-from conkd_jax.stages.free_text import ENTITY, ITEM, TextLinker
+from conkd_jax.stages.systems.free_text import ENTITY, ITEM, TextLinker
 from data_prep.custom.build import build_custom
 from data_prep.movieworld.build import build_movieworld
 from tests.fixtures.own_data import games

@@ -30,8 +30,8 @@ from conkd_jax.stages.evaluation import (
     answers,
     prediction_of,
 )
-from conkd_jax.stages.system import System, spread_evenly
-from conkd_jax.stages.system_on_split import SystemOnSplit
+from conkd_jax.stages.systems.system import System, spread_evenly
+from conkd_jax.stages.systems.system_on_split import SystemOnSplit
 
 KEPT = (  # metrics of responses that decoding changes
     *("dist-1", "dist-2", "dist-3", "dist-4", "generated_length", "items_per_response"),

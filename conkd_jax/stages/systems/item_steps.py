@@ -15,7 +15,7 @@ from conkd_jax.data.rows.contract import Rows
 from conkd_jax.eval.cold_items.steps import ItemSteps
 from conkd_jax.eval.scoring import response_features
 from conkd_jax.models.backbone import Backbone
-from conkd_jax.stages.system import System
+from conkd_jax.stages.systems.system import System
 
 SCORING_ROWS = 16  # rows that are scored at once
 STEPS_AT_A_TIME = 512

@@ -11,7 +11,7 @@ from conkd_jax.config import DecodeConfig
 from conkd_jax.data.rows.contract import Rows
 from conkd_jax.eval.latency import TimedDecoder, TimedSystem, build_questions
 from conkd_jax.stages import turn_classifier
-from conkd_jax.stages.system import System, prompt_buckets, spread_evenly
+from conkd_jax.stages.systems.system import System, prompt_buckets, spread_evenly
 
 
 def timed_system(

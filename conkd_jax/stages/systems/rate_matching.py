@@ -16,8 +16,8 @@ import numpy as np
 
 from conkd_jax.errors import UserError
 from conkd_jax.stages.evaluation import EvaluationSettings, answers
-from conkd_jax.stages.system import System
-from conkd_jax.stages.system_on_split import SystemOnSplit, open_system
+from conkd_jax.stages.systems.system import System
+from conkd_jax.stages.systems.system_on_split import SystemOnSplit, open_system
 
 SAMPLE = 400  # responses of dev that are decoded for each offset
 TOLERANCE = 0.01  # of the rate aimed at

@@ -16,7 +16,7 @@ from conkd_jax.data.mentions import MENTION, mention_id
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.errors import UserError
 from conkd_jax.eval.gate.traces import GateTrace, token_labels
-from conkd_jax.stages.system import System
+from conkd_jax.stages.systems.system import System
 from data_prep.linking import Linker
 
 SCORING_ROWS = 4  # rows that are scored at once

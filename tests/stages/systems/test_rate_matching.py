@@ -9,7 +9,7 @@ from conkd_jax.eval.document import document_label
 from conkd_jax.eval.tables.build import build_table
 from conkd_jax.eval.tables.documents import commit_path, read_documents
 from conkd_jax.runs.finished import Answers, Run
-from conkd_jax.stages.rate_matching import TOLERANCE, WIDEST, bisect
+from conkd_jax.stages.systems.rate_matching import TOLERANCE, WIDEST, bisect
 
 # --- the search ------------------------------------------------------------------------------
 
