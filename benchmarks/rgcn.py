@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks import side_by_side
 from benchmarks.report import Bound, Report, read_options
 from benchmarks.side_by_side import Compiled, Contender, Run, use_torch
-from conkd_jax.models.rgcn import RGCN, RelationalGraph, build_relational_graph
+from conkd_jax.models.recommenders.rgcn import RGCN, RelationalGraph, build_relational_graph
 
 OURS, FAST, PLAIN = "conkd_jax RGCN", "PyG FastRGCNConv", "PyG RGCNConv"
 

@@ -50,7 +50,7 @@ from conkd_jax.distill.head import Head
 from conkd_jax.distill.teachers import TeacherFeatures
 from conkd_jax.eval.metrics.ranking import best_indices
 from conkd_jax.eval.tables.documents import portable_command, write_document
-from conkd_jax.models.rgcn import RGCN, build_relational_graph
+from conkd_jax.models.recommenders.rgcn import RGCN, build_relational_graph
 from conkd_jax.runs.document import machine
 from conkd_jax.runtime.allocator import return_freed_memory
 

@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from conkd_jax.models.attention_pooling import attention_pool
 from conkd_jax.models.compute import Compute
+from conkd_jax.models.recommenders.attention_pooling import attention_pool
 from conkd_jax.models.transformer import (
     DecoderLayer,
     EncoderLayer,

@@ -21,9 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from conkd_jax.distill.head import Head, Switch
-from conkd_jax.models.attention_pooling import attention_pool
 from conkd_jax.models.compute import Compute
 from conkd_jax.models.gpt2 import GPT2, INIT_STDDEV, GPT2Spec, KVCache
+from conkd_jax.models.recommenders.attention_pooling import attention_pool
 from conkd_jax.typing import Array, Float, Int, Params, PRNGKeyArray
 
 GRAPH = "graph"  # the key, in the parameters, of what is read but not trained

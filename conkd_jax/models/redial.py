@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from conkd_jax.distill.head import Head, Switch
-from conkd_jax.models import autorec
 from conkd_jax.models.compute import Compute
+from conkd_jax.models.recommenders import autorec
 from conkd_jax.models.sentiment import SentimentSpec, mention_ratings
 from conkd_jax.models.utterances import ConversationGRU, UtteranceGRU, last_state
 from conkd_jax.typing import Array, Float, Int, Params, PRNGKeyArray

@@ -18,11 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from conkd_jax.distill.head import Head, Retrieved
-from conkd_jax.models.attention_pooling import AttentionEnergies, attention_pool
 from conkd_jax.models.compute import Compute
 from conkd_jax.models.encoder_decoder import DecoderCache
 from conkd_jax.models.kgsf import KGSF, KGSFSpec
 from conkd_jax.models.layers import Dense, repeated
+from conkd_jax.models.recommenders.attention_pooling import AttentionEnergies, attention_pool
 from conkd_jax.typing import Array, Float, Int, Params, PRNGKeyArray
 
 REVIEWS = "reviews"  # the key, in the parameters, of the network that reads reviews

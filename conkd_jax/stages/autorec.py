@@ -24,7 +24,7 @@ from conkd_jax.data.rows.utterances import Histories, HistoryLimits, build_histo
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.distill.head import Head
 from conkd_jax.io.files import write_json
-from conkd_jax.models import autorec
+from conkd_jax.models.recommenders import autorec
 from conkd_jax.models.sentiment import SentimentSpec, mention_ratings
 from conkd_jax.runtime import parallel
 from conkd_jax.training import checkpoint

@@ -30,8 +30,8 @@ from conkd_jax.data.rows.utterances import HistoryLimits
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.io import terminal
 from conkd_jax.io.files import by_hash
-from conkd_jax.models import autorec
 from conkd_jax.models.compute import Compute
+from conkd_jax.models.recommenders import autorec
 from conkd_jax.runtime import parallel
 from conkd_jax.stages import sentiment
 from conkd_jax.stages.autorec import AutoRecSpec, TrainedAutoRec, save

@@ -30,7 +30,7 @@ from conkd_jax.data.recommender_inputs import (
 from conkd_jax.data.rows.contract import FILL
 from conkd_jax.io.files import by_hash
 from conkd_jax.models.compute import Compute
-from conkd_jax.models.recommender import (
+from conkd_jax.models.recommenders.recommender import (
     Contexts,
     Recommender,
     RecommenderGraphs,

@@ -29,9 +29,14 @@ from conkd_jax.data.recommender_inputs import (
 from conkd_jax.distill.head import Head
 from conkd_jax.io.files import write_json, write_whole
 from conkd_jax.models.compute import Compute
-from conkd_jax.models.gcn import build_normalized_graph
-from conkd_jax.models.recommender import Contexts, NodeVectors, Recommender, RecommenderGraphs
-from conkd_jax.models.rgcn import build_relational_graph
+from conkd_jax.models.recommenders.gcn import build_normalized_graph
+from conkd_jax.models.recommenders.recommender import (
+    Contexts,
+    NodeVectors,
+    Recommender,
+    RecommenderGraphs,
+)
+from conkd_jax.models.recommenders.rgcn import build_relational_graph
 from conkd_jax.runtime import parallel
 from conkd_jax.stages import autorec
 from conkd_jax.stages.any_recommender import AnyRecommender

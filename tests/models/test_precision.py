@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from conkd_jax.models import autorec
 from conkd_jax.models.compute import DTYPES, Compute
-from conkd_jax.models.gcn import build_normalized_graph
-from conkd_jax.models.recommender import Contexts, Recommender, RecommenderGraphs
-from conkd_jax.models.rgcn import build_relational_graph
+from conkd_jax.models.recommenders import autorec
+from conkd_jax.models.recommenders.gcn import build_normalized_graph
+from conkd_jax.models.recommenders.recommender import Contexts, Recommender, RecommenderGraphs
+from conkd_jax.models.recommenders.rgcn import build_relational_graph
 from conkd_jax.models.sentiment import NUM_ANSWERS, Sentiment, SentimentSpec
 from conkd_jax.models.turn_classifier import TurnClassifier
 from conkd_jax.stages import autorec_training, rec_teacher, sentiment, turn_classifier

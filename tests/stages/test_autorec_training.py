@@ -12,7 +12,7 @@ from conkd_jax.config import ConfigError
 from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.movielens import Ratings
 from conkd_jax.data.questionnaires import Questionnaires
-from conkd_jax.models import autorec
+from conkd_jax.models.recommenders import autorec
 from conkd_jax.stages import pipeline
 from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.autorec_training import (

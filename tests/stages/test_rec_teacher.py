@@ -25,7 +25,7 @@ from conkd_jax.data.corpus import (
 )
 from conkd_jax.data.recommender_inputs import build_recommender_targets
 from conkd_jax.distill.head import Head
-from conkd_jax.models.recommender import Contexts, mim_loss, recommendation_loss
+from conkd_jax.models.recommenders.recommender import Contexts, mim_loss, recommendation_loss
 from conkd_jax.stages import rec_teacher
 from conkd_jax.stages.recommender import (
     RecommenderSpec,

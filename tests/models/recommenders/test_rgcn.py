@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch_geometric.nn import RGCNConv
 
-from conkd_jax.models.rgcn import RGCN, build_relational_graph
+from conkd_jax.models.recommenders.rgcn import RGCN, build_relational_graph
 
 NUM_NODES, NUM_RELATIONS, NUM_BASES, EMBED_DIM, NUM_EDGES = 23, 4, 3, 6, 120
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from conkd_jax.models.graphs import check_ids, check_outputs, keep_in_edges
+from conkd_jax.models.recommenders.graphs import check_ids, check_outputs, keep_in_edges
 
 EDGES = np.array([[5, 0], [1, 3], [4, 3], [3, 0], [2, 5], [1, 3], [0, 0]])  # (source, destination)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from conkd_jax.models import autorec
+from conkd_jax.models.recommenders import autorec
 from tests.models.recurrent_oracle import sigmoid
 from tests.models.small_redial import perturbed
 

@@ -20,10 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from conkd_jax.models.attention_pooling import AttentionEnergies, attention_pool
-from conkd_jax.models.gcn import GCN, NormalizedGraph
 from conkd_jax.models.layers import Dense, product
-from conkd_jax.models.rgcn import RGCN, RelationalGraph
+from conkd_jax.models.recommenders.attention_pooling import AttentionEnergies, attention_pool
+from conkd_jax.models.recommenders.gcn import GCN, NormalizedGraph
+from conkd_jax.models.recommenders.rgcn import RGCN, RelationalGraph
 from conkd_jax.typing import Array, Bool, Float, Int
 
 _XAVIER = nn.initializers.xavier_uniform()

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import jraph
 import numpy as np
 
-from conkd_jax.models.graphs import check_ids, check_outputs, keep_in_edges
 from conkd_jax.models.layers import Dense
+from conkd_jax.models.recommenders.graphs import check_ids, check_outputs, keep_in_edges
 from conkd_jax.typing import Array, Float, Int
 
 

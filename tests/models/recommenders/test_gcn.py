@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch_geometric.nn import GCNConv
 
-from conkd_jax.models.gcn import GCN, build_normalized_graph
+from conkd_jax.models.recommenders.gcn import GCN, build_normalized_graph
 
 NUM_NODES, FEATURES, EMBED_DIM = 17, 5, 4
 RNG = np.random.default_rng(0)

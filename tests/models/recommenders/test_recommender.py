@@ -5,16 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from conkd_jax.models.attention_pooling import AttentionEnergies, attention_pool
-from conkd_jax.models.gcn import build_normalized_graph
-from conkd_jax.models.recommender import (
+from conkd_jax.models.recommenders.attention_pooling import AttentionEnergies, attention_pool
+from conkd_jax.models.recommenders.gcn import build_normalized_graph
+from conkd_jax.models.recommenders.recommender import (
     Contexts,
     Recommender,
     RecommenderGraphs,
     mim_loss,
     recommendation_loss,
 )
-from conkd_jax.models.rgcn import build_relational_graph
+from conkd_jax.models.recommenders.rgcn import build_relational_graph
 
 NUM_ENTITIES, NUM_RELATIONS, NUM_CONCEPTS, EMBED_DIM = 20, 3, 12, 8
 ITEM_ENTITIES = np.array([5, 3, 11, 17])  # in candidate order

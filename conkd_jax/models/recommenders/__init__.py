@@ -1,0 +1,1 @@
+"""Networks of recommenders: graph convolutions, pooling of what a user mentioned, AutoRec."""
