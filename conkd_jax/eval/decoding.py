@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from conkd_jax.config.parts import SearchConfig
-from conkd_jax.data.batches.plan import batches_by_length
 from conkd_jax.data.rows.contract import Prompts
 from conkd_jax.data.rows.picks import split_picks
 from conkd_jax.distill.head import Head
 from conkd_jax.eval.decode_loop import decode_batch
 from conkd_jax.eval.item_rankings import item_mask, top_items
 from conkd_jax.eval.pick_grammar import PickRules
+from conkd_jax.eval.shared_prompts import prompt_batches, whole_batches
 from conkd_jax.models.backbone import Backbone
 from conkd_jax.typing import Params
 
@@ -114,8 +114,9 @@ def decode_responses(
     """Generates a response to every prompt, by default y_t = argmax_y P(y | y_<t, x).
 
     Prompts are sorted by length and cut into batches; a batch is padded to the smallest bucket that
-    holds its longest prompt. The tokens of a row do not depend on its batch, except for ties within
-    rounding.
+    holds its longest prompt. A decoder-only model reads what the prompts of a dialogue share only
+    once (`shared_prompts`), unless it searches with beams. The tokens of a row do not depend on
+    this or on its batch, except for ties within rounding.
 
     Args:
       model: the language model.
@@ -141,24 +142,22 @@ def decode_responses(
 
     Source: the paper documents no decoding; greedy with 30 tokens is this project's choice.
     """
-    lengths, num_words, batch_size = prompts.lengths, how.num_words, how.batch_size
+    num_words, batch_size = how.num_words, how.batch_size
     num_steps = how.max_tokens + (pick_rules.room if pick_rules else 0)
-    limit = model.longest_prompt(num_steps)
-    buckets = _usable_buckets(how.buckets, int(max(lengths, default=1)), limit)
+    limit, has_beams = model.longest_prompt(num_steps), how.search.strategy == "beam"
+    buckets = _usable_buckets(how.buckets, int(max(prompts.lengths, default=1)), limit)
     num_items = head.num_targets - num_words
     is_constrained = forbidden_items is not None or not how.allow_repeats or pick_rules is not None
-    decoded = [DecodedResponse([], []) for _ in lengths]
-    emitted = _EmittedItems(num_words, how.allow_repeats)
-    for rows, length in batches_by_length(lengths, batch_size, buckets):
-        members = rows.tolist()
-        given = [forbidden_items[member] if forbidden_items else () for member in members]
-        decode = functools.partial(
-            decode_batch,
+    given = forbidden_items or [()] * len(prompts.lengths)
+
+    def decode(members, make_inputs):
+        some = [given[member] for member in members]
+        return decode_batch(
             params,
             head,
-            prompts.inputs(members, length, batch_size),
+            make_inputs(),
             np.arange(batch_size) >= len(members),
-            item_mask(given, batch_size, num_items, num_words) if is_constrained else None,
+            item_mask(some, batch_size, num_items, num_words) if is_constrained else None,
             pick_rules.states(members, batch_size, num_items) if pick_rules else None,
             _search_arrays(how.search, members, response_ids, batch_size),
             model=model,
@@ -168,16 +167,25 @@ def decode_responses(
             item_rule=how.item_rule,
             allow_repeats=how.allow_repeats,
             max_picks=pick_rules.max_picks if pick_rules else 0,
-            beam_width=how.search.beam_width if how.search.strategy == "beam" else 0,
+            beam_width=how.search.beam_width if has_beams else 0,
         )
-        tokens, features = map(np.asarray, keep(members, decode) if keep else decode())
+
+    if has_beams:  # which need the rows of every array of the cache
+        batches = whole_batches(prompts, batch_size, buckets)
+    else:
+        batches = prompt_batches(model, params, prompts, batch_size, buckets, num_steps)
+    decoded = [DecodedResponse([], []) for _ in given]
+    emitted = _EmittedItems(num_words, how.allow_repeats)
+    for members, make_inputs in batches:
+        of_batch = functools.partial(decode, members, make_inputs)
+        tokens, features = map(np.asarray, keep(members, of_batch) if keep else of_batch())
         for row, member in enumerate(members):
             text = tokens[row].tolist()
             if pick_rules is not None:
                 picks, text = split_picks(text, num_words, how.end_id)
                 decoded[member].picks.extend(picks)
             decoded[member].tokens.extend(_until_end(text[: how.max_tokens], how.end_id))
-            emitted.add(decoded[member], features[row], given[row])
+            emitted.add(decoded[member], features[row], given[member])
     emitted.rank(head, how.top_k, is_constrained)
     return decoded
 

@@ -12,7 +12,7 @@ import functools
 import math
 import os
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.struct
 import jax
@@ -22,7 +22,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from conkd_jax.distill.head import Head
 from conkd_jax.models import gpt2_weights
-from conkd_jax.models.decoder_only import DecoderOnly
+from conkd_jax.models.decoder_only import DecoderOnly, windows
 from conkd_jax.models.gpt2_network import (
     GPT2Network,
     empty_cache,
@@ -86,6 +86,7 @@ class GPT2(DecoderOnly):
     EMBEDDING: ClassVar[str] = "wte"
     ROW_LAYERS: ClassVar[tuple[str, ...]] = (EMBEDDING,)
     KERNEL_AXES: ClassVar[tuple[str, str]] = ("out", "in")  # as FlaxConv1D has them
+    ROW_AXIS: ClassVar[int] = 0
 
     spec: GPT2Spec
 
@@ -147,12 +148,34 @@ class GPT2(DecoderOnly):
         batch_size, length = input_ids.shape
         # On the left, so that the last tokens of all rows are in one column and every later token
         # of the batch is written to the same slot of the cache.
-        mask = jnp.ones((batch_size, max_length), bool).at[:, :length].set(attention_mask)
+        mask = _with_room(attention_mask, max_length)
         num_real = jnp.cumsum(jnp.asarray(attention_mask), axis=1, dtype=jnp.int32)  # [B, S]
         config, dtype = self._module.config, self.compute.array_dtype
         layers = empty_cache(config, batch_size, max_length, dtype)
         cache = KVCache(layers, mask, num_real[:, -1])
         return self._advance(params, input_ids, jnp.maximum(num_real - 1, 0), cache)
+
+    def branch(
+        self,
+        layers: Params,
+        rows: Int[Array | np.ndarray, " B"],
+        ends: Int[Array | np.ndarray, " B"],
+        num_read: Int[Array | np.ndarray, " B"],
+        length: int,
+        max_length: int,
+    ) -> KVCache:
+        """As `DecoderOnly.branch` says."""
+        sizes = {"before": length, "after": max_length - length, "row_axis": self.ROW_AXIS}
+
+        def branched(leaf):
+            if leaf.ndim == 0:  # the index of the next place
+                return jnp.int32(length)
+            return windows(leaf, rows, ends, **sizes)
+
+        is_read = jnp.arange(length) >= length - jnp.asarray(num_read)[:, None]
+        return KVCache(
+            jax.tree.map(branched, layers), _with_room(is_read, max_length), jnp.asarray(num_read)
+        )
 
     def step(
         self, params: Params, token: Int[Array | np.ndarray, " B"], cache: KVCache
@@ -187,6 +210,12 @@ class GPT2(DecoderOnly):
                 mutable=["cache"],
             )
         return states[:, -1], dataclasses.replace(cache, layers=updated["cache"])
+
+
+def _with_room(is_real: Any, max_length: int) -> Bool[Array, "B L"]:
+    """A cache's `attention_mask`, given that of a prompt [B, S]."""
+    room = ((0, 0), (0, max_length - is_real.shape[1]))
+    return jnp.pad(jnp.asarray(is_real), room, constant_values=True)
 
 
 def extend_embedding(

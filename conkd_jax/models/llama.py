@@ -21,7 +21,7 @@ import numpy as np
 
 from conkd_jax.distill.head import Head
 from conkd_jax.models import llama_weights
-from conkd_jax.models.decoder_only import DecoderOnly
+from conkd_jax.models.decoder_only import DecoderOnly, windows
 from conkd_jax.models.item_rows import extend_rows
 from conkd_jax.models.llama_network import KeysValues, LlamaNetwork, LlamaSpec
 from conkd_jax.typing import Array, Bool, Float, Int, Params, PRNGKeyArray
@@ -65,6 +65,7 @@ class Llama(DecoderOnly):
     EMBEDDING: ClassVar[str] = "embed"
     ROW_LAYERS: ClassVar[tuple[str, ...]] = (EMBEDDING, HEAD)
     KERNEL_AXES: ClassVar[tuple[str, str]] = ("in", "out")
+    ROW_AXIS: ClassVar[int] = 1
 
     spec: LlamaSpec
 
@@ -126,6 +127,26 @@ class Llama(DecoderOnly):
         mask = jnp.pad(real, ((0, 0), (0, max_length - length)))
         cache = KVCache(layers, mask, num_real[:, -1], jnp.asarray(length, jnp.int32))
         return states[:, -1], cache
+
+    def branch(
+        self,
+        layers: KeysValues,
+        rows: Int[Array | np.ndarray, " B"],
+        ends: Int[Array | np.ndarray, " B"],
+        num_read: Int[Array | np.ndarray, " B"],
+        length: int,
+        max_length: int,
+    ) -> KVCache:
+        """As `DecoderOnly.branch` says."""
+        after = max_length - length
+        sizes = {"before": length, "after": after, "row_axis": self.ROW_AXIS}
+        is_read = jnp.arange(length) >= length - jnp.asarray(num_read)[:, None]
+        return KVCache(
+            jax.tree.map(lambda each: windows(each, rows, ends, **sizes), layers),
+            jnp.pad(is_read, ((0, 0), (0, after))),
+            jnp.asarray(num_read),
+            jnp.int32(length),
+        )
 
     def step(
         self, params: Params, token: Int[Array | np.ndarray, " B"], cache: KVCache

@@ -169,6 +169,30 @@ class TokenPrompts(Prompts):
             mask[row, length - len(tail) :] = True
         return {"input_ids": ids, "attention_mask": mask}
 
+    def cut(self, length: int) -> TokenPrompts:
+        """Returns the prompts with at most their last `length` tokens."""
+        return TokenPrompts([tokens[-length:] for tokens in self.tokens])
+
+    def trunks(self) -> tuple[TokenPrompts, Int64[np.ndarray, " P"]]:
+        """Returns the token sequences that prompts share, and the one that each branches from.
+
+        A prompt branches from a trunk that begins with all of its tokens but the opening one. The
+        prompts of a dialogue, which follow each other from the shortest to the longest, branch from
+        the longest one's; a prompt that lacks its beginning has a trunk of its own.
+
+        >>> trunks, trunk_of = TokenPrompts([[1, 9], [1, 2, 3, 8], [4, 9]]).trunks()
+        >>> trunks.tokens, trunk_of.tolist()
+        ([[4], [1, 2, 3]], [1, 1, 0])
+        """
+        found: list[list[int]] = []
+        trunk_of = np.zeros(len(self.tokens), np.int64)
+        for prompt in reversed(range(len(self.tokens))):
+            history = list(self.tokens[prompt][:-1])
+            if not found or found[-1][: len(history)] != history:
+                found.append(history)
+            trunk_of[prompt] = len(found) - 1
+        return TokenPrompts(found), trunk_of
+
 
 def build_dialogue_rows(
     dialogues: Sequence[Dialogue],
