@@ -174,7 +174,7 @@ def decode_responses(
         batches = whole_batches(prompts, batch_size, buckets)
     else:
         batches = prompt_batches(model, params, prompts, batch_size, buckets, num_steps)
-    decoded = [DecodedResponse([], []) for _ in given]
+    decoded = [DecodedResponse([], []) for _ in prompts.lengths]
     emitted = _EmittedItems(num_words, how.allow_repeats)
     for members, make_inputs in batches:
         of_batch = functools.partial(decode, members, make_inputs)

@@ -213,6 +213,25 @@ def test_cached_decoding_equals_full_forward_under_left_padding(
         )
 
 
+def test_a_branched_cache_continues_like_that_of_the_whole_prompt(
+    model, params, ids, forward, prefill, step
+):
+    """Beginnings of 3, 0, 9 and 6 tokens of three longer prompts, in another order."""
+    rows, num_read = np.array([2, 0, 1, 2], np.int32), np.array([3, 0, 9, 6], np.int32)
+    lengths = np.array([5, 9, 8])  # of the longer prompts, which are padded to 10
+    padded, mask = np.full((3, 10), 50, np.int32), np.arange(10) >= 10 - lengths[:, None]
+    for row, length in enumerate(lengths):
+        padded[row, 10 - length :] = ids[row, :length]
+    _, longer = prefill(params, padded, mask, 12)  # with room, as if others were longer
+    ends = (10 - lengths)[rows] + num_read
+    cache = model.branch(longer.layers, rows, ends, num_read, 9, 9 + 3)
+    for t in range(3):
+        features, cache = step(params, ids[rows, num_read + t], cache)
+        np.testing.assert_allclose(
+            features, np.asarray(forward(params, ids))[rows, num_read + t], atol=1e-5
+        )
+
+
 def test_a_row_of_padding_alone_stays_finite(params, prefill, step):
     features, cache = prefill(params, np.zeros((3, 7), np.int32), np.zeros((3, 7), bool), 12)
     assert np.isfinite(features).all()

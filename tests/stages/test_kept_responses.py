@@ -87,6 +87,9 @@ def test_batches_of_a_stopped_chunk_are_not_decoded_again(tmp_path, at_once):
         kept(tmp_path, ids, stopped)
     with pytest.raises(Stopped):  # the same rows of other responses
         kept(tmp_path, [4, 8, 9], lambda keep: keep([1, 0], lambda: never(keep)))
+    for members in ([1], [1, 2], [1, 0, 2]):  # other batches that begin with the same response
+        with pytest.raises(Stopped):
+            kept(tmp_path, ids, lambda keep, some=members: keep(some, lambda: never(keep)))
     (path,) = tmp_path.rglob("batch-*")
     for bit in range(0, 8 * path.stat().st_size, 97):
         flip(path, bit)

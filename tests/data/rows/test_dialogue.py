@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conkd_jax.data.corpus import Dialogue, Turn, responses
-from conkd_jax.data.rows.dialogue import build_dialogue_rows
+from conkd_jax.data.rows.dialogue import TokenPrompts, build_dialogue_rows
 from conkd_jax.data.tokenizers.bpe import train_bpe
 from conkd_jax.data.vocabulary import Vocabulary
 
@@ -216,6 +216,35 @@ def test_a_reopened_response_differs_in_its_opening_alone(split, max_row, max_re
     for n, is_rec in enumerate(rows.response_is_rec):  # the rows themselves stay as they are
         first = rows.tokens["student"][rows.response_row[n]][rows.response_start[n]]
         assert first == (REC if is_rec else GEN)
+
+
+# --- trunks --------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(splits, st.integers(2, 200))
+def test_prompts_of_a_dialogue_branch_from_the_longest_one(split, max_tokens):
+    """Wherever the prompts are not cut; each cut one has a trunk of its own."""
+    rows = build_dialogue_rows(spoken(split), VOCABULARY, 128)
+    every = range(rows.num_responses)
+    wrong = [GEN if is_rec else REC for is_rec in rows.response_is_rec]
+    prompts = rows.prompts(every, wrong, max_tokens, "student")
+    trunks, trunk_of = prompts.trunks()
+    for tokens, trunk in zip(prompts.tokens, trunk_of, strict=True):
+        assert trunks.tokens[trunk][: len(tokens) - 1] == tokens[:-1]
+    is_whole = rows.response_position < max_tokens
+    assert len(trunks.tokens) <= len(np.unique(rows.response_dialogue)) + np.sum(~is_whole)
+    for dialogue_id in np.unique(rows.response_dialogue[is_whole]):
+        some = trunk_of[is_whole & (rows.response_dialogue == dialogue_id)]
+        assert len(set(some.tolist())) == 1
+
+
+def test_trunks_written_out():
+    prompts = TokenPrompts([[1, 2, 8], [1, 2, 3, 9], [1, 9], [4, 8], [8]])
+    trunks, trunk_of = prompts.trunks()
+    assert [trunks.tokens[trunk] for trunk in trunk_of] == [[1, 2, 3], [1, 2, 3], [1], [4], []]
+    assert prompts.cut(2).tokens == [[2, 8], [3, 9], [1, 9], [4, 8], [8]]
+    assert [len(each) for each in TokenPrompts([]).trunks()[0].tokens] == []
 
 
 def test_what_does_not_fit_is_refused():
