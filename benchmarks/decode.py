@@ -11,6 +11,9 @@ A response is timed twice: its first token alone, which is the prefill, and as a
 a token is what is left, divided by the tokens after the first. A ConKD student runs the graph of a
 plain GPT-2: it is timed beside it with other numbers in the same arrays, and should differ by noise
 only. What it needs beside the graph is the turn classifier, once a response.
+
+An evaluation decodes all responses of many dialogues. Here its loop is timed twice: with each
+prompt read from its first token, and with what the prompts of a dialogue share read once.
 """
 
 from __future__ import annotations
@@ -29,13 +32,17 @@ from benchmarks import side_by_side
 from benchmarks.random_gpt2 import SIZES, GPT2Size, make_model, random_tokens, write_checkpoint
 from benchmarks.report import TOKEN, Bound, Case, Report, read_options
 from benchmarks.side_by_side import Contender, processors, use_torch
+from conkd_jax.data.rows.dialogue import TokenPrompts
+from conkd_jax.eval.decoding import Decoding, decode_responses
+from conkd_jax.eval.item_rankings import FORBIDDEN_LOGIT
 from conkd_jax.eval.latency import TimedDecoder
-from conkd_jax.models.gpt2 import GPT2, load_pretrained
+from conkd_jax.models.gpt2 import GPT2, GPT2Spec, load_pretrained
 from conkd_jax.models.turn_classifier import TurnClassifier
 
 OURS, STUDENT, HUGGING_FACE = "conkd_jax", "conkd_jax, a ConKD student", "Hugging Face generate"
 CTRANSLATE2, INT8 = "CTranslate2 fp32", "CTranslate2 int8"
 CLASSIFIER = "conkd_jax, turn classifier"
+WHOLE, SHARED = "each prompt read whole", "history read once"
 FIRST = ", first token"  # after the name of a contender
 CONTEXT = 96  # tokens that the turn classifier reads
 
@@ -61,6 +68,27 @@ class Prompts:
     bounds: dict[str, Bound] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Dialogues of which every response is decoded, and the target.
+
+    Attributes:
+      model: the size of the model.
+      num_dialogues: of 3 to 7 responses each.
+      batch_size: of an evaluation.
+      num_tokens: tokens of each response.
+      rounds: how often each contender is timed, at most.
+      bound: of the time with histories read once over that of prompts read whole.
+    """
+
+    model: str
+    num_dialogues: int
+    batch_size: int
+    num_tokens: int = 16
+    rounds: int | None = None
+    bound: Bound | None = None
+
+
 TARGETS = {HUGGING_FACE: Bound(0.55, stretch=0.40), CTRANSLATE2: Bound(0.85)}
 CASES = {
     "full": (
@@ -79,6 +107,13 @@ CASES = {
         Prompts("small", length=512),
     ),
     "tiny": (Prompts("tiny", length=6, num_tokens=4, batch_sizes=(1, 3)),),
+}
+SPLITS = {
+    "full": (
+        Split("mini", num_dialogues=64, batch_size=64, rounds=3, bound=Bound(0.75)),
+        Split("small", num_dialogues=8, batch_size=8, rounds=2, bound=Bound(0.75)),
+    ),
+    "tiny": (Split("tiny", num_dialogues=3, batch_size=3, num_tokens=4),),
 }
 
 
@@ -254,12 +289,78 @@ def add_case(report: Report, options: argparse.Namespace, prompts: Prompts) -> N
     add_ratios(report.case(f"{prompts.model}, prompt {prompts.length}", facts, found), prompts)
 
 
+# --- a split of dialogues --------------------------------------------------------------------
+
+
+class WholePrompts(TokenPrompts):
+    """Prompts that are read from their first token, whatever they share."""
+
+
+def random_prompts(size: GPT2Size, num_dialogues: int) -> list[list[int]]:
+    """Prompts of random words, with about as many tokens a turn as ReDial's."""
+    rng = np.random.default_rng(0)
+    longest = min(20, size.num_positions // 20)
+
+    def turn() -> list[int]:
+        return rng.integers(1, size.num_words, rng.integers(longest // 2, longest + 1)).tolist()
+
+    found = []
+    for _ in range(num_dialogues):
+        history: list[int] = []
+        for _ in range(rng.integers(3, 8)):
+            history = history + turn()
+            found.append([*history, 0])
+            history = [*history, 0, *turn()]
+    return found
+
+
+def add_split_case(report: Report, options: argparse.Namespace, split: Split) -> None:
+    """Adds the times of decoding all responses of some dialogues."""
+    size = SIZES[split.model]
+    model = GPT2(
+        GPT2Spec(size.num_layers, size.width, size.num_heads, size.num_positions),
+        size.num_targets,
+    )
+    params = model.init(jax.random.key(0))
+    head = model.head(params, size.num_targets)
+    head = head._replace(bias=head.bias.at[0].set(FORBIDDEN_LOGIT))  # no response ends early
+    prompts = random_prompts(size, split.num_dialogues)
+    how = Decoding(
+        end_id=0,
+        num_words=size.num_words,
+        max_tokens=split.num_tokens,
+        batch_size=split.batch_size,
+    )
+
+    def contender(name: str, kind: type[TokenPrompts]) -> Contender:
+        def run() -> np.ndarray:
+            decoded = decode_responses(model, params, head, kind(prompts), how)
+            return np.array([response.tokens for response in decoded])
+
+        return Contender(name, lambda: run, work="split", rounds=split.rounds)
+
+    contenders = [contender(WHOLE, WholePrompts), contender(SHARED, TokenPrompts)]
+    found = side_by_side.measure_time(contenders, options.rounds, options.pause)
+    facts = {
+        "responses": len(prompts),
+        "tokens of all prompts": sum(map(len, prompts)),
+        "read once": int(TokenPrompts(prompts).trunks()[0].lengths.sum()) + len(prompts),
+        "tokens": split.num_tokens,
+        "batch": split.batch_size,
+        "Y": size.num_targets,
+    }
+    case = report.case(f"a split of dialogues, {split.model}", facts, found)
+    case.ratio("seconds", SHARED, WHOLE, split.bound)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit status."""
     options = read_options(__doc__, CASES, argv)
     report = Report("decode", options)
     for prompts in CASES[options.size]:
         add_case(report, options, prompts)
+    for split in SPLITS[options.size]:
+        add_split_case(report, options, split)
     return report.finish()
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int64
 
 from conkd_jax.data.batches.plan import batches_by_length
 from conkd_jax.data.rows.contract import Prompts
@@ -56,7 +57,7 @@ def prompt_batches(
     buckets: Sequence[int],
     max_tokens: int,
 ) -> Iterator[tuple[list[int], MakeInputs]]:
-    """Goes through prompts in batches that branch from trunks, if the model and the prompts can.
+    """Goes through prompts in batches that branch from trunks, where the model can do so.
 
     Of the trunks, sorted by length, as many are kept at once as fit into `TRUNK_BYTES`. They are
     read when the inputs of the first batch that branches from them are made. If all fit, the
@@ -65,33 +66,49 @@ def prompt_batches(
     Args:
       model: the language model; one that is not `DecoderOnly` reads its prompts whole.
       params: its parameters.
-      prompts: what responses are generated for; read whole if none begins like another.
+      prompts: what responses are generated for; they are read whole where trunks, padded to whole
+        batches, are no less to read.
       batch_size: as for `whole_batches`.
       buckets: as for `whole_batches`.
       max_tokens: the most tokens of a response.
 
-    Yields:
-      As `whole_batches`.
+    Returns:
+      The batches, as `whole_batches` yields them.
     """
     # A subclass may have more inputs than tokens.
     if isinstance(model, DecoderOnly) and type(prompts) is TokenPrompts:
         prompts = prompts.cut(buckets[-1])
         trunks, trunk_of = prompts.trunks()
-        if len(trunks.tokens) < len(prompts.tokens):
-            for pieces in _chunks(model, params, trunks, batch_size, buckets):
-                chunk = _Chunk(model, params, trunks, pieces, batch_size, max_tokens)
-                of_chunk = np.concatenate([rows for rows, _ in pieces])
-                branching = np.flatnonzero(np.isin(trunk_of, of_chunk))
-                lengths = prompts.lengths[branching]
-                for rows, length in batches_by_length(lengths, batch_size, buckets):
-                    members = branching[rows].tolist()
-                    tokens = [prompts.tokens[member] for member in members]
-                    make = functools.partial(
-                        chunk.inputs, tokens, trunk_of[members].tolist(), length
-                    )
-                    yield members, make
-            return
-    yield from whole_batches(prompts, batch_size, buckets)
+        sizes = batch_size, buckets
+        if _padded_length(trunks, *sizes) < _padded_length(prompts, *sizes):
+            return _branching_batches(model, params, prompts, trunks, trunk_of, *sizes, max_tokens)
+    return whole_batches(prompts, batch_size, buckets)
+
+
+def _branching_batches(
+    model: DecoderOnly,
+    params: Params,
+    prompts: TokenPrompts,
+    trunks: TokenPrompts,
+    trunk_of: Int64[np.ndarray, " P"],
+    batch_size: int,
+    buckets: Sequence[int],
+    max_tokens: int,
+) -> Iterator[tuple[list[int], MakeInputs]]:
+    for pieces in _chunks(model, params, trunks, batch_size, buckets):
+        chunk = _Chunk(model, params, trunks, pieces, batch_size, max_tokens)
+        branching = np.flatnonzero(np.isin(trunk_of, np.concatenate([rows for rows, _ in pieces])))
+        lengths = prompts.lengths[branching]
+        for rows, length in batches_by_length(lengths, batch_size, buckets):
+            members = branching[rows].tolist()
+            tokens = [prompts.tokens[member] for member in members]
+            of_members = trunk_of[members].tolist()
+            yield members, functools.partial(chunk.inputs, tokens, of_members, length)
+
+
+def _padded_length(prompts: TokenPrompts, batch_size: int, buckets: Sequence[int]) -> int:
+    """How long all batches of prompts are together."""
+    return sum(length for _, length in batches_by_length(prompts.lengths, batch_size, buckets))
 
 
 def _chunks(

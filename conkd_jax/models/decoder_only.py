@@ -108,6 +108,12 @@ class DecoderOnly(abc.ABC):
           max_length: S + the number of `step`s to follow.
         """
 
+    @abc.abstractmethod
+    def step(
+        self, params: Params, token: Int[Array | np.ndarray, " B"], cache: Any
+    ) -> tuple[Float[Array, "B F"], Any]:
+        """Reads one more token of every row, at most as often as `max_length` allows."""
+
     def states(
         self, params: Params, inputs: Mapping[str, Any], rng: PRNGKeyArray | None = None
     ) -> Float[Array, "B S F"]:

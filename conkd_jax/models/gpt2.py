@@ -180,7 +180,7 @@ class GPT2(DecoderOnly):
     def step(
         self, params: Params, token: Int[Array | np.ndarray, " B"], cache: KVCache
     ) -> tuple[Float[Array, "B F"], KVCache]:
-        """Reads one more token of every row, at most as often as `prefill`'s max_length allows."""
+        """As `DecoderOnly.step` says."""
         advanced = dataclasses.replace(cache, positions=cache.positions + 1)
         return self._advance(params, token[:, None], cache.positions[:, None], advanced)
 

@@ -151,7 +151,7 @@ class Llama(DecoderOnly):
     def step(
         self, params: Params, token: Int[Array | np.ndarray, " B"], cache: KVCache
     ) -> tuple[Float[Array, "B F"], KVCache]:
-        """Reads one more token of every row, at most as often as `prefill`'s max_length allows."""
+        """As `DecoderOnly.step` says."""
         mask = cache.attention_mask.at[:, cache.slot].set(True)
         states, layers = self._apply(
             params,
