@@ -103,7 +103,7 @@ class DecoderOnly(abc.ABC):
           layers: the `layers` of `prefill`'s cache for the longer prompts.
           rows: the longer prompt that each prompt is the beginning of.
           ends: the place in that row after the last token that they share.
-          num_read: how many tokens they share, all of the prompt; 0 for none.
+          num_read: number of tokens that they share, which are the whole prompt; 0 for none.
           length: S, at least `num_read`.
           max_length: S + the number of `step`s to follow.
         """
