@@ -111,7 +111,7 @@ CASES = {
 SPLITS = {
     "full": (
         Split("mini", num_dialogues=64, batch_size=64, rounds=3, bound=Bound(0.75)),
-        Split("small", num_dialogues=4, batch_size=4, rounds=2, bound=Bound(0.75)),
+        Split("small", num_dialogues=4, batch_size=4, num_tokens=8, rounds=2, bound=Bound(0.75)),
     ),
     "tiny": (Split("tiny", num_dialogues=3, batch_size=3, num_tokens=4),),
 }
