@@ -13,7 +13,7 @@ from conkd_jax.distill.head import Head
 from conkd_jax.eval import decoding, shared_prompts
 from conkd_jax.eval.decoding import Decoding, decode_responses
 from conkd_jax.eval.pick_grammar import PickRules
-from conkd_jax.eval.shared_prompts import prompt_batches, whole_batches
+from conkd_jax.eval.shared_prompts import prompt_batches
 from conkd_jax.models.compute import Compute
 from conkd_jax.models.gpt2 import GPT2, GPT2Spec
 from conkd_jax.models.llama import Llama
@@ -113,21 +113,19 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_answers_are_those_of_prompts_read_whole(case, loud, tokens, monkeypatch):
-    """All trunks at once, and few at a time; in two buckets, with histories that were cut."""
+def test_answers_are_those_of_prompts_read_whole(case, loud, tokens):
+    """Trunks of three batches; in two buckets, with histories that were cut."""
     name, how, options = CASES[case]
     model, params = MODELS[name], loud[name]
     decoded, features = answered(model, params, WholePrompts(tokens), how, **options)
     assert len({tuple(row.tokens) for row in decoded}) >= 12
-    for most_bytes in (2**30, 0):
-        monkeypatch.setattr(shared_prompts, "TRUNK_BYTES", most_bytes)
-        found, again = answered(model, params, TokenPrompts(tokens), how, **options)
-        assert plain(found) == plain(decoded)
-        for row, one, other in zip(decoded, again, features, strict=True):
-            said = slice(len(row.tokens))
-            np.testing.assert_allclose(
-                one[said], other[said], rtol=1e-4, atol=1e-4 * np.abs(other).max()
-            )
+    found, again = answered(model, params, TokenPrompts(tokens), how, **options)
+    assert plain(found) == plain(decoded)
+    for row, one, other in zip(decoded, again, features, strict=True):
+        said = slice(len(row.tokens))
+        np.testing.assert_allclose(
+            one[said], other[said], rtol=1e-4, atol=1e-4 * np.abs(other).max()
+        )
 
 
 def test_the_openings_matter(loud, tokens):
@@ -164,10 +162,9 @@ def read(monkeypatch):
     counts = {"trunks": 0, "whole": 0, "openings": 0}
     real_layers, real_decode = shared_prompts._layers, decoding.decode_batch
 
-    def layers(model, params, input_ids, attention_mask, max_length):
-        if input_ids.shape != (1, 1):  # of which only the shapes are asked for
-            counts["trunks"] += int(attention_mask.sum())
-        return real_layers(model, params, input_ids, attention_mask, max_length)
+    def layers(model, params, input_ids, attention_mask):
+        counts["trunks"] += int(attention_mask.sum())
+        return real_layers(model, params, input_ids, attention_mask)
 
     def decode(params, head, inputs, is_filled, *arguments, **options):
         if "branched" in inputs:
@@ -197,8 +194,7 @@ def test_beams_read_prompts_whole(read, loud, tokens):
     assert read["trunks"] == read["openings"] == 0 < read["whole"]
 
 
-def test_trunks_of_kept_batches_are_not_read(read, loud, tokens, monkeypatch):
-    """An earlier process has kept the batches: whole prompts and shared ones have the same."""
+def test_trunks_of_kept_batches_are_not_read(read, loud, tokens):
     model, params, kept = MODELS["gpt2"], loud["gpt2"], {}
     head = model.head(params, NUM_TARGETS)
 
@@ -208,41 +204,31 @@ def test_trunks_of_kept_batches_are_not_read(read, loud, tokens, monkeypatch):
             kept[key] = tuple(map(np.asarray, decode()))
         return kept[key]
 
-    first = decode_responses(model, params, head, WholePrompts(tokens), HOW, keep=keep)
-    assert read["whole"] > 0
+    first = decode_responses(model, params, head, TokenPrompts(tokens), HOW, keep=keep)
+    number = read["trunks"]
+    kept.pop(next(reversed(kept)))  # the last batch is lost, of the longest prompts
     again = decode_responses(model, params, head, TokenPrompts(tokens), HOW, keep=keep)
     assert plain(first) == plain(again)
-    assert read["trunks"] == read["openings"] == 0
-    monkeypatch.setattr(shared_prompts, "TRUNK_BYTES", 0)  # other batches, decoded again
-    before = len(kept)
-    last = decode_responses(model, params, head, TokenPrompts(tokens), HOW, keep=keep)
-    assert plain(first) == plain(last)
-    assert read["trunks"] > 0 and len(kept) > before
+    assert number < read["trunks"] < 2 * number and read["whole"] == 0
 
 
-def test_prompts_without_a_common_beginning_are_read_whole(read, loud):
+def test_prompts_without_a_common_beginning_are_trunks_each(read, loud):
     prompts = TokenPrompts([[1, 2, REC], [2, 1, REC], [3, GEN]])
     answered(MODELS["gpt2"], loud["gpt2"], prompts)
-    assert read == {"trunks": 0, "whole": 8, "openings": 0}
+    assert read == {"trunks": 5, "whole": 0, "openings": 3}
 
 
 # --- batches -------------------------------------------------------------------------------------
 
 
-def batches(prompts):
-    found = prompt_batches(
-        MODELS["gpt2"], MODELS["gpt2"].init(jax.random.key(0)), prompts, 4, (16, LONGEST), 6
-    )
-    return [members for members, _ in found]
-
-
-def test_batches_are_those_of_whole_prompts_where_all_trunks_fit(tokens, monkeypatch):
-    whole = [members for members, _ in whole_batches(TokenPrompts(tokens), 4, (16, LONGEST))]
-    assert batches(TokenPrompts(tokens)) == whole
-    monkeypatch.setattr(shared_prompts, "TRUNK_BYTES", 0)
-    chunked = batches(TokenPrompts(tokens))
-    assert chunked != whole
-    assert sorted(sum(chunked, [])) == list(range(len(tokens)))
+def test_a_batch_branches_from_one_batch_of_trunks(tokens):
+    model, prompts = MODELS["gpt2"], TokenPrompts(tokens)
+    params = model.init(jax.random.key(0))
+    found = [members for members, _ in prompt_batches(model, params, prompts, 4, (16, LONGEST), 6)]
+    assert sorted(sum(found, [])) == list(range(len(tokens)))
+    assert max(map(len, found)) == 4
+    _, trunk_of = prompts.cut(LONGEST).trunks()
+    assert max(len(set(trunk_of[members])) for members in found) <= 4
 
 
 def test_a_model_of_another_kind_reads_prompts_whole(tokens):

@@ -4,6 +4,7 @@ Variables of schedulers are set here as Slurm and Open MPI set them; the process
 """
 
 import os
+import re
 import subprocess
 import sys
 
@@ -61,18 +62,20 @@ def test_tasks_of_a_slurm_host(counts: str, number: int | None):
 
 # The last value is the GPUs that JAX will ask CUDA for; it has no public name.
 PROGRAM = """
+import sys
 import jax
 from jax._src import xla_bridge
 from conkd_jax.runtime import cluster
 cluster.join()
-print(jax.process_index(), jax.process_count(), jax.local_device_count(), jax.device_count(),
-      xla_bridge.CUDA_VISIBLE_DEVICES.value)
+found = (jax.process_index(), jax.process_count(), jax.local_device_count(), jax.device_count(),
+         xla_bridge.CUDA_VISIBLE_DEVICES.value)
+sys.stdout.write(f"\\nsaid: {' '.join(map(str, found))}\\n")
 cluster.leave()
 """
 
 
 def joined(environs: list[dict[str, str]], program: str = PROGRAM, *arguments: str) -> list[str]:
-    """What real processes with these variables print after they have joined."""
+    """What real processes with these variables say after they have joined."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("CONKD_")}
     processes = [
         subprocess.Popen(
@@ -91,11 +94,10 @@ def joined(environs: list[dict[str, str]], program: str = PROGRAM, *arguments: s
             process.kill()
     for process, (_, errors) in zip(processes, outputs, strict=True):
         assert process.returncode == 0, errors
-    # The barrier of `leave` makes Gloo, the CPU's transport, print lines of its own.
-    return [
-        "\n".join(line for line in output.split("\n") if line and not line.startswith("[Gloo]"))
-        for output, _ in outputs
-    ]
+    # Gloo, the CPU's transport, prints as well, in several threads and in pieces of lines. What is
+    # written at once, as the programs here do, stays whole.
+    said = [re.findall("^said: (.*)$", output, re.MULTILINE) for output, _ in outputs]
+    return ["\n".join(lines) for lines in said]
 
 
 def slurm_task(index: int, per_node: str) -> dict[str, str]:
@@ -137,7 +139,7 @@ if jax.process_index():
 if sys.argv[1] == "connect":
     parallel.connect(devices)
 added = jax.pmap(lambda x: jax.lax.psum(x, "i"), "i", devices=devices)
-print(added(np.arange(2.0)).tolist(), flush=True)
+sys.stdout.write(f"\\nsaid: {added(np.arange(2.0)).tolist()}\\n")
 cluster.leave()
 """
 
@@ -148,18 +150,19 @@ def test_a_process_may_come_late_to_the_first_step():
     place = {"CONKD_COORDINATOR": f"localhost:{free_port()}", "CONKD_NUM_PROCESSES": "2"}
     places = [place | {"CONKD_PROCESS_ID": str(i)} for i in range(2)]
     found = joined(places, LATE, "connect")
-    assert [output.splitlines()[-1] for output in found] == ["[2.0, 2.0]"] * 2
+    assert found == ["[2.0, 2.0]"] * 2
 
 
 LEFT = """
-import os, time
+import os, sys, time
 import jax
 from conkd_jax.runtime import cluster
 cluster.join()
 cluster.leave()
 if jax.process_index():
     time.sleep(5)
-print(jax.process_index(), "is done", flush=True)
+sys.stdout.write(f"\\nsaid: {jax.process_index()} is done\\n")
+sys.stdout.flush()
 os._exit(0)  # without the barrier in which JAX's own exit handler waits
 """
 
