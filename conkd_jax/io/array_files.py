@@ -57,8 +57,8 @@ def save_arrays(path: epath.PathLike, arrays: Arrays, dtype: str = "float32") ->
     float32. With "int4", every 32 numbers x in a row of memory are stored as q = round(x / s), from
     -8 to 7, with s = -f · m / 8 as bfloat16: m is the x of the largest absolute value, and f the
     one of `SHRINKING` with the least squared error. Arrays of fewer than `SMALL` numbers have 8
-    bits then: the layers of a small transformer take few bytes, and their errors matter most.
-    Arrays of fewer than two axes, such as biases, stay float32 with both.
+    bits then, as they take few bytes. Arrays of fewer than two axes, such as biases, stay float32
+    with both.
 
     Args:
       path: the file; its folder exists.
@@ -103,7 +103,7 @@ def _packed(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _quotients(groups: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """The numbers from 0 to 15 that stand for each group, which is 8 less, at a scale."""
+    """The numbers of each group at a scale, plus 8: from 0 to 15."""
     divisor = scale.astype(np.float32)
     return np.clip(np.rint(groups / np.where(divisor == 0, 1, divisor)), -8, 7) + 8
 
