@@ -126,4 +126,5 @@ def _heard_everywhere() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.unraisablehook = before
+        if sys.unraisablehook is repeat:  # else the block put a hook around this one, which stays
+            sys.unraisablehook = before

@@ -56,6 +56,16 @@ def test_other_exceptions_of_finalizers_are_reported_as_before(monkeypatch):
     assert [each.exc_type for each in reported] == [ValueError]
 
 
+def test_a_hook_that_the_program_installed_outlives_it(monkeypatch):
+    """After a full disk, one silences what the other writes of orbax report below the last line."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # put back after the test
+    reported = []
+    with explained():
+        sys.unraisablehook = reported.append
+    sys.unraisablehook("a write")
+    assert reported == ["a write"]
+
+
 def test_a_full_disk_ends_a_program_with_one_line(capsys):
     with pytest.raises(SystemExit) as end, explained(), open("/dev/full", "w") as file:
         file.write("x")
