@@ -1,26 +1,29 @@
 """The last steps of building any corpus: linking its text, counting it, and writing it.
 
-This module is independent of where dialogues and graphs come from.
+Dialogues are linked one after another, or on Apache Beam where a runner is named
+(`linking_on_beam`). This module is independent of where dialogues and graphs come from.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
+from conkd_jax.data import beam
 from conkd_jax.data.corpus import (
     ConceptGraph,
     Dialogue,
     ItemTable,
     KnowledgeGraph,
     Review,
-    write_corpus,
 )
+from conkd_jax.data.corpus_writing import begin_corpus, write_dialogues, write_tables
 from conkd_jax.errors import UserError
+from data_prep import linking_on_beam
 from data_prep.linking import Label, Linker, link_dialogue
 from data_prep.raw_dialogues import RawDialogue
 from data_prep.report import content_warnings, corpus_counts, graph_counts
@@ -79,10 +82,17 @@ def assemble_corpus(
       EmptyCorpusError: a split has no response, or there is no dialogue to train on.
     """
     linker = Linker.for_corpus(parts.items, parts.concept_graph, parts.labels)
-    splits = {
-        name: [link_dialogue(dialogue, linker) for dialogue in dialogues]
-        for name, dialogues in parts.raw_splits.items()
-    }
+    directory = None if out_dir is None else epath.Path(out_dir)
+    on_beam = directory is not None and beam.options() is not None
+    splits: Mapping[str, Collection[Dialogue]]
+    if directory is not None and on_beam:
+        begin_corpus(directory, parts.raw_splits)
+        splits = linking_on_beam.write_dialogues(directory, parts.raw_splits, linker)
+    else:
+        splits = {
+            name: [link_dialogue(dialogue, linker) for dialogue in dialogues]
+            for name, dialogues in parts.raw_splits.items()
+        }
     report = complete_report(corpus_counts(parts.raw_splits, splits, parts.items))
     graphs = graph_counts(parts.graph, parts.items, parts.concept_graph)
     report["graph"] = graphs | dict(parts.source_counts)
@@ -92,9 +102,12 @@ def assemble_corpus(
         )
     _expect_responses(report["splits"])
     report["warnings"] = [*parts.warnings, *parts.content_warnings(report)]
-    if out_dir is not None:
-        write_corpus(
-            out_dir,
+    if directory is not None:
+        if not on_beam:
+            begin_corpus(directory, splits)
+            write_dialogues(directory, splits)
+        write_tables(
+            directory,
             splits=splits,
             items=parts.items,
             graph=parts.graph,
@@ -106,7 +119,7 @@ def assemble_corpus(
     return report
 
 
-def _mentions(dialogues: Sequence[Dialogue], items: ItemTable) -> dict[int, int]:
+def _mentions(dialogues: Iterable[Dialogue], items: ItemTable) -> dict[int, int]:
     """Returns how often dialogues mention each item, by its id."""
     counts = collections.Counter(item for d in dialogues for turn in d.turns for item in turn.items)
     return {int(items.item_ids[item]): count for item, count in counts.items()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import collections
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from conkd_jax.data.corpus import (
@@ -22,7 +24,7 @@ _MAX_EXAMPLES = 20
 
 def corpus_counts(
     raw_splits: Mapping[str, Sequence[RawDialogue]],
-    splits: Mapping[str, Sequence[Dialogue]],
+    splits: Mapping[str, Iterable[Dialogue]],
     items: ItemTable,
 ) -> dict[str, Any]:
     """Counts every split of a corpus.
@@ -39,7 +41,8 @@ def corpus_counts(
 
     def count(*names: str) -> dict[str, Any]:
         num_utterances = sum(len(raw.messages) for name in names for raw in raw_splits[name])
-        return split_counts([d for name in names for d in splits[name]], num_utterances, items)
+        dialogues = itertools.chain.from_iterable(splits[name] for name in names)
+        return split_counts(dialogues, num_utterances, items)
 
     others = [name for name in splits if name not in ("train", "dev")]
     return {
@@ -91,7 +94,7 @@ def content_warnings(report: Mapping[str, Any]) -> list[str]:
 
 
 def split_counts(
-    dialogues: Sequence[Dialogue], num_utterances: int, items: ItemTable
+    dialogues: Iterable[Dialogue], num_utterances: int, items: ItemTable
 ) -> dict[str, Any]:
     """Counts one split.
 
@@ -110,6 +113,7 @@ def split_counts(
     """
     counts = dict.fromkeys(
         (
+            "dialogues",
             "turns",
             "response_samples",
             "responses_with_item",
@@ -127,13 +131,15 @@ def split_counts(
     num_tokens = 0
     examples: list[str] = []
     for dialogue in dialogues:
+        counts["dialogues"] += 1
         answers = set(responses(dialogue))
         said: set[int] = set()
         for index, turn in enumerate(dialogue.turns):
             counts["turns"] += 1
             counts["blank_turns"] += not turn.text
             counts["unknown_movie_ids"] += len(turn.unknown_items)
-            examples += [f"{dialogue.conversation_id}: @{i}" for i in turn.unknown_items]
+            if len(examples) < _MAX_EXAMPLES:
+                examples += [f"{dialogue.conversation_id}: @{i}" for i in turn.unknown_items]
             if index in answers:
                 words = tokens(turn.text)
                 num_tokens += len(words)
@@ -149,7 +155,7 @@ def split_counts(
             said.update(turn.items)
     mean = num_tokens / counts["response_samples"] if counts["response_samples"] else 0.0
     return {
-        "dialogues": len(dialogues),
+        "dialogues": counts.pop("dialogues"),
         "utterances": num_utterances,
         **counts,
         "mean_response_tokens": round(mean, 3),
@@ -157,7 +163,7 @@ def split_counts(
     }
 
 
-def linking_counts(dialogues: Sequence[Dialogue], items: ItemTable) -> dict[str, int]:
+def linking_counts(dialogues: Iterable[Dialogue], items: ItemTable) -> dict[str, int]:
     """Counts what free text was linked to: entities other than items, and concepts.
 
     Args:
@@ -168,14 +174,16 @@ def linking_counts(dialogues: Sequence[Dialogue], items: ItemTable) -> dict[str,
       `entity_mentions`, `entities` (distinct), `concept_mentions`, `concepts` (distinct).
     """
     item_nodes = set(items.entity_ids.tolist())
-    turns = [turn for dialogue in dialogues for turn in dialogue.turns]
-    entities = [node for turn in turns for node in turn.entities if node not in item_nodes]
-    concepts = [concept for turn in turns for concept in turn.concepts]
+    entities, concepts = collections.Counter[int](), collections.Counter[int]()
+    for dialogue in dialogues:
+        for turn in dialogue.turns:
+            entities.update(node for node in turn.entities if node not in item_nodes)
+            concepts.update(turn.concepts)
     return {
-        "entity_mentions": len(entities),
-        "entities": len(set(entities)),
-        "concept_mentions": len(concepts),
-        "concepts": len(set(concepts)),
+        "entity_mentions": entities.total(),
+        "entities": len(entities),
+        "concept_mentions": concepts.total(),
+        "concepts": len(concepts),
     }
 
 

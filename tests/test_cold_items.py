@@ -9,7 +9,8 @@ import pytest
 from matplotlib.image import imread
 
 from conkd_jax import cold_items
-from conkd_jax.data.corpus import Corpus, write_corpus
+from conkd_jax.data.corpus import Corpus
+from conkd_jax.data.corpus_writing import write_corpus
 from conkd_jax.eval.cold_items.groups import item_groups
 from conkd_jax.eval.cold_items.report import page_with_tables
 from conkd_jax.runs.finished import Run

@@ -1,8 +1,8 @@
 """The corpus as every later stage reads it: dialogues, items, knowledge graph, concept graph.
 
 One folder holds a TFDS dataset of dialogues (array_record) beside a few tables. `data_prep` writes
-it with `write_corpus`; the stages read it with `Corpus.open`. This module is independent of where a
-corpus comes from (ReDial, MovieWorld, your own) and of tokenizers and models.
+it with `corpus_writing`; the stages read it with `Corpus.open`. This module is independent of where
+a corpus comes from (ReDial, MovieWorld, your own) and of tokenizers and models.
 """
 
 import dataclasses
@@ -23,13 +23,11 @@ from conkd_jax.data.dialogues import (
     Turn,
     dialogue_features,
     dialogue_from_record,
-    dialogue_to_record,
     responses,
 )
 from conkd_jax.data.shards.reader import RecordReader
-from conkd_jax.data.shards.writer import write_dataset
 from conkd_jax.errors import UserError
-from conkd_jax.io.files import read_json, whole_file, write_json
+from conkd_jax.io.files import read_json
 
 __all__ = [
     "RECOMMENDER",
@@ -45,7 +43,6 @@ __all__ = [
     "Review",
     "Turn",
     "responses",
-    "write_corpus",
 ]
 
 FORMAT_VERSION = 1
@@ -53,8 +50,9 @@ FORMAT_VERSION = 1
 TRANSFER_SPLITS = ("inspired_dev", "inspired_test")
 SPLITS = ("train", "dev", "valid", "test", "inferred", *TRANSFER_SPLITS)
 
-_DIALOGUES, _REVIEWS = "dialogues", "reviews"
-_INFO, _REPORT = "corpus.json", "report.json"
+DIALOGUES = "dialogues"  # the folder and the name of the dataset
+REVIEWS = "reviews"
+INFO, REPORT = "corpus.json", "report.json"
 _REMEDY = "the folder is damaged, build the corpus again"
 
 
@@ -167,10 +165,10 @@ class Corpus:
           CorpusError: the folder holds no finished corpus, or one of another format version.
         """
         directory = epath.Path(directory)
-        path = directory / _INFO
+        path = directory / INFO
         if not path.exists():
             raise CorpusError(
-                f"Expected a corpus at {directory}, found no {_INFO}. Build one with `python -m "
+                f"Expected a corpus at {directory}, found no {INFO}. Build one with `python -m "
                 "data_prep.redial --raw_dir=DIR --out_dir=DIR` or `python -m data_prep.movieworld "
                 "--out_dir=DIR`."
             )
@@ -205,7 +203,7 @@ class Corpus:
                 f"{', '.join(self.splits)}.{hint}"
             )
         if split not in self._dialogues:
-            reader = RecordReader(self.directory / _DIALOGUES, split, expect=dialogue_features())
+            reader = RecordReader(self.directory / DIALOGUES, split, expect=dialogue_features())
             self._dialogues[split] = [dialogue_from_record(record) for record in reader]
         return self._dialogues[split]
 
@@ -278,16 +276,16 @@ class Corpus:
     @functools.cached_property
     def reviews(self) -> dict[int, Review]:
         """One review of some candidate items, by item; none in a corpus built without reviews."""
-        if not (self.directory / f"{_REVIEWS}.json").exists():
+        if not (self.directory / f"{REVIEWS}.json").exists():
             return {}
-        table = self._table(_REVIEWS)[1]
+        table = self._table(REVIEWS)[1]
         columns = zip(table["items"], table["texts"], table["concepts"], strict=True)
         return {item: Review(text, tuple(concepts)) for item, text, concepts in columns}
 
     @functools.cached_property
     def report(self) -> dict[str, Any]:
         """What the corpus holds, and how often its raw files deviated from their format."""
-        return read_json(self.directory / _REPORT, CorpusError, _REMEDY)
+        return read_json(self.directory / REPORT, CorpusError, _REMEDY)
 
     def _table(self, name: str) -> tuple[Any, dict[str, Any]]:
         path = self.directory / f"{name}.npz"
@@ -301,96 +299,3 @@ class Corpus:
                 f"Cannot read {path} ({type(error).__name__}: {error}): {_REMEDY}."
             ) from error
         return loaded, read_json(self.directory / f"{name}.json", CorpusError, _REMEDY)
-
-
-def write_corpus(
-    directory: epath.PathLike,
-    *,
-    splits: Mapping[str, Sequence[Dialogue]],
-    items: ItemTable,
-    graph: KnowledgeGraph,
-    concept_graph: ConceptGraph,
-    report: Mapping[str, Any],
-    entity_names: Sequence[str] = (),
-    reviews: Mapping[int, Review] | None = None,
-) -> None:
-    """Writes a corpus folder; `corpus.json`, written last, marks it as finished.
-
-    Args:
-      directory: the folder; it is created.
-      splits: the dialogues of each split; the names are some of `SPLITS`.
-      items: the candidate items.
-      graph: the knowledge graph.
-      concept_graph: the concept graph.
-      report: the data report, plain JSON.
-      entity_names: a readable name of each node, or nothing.
-      reviews: reviews of items by item, or nothing.
-
-    Raises:
-      ValueError: an unknown split name.
-    """
-    foreign = sorted(set(splits) - set(SPLITS))
-    if foreign:
-        raise ValueError(f"expected splits of {', '.join(SPLITS)}; got {', '.join(foreign)}")
-    directory = epath.Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / _INFO).unlink(missing_ok=True)
-    (directory / f"{_REVIEWS}.json").unlink(missing_ok=True)
-    order = [name for name in SPLITS if name in splits]
-    write_dataset(
-        directory / _DIALOGUES,
-        dialogue_features(),
-        {name: map(dialogue_to_record, splits[name]) for name in order},
-        name=_DIALOGUES,
-    )
-    _write_table(
-        directory,
-        "items",
-        {
-            "movie_ids": items.item_ids,
-            "entity_ids": items.entity_ids,
-            "is_linked": items.is_linked,
-        },
-        {"titles": list(items.titles)}
-        | ({} if items.keys is None else {"keys": items.keys})
-        | ({} if items.aliases is None else {"aliases": items.aliases}),
-    )
-    _write_table(
-        directory,
-        "graph",
-        {"edges": graph.edges},
-        {
-            "num_entities": graph.num_entities,
-            "relation_names": list(graph.relation_names),
-            "rule": graph.rule,
-        },
-    )
-    _write_table(directory, "entities", {}, {"names": list(entity_names)})
-    _write_table(
-        directory,
-        "concepts",
-        {"edges": concept_graph.edges, "is_stop_word": concept_graph.is_stop_word},
-        {"words": list(concept_graph.words)},
-    )
-    if reviews:
-        _write_table(directory, _REVIEWS, {}, _columns(reviews))
-    write_json(directory / _REPORT, dict(report))
-    write_json(directory / _INFO, {"format_version": FORMAT_VERSION, "splits": order})
-
-
-def _columns(reviews: Mapping[int, Review]) -> dict[str, Any]:
-    """The table that `Corpus.reviews` reads."""
-    return {
-        "items": list(reviews),
-        "texts": [review.text for review in reviews.values()],
-        "concepts": [review.concepts for review in reviews.values()],
-    }
-
-
-def _write_table(
-    directory: epath.Path, name: str, arrays: Mapping[str, np.ndarray], lists: Mapping[str, Any]
-) -> None:
-    if arrays:
-        with whole_file(directory / f"{name}.npz", "wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    write_json(directory / f"{name}.json", dict(lists), indent=None)

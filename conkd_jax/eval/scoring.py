@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
@@ -168,7 +168,7 @@ def score_tokens(
     *,
     num_words: int,
     num_targets: int,
-    progress: Callable[[Iterable], Iterator] = iter,
+    progress: Callable[[int], object] = lambda number: None,
 ) -> TokenScores:
     """Scores every target token of the given batches.
 
@@ -178,13 +178,13 @@ def score_tokens(
       batches: pairs (response ids [G], micro-batch), as `stages.language_model.sequential` yields.
       num_words: |V|.
       num_targets: |Y|.
-      progress: wraps the iterable, for a progress bar.
+      progress: called with the number of responses of every batch that is scored.
 
     Returns:
       The scores, ordered by response and then by step, in whatever order the batches come.
     """
     parts: list[dict[str, np.ndarray]] = []
-    for response_ids, batch in progress(batches):
+    for response_ids, batch in batches:
         scores = _score_batch(
             params, batch, model=model, num_words=num_words, num_targets=num_targets
         )
@@ -193,6 +193,7 @@ def score_tokens(
         part["response_index"] = response_ids[batch["response_index"][:count]]
         part["is_item"] = batch["labels"][:count] >= num_words
         parts.append(part)
+        progress(len(response_ids))
     flat = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.argsort(flat["response_index"], kind="stable")
     flat = {name: value[order] for name, value in flat.items() if name != "log_normalizer"}

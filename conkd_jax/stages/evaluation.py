@@ -135,9 +135,12 @@ def run(settings: EvaluationSettings, directory: epath.Path, context: Context) -
         settings.compute_dtype,
     )
     opened = open_system(system, settings.split)
-    scored = system.model.score(opened.rows, system.form, SCORING_ROWS)
+    scored = system.model.score(opened.rows, system.form, SCORING_ROWS, "evaluation, scoring")
     predicted_nll = _nll_under_predicted_prefix(opened, scored)
-    teacher = system.dialogue_teacher.score(opened.rows, "teacher", SCORING_ROWS)
+    teacher = scored
+    if system.has_student:
+        name = "evaluation, scoring with the dialogue teacher"
+        teacher = system.dialogue_teacher.score(opened.rows, "teacher", SCORING_ROWS, name)
     if parallel.is_first_process():
         arrays = {
             "response_index": scored.response_index,

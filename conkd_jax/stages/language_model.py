@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ from conkd_jax.runtime import parallel
 from conkd_jax.stages import backbones
 from conkd_jax.stages.backbones import ModelSettings
 from conkd_jax.training import checkpoint
+from conkd_jax.training.progress import Counting
 from conkd_jax.typing import Float, PRNGKeyArray
 
 SPEC_FILE, PARAMS, FROZEN = "model.json", "params", "frozen"
@@ -118,16 +120,25 @@ class LanguageModel:
         limit = self.model.longest_prompt(1)
         return sequential(rows, self.vocabulary, form, batch_rows, row_range, limit, store)
 
-    def score(self, rows: Rows, form: str, batch_rows: int, progress=iter) -> TokenScores:
-        """Teacher-forced scores of every response of `rows` (see `eval.scoring`)."""
-        return score_tokens(
-            self.model,
-            self.variables,
-            self.batches(rows, form, batch_rows),
-            num_words=self.vocabulary.num_words,
-            num_targets=self.num_targets,
-            progress=progress,
-        )
+    def score(self, rows: Rows, form: str, batch_rows: int, name: str = "") -> TokenScores:
+        """Teacher-forced scores of every response of `rows` (see `eval.scoring`).
+
+        Args:
+          rows: the rows of a split.
+          form: which rows: "student", with tags, or "teacher".
+          batch_rows: rows at once.
+          name: what the progress is displayed as; "" displays none.
+        """
+        told = Counting(name, "responses", rows.num_responses) if name else None
+        with told or contextlib.nullcontext():
+            return score_tokens(
+                self.model,
+                self.variables,
+                self.batches(rows, form, batch_rows),
+                num_words=self.vocabulary.num_words,
+                num_targets=self.num_targets,
+                **({} if told is None else {"progress": told.add}),
+            )
 
 
 def save(language_model: LanguageModel, directory: epath.Path) -> None:

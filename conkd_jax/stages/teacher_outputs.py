@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -42,6 +42,7 @@ from conkd_jax.stages.backbones import RowSettings
 from conkd_jax.stages.language_model import LanguageModel
 from conkd_jax.stages.rec_teacher import fold_of
 from conkd_jax.stages.training import compute_setting
+from conkd_jax.training.progress import Counting
 
 VERSION = 1
 READ_AT_ONCE = 512  # records
@@ -122,12 +123,17 @@ def run(settings: TeacherStoreSettings, directory: epath.Path, context: Context)
         train.row_offsets,
         settings.num_shards,
     )
-    for shard in writer.missing_shards(jax.process_index(), jax.process_count()):
-        outputs, rounding = _shard_outputs(teacher, train, writer, shard, settings.batch_rows)
-        records = _records(train, outputs, labels, writer, shard)
-        writer.write_shard(shard, records, dataclasses.asdict(rounding))
+    shards = writer.missing_shards(jax.process_index(), jax.process_count())
+    total = sum(len(writer.shard_responses(shard)) for shard in shards)
+    with Counting("teacher_outputs", "responses", total) as told:
+        for shard in shards:
+            part = writer.shard_rows(shard)
+            batches = teacher.batches(train, "teacher", settings.batch_rows, part)
+            outputs, rounding = _outputs(teacher, train, writer.spec, batches, told)
+            records = _records(train, outputs, labels, writer, shard)
+            writer.write_shard(shard, records, dataclasses.asdict(rounding))
     parallel.barrier("teacher outputs written")
-    held_out = teacher.score(dev, "teacher", settings.batch_rows)
+    held_out = teacher.score(dev, "teacher", settings.batch_rows, "teacher_outputs of dev")
     mass, is_item = held_out.item_mass[dev.is_choice], held_out.is_item[dev.is_choice]
     stats = {
         "dev": gate_statistics(mass, is_item),
@@ -340,24 +346,18 @@ class _Rounding:
         }
 
 
-def _shard_outputs(
-    teacher: LanguageModel,
-    rows: Rows,
-    writer: TeacherStoreWriter,
-    shard: int,
-    batch_rows: int,
+def _outputs(
+    teacher: LanguageModel, rows: Rows, spec: TeacherStoreSpec, batches: Iterable, told: Counting
 ) -> tuple[dict[int, dict[str, np.ndarray]], _Rounding]:
     """{response id: the fields of its record that the dialogue teacher makes} of a shard."""
     found, rounding = {}, _Rounding()
-    vocabulary, spec = teacher.vocabulary, writer.spec
-    batches = teacher.batches(rows, "teacher", batch_rows, writer.shard_rows(shard))
     for number, (response_ids, batch) in enumerate(batches):
         outputs, rounded, exact = jax.device_get(
             outputs_of_batch(
                 teacher.variables,
                 batch,
                 model=teacher.model,
-                num_words=vocabulary.num_words,
+                num_words=teacher.vocabulary.num_words,
                 num_targets=teacher.num_targets,
                 spec=spec,
                 measures_rounding=number < MEASURED_BATCHES,
@@ -375,6 +375,7 @@ def _shard_outputs(
         for response, end in zip(response_ids.tolist(), ends.tolist(), strict=True):
             span = slice(end - int(rows.response_length[response]), end)
             found[response] = {field: values[span] for field, values in fields.items()}
+        told.add(len(response_ids))
     return found, rounding
 
 

@@ -17,7 +17,8 @@ from etils import epath
 from conkd_jax.artifacts.fingerprint import outside_fingerprint
 from conkd_jax.artifacts.stage import Context, Stage
 from conkd_jax.config import Config
-from conkd_jax.data.corpus import Corpus, write_corpus
+from conkd_jax.data.corpus import Corpus
+from conkd_jax.data.corpus_writing import write_corpus
 from conkd_jax.data.dialogues import responses
 from conkd_jax.io import terminal
 from conkd_jax.runtime import parallel

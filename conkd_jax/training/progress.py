@@ -30,42 +30,72 @@ COMPILING = "compiling"
 T = TypeVar("T")
 
 
-def counted(items: Iterable[T], name: str, unit: str) -> Iterator[T]:
-    """Yields the same items and displays their number and rate: a bar, or a line every half minute.
+class Counting:
+    """Displays how much of a computation is done: a bar, or a line every half minute.
 
-    The rate leaves out the time of compiling.
+    The rate leaves out the time of compiling. Only the first process displays anything.
+    """
+
+    def __init__(self, name: str, unit: str, total: int | None = None):
+        """Prepares the display, which `with` starts.
+
+        Args:
+          name: what is being computed.
+          unit: what is counted, in the plural.
+          total: how many there are, if that is known; the time that is left is displayed then.
+        """
+        self.name, self.unit, self.total, self.done = name, unit, total, 0
+        self.console = terminal.console(quiet=not parallel.is_first_process())
+        self._bar = rich.progress.Progress(
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(),
+            rich.progress.TextColumn("{task.fields[text]}"),
+            console=self.console,
+            disable=self.console.quiet or not self.console.is_terminal,
+            transient=True,
+        )
+
+    def __enter__(self) -> "Counting":
+        self._began = self._last_line = time.monotonic()
+        self._compiled_before = compiling.seconds()
+        first = f"{COMPILING} before the first of the {self.unit}"
+        self._task = self._bar.add_task(self.name, total=self.total, text=first)
+        self._bar.start()
+        if not self.console.is_terminal:
+            _print_line(self.console, f"{self.name}: {first}")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def add(self, number: int = 1) -> None:
+        """Counts and displays what was done since the last call."""
+        self.done += number
+        now = time.monotonic()
+        seconds = now - self._began - (compiling.seconds() - self._compiled_before)
+        rate = self.done / max(seconds, 1e-9)
+        text = f"{self.done:,}" + (f" of {self.total:,}" if self.total is not None else "")
+        text += f" {self.unit}, {rate:,.{1 if rate < 10 else 0}f} per second"
+        if self.total is not None and rate:
+            text += f", {duration((self.total - self.done) / rate)} left"
+        self._bar.update(self._task, completed=self.done, text=text)
+        if not self.console.is_terminal and now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            _print_line(self.console, f"{self.name}: {text}")
+
+
+def counted(items: Iterable[T], name: str, unit: str) -> Iterator[T]:
+    """Yields the same items and displays their number and rate (`Counting`).
 
     Args:
       items: any number of items.
       name: what is being computed.
       unit: what the items are called.
     """
-    console = terminal.console(quiet=not parallel.is_first_process())
-    began = last = time.monotonic()
-    compiled_before = compiling.seconds()
-    bar = rich.progress.Progress(
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.TextColumn("{task.completed:,}"),
-        rich.progress.TextColumn("{task.fields[text]}"),
-        console=console,
-        disable=console.quiet or not console.is_terminal,
-        transient=True,
-    )
-    first = f"{COMPILING} before the first of the {unit}"
-    if not console.is_terminal:
-        _print_line(console, f"{name}: {first}")
-    with bar:
-        task = bar.add_task(name, total=None, text=first)
-        for count, item in enumerate(items, start=1):
+    with Counting(name, unit) as told:
+        for item in items:
             yield item
-            now = time.monotonic()
-            seconds = now - began - (compiling.seconds() - compiled_before)
-            rate = f"{unit}, {count / max(seconds, 1e-9):,.0f} per second"
-            bar.update(task, completed=count, text=rate)
-            if not console.is_terminal and now - last >= SECONDS_BETWEEN_LINES:
-                last = now
-                _print_line(console, f"{name}: {count:,} {rate}")
+            told.add()
 
 
 class Progress:

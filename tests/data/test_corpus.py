@@ -14,8 +14,8 @@ from conkd_jax.data.corpus import (
     KnowledgeGraph,
     Turn,
     responses,
-    write_corpus,
 )
+from conkd_jax.data.corpus_writing import write_corpus
 
 DIALOGUES = [
     Dialogue(
@@ -115,7 +115,7 @@ def test_a_build_cut_short_is_no_corpus(folder, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("conkd_jax.data.corpus.write_dataset", fail)
+    monkeypatch.setattr("conkd_jax.data.corpus_writing.write_dataset", fail)
     with pytest.raises(OSError, match="No space"):
         write(folder)
     monkeypatch.undo()

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from conkd_jax.config import from_argument, frozen
-from conkd_jax.data.corpus import ConceptGraph, ItemTable, KnowledgeGraph, write_corpus
+from conkd_jax.data.corpus import ConceptGraph, ItemTable, KnowledgeGraph
+from conkd_jax.data.corpus_writing import write_corpus
 from conkd_jax.eval.human.study import Study, study_from_document
 from conkd_jax.eval.predictions import write_predictions
 from tests.eval import judged

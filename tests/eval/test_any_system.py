@@ -13,8 +13,8 @@ from conkd_jax.data.corpus import (
     ItemTable,
     KnowledgeGraph,
     Turn,
-    write_corpus,
 )
+from conkd_jax.data.corpus_writing import write_corpus
 from conkd_jax.eval.document import EXTERNAL, metrics_document
 from conkd_jax.eval.predictions import (
     PredictionError,

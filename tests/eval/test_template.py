@@ -15,8 +15,8 @@ from conkd_jax.data.corpus import (
     ItemTable,
     KnowledgeGraph,
     Turn,
-    write_corpus,
 )
+from conkd_jax.data.corpus_writing import write_corpus
 from conkd_jax.eval.any_system import count_predictions
 from conkd_jax.eval.convert import ConversionError
 from conkd_jax.eval.predictions import PredictionError, read_predictions, write_predictions

@@ -21,8 +21,8 @@ from conkd_jax.data.corpus import (
     ItemTable,
     KnowledgeGraph,
     Turn,
-    write_corpus,
 )
+from conkd_jax.data.corpus_writing import write_corpus
 from conkd_jax.data.recommender_inputs import build_recommender_targets
 from conkd_jax.distill.head import Head
 from conkd_jax.models.recommenders.recommender import Contexts, mim_loss, recommendation_loss

@@ -131,4 +131,27 @@ def test_counted_leaves_out_compiling(monkeypatch):
         clock.now += 0.5
     lines = console.file.getvalue().splitlines()
     assert lines[0] == "evaluation: compiling before the first of the responses"
-    assert re.fullmatch("evaluation: 1 responses, 2 per second", lines[1])
+    assert re.fullmatch(r"evaluation: 1 responses, 2\.0 per second", lines[1])
+
+
+def test_how_much_is_left_is_told_where_the_total_is_known(monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 30.0)
+    clock, console = Clock(monkeypatch), console_of(False)
+    monkeypatch.setattr(progress.terminal, "console", lambda quiet: console)
+    with progress.Counting("teacher_outputs", "responses", 1000) as told:
+        for _ in range(4):
+            clock.now += 16
+            told.add(8)
+    assert console.file.getvalue().splitlines()[1:] == [
+        "teacher_outputs: 16 of 1,000 responses, 0.5 per second, 32 min 48 s left",
+        "teacher_outputs: 32 of 1,000 responses, 0.5 per second, 32 min 16 s left",
+    ]
+
+
+def test_a_bar_shows_how_much_is_left(monkeypatch):
+    console = console_of(True)
+    monkeypatch.setattr(progress.terminal, "console", lambda quiet: console)
+    with progress.Counting("teacher_outputs", "responses", 10) as told:
+        told.add(5)
+        told._bar.refresh()
+    assert "5 of 10 responses" in console.file.getvalue()
