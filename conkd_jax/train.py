@@ -6,8 +6,8 @@ A stage runs only if its artifact is missing, and an interrupted stage is resume
 what would run, and why, without running it. `--verify` reads all artifacts of the run and says
 which of them are damaged; `--rebuild=STAGE` removes one, and what was made from it, and makes them
 anew. `--until=STAGE` stops once a stage is built, and `--jobs=2` builds stages that don't need each
-other, such as the two teachers, at the same time. `--beam_options` has Apache Beam build a corpus
-that is too large for one machine.
+other, such as the two teachers, at the same time. `--beam_options` has Apache Beam link and
+write the dialogues of a large corpus.
 
 Curves of every training are TensorBoard files: `tensorboard --logdir=artifacts` shows them while it
 trains. `--tracker=wandb` or `--tracker=mlflow` also sends them, the config and the final metrics
@@ -46,7 +46,7 @@ from conkd_jax.config import (
 )
 from conkd_jax.config.presets import CORPUS_PRESETS
 from conkd_jax.config.rules import runs_of_sweep, validate_config, validate_devices
-from conkd_jax.data import beam
+from conkd_jax.data import beam_runner
 from conkd_jax.eval import origin
 from conkd_jax.eval.tables.summary import summary_table
 from conkd_jax.eval.tables.sweeps import write_sweep
@@ -119,7 +119,7 @@ _JOBS = flags.DEFINE_integer(
     1,
     flag_values=OPTIONS,
 )
-_BEAM = flags.DEFINE_string("beam_options", "", beam.HELP, flag_values=OPTIONS)
+_BEAM = flags.DEFINE_string("beam_options", "", beam_runner.HELP, flag_values=OPTIONS)
 _TRACKER = flags.DEFINE_string(
     "tracker",
     "",
@@ -147,7 +147,7 @@ def main(argv: list[str]) -> None:
     lasts = [run.stages["evaluation"] for run in runs.values()]
     command_line.show(*device_lines(config))
     again = command_line.this_command(without=("plan", "verify", "rebuild"))
-    with mended_by(again, lasts), beam.running(_BEAM.value):
+    with mended_by(again, lasts), beam_runner.using(_BEAM.value):
         if _VERIFY.value:
             folders = [each.directory(config.artifacts_dir) for each in in_order(*lasts)]
             show_findings(map(verify, folders), lambda bad: f"{again} {option(lasts, bad)}")

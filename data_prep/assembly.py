@@ -1,19 +1,18 @@
 """The last steps of building any corpus: linking its text, counting it, and writing it.
 
 Dialogues are linked one after another, or on Apache Beam where a runner is named
-(`linking_on_beam`). This module is independent of where dialogues and graphs come from.
+(`beam_linking`). This module is independent of where dialogues and graphs come from.
 """
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
-from conkd_jax.data import beam
+from conkd_jax.data import beam_runner
 from conkd_jax.data.corpus import (
     ConceptGraph,
     Dialogue,
@@ -23,10 +22,10 @@ from conkd_jax.data.corpus import (
 )
 from conkd_jax.data.corpus_writing import begin_corpus, write_dialogues, write_tables
 from conkd_jax.errors import UserError
-from data_prep import linking_on_beam
+from data_prep.beam_linking import link_and_write
 from data_prep.linking import Label, Linker, link_dialogue
 from data_prep.raw_dialogues import RawDialogue
-from data_prep.report import content_warnings, corpus_counts, graph_counts
+from data_prep.report import Tally, content_warnings, corpus_counts, graph_counts
 from data_prep.reviews import RawReviews
 
 
@@ -70,6 +69,9 @@ def assemble_corpus(
 ) -> dict[str, Any]:
     """Links the dialogues of a corpus, reports on them, and writes the corpus.
 
+    A corpus that is refused leaves its folder as it was; on Beam, which writes while it links, an
+    earlier corpus in the folder is lost.
+
     Args:
       parts: what the corpus is made of.
       out_dir: the folder of the corpus; None writes nothing.
@@ -83,32 +85,32 @@ def assemble_corpus(
     """
     linker = Linker.for_corpus(parts.items, parts.concept_graph, parts.labels)
     directory = None if out_dir is None else epath.Path(out_dir)
-    on_beam = directory is not None and beam.options() is not None
-    splits: Mapping[str, Collection[Dialogue]]
-    if directory is not None and on_beam:
+    splits: Mapping[str, Sequence[Dialogue]] | None = None
+    if directory is not None and beam_runner.options() is not None:
         begin_corpus(directory, parts.raw_splits)
-        splits = linking_on_beam.write_dialogues(directory, parts.raw_splits, linker)
+        tallies = link_and_write(directory, parts.raw_splits, linker, parts.items)
     else:
         splits = {
             name: [link_dialogue(dialogue, linker) for dialogue in dialogues]
             for name, dialogues in parts.raw_splits.items()
         }
-    report = complete_report(corpus_counts(parts.raw_splits, splits, parts.items))
+        tallies = {name: Tally.of(dialogues, parts.items) for name, dialogues in splits.items()}
+    report = complete_report(corpus_counts(parts.raw_splits, tallies))
     graphs = graph_counts(parts.graph, parts.items, parts.concept_graph)
     report["graph"] = graphs | dict(parts.source_counts)
     if parts.reviews is not None:
-        report["reviews"] = parts.reviews.report(
-            parts.items, _mentions(splits["train"], parts.items)
-        )
+        ids = parts.items.item_ids
+        mentions = {int(ids[item]): count for item, count in tallies["train"].items.items()}
+        report["reviews"] = parts.reviews.report(parts.items, mentions)
     _expect_responses(report["splits"])
     report["warnings"] = [*parts.warnings, *parts.content_warnings(report)]
     if directory is not None:
-        if not on_beam:
+        if splits is not None:  # else Beam has written them
             begin_corpus(directory, splits)
             write_dialogues(directory, splits)
         write_tables(
             directory,
-            splits=splits,
+            splits=parts.raw_splits,
             items=parts.items,
             graph=parts.graph,
             concept_graph=parts.concept_graph,
@@ -117,12 +119,6 @@ def assemble_corpus(
             reviews=_linked_reviews(parts, linker),
         )
     return report
-
-
-def _mentions(dialogues: Iterable[Dialogue], items: ItemTable) -> dict[int, int]:
-    """Returns how often dialogues mention each item, by its id."""
-    counts = collections.Counter(item for d in dialogues for turn in d.turns for item in turn.items)
-    return {int(items.item_ids[item]): count for item, count in counts.items()}
 
 
 def _linked_reviews(parts: CorpusParts, linker: Linker) -> dict[int, Review]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from conkd_jax.data import beam
+from conkd_jax.data import beam_runner
 from conkd_jax.errors import UserError
 from conkd_jax.io import terminal
 from conkd_jax.versions import versions_in_words
@@ -47,7 +47,7 @@ class CorpusParser(argparse.ArgumentParser):
             action="store_true",
             help="print the data report as one JSON object; without --out_dir nothing is written",
         )
-        self.add_argument("--beam_options", default="", metavar="OPTIONS", help=beam.HELP)
+        self.add_argument("--beam_options", default="", metavar="OPTIONS", help=beam_runner.HELP)
 
     def add_raw_files(self, default_rule: str, rules: str) -> None:
         """Adds `--raw_dir` and `--graph_rule`, whose rules are described by `rules`."""
@@ -91,7 +91,7 @@ def run_builder(
             parser.error("expected --out_dir to build a corpus, or --report to print its counts")
         if options.beam_options and not options.out_dir:
             parser.error("--beam_options: expected --out_dir as well, as Beam writes the corpus")
-        with beam.running(options.beam_options):
+        with beam_runner.using(options.beam_options):
             report = build(options)
     except (UserError, OSError) as error:  # OSError: a full disk, a folder without permission
         print(f"error: {error}", file=sys.stderr)

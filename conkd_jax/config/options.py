@@ -81,7 +81,7 @@ ADDED_FIELDS = frozenset(
             f"rec_teacher.{of}"
             for of in (
                 *("architecture", "use_concepts", "use_reviews", "context_nodes"),
-                *("distinct_targets", "attention_init"),
+                *("distinct_targets", "attention_init", "max_neighbors"),
             )
         ),
         *(

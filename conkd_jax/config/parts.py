@@ -70,6 +70,8 @@ class RecommenderConfig:
     embed_dim: int = 128
     num_bases: int = 8  # basis matrices of the R-GCN's basis decomposition
     norm: str = "mean"  # Z_{e,r} of eq. 2: mean (number of r-neighbours) | sum (1)
+    max_neighbors: int = 0  # K > 0: a node receives from at most K neighbours of each relation,
+    # drawn once at random; for graphs that do not fit a device. Not in the paper. 0 = all of them
     gcn_relu: bool = False  # the ReLU of eq. 13; the public code has none
     score_over: str = "items"  # softmax of eq. 4 over: items | entities
     max_context_entities: int = 50  # the last distinct ones in the whole history

@@ -84,6 +84,7 @@ RANGES: Ranges = {
     "vocabulary.max_picks": (0, None),
     "rec_teacher.embed_dim": (1, None),
     "rec_teacher.num_bases": (1, None),
+    "rec_teacher.max_neighbors": (0, None),
     "rec_teacher.max_context_entities": (1, None),
     "rec_teacher.max_context_concepts": (1, None),
     "rec_teacher.user_dropout": (0, 0.99),

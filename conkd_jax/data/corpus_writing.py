@@ -24,8 +24,11 @@ from conkd_jax.data.corpus import (
     Review,
 )
 from conkd_jax.data.dialogues import Dialogue, dialogue_features, dialogue_to_record
+from conkd_jax.data.shards.layout import SUFFIX
 from conkd_jax.data.shards.writer import write_dataset
 from conkd_jax.io.files import whole_file, write_json
+
+STAGED = "staged_dialogues"  # the folder of what workers read while a corpus is built
 
 
 def write_corpus(
@@ -58,6 +61,10 @@ def begin_corpus(directory: epath.PathLike, splits: Iterable[str]) -> epath.Path
     directory = epath.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / INFO).unlink(missing_ok=True)
+    # What is left of a build that was cut short, or of one with more shards.
+    (directory / STAGED).rmtree(missing_ok=True)
+    for shard in (directory / DIALOGUES).glob(f"{DIALOGUES}-*.{SUFFIX}-*"):
+        shard.unlink()
     (directory / f"{REVIEWS}.json").unlink(missing_ok=True)
     return directory
 

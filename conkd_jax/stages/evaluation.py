@@ -185,7 +185,8 @@ def _nll_under_predicted_prefix(opened: SystemOnSplit, scored: TokenScores) -> n
     if wrong.size:
         tags = opened.system.openings(opened.predicted_is_rec[wrong])
         reopened = opened.rows.reopened(wrong.tolist(), tags.tolist())
-        again = opened.system.model.score(reopened, "student", SCORING_ROWS)
+        name = "evaluation, scoring with the predicted prefix"
+        again = opened.system.model.score(reopened, "student", SCORING_ROWS, name)
         nll[np.isin(scored.response_index, wrong)] = again.nll  # both by response, then by step
     return nll
 

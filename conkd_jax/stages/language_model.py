@@ -129,15 +129,15 @@ class LanguageModel:
           batch_rows: rows at once.
           name: what the progress is displayed as; "" displays none.
         """
-        told = Counting(name, "responses", rows.num_responses) if name else None
-        with told or contextlib.nullcontext():
+        display = Counting(name, "responses", rows.num_responses) if name else None
+        with display or contextlib.nullcontext():
             return score_tokens(
                 self.model,
                 self.variables,
                 self.batches(rows, form, batch_rows),
                 num_words=self.vocabulary.num_words,
                 num_targets=self.num_targets,
-                **({} if told is None else {"progress": told.add}),
+                **({} if display is None else {"progress": display.add}),
             )
 
 

@@ -83,7 +83,7 @@ class RecTeacherSettings:
     compute_dtype: str | None  # not "float32": an artifact of float32 has its old fingerprint
     model: RecommenderConfig = with_added(
         *("use_concepts", "use_reviews", "context_nodes"),
-        *("distinct_targets", "attention_init"),
+        *("distinct_targets", "attention_init", "max_neighbors"),
     )
     execution: Execution = outside_fingerprint(because=EXECUTION_CHANGES_NO_RESULT)
 

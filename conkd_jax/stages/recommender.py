@@ -61,6 +61,7 @@ class RecommenderSpec:
     attention_init: str = "xavier_normal"
     context_nodes: str = "entities"
     use_reviews: bool = False
+    max_neighbors: int = 0
 
     @classmethod
     def of(cls, config_part: RecommenderConfig) -> RecommenderSpec:
@@ -183,6 +184,7 @@ def other_nodes(
             outputs=entities,
             senders=np.asarray(graphs.entities.graph.nodes),
             norm=spec.norm,
+            max_neighbors=spec.max_neighbors,
         ),
         concepts=None
         if graphs.concepts is None
@@ -215,6 +217,7 @@ def build_graphs(corpus: Corpus, spec: RecommenderSpec, index: NodeIndex) -> Rec
             num_relations=corpus.graph.num_relations,
             outputs=index.entities,
             norm=spec.norm,
+            max_neighbors=spec.max_neighbors,
         ),
         concepts=build_normalized_graph(
             corpus.concept_graph.edges, num_nodes=index.num_concepts, outputs=index.concepts
@@ -319,6 +322,19 @@ def load(directory: epath.PathLike, corpus: Corpus) -> AnyRecommender:
     return load_graph_recommender(directory, corpus)
 
 
+def load_spec(directory: epath.Path) -> tuple[RecommenderSpec, NodeIndex]:
+    """The shape of a trained recommender that reads graphs, and the nodes of its training."""
+    spec = RecommenderSpec(**json.loads((directory / REPORT).read_text())["spec"])
+    with np.load(io.BytesIO((directory / INDEX).read_bytes()), allow_pickle=False) as archive:
+        index = NodeIndex(
+            archive["entities"],
+            archive["concepts"],
+            int(archive["num_entities"]),
+            int(archive["num_concepts"]),
+        )
+    return spec, index
+
+
 def load_graph_recommender(directory: epath.PathLike, corpus: Corpus) -> TrainedRecommender:
     """Reopens a trained recommender that reads graphs.
 
@@ -332,14 +348,7 @@ def load_graph_recommender(directory: epath.PathLike, corpus: Corpus) -> Trained
     """
     directory = epath.Path(directory)
     params = checkpoint.load(directory / PARAMS)
-    spec = RecommenderSpec(**json.loads((directory / REPORT).read_text())["spec"])
-    with np.load(io.BytesIO((directory / INDEX).read_bytes()), allow_pickle=False) as archive:
-        index = NodeIndex(
-            archive["entities"],
-            archive["concepts"],
-            int(archive["num_entities"]),
-            int(archive["num_concepts"]),
-        )
+    spec, index = load_spec(directory)
     expected = (index.num_entities, index.num_concepts)
     got = (corpus.graph.num_entities, corpus.concept_graph.num_concepts)
     if expected != got:

@@ -7,6 +7,7 @@ training responses and is overconfident on them.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -125,15 +126,16 @@ def run(settings: TeacherStoreSettings, directory: epath.Path, context: Context)
     )
     shards = writer.missing_shards(jax.process_index(), jax.process_count())
     total = sum(len(writer.shard_responses(shard)) for shard in shards)
-    with Counting("teacher_outputs", "responses", total) as told:
+    display = Counting("teacher_outputs", "responses", total)
+    with display if shards else contextlib.nullcontext():
         for shard in shards:
             part = writer.shard_rows(shard)
             batches = teacher.batches(train, "teacher", settings.batch_rows, part)
-            outputs, rounding = _outputs(teacher, train, writer.spec, batches, told)
+            outputs, rounding = _outputs(teacher, train, writer.spec, batches, display)
             records = _records(train, outputs, labels, writer, shard)
             writer.write_shard(shard, records, dataclasses.asdict(rounding))
     parallel.barrier("teacher outputs written")
-    held_out = teacher.score(dev, "teacher", settings.batch_rows, "teacher_outputs of dev")
+    held_out = teacher.score(dev, "teacher", settings.batch_rows, "teacher_outputs, dev")
     mass, is_item = held_out.item_mass[dev.is_choice], held_out.is_item[dev.is_choice]
     stats = {
         "dev": gate_statistics(mass, is_item),
@@ -347,7 +349,7 @@ class _Rounding:
 
 
 def _outputs(
-    teacher: LanguageModel, rows: Rows, spec: TeacherStoreSpec, batches: Iterable, told: Counting
+    teacher: LanguageModel, rows: Rows, spec: TeacherStoreSpec, batches: Iterable, display: Counting
 ) -> tuple[dict[int, dict[str, np.ndarray]], _Rounding]:
     """{response id: the fields of its record that the dialogue teacher makes} of a shard."""
     found, rounding = {}, _Rounding()
@@ -375,7 +377,7 @@ def _outputs(
         for response, end in zip(response_ids.tolist(), ends.tolist(), strict=True):
             span = slice(end - int(rows.response_length[response]), end)
             found[response] = {field: values[span] for field, values in fields.items()}
-        told.add(len(response_ids))
+        display.add(len(response_ids))
     return found, rounding
 
 

@@ -32,7 +32,7 @@ from data_prep.inspired import (
 )
 from data_prep.linking import Linker, labels_of_corpus, link_dialogue
 from data_prep.raw_dialogues import Problems
-from data_prep.report import split_counts
+from data_prep.report import Tally
 
 VERSION = 1
 SOURCE = "INSPIRED"
@@ -107,7 +107,7 @@ def _write(
     items = {title: ids[item] for title, (item, _) in found.items()}
     pairs = [with_mentions(dialogue, items) for dialogue in marked]
     dialogues = [link_dialogue(raw, linker) for raw, _ in pairs]
-    counts = split_counts(dialogues, sum(len(d.messages) for d in marked), own.items)
+    counts = Tally.of(dialogues, own.items).split_counts(sum(len(d.messages) for d in marked))
     report = {
         "splits": {split: counts},
         "transfer": _coverage(split, marked, [written for _, written in pairs], found),

@@ -92,10 +92,10 @@ def counted(items: Iterable[T], name: str, unit: str) -> Iterator[T]:
       name: what is being computed.
       unit: what the items are called.
     """
-    with Counting(name, unit) as told:
+    with Counting(name, unit) as display:
         for item in items:
             yield item
-            told.add()
+            display.add()
 
 
 class Progress:

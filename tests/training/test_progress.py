@@ -154,4 +154,4 @@ def test_a_bar_shows_how_much_is_left(monkeypatch):
     with progress.Counting("teacher_outputs", "responses", 10) as told:
         told.add(5)
         told._bar.refresh()
-    assert "5 of 10 responses" in console.file.getvalue()
+    assert re.search(r"5 of 10 responses, .* per second, .* left", console.file.getvalue())

@@ -35,6 +35,10 @@ class InEdges(NamedTuple):
     senders: Int[np.ndarray, " E"]
     receivers: Int[np.ndarray, " E"]
 
+    def only(self, edges: Int[np.ndarray, " S"] | Bool[np.ndarray, " E"]) -> InEdges:
+        """Keeps some of the edges, given by position or by a mask, and all nodes."""
+        return InEdges(self.nodes, self.edges[edges], self.senders[edges], self.receivers[edges])
+
     def only_from(
         self, nodes: Int[np.ndarray, " n"], num_nodes: int
     ) -> tuple[InEdges, Bool[np.ndarray, " E"]]:
@@ -52,8 +56,7 @@ class InEdges(NamedTuple):
         local[nodes] = np.arange(len(nodes))
         senders = local[self.edges[:, 0]]
         left = senders >= 0
-        edges = InEdges(nodes, self.edges[left], senders[left], self.receivers[left])
-        return edges, left
+        return self._replace(nodes=nodes, senders=senders).only(left), left
 
     def graphs_tuple(self, edge_features: Any) -> jraph.GraphsTuple:
         """The pruned graph in jraph's form, with these features of its edges."""

@@ -3,14 +3,14 @@
 The recommender reads the vectors of items and of the entities that people mention. The layer
 therefore works on a graph pruned to these output nodes and the sources of their in-edges. Every
 in-edge of an output is kept, so the normaliser Z_{e,r} and the output equal those of the whole
-graph.
+graph. Where that is too much for a device, `max_neighbors` keeps a sample of them.
 
 This file must not depend on files, corpora or the recommender.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import flax.struct
@@ -23,6 +23,7 @@ from conkd_jax.typing import Array, Float, Int
 
 NORMS = ("mean", "sum")
 INIT_STDDEV = 0.05  # of the initial bases and roots
+SAMPLE_SEED = 0  # of the neighbours that are kept with `max_neighbors`
 
 
 @flax.struct.dataclass
@@ -60,6 +61,7 @@ def build_relational_graph(
     outputs: Int[np.ndarray, " O"] | None = None,
     senders: Int[np.ndarray, " n"] | None = None,
     norm: str = "mean",
+    max_neighbors: int = 0,
 ) -> RelationalGraph:
     """Prunes a graph to the in-edges of its output nodes and prepares it for `RGCN`.
 
@@ -73,6 +75,9 @@ def build_relational_graph(
         all. Normalisers count the edges from other nodes nevertheless.
       norm: "mean" divides by the number of the destination's r-neighbours, Z_{e,r} = |E_e^r|; "sum"
         does not divide.
+      max_neighbors: K > 0 keeps at most K in-edges of each destination and relation, drawn without
+        replacement, the same ones for the same graph. What is left of L edges is multiplied by
+        L / K, so that the expected output is that of all edges. 0 keeps all of them.
 
     Returns:
       The pruned graph as NumPy arrays: a pytree, to be passed to jitted code as an argument.
@@ -96,14 +101,21 @@ def build_relational_graph(
     normalizer = group_size[group] if norm == "mean" else np.ones(len(kept.edges))
     if senders is not None:
         kept, left = kept.only_from(np.asarray(senders, np.int64), num_nodes)
-        relations, normalizer = relations[left], normalizer[left]
+        relations, normalizer, group = relations[left], normalizer[left], group[left]
+    weight = 1.0 / normalizer
+    if max_neighbors:
+        sample = _sample(group, max_neighbors)
+        weight = weight[sample.edges] * sample.scale
+        kept, relations = kept.only(sample.edges), relations[sample.edges]
+        if senders is None:  # sources of which no edge is left have no parameters
+            kept = keep_in_edges(kept.edges, outputs, num_nodes)
     # One number per (source, relation). `unique` sorts by it, hence by source, so that the layer
     # gathers basis rows in ascending order.
     pairs, pair = np.unique(kept.senders * num_relations + relations, return_inverse=True)
     graph = kept.graphs_tuple(
         {
             "pair": pair.astype(np.int32),
-            "inverse_normalizer": (1.0 / normalizer).astype(np.float32),
+            "inverse_normalizer": weight.astype(np.float32),
         }
     )
     return RelationalGraph(
@@ -113,6 +125,29 @@ def build_relational_graph(
         num_outputs=len(outputs),
         num_relations=num_relations,
     )
+
+
+class _Sample(NamedTuple):
+    """Edges that were drawn from each group.
+
+    Attributes:
+      edges: their positions, ascending.
+      scale: the size of the edge's group over the number that was drawn from it.
+    """
+
+    edges: Int[np.ndarray, " S"]
+    scale: Float[np.ndarray, " S"]
+
+
+def _sample(group: Int[np.ndarray, " E"], most: int) -> _Sample:
+    """Draws up to `most` edges of every group, which depends on the groups alone."""
+    shuffled = np.lexsort((np.random.default_rng(SAMPLE_SEED).random(len(group)), group))
+    _, starts, sizes = np.unique(group[shuffled], return_index=True, return_counts=True)
+    place = np.arange(len(group)) - np.repeat(starts, sizes)  # within the group
+    scale = np.repeat(sizes / np.minimum(sizes, most), sizes)
+    edges = shuffled[place < most]
+    order = np.argsort(edges)
+    return _Sample(edges[order], scale[place < most][order])
 
 
 class RGCN(nn.Module):

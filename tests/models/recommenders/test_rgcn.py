@@ -1,5 +1,7 @@
 """The R-GCN against PyTorch Geometric, a dense adjacency, a permutation, and its pruned form."""
 
+import collections
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,15 +9,16 @@ import pytest
 import torch
 from torch_geometric.nn import RGCNConv
 
+from conkd_jax.models.recommenders import rgcn
 from conkd_jax.models.recommenders.rgcn import RGCN, build_relational_graph
 
 NUM_NODES, NUM_RELATIONS, NUM_BASES, EMBED_DIM, NUM_EDGES = 23, 4, 3, 6, 120
 
 
-def random_edges(seed=0):
+def random_edges(seed=0, num_edges=NUM_EDGES):
     """Distinct (source, relation, destination) rows."""
     rng = np.random.default_rng(seed)
-    flat = rng.choice(NUM_NODES * NUM_RELATIONS * NUM_NODES, NUM_EDGES, replace=False)
+    flat = rng.choice(NUM_NODES * NUM_RELATIONS * NUM_NODES, num_edges, replace=False)
     source, rest = np.divmod(flat, NUM_RELATIONS * NUM_NODES)
     relation, destination = np.divmod(rest, NUM_NODES)
     return np.stack([source, relation, destination], axis=1)
@@ -165,6 +168,76 @@ def test_no_tensor_of_relations_by_nodes_exists():
     assert largest <= max(
         len(graph.pair_senders) * NUM_BASES * EMBED_DIM, num_relations * NUM_BASES
     )
+
+
+# --- a sample of the neighbours ------------------------------------------------------------------
+
+
+def crowded_edges():
+    return random_edges(num_edges=4 * NUM_EDGES)
+
+
+def groups_of(graph):
+    """How many edges each (destination, relation) has."""
+    relations = graph.pair_relations[graph.graph.edges["pair"]]
+    return collections.Counter(zip(graph.graph.receivers.tolist(), relations.tolist(), strict=True))
+
+
+def sampled(edges, most, norm="mean", **options):
+    return build_relational_graph(
+        edges,
+        num_nodes=NUM_NODES,
+        num_relations=NUM_RELATIONS,
+        norm=norm,
+        max_neighbors=most,
+        **options,
+    )
+
+
+def test_as_many_neighbours_as_there_are_change_nothing():
+    edges = crowded_edges()
+    found, expected = sampled(edges, len(edges)), build(edges)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_each_node_keeps_so_many_neighbours_of_each_relation(most):
+    edges, outputs = crowded_edges(), np.arange(0, NUM_NODES, 2)
+    graph, whole = sampled(edges, most, outputs=outputs), build(edges, outputs)
+    full = groups_of(whole)
+    assert max(full.values()) > 3
+    assert groups_of(graph) == {group: min(size, most) for group, size in full.items()}
+    nodes, relations = graph.graph.nodes, graph.pair_relations[graph.graph.edges["pair"]]
+    kept = zip(
+        nodes[graph.graph.senders].tolist(),
+        relations.tolist(),
+        nodes[graph.graph.receivers].tolist(),
+        strict=True,
+    )
+    assert collections.Counter(kept) <= collections.Counter(map(tuple, edges.tolist()))
+    assert set(graph.graph.senders.tolist()) | set(range(len(outputs))) == set(range(len(nodes)))
+
+
+@pytest.mark.parametrize("norm", ["mean", "sum"])
+def test_samples_give_the_whole_graph_on_average(norm, monkeypatch):
+    edges, whole = crowded_edges(), whole_parameters()
+    expected, draws = dense_oracle(whole, edges, norm), []
+    for seed in range(400):
+        monkeypatch.setattr(rgcn, "SAMPLE_SEED", seed)
+        graph = sampled(edges, 2, norm)
+        draws.append(apply(restricted(whole, graph), graph))
+    draws = np.asarray(draws)
+    error = draws.std(axis=0) / np.sqrt(len(draws))
+    assert (np.abs(draws.mean(axis=0) - expected) < 5 * error + 1e-4).all()
+    assert np.abs(draws[0] - expected).max() > 0.1
+
+
+def test_a_sample_for_given_senders_keeps_their_places():
+    edges, senders = crowded_edges(), np.array([5, 3, 11, 0, 8])
+    graph = sampled(edges, 1, outputs=np.array([1, 2, 4]), senders=senders)
+    np.testing.assert_array_equal(graph.graph.nodes, senders)
+    assert set(groups_of(graph).values()) == {1}
 
 
 @pytest.mark.parametrize(
