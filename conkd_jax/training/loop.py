@@ -28,7 +28,7 @@ from conkd_jax.runtime import parallel, threads
 from conkd_jax.training import layouts, optimizers
 from conkd_jax.training.checkpoint import CHECKPOINTS, Checkpoints
 from conkd_jax.training.progress import Progress
-from conkd_jax.training.watch import DivergedError, LateMetrics, Line, StopSignals, Track
+from conkd_jax.training.watch import STOPPING, DivergedError, LateMetrics, Line, StopSignals, Track
 from conkd_jax.typing import PyTree
 
 LOG_EVERY = 50  # steps between lines of the history of a training that is not very long
@@ -74,8 +74,7 @@ class Task:
       evaluate_every: steps between evaluations; the last step is always evaluated.
       select: (metric of `evaluate`, "min" or "max"); the result is the parameters of the best
         evaluation. None for the last parameters.
-      patience: number of evaluations without improvement after which training stops; 0 never stops
-        early.
+      patience: evaluations without improvement after which training stops; 0 never stops early.
       ema_decay: decay of the parameters' moving average; 0 for none.
     """
 
@@ -319,6 +318,8 @@ def train(
                         line = run.add_line()
                     progress.scalars(line)
                 is_stopped = stop.is_asked(run.done, is_last=run.is_over)
+                if is_stopped:
+                    progress.say(STOPPING)
                 if run.is_over or is_stopped or is_due(run.done, checkpoint_every):
                     late.drain()  # raises at a number that is not finite, before it is saved
                     run.save(checkpoints, directory)

@@ -161,6 +161,12 @@ class LateMetrics:
         self.report(step + 1, loss, float(num_tokens))
 
 
+STOPPING = (
+    "stopping: steps that have begun are finished, then all is saved; a second signal stops at "
+    "once and loses the steps since the last checkpoint"
+)
+
+
 class StopSignals:
     """Turns the first SIGINT or SIGTERM into a request to stop; a second one acts as usual.
 

@@ -247,7 +247,9 @@ def test_a_signal_saves_and_stops(tmp_path, capsys, number):
         train(make_task(loader), tmp_path / "again")
     assert stop.value.code == 128 + number
     assert signal.getsignal(number) is handler
-    assert "stopped at step 8, saved; the same command resumes it" in capsys.readouterr().out
+    first, last = capsys.readouterr().out.splitlines()[-2:]
+    assert "stopping: steps that have begun are finished" in first
+    assert last.endswith("stopped at step 8, saved; the same command resumes it")
     assert saved(make_task(), tmp_path / "again").step == 8
     assert_same_run(straight, train(make_task(), tmp_path / "again"))
 
