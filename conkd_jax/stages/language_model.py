@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
@@ -129,15 +128,15 @@ class LanguageModel:
           batch_rows: rows at once.
           name: what the progress is displayed as; "" displays none.
         """
-        display = Counting(name, "responses", rows.num_responses) if name else None
-        with display or contextlib.nullcontext():
+        total = rows.num_responses
+        with Counting(name, "responses", total, announces_compiling=False) as display:
             return score_tokens(
                 self.model,
                 self.variables,
                 self.batches(rows, form, batch_rows),
                 num_words=self.vocabulary.num_words,
                 num_targets=self.num_targets,
-                **({} if display is None else {"progress": display.add}),
+                progress=display.add,
             )
 
 

@@ -36,16 +36,20 @@ class Counting:
     The rate leaves out the time of compiling. Only the first process displays anything.
     """
 
-    def __init__(self, name: str, unit: str, total: int | None = None):
+    def __init__(
+        self, name: str, unit: str, total: int | None = None, *, announces_compiling: bool = True
+    ):
         """Prepares the display, which `with` starts.
 
         Args:
-          name: what is being computed.
+          name: what is being computed; "" displays nothing.
           unit: what is counted, in the plural.
           total: how many there are, if that is known; the time that is left is displayed then.
+          announces_compiling: whether a line says so before the first of them. A bar always does.
         """
+        self.announces_compiling = announces_compiling
         self.name, self.unit, self.total, self.done = name, unit, total, 0
-        self.console = terminal.console(quiet=not parallel.is_first_process())
+        self.console = terminal.console(quiet=not name or not parallel.is_first_process())
         self._bar = rich.progress.Progress(
             rich.progress.TextColumn("{task.description}"),
             rich.progress.BarColumn(),
@@ -61,7 +65,7 @@ class Counting:
         first = f"{COMPILING} before the first of the {self.unit}"
         self._task = self._bar.add_task(self.name, total=self.total, text=first)
         self._bar.start()
-        if not self.console.is_terminal:
+        if self.announces_compiling and not self.console.is_terminal:
             _print_line(self.console, f"{self.name}: {first}")
         return self
 

@@ -155,3 +155,9 @@ def test_a_bar_shows_how_much_is_left(monkeypatch):
         told.add(5)
         told._bar.refresh()
     assert re.search(r"5 of 10 responses, .* per second, .* left", console.file.getvalue())
+
+
+def test_what_has_no_name_displays_nothing(capsys):
+    with progress.Counting("", "responses", 10) as display:
+        display.add(10)
+    assert capsys.readouterr() == ("", "")
