@@ -71,7 +71,7 @@ def explain(
     if response.ids:
         step = _first_of_text(chat, response) + place if response.tokens else 0
         ids = np.array([response.ids], np.int32)
-        if system.has_student:
+        if system.has_teacher:  # a small release has none
             read = chat.engine.read_as_teacher(question, ids)
             rankings[TEACHER] = _of_model(
                 chat, chat.engine.teacher_head, read.features[0, step], top

@@ -87,7 +87,7 @@ class Stream:
         """Decodes what is left; returns the answer to each history."""
         for _ in self._steps:
             pass
-        masses = self._teacher_masses() if self._engine.system.has_student else None
+        masses = self._teacher_masses() if self._engine.system.has_teacher else None
         seconds = time.perf_counter() - self._began
         return [self._response(row, masses, seconds) for row in range(self._count)]
 
@@ -96,7 +96,7 @@ class Stream:
         for _ in self._decode(least_tokens=2):
             if len(self._raw) == 2:
                 break
-        if self._engine.system.has_student:
+        if self._engine.system.has_teacher:
             self._teacher_masses()
 
     def _decode(self, least_tokens: int = 1) -> Iterator[StreamStep]:

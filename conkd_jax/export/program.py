@@ -19,9 +19,9 @@ releases, Chat.open(NAME) opens it without a network (conkd_jax.runs.released). 
 a release of conkd_jax are made by
 
     conkd-export --workdir=runs/dialogpt_hard-mini-seed0 --out=dist/dialogpt
-        --release=conkd/redial-mini --dtype=int4
+        --release=conkd/redial-mini --dtype=int4 --small
     conkd-export --workdir=runs/kgsf_hard-mini-seed0 --out=dist/kgsf
-        --release=conkd/redial-mini-kgsf --dtype=int4
+        --release=conkd/redial-mini-kgsf --dtype=int4 --small
 """
 
 from __future__ import annotations
@@ -70,6 +70,13 @@ _TOP_K = flags.DEFINE_integer(
 _RELEASE = flags.DEFINE_string(
     "release", "", "NAME/NAME: write a release of the whole system instead.", flag_values=OPTIONS
 )
+_SMALL = flags.DEFINE_bool(
+    "small",
+    False,
+    "With --release: leave out the dialogue teacher, so that no λ is shown, and the vectors of "
+    "concepts that no training dialogue mentions.",
+    flag_values=OPTIONS,
+)
 
 
 def main(argv: list[str]) -> None:
@@ -81,7 +88,8 @@ def main(argv: list[str]) -> None:
     run.expect_trained()
     out.mkdir(parents=True, exist_ok=True)
     if _RELEASE.value:
-        archive = write_release(run, out, _RELEASE.value, _DTYPE.value or "int8")
+        dtype, is_small = _DTYPE.value or "int8", _SMALL.value
+        archive = write_release(run, out, _RELEASE.value, dtype, is_small=is_small)
         size = archive.stat().length / 1e6
         command_line.show(f"{_RELEASE.value}: {archive} ({size:.1f} MB)")
         return
@@ -121,6 +129,8 @@ def checked_out() -> epath.Path:
         raise UsageError(f"expected one of {' and '.join(given)}: they write different folders")
     if _RELEASE.value:
         check_name(_RELEASE.value)
+    elif _SMALL.value:
+        raise UsageError("--small: expected --release=OWNER/NAME as well")
     if _DTYPE.value in SCALED and not _RELEASE.value:
         raise UsageError(
             f"--dtype={_DTYPE.value}: expected float32, float16 or bfloat16, which transformers "

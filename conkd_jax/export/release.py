@@ -6,7 +6,8 @@ their SHA-256. Beside it are SHA256SUMS, which `sha256sum -c` reads, and the mod
 
 Node vectors that no text can reach are left out: those of entities that are neither an item nor
 have a label. The recommender is not part of a release; its vectors are, where a backbone reads
-them.
+them. A small release also leaves out the dialogue teacher, whose λ is then not shown, and the
+vectors of concepts that no training dialogue mentions.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import io
 import tarfile
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from etils import epath
@@ -45,7 +46,9 @@ ASKED = 2000  # responses that a release is compared with its run at
 STRONGEST = 9  # of xz, whose window of 64 MB finds arrays that two models share
 
 
-def write_release(run: Run, folder: epath.PathLike, name: str, dtype: str) -> epath.Path:
+def write_release(
+    run: Run, folder: epath.PathLike, name: str, dtype: str, *, is_small: bool = False
+) -> epath.Path:
     """Writes the archive of a run, its hashes and its card; returns the archive's path.
 
     Args:
@@ -53,6 +56,7 @@ def write_release(run: Run, folder: epath.PathLike, name: str, dtype: str) -> ep
       folder: where to write; it exists.
       name: OWNER/NAME, by which `Chat.open` finds the release.
       dtype: what weights are rounded to, one of `array_files.DTYPES`.
+      is_small: leaves out what answers don't need, or hardly.
 
     Raises:
       ExportError: the name can't be one.
@@ -64,7 +68,7 @@ def write_release(run: Run, folder: epath.PathLike, name: str, dtype: str) -> ep
     with tempfile.TemporaryDirectory() as temporary:
         place = epath.Path(temporary) / name
         place.mkdir(parents=True)
-        _write_folder(run, place, name, dtype)
+        _write_folder(run, place, name, dtype, is_small)
         text = release_card(run, ReleasedRun.of_folder(place), name, dtype, archive.name)
         write_whole(place / "README.md", text)  # not in the list of files: it is for readers
         with whole_path(archive) as partial:
@@ -84,22 +88,28 @@ def check_name(name: str) -> None:
         raise ExportError(f"--release={name}: expected OWNER/NAME, such as conkd/redial-mini")
 
 
-def _write_folder(run: Run, place: epath.Path, name: str, dtype: str) -> None:
+def _write_folder(run: Run, place: epath.Path, name: str, dtype: str, is_small: bool) -> None:
     system = run.system
     linker = TextLinker(system.corpus)
-    names = ["corpus", "vocabulary", *(each for each in MODELS if each in system.names)]
+    models = [each for each in MODELS if each in system.names]
+    if is_small and system.has_teacher:
+        models.remove("dialogue_teacher")
+    names = ["corpus", "vocabulary", *models]
     for each in names:
         (place / ARTIFACTS / each).mkdir(parents=True)
     counts = LinkingCounts.of(linker.titles, linker.labels)
     write_released_corpus(system.corpus, counts, place / ARTIFACTS / "corpus")
     system.vocabulary.save(place / ARTIFACTS / "vocabulary")
-    reachable = {*system.corpus.items.entity_ids.tolist(), *linker.labels.values()}
-    for each in names[2:]:
+    nodes = {"entities": {*system.corpus.items.entity_ids.tolist(), *linker.labels.values()}}
+    if is_small:
+        trained = system.corpus.dialogues("train")
+        nodes["concepts"] = {node for d in trained for turn in d.turns for node in turn.concepts}
+    for each in models:
         source, target = run.directory(each), place / ARTIFACTS / each
         write_whole(target / SPEC_FILE, (source / SPEC_FILE).read_text())
         save_arrays(compact_file(target / PARAMS), load(source / PARAMS), dtype)
         if (source / FROZEN).exists():
-            frozen = without_unreachable(load(source / FROZEN), reachable)
+            frozen = with_nodes(load(source / FROZEN), nodes)
             save_arrays(compact_file(target / FROZEN), frozen, dtype)
     settings = run.config.replace({"artifacts_dir": "artifacts", "runs_dir": "runs"}).to_dict()
     settings["corpus"]["raw_dir"] = ""
@@ -118,25 +128,30 @@ def _write_folder(run: Run, place: epath.Path, name: str, dtype: str) -> None:
     write_whole(place / RELEASE, integrity.sealed(about))
 
 
-def without_unreachable(frozen: dict, reachable: Iterable[int]) -> dict:
-    """Frozen arrays without the vectors of entities that no text can name.
+def with_nodes(frozen: dict, nodes: Mapping[str, Iterable[int]]) -> dict:
+    """Frozen arrays without the vectors of other nodes, which are then read as no node at all.
 
     Args:
-      frozen: of a language model; those without entities of a graph stay as they are.
-      reachable: the ids of the entities that texts can name.
+      frozen: of a language model; those without a graph stay as they are.
+      nodes: the ids that are kept, of "entities", "concepts" or both.
     """
-    graph = frozen.get(GRAPH)
-    if graph is None or "entity_rows" not in graph:
-        return frozen
-    rows = np.asarray(graph["entity_rows"])
-    kept = np.zeros(len(rows), bool)
-    kept[np.asarray(list(reachable), np.int64)] = True
-    kept &= rows >= 0
-    old = np.unique(rows[kept])
-    new = np.full(len(rows), -1, np.int32)
-    new[kept] = np.searchsorted(old, rows[kept])
-    arrays = {key: np.asarray(graph[key])[old] for key in ("entities", "entity_energies")}
-    return {**frozen, GRAPH: {**graph, **arrays, "entity_rows": new}}
+    graph = dict(frozen.get(GRAPH, {}))
+    for kind, kept in nodes.items():
+        name, energies = {
+            "entities": ("entity_rows", "entity_energies"),
+            "concepts": ("concept_rows", "concept_energies"),
+        }[kind]
+        if name not in graph:
+            continue
+        rows = np.asarray(graph[name])
+        is_kept = np.zeros(len(rows), bool)
+        is_kept[np.asarray(list(kept), np.int64)] = True
+        is_kept &= rows >= 0
+        old = np.unique(rows[is_kept])
+        new = np.full(len(rows), -1, np.int32)
+        new[is_kept] = np.searchsorted(old, rows[is_kept])
+        graph |= {key: np.asarray(graph[key])[old] for key in (kind, energies)} | {name: new}
+    return {**frozen, GRAPH: graph} if graph else frozen
 
 
 def _pack(root: epath.Path, place: epath.Path, path: str) -> None:
@@ -156,7 +171,10 @@ def _pack(root: epath.Path, place: epath.Path, path: str) -> None:
 
 
 def release_card(run: Run, release: ReleasedRun, name: str, dtype: str, archive: str) -> str:
-    """The model card of a release, with what its rounding costs."""
+    """The model card of a release, with what it costs to leave out and to round."""
+    missing = "the ranking of the recommendation teacher"
+    if run.system.has_teacher and not release.system.has_teacher:
+        missing = "λ and the rankings of the two teachers"
     how = f"""\
     mkdir -p ~/.cache/conkd_jax/releases
     tar -xf {archive} -C ~/.cache/conkd_jax/releases
@@ -173,10 +191,10 @@ print(chat.respond(["Hi! I liked Titanic."]).text)
 
 The archive holds weights rounded to {dtype}, the words and the titles of the items, both graphs
 (names of DBpedia's entities, words of ConceptNet), and counts of how training texts use the words
-of titles. It holds no text of a dialogue. What it can't do: train, score a split, or show the
-ranking of the recommendation teacher, which it leaves out.
+of titles. It holds no text of a dialogue. What it can't do: train, score a split, or show
+{missing}, which it leaves out.
 
-What rounding costs, on the split `{run.split}`:
+What that and rounding cost, on the split `{run.split}`:
 
 {cost_table(run, release)}
 The metrics below are those of the run, before rounding.

@@ -48,7 +48,7 @@ class Served:
             title=run.title,
             backbone=run.config.backbone,
             has_tags=system.has_tags,
-            has_teacher=system.has_student,
+            has_teacher=system.has_teacher,
             batch_size=self.chat.engine.batch_size,
             max_tokens=self.chat.engine.max_tokens,
             corpus=run.config.corpus.name,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import io
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -73,7 +74,10 @@ def write_released_corpus(corpus: Corpus, counts: LinkingCounts, folder: epath.P
         )
     for name in TABLES:
         if (corpus.directory / name).exists():
-            (folder / name).write_bytes((corpus.directory / name).read_bytes())
+            content = (corpus.directory / name).read_bytes()
+            (folder / name).write_bytes(
+                _uncompressed(content) if name.endswith(".npz") else content
+            )
     info = read_json(corpus.directory / INFO, CorpusError, "build the corpus again")
     write_json(folder / INFO, {**info, "splits": []})
     content = {
@@ -83,6 +87,14 @@ def write_released_corpus(corpus: Corpus, counts: LinkingCounts, folder: epath.P
         "labels": [[list(label), node] for label, node in counts.labels.items()],
     }
     write_json(folder / COUNTS, content, indent=None)
+
+
+def _uncompressed(content: bytes) -> bytes:
+    """The same arrays, stored such that the archive of the release compresses them better."""
+    found = io.BytesIO()
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        np.savez(found, **arrays)
+    return found.getvalue()
 
 
 def read_counts(corpus: Corpus) -> LinkingCounts | None:

@@ -4,12 +4,13 @@ import hashlib
 import subprocess
 import tarfile
 
+import numpy as np
 import pytest
 
 from conkd_jax.chat import Chat
 from conkd_jax.chat.explanation import explain
 from conkd_jax.data.corpus import responses
-from conkd_jax.export.release import write_release
+from conkd_jax.export.release import with_nodes, write_release
 from conkd_jax.io.integrity import DamagedError
 from conkd_jax.runs.finished import RunError
 from conkd_jax.runs.released import HOME, ReleasedRun, open_run
@@ -110,6 +111,41 @@ def test_a_rounded_release_is_smaller_and_says_what_it_costs(run, folder, tmp_pa
     assert costs_in(exact, "F1@10")[0] == costs_in(exact, "F1@10")[1] == costs_in(card, "F1@10")[0]
     assert f1_of(run) == pytest.approx(costs_in(exact, "F1@10")[0], abs=1e-3)
     assert f1_of(run) > 0 or run.config.backbone == "kgsf"  # which names no right item here
+
+
+def test_a_small_release_answers_without_its_teacher(run, folder, tmp_path):
+    archive = write_release(run, tmp_path, NAME, "float32", is_small=True)
+    assert archive.stat().length < 0.9 * (folder / archive.name).stat().st_size
+    subprocess.run(["tar", "-xf", str(archive), "-C", str(tmp_path)], check=True)
+    release = ReleasedRun.of_folder(tmp_path / NAME)
+    assert not release.system.has_teacher and run.system.has_teacher
+    asked = histories(run)
+    small, own = (Chat.open(each, batch_size=4, warm=False) for each in (release, run))
+    answers, expected = small.respond_all(asked), own.respond_all(asked)
+    same = sum(a.turn.text == b.turn.text for a, b in zip(answers, expected, strict=True))
+    # The others have a context with a concept that training does not mention.
+    assert same == len(asked) or (run.config.backbone == "kgsf" and same > len(asked) / 2)
+    for history, ours in zip(asked, answers, strict=True):
+        assert {token.teacher_mass for token in ours.tokens} <= {None}
+        assert set(explain(small, history, ours).rankings) <= {"this system"}
+    card = (tmp_path / "README.md").read_text()
+    assert "λ and the rankings of the two teachers, which it leaves out" in " ".join(card.split())
+
+
+def test_a_small_release_has_the_vectors_of_concepts_that_training_mentions(run):
+    if "graph" not in (frozen := run.system.model.frozen):
+        return
+    concepts = {node for d in run.corpus.dialogues("train") for t in d.turns for node in t.concepts}
+    kept = with_nodes(frozen, {"concepts": sorted(concepts)[::2]})["graph"]
+    whole, rows = frozen["graph"], np.asarray(frozen["graph"]["concept_rows"])
+    found = np.flatnonzero(kept["concept_rows"] >= 0)
+    assert found.tolist() == [node for node in sorted(concepts)[::2] if rows[node] >= 0]
+    for name in ("concepts", "concept_energies"):
+        np.testing.assert_array_equal(
+            kept[name][kept["concept_rows"][found]], np.asarray(whole[name])[rows[found]]
+        )
+    assert len(kept["concepts"]) == len(found) < len(whole["concepts"])
+    np.testing.assert_array_equal(kept["entity_rows"], whole["entity_rows"])
 
 
 def test_the_hub_does_not_take_an_archive_for_a_model_of_transformers(folder):

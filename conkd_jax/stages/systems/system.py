@@ -80,6 +80,11 @@ class System:
         return "student" in self.names
 
     @property
+    def has_teacher(self) -> bool:
+        """Whether there is a dialogue teacher beside the student; a small release has none."""
+        return self.has_student and "dialogue_teacher" in self.names
+
+    @property
     def has_tags(self) -> bool:
         """Whether responses start with [REC] or [GEN], chosen by a turn classifier."""
         return "turn_classifier" in self.names
