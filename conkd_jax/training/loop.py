@@ -28,7 +28,7 @@ from conkd_jax.runtime import parallel, threads
 from conkd_jax.training import layouts, optimizers
 from conkd_jax.training.checkpoint import CHECKPOINTS, Checkpoints
 from conkd_jax.training.progress import Progress
-from conkd_jax.training.watch import STOPPING, DivergedError, LateMetrics, Line, StopSignals, Track
+from conkd_jax.training.watch import DivergedError, LateMetrics, Line, StopSignals, Track
 from conkd_jax.typing import PyTree
 
 LOG_EVERY = 50  # steps between lines of the history of a training that is not very long
@@ -317,9 +317,7 @@ def train(
                     with progress.evaluating():
                         line = run.add_line()
                     progress.scalars(line)
-                is_stopped = stop.is_asked(run.done, is_last=run.is_over)
-                if is_stopped:
-                    progress.say(STOPPING)
+                is_stopped = stop.is_asked(run.done, progress.say, is_last=run.is_over)
                 if run.is_over or is_stopped or is_due(run.done, checkpoint_every):
                     late.drain()  # raises at a number that is not finite, before it is saved
                     run.save(checkpoints, directory)

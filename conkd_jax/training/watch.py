@@ -199,13 +199,16 @@ class StopSignals:
             signal.signal(number, handler)
         self._before = {}
 
-    def is_asked(self, step: int, *, is_last: bool = False) -> bool:
-        """Whether to stop after this step; the same answer in every process."""
-        if jax.process_count() == 1:
-            return self.number is not None
-        # A signal may reach one process only. Agreeing costs a collective, hence not at every step.
-        is_due = is_last or step % AGREE_STEPS == 0
-        return is_due and parallel.any_process(self.number is not None)
+    def is_asked(self, step: int, say: Callable[[str], object], *, is_last: bool = False) -> bool:
+        """Whether to stop after this step, and says so; the same answer in every process."""
+        is_asked = self.number is not None
+        if jax.process_count() > 1:
+            # A signal may reach one process only. Agreeing costs a collective, hence not at every
+            # step.
+            is_asked = (is_last or step % AGREE_STEPS == 0) and parallel.any_process(is_asked)
+        if is_asked:
+            say(STOPPING)
+        return is_asked
 
     @property
     def exit_code(self) -> int:
