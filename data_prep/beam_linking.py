@@ -126,6 +126,7 @@ def link_and_write(
 def _run(pieces: Sequence[Piece]) -> None:
     """Has the block's runner write the shards of all pieces."""
     apache_beam = importlib.import_module("apache_beam")
+    # A worker's error is raised here as well; logged, it would stand above the message that counts.
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
     runner = options().get_all_options()["runner"]
     say = f"Linking on Beam's {runner}: {len(pieces):,} files of up to {PER_SHARD:,} dialogues"

@@ -41,6 +41,10 @@ from conkd_jax.training.checkpoint import compact_file, load
 
 ENDING, SUMS = ".tar.xz", "SHA256SUMS"
 MODELS = ("student", "dialogue_teacher", "turn_classifier")
+ROWS_AND_ENERGIES = {  # of each kind of node, the names of its other frozen arrays
+    "entities": ("entity_rows", "entity_energies"),
+    "concepts": ("concept_rows", "concept_energies"),
+}
 SCORING_ROWS = 16
 ASKED = 2000  # responses that a release is compared with its run at
 STRONGEST = 9  # of xz, whose window of 64 MB finds arrays that two models share
@@ -137,10 +141,7 @@ def with_nodes(frozen: dict, nodes: Mapping[str, Iterable[int]]) -> dict:
     """
     graph = dict(frozen.get(GRAPH, {}))
     for kind, kept in nodes.items():
-        name, energies = {
-            "entities": ("entity_rows", "entity_energies"),
-            "concepts": ("concept_rows", "concept_energies"),
-        }[kind]
+        name, energies = ROWS_AND_ENERGIES[kind]
         if name not in graph:
             continue
         rows = np.asarray(graph[name])

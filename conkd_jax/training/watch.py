@@ -201,14 +201,15 @@ class StopSignals:
 
     def is_asked(self, step: int, say: Callable[[str], object], *, is_last: bool = False) -> bool:
         """Whether to stop after this step, and says so; the same answer in every process."""
-        is_asked = self.number is not None
+        is_stopping = self.number is not None
         if jax.process_count() > 1:
             # A signal may reach one process only. Agreeing costs a collective, hence not at every
             # step.
-            is_asked = (is_last or step % AGREE_STEPS == 0) and parallel.any_process(is_asked)
-        if is_asked:
+            is_due = is_last or step % AGREE_STEPS == 0
+            is_stopping = is_due and parallel.any_process(is_stopping)
+        if is_stopping:
             say(STOPPING)
-        return is_asked
+        return is_stopping
 
     @property
     def exit_code(self) -> int:

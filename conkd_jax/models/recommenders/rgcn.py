@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import jraph
 import numpy as np
 
-from conkd_jax.models.recommenders.graphs import check_ids, check_outputs, keep_in_edges
+from conkd_jax.models.recommenders.graphs import InEdges, check_ids, check_outputs, keep_in_edges
 from conkd_jax.typing import Array, Float, Int
 
 NORMS = ("mean", "sum")
@@ -91,27 +91,12 @@ def build_relational_graph(
     bounds = np.array([num_nodes, num_relations, num_nodes])
     check_ids(edges, bounds, "edges (source, relation, destination)")
     outputs = check_outputs(outputs, num_nodes)
-
-    kept = keep_in_edges(edges, outputs, num_nodes)
-    relations = kept.edges[:, 1]
-    # Every in-edge of a receiver was kept, so counting them after pruning gives |E_e^r|.
-    _, group, group_size = np.unique(
-        kept.receivers * num_relations + relations, return_inverse=True, return_counts=True
+    kept, weight = _weighted_in_edges(
+        edges, num_nodes, num_relations, outputs, senders, norm, max_neighbors
     )
-    normalizer = group_size[group] if norm == "mean" else np.ones(len(kept.edges))
-    if senders is not None:
-        kept, left = kept.only_from(np.asarray(senders, np.int64), num_nodes)
-        relations, normalizer, group = relations[left], normalizer[left], group[left]
-    weight = 1.0 / normalizer
-    if max_neighbors:
-        sample = _sample(group, max_neighbors)
-        weight = weight[sample.edges] * sample.scale
-        kept, relations = kept.only(sample.edges), relations[sample.edges]
-        if senders is None:  # sources of which no edge is left have no parameters
-            kept = keep_in_edges(kept.edges, outputs, num_nodes)
     # One number per (source, relation). `unique` sorts by it, hence by source, so that the layer
     # gathers basis rows in ascending order.
-    pairs, pair = np.unique(kept.senders * num_relations + relations, return_inverse=True)
+    pairs, pair = np.unique(kept.senders * num_relations + kept.edges[:, 1], return_inverse=True)
     graph = kept.graphs_tuple(
         {
             "pair": pair.astype(np.int32),
@@ -125,6 +110,39 @@ def build_relational_graph(
         num_outputs=len(outputs),
         num_relations=num_relations,
     )
+
+
+def _weighted_in_edges(
+    edges: Int[np.ndarray, "E 3"],
+    num_nodes: int,
+    num_relations: int,
+    outputs: Int[np.ndarray, " O"],
+    senders: Int[np.ndarray, " n"] | None,
+    norm: str,
+    max_neighbors: int,
+) -> tuple[InEdges, Float[np.ndarray, " K"]]:
+    """The in-edges that are kept, and the factor of each edge's message: 1/Z_{e,r} unless sampled.
+
+    The arguments are those of `build_relational_graph`, once they are checked.
+    """
+    kept = keep_in_edges(edges, outputs, num_nodes)
+    relations = kept.edges[:, 1]
+    # Every in-edge of a receiver was kept, so counting them after pruning gives |E_e^r|.
+    _, group, group_size = np.unique(
+        kept.receivers * num_relations + relations, return_inverse=True, return_counts=True
+    )
+    normalizer = group_size[group] if norm == "mean" else np.ones(len(kept.edges))
+    if senders is not None:
+        kept, left = kept.only_from(np.asarray(senders, np.int64), num_nodes)
+        normalizer, group = normalizer[left], group[left]
+    weight = 1.0 / normalizer
+    if max_neighbors:
+        sample = _sample(group, max_neighbors)
+        weight = weight[sample.edges] * sample.scale
+        kept = kept.only(sample.edges)
+        if senders is None:  # sources of which no edge is left have no parameters
+            kept = keep_in_edges(kept.edges, outputs, num_nodes)
+    return kept, weight
 
 
 class _Sample(NamedTuple):
