@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import flax.struct
+import jax
 import jax.numpy as jnp
 import jraph
 import numpy as np
@@ -24,6 +25,7 @@ from conkd_jax.typing import Array, Float, Int
 NORMS = ("mean", "sum")
 INIT_STDDEV = 0.05  # of the initial bases and roots
 SAMPLE_SEED = 0  # of the neighbours that are kept with `max_neighbors`
+CHUNK_SIZE = 16_384  # pairs whose basis rows are in memory at a time
 
 
 @flax.struct.dataclass
@@ -210,14 +212,11 @@ class RGCN(nn.Module):
         root = self.param("root", normal(INIT_STDDEV), (num_outputs, self.embed_dim))
         bias = self.param("bias", nn.initializers.zeros, (self.embed_dim,))
 
-        source_basis = jnp.take(
-            basis, relational_graph.pair_senders, axis=0, indices_are_sorted=True
-        )  # [U, bases, D]
-        weights = coefficients[relational_graph.pair_relations]  # [U, bases]
-        # Cast after the gathers, whose gradients are sums over the edges of a node or a relation.
-        pair_messages = jnp.einsum(
-            "ub,ubd->ud", weights.astype(self.dtype), source_basis.astype(self.dtype)
-        ).astype(jnp.float32)
+        pair_messages = self._pair_messages(
+            basis,
+            relational_graph.pair_senders,
+            coefficients[relational_graph.pair_relations],
+        )
         messages = (
             pair_messages[graph.edges["pair"]] * graph.edges["inverse_normalizer"][:, None]
         )  # [E, D]
@@ -225,3 +224,32 @@ class RGCN(nn.Module):
             messages, graph.receivers, num_segments=num_outputs, indices_are_sorted=True
         )
         return received + root + bias[None, :]
+
+    def _pair_messages(
+        self,
+        basis: Float[Array, "n b D"],
+        senders: Int[Array | np.ndarray, " U"],
+        weights: Float[Array, "U b"],
+    ) -> Float[Array, "U D"]:
+        """Σ_b a_{r,b} V_{e',b} of each pair, a chunk of pairs at a time.
+
+        The basis rows of all pairs are larger than the basis table itself. They are gathered again
+        in the backward pass, chunk by chunk, and never exist at once.
+        """
+        num_pairs, num_chunks = len(senders), max(1, -(-len(senders) // CHUNK_SIZE))
+        size = -(-num_pairs // num_chunks)
+        padding = num_chunks * size - num_pairs
+        # The last node, with zero weights, keeps the senders in ascending order.
+        senders = jnp.pad(senders, (0, padding), constant_values=basis.shape[0] - 1)
+        weights = jnp.pad(weights, ((0, padding), (0, 0)))
+
+        @jax.checkpoint
+        def messages_of(chunk):
+            senders, weights = chunk
+            rows = jnp.take(basis, senders, axis=0, indices_are_sorted=True)  # [C, b, D]
+            # Cast after the gathers, whose gradients sum over the pairs of a node or a relation.
+            summed = jnp.einsum("ub,ubd->ud", weights.astype(self.dtype), rows.astype(self.dtype))
+            return summed.astype(jnp.float32)
+
+        chunks = senders.reshape(num_chunks, size), weights.reshape(num_chunks, size, -1)
+        return jax.lax.map(messages_of, chunks).reshape(-1, self.embed_dim)[:num_pairs]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from jax.extend.core import jaxprs_in_params
 from torch_geometric.nn import RGCNConv
 
 from conkd_jax.models.recommenders import rgcn
@@ -76,8 +77,10 @@ def test_matches_dense_adjacency(norm):
     np.testing.assert_allclose(actual, dense_oracle(whole, edges, norm), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("chunk_size", [7, rgcn.CHUNK_SIZE])  # several, or all pairs at once
 @pytest.mark.parametrize("norm", ["mean", "sum"])
-def test_matches_pytorch_geometric_in_value_and_gradient(norm):
+def test_matches_pytorch_geometric_in_value_and_gradient(norm, chunk_size, monkeypatch):
+    monkeypatch.setattr(rgcn, "CHUNK_SIZE", chunk_size)
     edges, whole = random_edges(), whole_parameters()
     cotangent = np.random.default_rng(2).normal(size=(NUM_NODES, EMBED_DIM)).astype(np.float32)
 
@@ -157,17 +160,26 @@ def test_permuting_nodes_permutes_outputs():
     )
 
 
-def test_no_tensor_of_relations_by_nodes_exists():
-    """The largest intermediate is one basis row per pair, whatever the number of relations."""
-    edges, num_relations = random_edges(), 1_000
+def sizes_in(jaxpr):
+    """The size of every array that a program computes, also within its loops."""
+    for equation in jaxpr.eqns:
+        yield from (variable.aval.size for variable in equation.outvars)
+        for inner in jaxprs_in_params(equation.params):
+            yield from sizes_in(inner)
+
+
+def test_no_array_of_relations_by_nodes_or_of_pairs_by_bases_exists(monkeypatch):
+    """The largest intermediate is the basis table or a message per edge, forward and backward."""
+    monkeypatch.setattr(rgcn, "CHUNK_SIZE", 7)
+    edges, num_relations = random_edges(), 100
     graph = build_relational_graph(edges, num_nodes=NUM_NODES, num_relations=num_relations)
     layer = RGCN(EMBED_DIM, NUM_BASES)
     parameters = layer.init(jax.random.key(0), graph)
     jaxpr = jax.make_jaxpr(jax.grad(lambda p: layer.apply(p, graph).sum()))(parameters)
-    largest = max(v.aval.size for equation in jaxpr.eqns for v in equation.outvars)
-    assert largest <= max(
-        len(graph.pair_senders) * NUM_BASES * EMBED_DIM, num_relations * NUM_BASES
-    )
+    bound = max(NUM_NODES * NUM_BASES, len(edges)) * EMBED_DIM
+    assert len(graph.pair_senders) * NUM_BASES * EMBED_DIM > bound
+    assert num_relations * NUM_NODES * EMBED_DIM > bound
+    assert max(sizes_in(jaxpr.jaxpr)) <= bound
 
 
 # --- a sample of the neighbours ------------------------------------------------------------------
