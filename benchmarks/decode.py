@@ -12,6 +12,9 @@ a token is what is left, divided by the tokens after the first. A ConKD student 
 plain GPT-2: it is timed beside it with other numbers in the same arrays, and should differ by noise
 only. What it needs beside the graph is the turn classifier, once a response.
 
+What a batch gains is bounded by the matrix products of a step, which read every weight once for the
+whole batch. They are timed alone, at the smallest and at the largest batch.
+
 An evaluation decodes all responses of many dialogues. Here its loop is timed twice: with each
 prompt read from its first token, and with what the prompts of a dialogue share read once.
 """
@@ -20,12 +23,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import side_by_side
@@ -42,6 +47,7 @@ from conkd_jax.models.turn_classifier import TurnClassifier
 OURS, STUDENT, HUGGING_FACE = "conkd_jax", "conkd_jax, a ConKD student", "Hugging Face generate"
 CTRANSLATE2, INT8 = "CTranslate2 fp32", "CTranslate2 int8"
 CLASSIFIER = "conkd_jax, turn classifier"
+PRODUCTS = "JAX, the matrix products of a response alone"
 WHOLE, SHARED = "each prompt read whole", "history read once"
 FIRST = ", first token"  # after the name of a contender
 CONTEXT = 96  # tokens that the turn classifier reads
@@ -186,6 +192,32 @@ def turn_classifier(size: GPT2Size) -> side_by_side.Run:
     return side_by_side.Compiled(model.apply, params, ids, mask)
 
 
+def matrix_products(size: GPT2Size, batch_size: int, num_tokens: int) -> side_by_side.Run:
+    """As many steps of a response as come after its first token, without all that mixes them."""
+    width = size.width
+    shapes = [(width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)]
+    rng = np.random.default_rng(0)
+
+    def kernel(fan_in: int, fan_out: int) -> np.ndarray:
+        return (rng.standard_normal((fan_in, fan_out)) / fan_in**0.5).astype(np.float32)
+
+    layers = [[kernel(*shape) for shape in shapes] for _ in range(size.num_layers)]
+    head = kernel(width, size.num_targets)
+
+    def steps(states, layers, head):
+        def step(_, states):
+            for attention, out, up, down in layers:
+                query, key, value = jnp.split(states @ attention, 3, axis=1)
+                states = (query + key + value) @ out @ up @ down
+            logits = states @ head
+            return states / jnp.max(jnp.abs(logits), axis=1, keepdims=True)
+
+        return jax.lax.fori_loop(1, num_tokens, step, states)
+
+    states = rng.standard_normal((batch_size, width)).astype(np.float32)
+    return side_by_side.Compiled(steps, states, layers, head)
+
+
 def make_contenders(folder: str, size: GPT2Size, case: Prompts) -> list[Contender]:
     """Every contender at every batch size: the first token, and the whole response."""
     spec, params = load_pretrained(folder)
@@ -208,6 +240,10 @@ def make_contenders(folder: str, size: GPT2Size, case: Prompts) -> list[Contende
         for name, (make, package) in makers.items():
             work = f"{batch_size} by {'a student' if name == STUDENT else 'the model'}"
             found += _in_two_parts(name, make, package, work, batch_size, case.num_tokens)
+    for batch_size in {min(case.batch_sizes), max(case.batch_sizes)}:
+        name, work = label_of(PRODUCTS, batch_size), f"{batch_size} by products"
+        products = functools.partial(matrix_products, size, batch_size, case.num_tokens)
+        found.append(Contender(name, products, work=work))
     return [*found, Contender(CLASSIFIER, lambda: turn_classifier(size), work="classifier")]
 
 
@@ -275,6 +311,9 @@ def add_ratios(case: Case, prompts: Prompts) -> None:
         ending = f"at batch {largest} over batch 1"
         case.number(f"responses a second {ending}", responses, bounds.get("responses"))
         case.number(f"tokens a second of decoding {ending}", steps, bounds.get("steps"))
+        alone, batched = (found[label_of(PRODUCTS, b)]["seconds"]["min"] for b in (1, largest))
+        gain = largest * alone / batched
+        case.number(f"tokens a second of the matrix products alone {ending}", gain)
 
 
 def add_case(report: Report, options: argparse.Namespace, prompts: Prompts) -> None:

@@ -5,7 +5,9 @@
 **Padding.** Rows as long as ReDial's dialogues are padded to few static lengths, since every shape
 is a compilation. The peers pad every batch to its longest row: batches in random order, and those
 of transformers' `LengthGroupedSampler`, which sorts within groups of fifty batches. The share of
-real tokens stands beside the number of shapes.
+real tokens stands beside the number of shapes. More lengths mean less padding and more to compile.
+After how many steps they have paid for that is computed from the times of a step and of its first
+call, which compiles.
 
 **Time.** What loading a batch with a teacher store takes, beside the train step that waits for it
 and a PyTorch `DataLoader` for the same rows with the teacher's features in memory.
@@ -71,7 +73,7 @@ class Corpus:
 
 REAL = Bound(0.90, is_least=True)
 CASES = {
-    "full": (Corpus("mini", 4_000, 16, {6: REAL, 12: REAL}, 8, Bound(0.5), Bound(2)),),
+    "full": (Corpus("mini", 4_000, 16, {6: None, 12: REAL}, 8, Bound(0.5), Bound(2)),),
     "tiny": (Corpus("tiny", 40, 4, {2: None}, 2, longest=64),),
 }
 NONE = Bound(0)
@@ -137,15 +139,16 @@ def write_store(folder: str, rows: DialogueRows, size: GPT2Size, seed: int = 0) 
 # --- padding ---------------------------------------------------------------------------------
 
 
-def add_padding(case: Case, corpus: Corpus) -> None:
-    """Adds the share of real tokens, and how many shapes it takes."""
-    lengths = make_lengths(corpus)
+def add_padding(case: Case, corpus: Corpus) -> dict[int, float]:
+    """Adds the share of real tokens, and how many shapes it takes; returns it for our numbers."""
+    lengths, shares = make_lengths(corpus), {}
     for number, bound in corpus.num_buckets.items():
         plan = BatchPlan(lengths, corpus.batch_size, quantile_buckets(lengths, number), seed=0)
         steps = [plan.step(step) for step in range(plan.steps_per_epoch)]
         padded = sum(corpus.batch_size * step.bucket_length for step in steps)
         name = f"real / padded tokens, conkd_jax with {number} lengths"
-        case.number(name, lengths.sum() / padded, bound)
+        shares[number] = float(lengths.sum() / padded)
+        case.number(name, shares[number], bound)
     torch = use_torch()
     from transformers.trainer_pt_utils import LengthGroupedSampler
 
@@ -164,6 +167,19 @@ def add_padding(case: Case, corpus: Corpus) -> None:
         padded = sum(len(batch) * most for batch, most in zip(batches, longest, strict=True))
         case.number(f"real / padded tokens, batches {name}", lengths.sum() / padded)
         case.number(f"shapes, batches {name}", len(set(longest)))
+    return shares
+
+
+def add_break_even(
+    case: Case, shares: dict[int, float], step_seconds: float, compile_seconds: float
+) -> None:
+    """Adds after how many steps the most lengths have saved what they cost to compile."""
+    few, many = min(shares), max(shares)
+    case.number("seconds to compile the train step for one length", compile_seconds)
+    if shares[many] > shares[few]:
+        saved = step_seconds * (1 - shares[few] / shares[many])
+        steps = (many - few) * compile_seconds / saved
+        case.number(f"steps until {many} lengths instead of {few} have paid for compiling", steps)
 
 
 # --- time ------------------------------------------------------------------------------------
@@ -316,7 +332,9 @@ def add_case(report: Report, options: argparse.Namespace, corpus: Corpus) -> Non
     case.ratio("seconds", FAR_SEEK, NEAR_SEEK, corpus.seek)
     case.number("arrays that differ between one, two and four hosts", differing, NONE)
     case.number("shapes that are new after the first epoch", unseen, NONE)
-    add_padding(case, corpus)
+    shares, step = add_padding(case, corpus), found[STEP]
+    compiling = step["first_seconds"] - step["seconds"]["median"]
+    add_break_even(case, shares, step["seconds"]["min"], compiling)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

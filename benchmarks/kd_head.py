@@ -14,6 +14,10 @@ holds the logits of all tokens. The peers:
 * Liger's FusedLinearJSD with β = 0 is the nearest that a library has: a hard and a soft target from
   hidden states, but no gate and no second teacher. Ours is measured without them as well, and
   Liger's Kullback-Leibler divergence becomes our cross-entropy by adding the teacher's entropy.
+
+What no implementation from features can leave out are four products of matrices: the logits of
+student and teacher, and the gradients of features and table. Alone, without a softmax between them,
+they are measured as well, as a bound of what fusing can reach.
 """
 
 from __future__ import annotations
@@ -48,6 +52,8 @@ JAX_FROM_LOGITS = "JAX naive, from logits"
 JAX_FROM_FEATURES = "JAX naive, from features"
 CHUNKED = "PyTorch chunked closed form, from features"
 LIGER = "Liger FusedLinearJSD, one teacher"
+JAX_PRODUCTS = "JAX, the four products alone"
+TORCH_PRODUCTS = "PyTorch, the four products alone"
 
 PAIRS = (
     (FROM_LOGITS, TORCH_FROM_LOGITS),
@@ -57,6 +63,7 @@ PAIRS = (
     (FROM_FEATURES, CHUNKED),
     (UNGATED, LIGER),
 )
+BOUNDED_BY = ((FROM_FEATURES, JAX_PRODUCTS), (CHUNKED, TORCH_PRODUCTS))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,6 +285,48 @@ def liger(inputs: Mapping[str, np.ndarray]) -> Run:
     return run
 
 
+# --- the products alone ----------------------------------------------------------------------
+
+
+def jax_products(inputs: Mapping[str, np.ndarray]) -> Run:
+    """The products of the closed form, in our chunks, where Δ is the sum of both logits."""
+    count = len(inputs["features"])
+    size = min(CHUNK_SIZE, count)
+
+    def step(features, table, teacher_features, teacher_kernel):
+        def chunk(d_table, rows):
+            h, t = rows
+            delta = h @ table.T + t @ teacher_kernel
+            return d_table + delta.T @ h, delta @ table
+
+        chunks = [x.reshape(count // size, size, -1) for x in (features, teacher_features)]
+        d_table, d_features = jax.lax.scan(chunk, jnp.zeros_like(table), tuple(chunks))
+        return d_features.reshape(features.shape), d_table
+
+    names = ("features", "table", "teacher_features", "teacher_kernel")
+    return Compiled(step, *(jnp.asarray(inputs[name]) for name in names))
+
+
+def torch_products(inputs: Mapping[str, np.ndarray]) -> Run:
+    """The same in PyTorch, which adds up products in place."""
+    torch = use_torch()
+    batch = {name: torch.from_numpy(value) for name, value in inputs.items()}
+    features, table = batch["features"], batch["table"]
+
+    @torch.no_grad()
+    def run():
+        d_features, d_table = torch.empty_like(features), torch.zeros_like(table)
+        for rows in torch.arange(len(features)).split(CHUNK_SIZE):
+            h = features[rows]
+            delta = h @ table.T
+            delta.addmm_(batch["teacher_features"][rows], batch["teacher_kernel"])
+            d_features[rows] = delta @ table
+            d_table.addmm_(delta.T, h)
+        return d_features, d_table
+
+    return run
+
+
 # --- the comparison --------------------------------------------------------------------------
 
 
@@ -294,7 +343,7 @@ def make_contenders(shape: Shape) -> list[Contender]:
         return with_logits(make_inputs(shape))
 
     ungated = functools.partial(fused, is_gated=False)
-    alone = "one teacher"
+    alone, products = "one teacher", "products"
     return [
         Contender(FROM_LOGITS, lambda: in_jax(fused, logits())),
         Contender(TORCH_FROM_LOGITS, lambda: torch_naive(logits(), num_words), "torch"),
@@ -305,6 +354,8 @@ def make_contenders(shape: Shape) -> list[Contender]:
         Contender(CHUNKED, lambda: torch_chunked(features(), num_words), "torch"),
         Contender(UNGATED, lambda: in_jax(ungated, features()), work=alone),
         Contender(LIGER, lambda: liger(features()), "liger-kernel", "liger_kernel", alone),
+        Contender(JAX_PRODUCTS, lambda: jax_products(features()), work=products),
+        Contender(TORCH_PRODUCTS, lambda: torch_products(features()), "torch", work=products),
     ]
 
 
@@ -314,15 +365,15 @@ def add_times(report: Report, options: argparse.Namespace) -> None:
         contenders = make_contenders(shape)
         found = side_by_side.measure_time(contenders, options.rounds, options.pause)
         case = report.case(name, shape.facts, found)
-        for pair in PAIRS:
+        for pair in (*PAIRS, *BOUNDED_BY):
             case.ratio("seconds", *pair, bounds.get(pair))
 
 
 def add_memory(report: Report, options: argparse.Namespace) -> None:
     """Adds a case for each number of tokens at which memory is measured."""
-    planned = []
+    planned, bounds = [], {name for _, name in BOUNDED_BY}
     for place, shape in enumerate(MEMORY[options.size]):
-        contenders = make_contenders(shape)
+        contenders = [each for each in make_contenders(shape) if each.name not in bounds]
         if place != 1:
             contenders = [each for each in contenders if each.name in AT_EVERY_SHAPE]
         arguments = [*options.arguments, f"--case={place}"]

@@ -13,7 +13,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from benchmarks import decode, kd_head
+from benchmarks import decode, kd_head, scale
 from benchmarks.report import TOKEN, Bound, entry_name, entry_value
 from conkd_jax.eval.figures.drawing import figure_file
 from conkd_jax.eval.figures.palette import BLUE, GREEN, GREY, INK, PURPLE, VERMILION
@@ -100,6 +100,8 @@ def section(name: str, document: Document | None) -> str:
     if name in DRAWINGS:
         figure = f"{FIGURES.removeprefix('docs/')}/{name}.png"
         parts.insert(0, f"![{ALTERNATIVES[name]}]({figure})")
+    if name in TABLES:
+        return "\n\n".join([*parts, TABLES[name](document)])
     for case in document["cases"]:
         facts = ", ".join(f"{key} {_number(value)}" for key, value in case["facts"].items())
         parts.append(f"**{case['case']}**: {facts}")
@@ -150,7 +152,7 @@ def _contenders(found: Mapping[str, Any]) -> str:
 
 
 def _entries(document: Document) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    for case in document["cases"]:
+    for case in document.get("cases", ()):
         for entry in (*case["ratios"], *case["numbers"]):
             yield case["case"], entry
 
@@ -218,6 +220,22 @@ def draw_decode(path: Path, document: Document) -> None:
         axes[2].set_title("mini, prompt 64")
 
 
+def draw_scale(path: Path, document: Document) -> None:
+    """Time and memory of each part against items, nodes or dialogues."""
+    grown = list(dict.fromkeys(part["grows_with"] for part in document["parts"].values()))
+    measures = {"seconds": ("seconds", 1), "peak_bytes": ("GiB", 2**30)}
+    with figure_file(path, (12.0, 6.4)) as figure:
+        axes = figure.subplots(len(measures), len(grown), squeeze=False)
+        for row, (measure, (unit, divisor)) in zip(axes, measures.items(), strict=True):
+            for axis, grows_with in zip(row, grown, strict=True):
+                points = {
+                    name: [(each["size"], each[measure] / divisor) for each in part["measured"]]
+                    for name, part in document["parts"].items()
+                    if part["grows_with"] == grows_with
+                }
+                _lines(axis, points, grows_with, unit)
+
+
 def _by_contender(
     cases: Iterable[Mapping[str, Any]], fact: str, value: Callable[[Any], float]
 ) -> dict[str, list[tuple[float, float]]]:
@@ -244,9 +262,16 @@ def _lines(axis: Axes, points: Mapping[str, Any], x_label: str, y_label: str) ->
     axis.legend(fontsize=6)
 
 
-DRAWINGS = {"kd_head": draw_kd_head, "teacher_store": draw_teacher_store, "decode": draw_decode}
+TABLES = {"scale": scale.markdown}  # of programs whose documents have no cases
+DRAWINGS = {
+    "kd_head": draw_kd_head,
+    "teacher_store": draw_teacher_store,
+    "decode": draw_decode,
+    "scale": draw_scale,
+}
 ALTERNATIVES = {
     "kd_head": "time and memory of the head against the number of tokens",
     "teacher_store": "error of the stored distribution against bytes a token",
     "decode": "milliseconds a token against prompt length and batch size",
+    "scale": "time and memory of each part against items, nodes and dialogues",
 }

@@ -1,7 +1,7 @@
 """What grows with a catalogue, a graph or a corpus, how fast, and how far one machine goes.
 
-    python -m benchmarks.scale --json=docs/results/scale.json
-    python -m benchmarks.scale --sizes=100,200,400 --tokens=16     # a trial
+    python -m benchmarks.scale --json=docs/results/benchmarks/scale.json
+    python -m benchmarks.scale --size=tiny     # within seconds
 
 Each part of a training or an evaluation that has an axis of items, nodes or dialogues is measured
 at a few sizes, the smallest first, on random data, in a process of its own:
@@ -38,6 +38,7 @@ import jax.numpy as jnp
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from benchmarks.report import machine
 from benchmarks.side_by_side import CHECKOUT, reset_peak, resident_bytes
 from conkd_jax.data.batches.language_model import LanguageModelBatches
 from conkd_jax.data.batches.plan import BatchPlan, quantile_buckets
@@ -51,7 +52,6 @@ from conkd_jax.distill.teachers import TeacherFeatures
 from conkd_jax.eval.metrics.ranking import best_indices
 from conkd_jax.eval.tables.documents import portable_command, write_document
 from conkd_jax.models.recommenders.rgcn import RGCN, build_relational_graph
-from conkd_jax.runs.document import machine
 from conkd_jax.runtime.allocator import return_freed_memory
 
 GIB = 2**30
@@ -59,6 +59,10 @@ MEMORIES = {"24 GiB": 24 * GIB, "one TPU v5e, 16 GiB": 16 * GIB}
 TOP, NUM_USERS, NUM_WORDS, RESPONSES = 50, 32, 1_000, 8
 RELATIONS, EDGES_PER_NODE, BASES = 20, 3, 8
 TURNS, WORDS_PER_TURN, ROWS_PER_BATCH = 12, 15, 16
+SIZES = {  # size -> items or nodes, dialogues
+    "full": ([10_000, 100_000, 1_000_000], [1_000, 4_000, 16_000]),
+    "tiny": ([100, 200, 400], [2, 4, 8]),
+}
 
 Work = Callable[[], Any]
 
@@ -252,7 +256,7 @@ def fitting_size(measured: Sequence[dict[str, float]], memory: int) -> int:
 
 def document(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str, Any]:
     """Measures all parts at all sizes."""
-    found: dict[str, Any] = {}
+    on, found = machine(), {}
     for part in options.parts:
         axis = PARTS[part][1]
         measured = measure_alone(part, arguments)
@@ -271,7 +275,7 @@ def document(options: argparse.Namespace, arguments: Sequence[str]) -> dict[str,
     shapes = {"tokens": options.tokens, "width": options.width, "node_width": options.node_width}
     return {
         "command": portable_command(" ".join(["python -m benchmarks.scale", *arguments])),
-        "machine": machine(),
+        "machine": on,
         "shapes": shapes | {"users": NUM_USERS, "edges_per_node": EDGES_PER_NODE, "turns": TURNS},
         "parts": found,
     }
@@ -288,7 +292,7 @@ def line(part: str, axis: str, measured: dict[str, float]) -> str:
 
 
 def markdown(document: dict[str, Any]) -> str:
-    """The table of docs/howto/large_catalogues.md."""
+    """The table of docs/benchmarks.md."""
     limits = " | ".join(f"fits in {name}" for name in MEMORIES)
     lines = [
         f"| part | grows with | size | time | memory | time n^e | memory n^e | {limits} |",
@@ -331,14 +335,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--parts", type=_parts, default=[*PARTS], help="which of them")
-    parser.add_argument("--sizes", type=_sizes, default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--dialogues", type=_sizes, default=[1_000, 4_000, 16_000])
+    parser.add_argument("--size", choices=SIZES, default="full", help="of everything")
+    parser.add_argument("--sizes", type=_sizes, help="other numbers of items and nodes: 1e4,1e5")
+    parser.add_argument("--dialogues", type=_sizes, help="other numbers of dialogues")
     parser.add_argument("--tokens", type=int, default=64, help="response tokens of the head")
     parser.add_argument("--width", type=int, default=128, help="features of the head")
     parser.add_argument("--node_width", type=int, default=16, help="width of a node vector")
     parser.add_argument("--json", type=Path, help="write the results into this file")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    sizes, dialogues = SIZES[options.size]
+    options.sizes, options.dialogues = options.sizes or sizes, options.dialogues or dialogues
     if options.alone:
         sizes = sizes_of(options.alone, options)
         print(json.dumps([measure(options.alone, size, options) for size in sizes]))

@@ -136,8 +136,9 @@ def measure_time(
       tolerance: the largest difference of outputs.
 
     Returns:
-      For each contender, in order, {"seconds": {"median", "min", "rounds"}, "difference"}, with
-      None where it is what others are compared with; {"absent": why} if it can't run.
+      For each contender, in order, {"seconds": {"median", "min", "rounds"}, "first_seconds",
+      "difference"}: the first call may compile, and the difference is None where it is what others
+      are compared with. {"absent": why} if it can't run.
 
     Raises:
       SystemExit: the outputs of a contender differ.
@@ -151,7 +152,9 @@ def measure_time(
             continue
         run = runs[contender.name] = contender.prepare()
         outputs = None if contender.outputs is None else contender.outputs()
+        began = time.perf_counter()
         returned = run()  # compiles and warms up
+        first = time.perf_counter() - began
         outputs = returned if outputs is None else outputs
         outputs = [np.asarray(leaf).copy() for leaf in jax.tree.leaves(outputs)]
         error = None
@@ -160,7 +163,7 @@ def measure_time(
         elif contender.is_compared:
             wanted = expected[contender.work]
             error = checked_difference(contender.name, outputs, wanted, tolerance)
-        found[contender.name] = {"difference": error}
+        found[contender.name] = {"difference": error, "first_seconds": first}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     limits = {each.name: each.rounds or rounds for each in contenders}
     for number in range(rounds):

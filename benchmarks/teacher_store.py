@@ -10,7 +10,9 @@ the largest error of λ, which the gate reads. The files of our store are measur
 counted from the types of their numbers.
 
 **Writing.** A store is written once, in one pass of the teacher over the corpus. The peer is the
-teacher's own forward pass with the logits of response tokens, in JAX and in PyTorch.
+teacher's own forward pass with the logits of response tokens, in JAX and in PyTorch. Between the
+two stands the pass that computes what is written, λ and log Z of the rounded features, and writes
+nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import argparse
 import dataclasses
 import functools
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,6 +53,7 @@ FEATURES, LOGITS = "features, bfloat16 (conkd_jax)", "logits, bfloat16"
 TOP_64 = "top 64, bfloat16, with λ and log Z (conkd_jax)"
 TOP_128 = "top 128 of half precision, renormalised"
 FORWARD, WRITING = "conkd_jax, forward", "conkd_jax, forward and writing"
+STATISTICS = "conkd_jax, forward, λ and log Z"
 TORCH_FORWARD = "Hugging Face + PyTorch, forward"
 
 
@@ -181,7 +184,7 @@ def write_store(folder: Path, size: GPT2Size, num_responses: int) -> TeacherStor
     """Writes a store of random responses."""
     teacher = RandomTeacher.of(size, num_responses * RESPONSE)
     head = Head(jnp.asarray(teacher.kernel), jnp.asarray(teacher.bias))
-    spec = TeacherStoreSpec("features", "bfloat16", size.width, USER_DIM)
+    spec = stored_spec(size)
     statistics = jax.jit(lambda rows: _mass_and_normalizer(head.logits(rows), size.num_words))
 
     def record(number: int) -> TeacherRecord:
@@ -288,26 +291,47 @@ def forward(folder: str, size: GPT2Size, teacher: Teacher) -> Run:
     return run
 
 
-def forward_and_writing(folder: str, size: GPT2Size, teacher: Teacher) -> Run:
-    """The same pass by the stage that writes a store, and one shard on the disk."""
+def stored_outputs(folder: str, size: GPT2Size) -> Callable[[Mapping[str, np.ndarray]], Any]:
+    """What the stage that writes a store computes of a batch."""
     spec, params = load_pretrained(folder)
-    model = GPT2(spec, size.num_targets)
-    batches = batches_of(size, teacher)
-    stored = TeacherStoreSpec("features", "bfloat16", size.width, USER_DIM)
-    num_responses = sum(len(batch["labels"]) for batch in batches) // RESPONSE
-    outputs_of = functools.partial(
+    compute = functools.partial(
         outputs_of_batch,
-        model=model,
+        model=GPT2(spec, size.num_targets),
         num_words=size.num_words,
         num_targets=size.num_targets,
-        spec=stored,
+        spec=stored_spec(size),
         measures_rounding=False,
     )
+    return lambda batch: compute(params, batch)
+
+
+def stored_spec(size: GPT2Size) -> TeacherStoreSpec:
+    """A store of rounded features."""
+    return TeacherStoreSpec("features", "bfloat16", size.width, USER_DIM)
+
+
+def forward_and_statistics(folder: str, size: GPT2Size, teacher: Teacher) -> Run:
+    """The pass of that stage, of which nothing is written."""
+    outputs_of, batches = stored_outputs(folder, size), batches_of(size, teacher)
+
+    def run():
+        last = None
+        for batch in batches:
+            last = jax.block_until_ready(outputs_of(batch))
+        return last
+
+    return run
+
+
+def forward_and_writing(folder: str, size: GPT2Size, teacher: Teacher) -> Run:
+    """The pass of that stage, and one shard on the disk."""
+    outputs_of, batches = stored_outputs(folder, size), batches_of(size, teacher)
+    num_responses = sum(len(batch["labels"]) for batch in batches) // RESPONSE
 
     def records() -> Iterator[TeacherRecord]:
         number = 0
         for batch in batches:
-            outputs, found, _ = jax.device_get(outputs_of(params, batch))
+            outputs, found, _ = jax.device_get(outputs_of(batch))
             for begin in range(0, len(batch["labels"]), RESPONSE):
                 span = slice(begin, begin + RESPONSE)
                 yield TeacherRecord(
@@ -324,7 +348,7 @@ def forward_and_writing(folder: str, size: GPT2Size, teacher: Teacher) -> Run:
     def run():
         with tempfile.TemporaryDirectory() as store:
             offsets = np.arange(num_responses + 1)
-            writer = TeacherStoreWriter(store, stored, {"teacher": "random"}, offsets, 1)
+            writer = TeacherStoreWriter(store, stored_spec(size), {"teacher": "random"}, offsets, 1)
             writer.write_shard(0, records())
         return num_responses
 
@@ -356,6 +380,9 @@ def add_case(report: Report, options: argparse.Namespace, teacher: Teacher) -> N
         write_checkpoint(make_model(size), folder, size)
         contenders = [
             Contender(FORWARD, lambda: forward(folder, size, teacher)),
+            Contender(
+                STATISTICS, lambda: forward_and_statistics(folder, size, teacher), work="statistics"
+            ),
             Contender(WRITING, lambda: forward_and_writing(folder, size, teacher), work="writing"),
             Contender(TORCH_FORWARD, lambda: torch_forward(size, teacher), "torch"),
         ]
@@ -367,6 +394,7 @@ def add_case(report: Report, options: argparse.Namespace, teacher: Teacher) -> N
     }
     case = report.case(teacher.model, facts, found)
     case.ratio("seconds", FORWARD, WRITING, teacher.writing)
+    case.ratio("seconds", FORWARD, STATISTICS)
     case.ratio("seconds", FORWARD, TORCH_FORWARD)
     add_forms(case, size, teacher)
 

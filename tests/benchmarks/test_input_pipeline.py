@@ -1,6 +1,9 @@
 """The benchmark of the input pipeline."""
 
+import pytest
+
 from benchmarks import input_pipeline
+from benchmarks.report import Case
 
 
 def test_hosts_agree_and_no_shape_is_new(run_tiny):
@@ -32,4 +35,12 @@ def test_hosts_that_disagree_miss_a_target(run_tiny, monkeypatch):
 
 def measured(contenders, rounds, pause):
     seconds = {"median": 1.0, "min": 1.0, "rounds": [1.0]}
-    return {each.name: {"difference": None, "seconds": seconds} for each in contenders}
+    found = {"difference": None, "first_seconds": 2.0, "seconds": seconds}
+    return {each.name: found for each in contenders}
+
+
+def test_more_lengths_pay_for_compiling_after_some_steps():
+    case = Case("", {}, {})
+    input_pipeline.add_break_even(case, {6: 0.8, 12: 1.0}, 2.0, 10.0)
+    *_, entry = case.document["numbers"]
+    assert entry["value"] == pytest.approx(6 * 10 / (2 * 0.2))  # a fifth of each step is saved

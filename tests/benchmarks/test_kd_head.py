@@ -20,6 +20,7 @@ def test_all_contenders_agree_and_a_missing_one_is_named(run_tiny):
         kd_head.TORCH_FROM_FEATURES,
         kd_head.JAX_FROM_FEATURES,
         kd_head.CHUNKED,
+        kd_head.TORCH_PRODUCTS,
     }
     assert max(compared.values()) < 1e-5
     (case,) = document["cases"]

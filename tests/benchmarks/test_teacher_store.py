@@ -37,7 +37,12 @@ def test_a_store_that_holds_another_teacher_misses_the_target(run_tiny, monkeypa
 
 FOUND = {
     name: {"difference": None, "seconds": {"median": 1.0, "min": 1.0, "rounds": [1.0]}}
-    for name in (teacher_store.FORWARD, teacher_store.WRITING, teacher_store.TORCH_FORWARD)
+    for name in (
+        teacher_store.FORWARD,
+        teacher_store.STATISTICS,
+        teacher_store.WRITING,
+        teacher_store.TORCH_FORWARD,
+    )
 }
 
 
