@@ -57,7 +57,15 @@ def costs_page(text: str, runs: Sequence[Costs], steps: Sequence[Costs]) -> str:
         ),
         "**Device memory of one train step of a student, as the compiler plans it, in GB.**",
         _grid(
-            ["config", "parameters (M)", "compiled for", "batch", "arithmetic", "arrays", "total"],
+            [
+                "config, backbone",
+                "parameters (M)",
+                "compiled for",
+                "batch",
+                "arithmetic",
+                "arrays",
+                "total",
+            ],
             [row for step in steps for row in _steps(step)],
         ),
         "**A plan for larger machines, per train step of a student in bfloat16. Not measured.**",
@@ -174,16 +182,21 @@ def _spread(values: Sequence[float], written) -> str:
 
 def _steps(step: Costs) -> Iterable[list[str]]:
     batch = step["micro_batch"]
-    shown = f"{batch['rows']} rows of {batch['row_tokens']} tokens"
+    rows = "1 row" if batch["rows"] == 1 else f"{batch['rows']} rows"
+    shown = f"{rows} of {batch['row_tokens']} tokens"
+    topology = step.get("topology", "")  # of a TPU: "v5e:1x1x1"
+    compiled_for = f"TPU {topology.partition(':')[0]}" if topology else step["compiled_for"]
+    if step.get("devices", 1) > 1:
+        compiled_for = f"each of {step['devices']} × {compiled_for}, {step.get('kind', 'pmap')}"
     trained = step.get("trained", step["parameters"])
     parameters = f"{step['parameters'] / 1e6:.0f}"
     if trained != step["parameters"]:
         parameters += f", {trained / 1e6:.1f} trained"
     for arithmetic, needed in step["bytes_per_device"].items():
         yield [
-            f"`{step['config']}`",
+            f"`{step['config']}`, {step['backbone']}",
             parameters,
-            step["compiled_for"],
+            compiled_for,
             shown,
             arithmetic,
             f"{needed['arguments'] / GIGABYTE:.2f}",
