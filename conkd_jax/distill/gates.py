@@ -64,13 +64,29 @@ def item_mass(logits: Float[Array, "*N Y"], num_words: int) -> Float[Array, "*N"
     Returns:
       Values in [0, 1]; float32, or float64 for float64 logits.
     """
+    return item_mass_and_normalizer(logits, num_words)[0]
+
+
+def item_mass_and_normalizer(
+    logits: Float[Array, "*N Y"], num_words: int
+) -> tuple[Float[Array, "*N"], Float[Array, "*N"]]:
+    """`item_mass`, and log Z = log Σ_y exp(z_y) of the same logits z, from one exponential each.
+
+    Args:
+      logits: words first and items after them.
+      num_words: |V|, the index of the first item.
+
+    Returns:
+      The item mass and the log-normaliser; float32, or float64 for float64 logits.
+    """
     logits = logits.astype(accumulation_dtype(logits.dtype))
+    largest = jnp.max(logits, axis=-1, keepdims=True)
     # Not exp(logsumexp(items) - logsumexp(all)): the difference of two large numbers loses digits,
     # and the gates compare and store this value.
-    likelihoods = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+    likelihoods = jnp.exp(logits - largest)
     words = jnp.sum(likelihoods[..., :num_words], axis=-1)
     items = jnp.sum(likelihoods[..., num_words:], axis=-1)
-    return items / (words + items)
+    return items / (words + items), largest[..., 0] + jnp.log(words + items)
 
 
 @register_gate("hard")

@@ -16,9 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from conkd_jax.distill.gates import item_mass
+from conkd_jax.distill.gates import item_mass_and_normalizer
 from conkd_jax.distill.head import Head
-from conkd_jax.distill.losses import nll
 from conkd_jax.eval.metrics.ranking import rank_by_score
 from conkd_jax.models.backbone import Backbone
 from conkd_jax.typing import Array, Float, Int
@@ -77,16 +76,18 @@ def logit_statistics(
     `token_ids` [N, K]: the K most probable targets, most probable first, equal ones by index, and
     their log-probabilities under the whole distribution.
     """
-    gold = jnp.take_along_axis(logits, labels[:, None], axis=-1)
-    rank = rank_by_score(logits[:, num_words:], gold[:, 0], labels - num_words).astype(jnp.int32)
+    gold = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
+    rank = rank_by_score(logits[:, num_words:], gold, labels - num_words).astype(jnp.int32)
+    # Everything follows from one exponential of each logit.
+    mass, log_normalizer = item_mass_and_normalizer(logits, num_words)
     found = {
-        "nll": nll(logits, labels),
-        "item_mass": item_mass(logits, num_words),
-        "log_normalizer": jax.nn.logsumexp(logits, axis=-1),
+        "nll": log_normalizer - gold,
+        "item_mass": mass,
+        "log_normalizer": log_normalizer,
         "item_rank": jnp.where(labels >= num_words, rank, 0),
     }
     if top_k:
-        log_probs = jax.nn.log_softmax(logits, axis=-1)
+        log_probs = logits - log_normalizer[:, None]
         found["log_probs"], found["token_ids"] = jax.lax.top_k(log_probs, top_k)
     return found
 
