@@ -42,14 +42,16 @@ quoted() {
 
 # forwarded_names: the variables that a program on another machine needs, one on each line: those
 # that are exported here and that a page of the documentation names. The scripts set the address of
-# the processes themselves. HF_TOKEN is a secret, and a command line is not: it is not forwarded.
+# the processes themselves. Secrets are not forwarded: command lines and JobSets can be read by others.
+# PYTHONPATH and CUDA_VISIBLE_DEVICES name folders and GPUs of this machine.
 forwarded_names() {
   local name
   for name in $(compgen -e | LC_ALL=C sort); do
     case $name in
       CONKD_PROGRAM | CONKD_COORDINATOR | CONKD_NUM_PROCESSES | CONKD_PROCESS_ID | CONKD_PORT) ;;
-      HF_TOKEN | HUGGING_FACE_HUB_TOKEN) ;;
-      CONKD_* | JAX_* | XLA_* | LIBTPU_INIT_ARGS | HF_* | MALLOC_* | NCCL_* | TF_CPP_MIN_LOG_LEVEL)
+      *TOKEN | *KEY | *PASSWORD | *SECRET | *CREDENTIALS) ;;
+      CONKD_* | JAX_* | XLA_* | LIBTPU_INIT_ARGS | HF_* | MALLOC_* | NCCL_* | NPROC | \
+        TF_CPP_MIN_LOG_LEVEL | WANDB_* | MLFLOW_*)
         echo "$name"
         ;;
     esac

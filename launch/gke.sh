@@ -23,8 +23,9 @@
 #   SERVICE_ACCOUNT  the Kubernetes service account that may read and write the bucket; none if not set
 #   CONKD_PROGRAM    the Python module that runs; conkd_jax.train if not set
 #   DRY_RUN          1: print the JobSet instead of applying it
-# Exported CONKD_*, JAX_*, XLA_*, HF_*, MALLOC_* and NCCL_* variables, LIBTPU_INIT_ARGS and
-# TF_CPP_MIN_LOG_LEVEL are passed on to the program.
+# Exported CONKD_*, JAX_*, XLA_*, HF_*, MALLOC_*, NCCL_*, WANDB_* and MLFLOW_* variables, NPROC,
+# LIBTPU_INIT_ARGS and TF_CPP_MIN_LOG_LEVEL are passed on to the program, but no secrets: no variable
+# whose name ends with TOKEN, KEY, PASSWORD, SECRET or CREDENTIALS.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

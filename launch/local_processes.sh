@@ -3,7 +3,8 @@
 #
 # Runs `python -m conkd_jax.train ARGS...` in N processes on this machine. They form one run, like N
 # hosts of a cluster. Each line of output is prefixed with its process, [0], [1], ... If a process
-# fails, the script ends the others and returns the exit code of the failed one.
+# fails, the script ends the others and returns the exit code of the failed one. A process that has
+# not ended ten seconds after TERM is killed.
 #
 #   launch/local_processes.sh 2 --config=configs/dialogpt_hard.py:demo
 #   JAX_NUM_CPU_DEVICES=4 launch/local_processes.sh 2 --config=configs/dialogpt_hard.py:demo
@@ -80,14 +81,19 @@ fi
 set -m
 groups=()
 end_all() {  # TERM, wait up to ten seconds, then KILL
-  local group
+  local group is_left
   for group in "${groups[@]}"; do kill -TERM -- "-$group" 2>/dev/null; done
   for _ in $(seq 50); do
-    jobs -r | grep -q . || return 0
+    is_left=0
+    for group in "${groups[@]}"; do  # `jobs -r` would not see what outlives its program
+      if kill -0 -- "-$group" 2>/dev/null; then is_left=1; fi
+    done
+    [ "$is_left" = 1 ] || return 0
     sleep 0.2
   done
   for group in "${groups[@]}"; do kill -KILL -- "-$group" 2>/dev/null; done
 }
+trap 'end_all; exit 129' HUP
 trap 'end_all; exit 130' INT
 trap 'end_all; exit 143' TERM
 

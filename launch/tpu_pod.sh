@@ -30,8 +30,9 @@
 #   HOST_PYTHON    a Python of version 3.11 or newer on the hosts; python3.11 if not set
 #   POLL_SECONDS   seconds between two looks at the state; 30 if not set
 #   DRY_RUN        1: print the commands instead of running them
-# Exported CONKD_*, JAX_*, XLA_*, HF_*, MALLOC_* and NCCL_* variables, LIBTPU_INIT_ARGS and
-# TF_CPP_MIN_LOG_LEVEL are passed on to the program.
+# Exported CONKD_*, JAX_*, XLA_*, HF_*, MALLOC_*, NCCL_*, WANDB_* and MLFLOW_* variables, NPROC,
+# LIBTPU_INIT_ARGS and TF_CPP_MIN_LOG_LEVEL are passed on to the program, but no secrets: no variable
+# whose name ends with TOKEN, KEY, PASSWORD, SECRET or CREDENTIALS.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

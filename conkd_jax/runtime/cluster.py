@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import glob
 import math
 import os
 import re
@@ -24,6 +23,7 @@ from jax._src.clusters import ClusterEnv  # what jax.distributed.initialize dete
 from conkd_jax.errors import UserError
 from conkd_jax.runtime import parallel, peers
 from conkd_jax.runtime.coordinator_link import CoordinatorLink
+from conkd_jax.runtime.host import CHOSEN, SCHEDULERS, VISIBLE, Host, own_gpus, tasks_on_host
 from conkd_jax.runtime.peers import PeerWatch
 
 COORDINATOR, NUM_PROCESSES, PROCESS_ID = (
@@ -32,13 +32,6 @@ COORDINATOR, NUM_PROCESSES, PROCESS_ID = (
     "CONKD_PROCESS_ID",
 )
 AUTO, NONE = "auto", "none"
-DETECTION_SECONDS = 300  # for a coordinator whose address is not known yet
-
-# Schedulers: (tasks of the step, index of this one, tasks on this host, name).
-SCHEDULERS = (
-    ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_STEP_TASKS_PER_NODE", "Slurm"),
-    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE", "Open MPI"),
-)
 
 
 class _State:
@@ -115,57 +108,51 @@ def _expect_alone(environ: Mapping[str, str]) -> None:
                 f"{name} is {environ[name]}, but {COORDINATOR} is not set: expected HOST:PORT of "
                 f"process 0, or {AUTO!r}. Without it every process would train a run of its own."
             )
-    for size, index, _, name in SCHEDULERS:
-        if int(environ.get(size) or 1) > 1 and environ.get(index):
+    for scheduler in SCHEDULERS:
+        num_tasks, index = environ.get(scheduler.num_tasks), environ.get(scheduler.index)
+        if int(num_tasks or 1) > 1 and index:
             raise ProcessesError(
-                f"this is task {environ[index]} of {environ[size]} of {name}, but {COORDINATOR} is "
+                f"this is task {index} of {num_tasks} of {scheduler.name}, but {COORDINATOR} is "
                 f"not set. Set it to {AUTO!r} if the tasks are one run, or to {NONE!r} if each is "
                 "a run of its own."
             )
 
 
-def tasks_on_host(environ: Mapping[str, str]) -> int | None:
-    """Number of the scheduler's tasks on this host; None where no scheduler says it.
-
-    >>> tasks_on_host({"SLURM_STEP_TASKS_PER_NODE": "4(x2)", "SLURM_PROCID": "0"})
-    4
-    """
-    for _, index, on_host, _ in SCHEDULERS:
-        # "2(x3),1": two tasks on each of three hosts, then one. Uneven steps are not told apart.
-        counts = re.findall(r"(\d+)(?:\(x\d+\))?", environ.get(on_host, ""))
-        if counts and environ.get(index):
-            return max(map(int, counts))
-    return None
-
-
 def join(environ: Mapping[str, str] = os.environ) -> None:
     """Joins the processes of one run; must be called before any device is used.
 
-    With several tasks on a host each gets one device, as is JAX's custom; a task that is alone on
-    its host gets all devices there. (Inside a Slurm or Open MPI step JAX would give it one, even if
-    its place is told explicitly.)
+    With several tasks on a host each gets one GPU; a task that is alone on its host gets all of
+    them (`host.own_gpus`). JAX alone would give it one where it detects the place of a process, and
+    all GPUs to every task where the place is told explicitly.
+
+    If the others don't come within CONKD_MEET_WITHIN seconds, this ends the process with one line.
 
     Raises:
-      ProcessesError: as of `membership`, or nothing can be detected.
+      ProcessesError: as of `membership`, nothing can be detected, or a variable makes no sense.
     """
     member = membership(environ)
     if member is None:
         return
     try:
-        seconds = peers.lost_after(environ)
+        seconds, limit = peers.lost_after(environ), peers.meet_within(environ)
+        gpus = own_gpus(environ, Host.here())
     except ValueError as error:
         raise ProcessesError(str(error)) from error
     try:
-        place = _place(member, environ)
-        link = CoordinatorLink(place["coordinator_address"]) if place["process_id"] else None
+        place = _place(member, gpus, environ, limit)
+        meeting_place = place["coordinator_address"]
+        link = CoordinatorLink(meeting_place) if place["process_id"] else None
         if link is not None:
             place["coordinator_address"] = link.address
-        # JAX aborts a process once it takes another for lost: late enough that it was told before.
-        jax.distributed.initialize(
-            **place,
-            cluster_detection_method="deactivate",  # which would narrow the devices as well
-            heartbeat_timeout_seconds=math.ceil(3 * seconds),
-        )
+        with peers.deadline(limit, lambda: _not_met(place, meeting_place, limit, link)):
+            # JAX aborts a process that has waited for the others too long, or takes one of them for
+            # lost: late enough that it was told before.
+            jax.distributed.initialize(
+                **place,
+                cluster_detection_method="deactivate",  # which would narrow the devices as well
+                initialization_timeout=math.ceil(limit + 60),
+                heartbeat_timeout_seconds=math.ceil(3 * seconds),
+            )
     except (ValueError, RuntimeError) as error:
         raise ProcessesError(
             f"{COORDINATOR} is {AUTO!r}, but no cluster could be detected: {error}. Expected a TPU "
@@ -181,27 +168,43 @@ def join(environ: Mapping[str, str] = os.environ) -> None:
             link.on_loss = _STATE.watch.disconnected
 
 
-def _place(member: Membership, environ: Mapping[str, str]) -> dict[str, Any]:
+def _place(
+    member: Membership, gpus: list[int] | None, environ: Mapping[str, str], limit: float
+) -> dict[str, Any]:
     """The place of this process and its devices, as `jax.distributed.initialize` takes them.
 
     Raises:
       ValueError: JAX detects no cluster.
     """
     if member.coordinator != AUTO:
-        found = member.coordinator, member.num_processes, member.process_id, None
+        found = member.coordinator, member.num_processes, member.process_id, gpus
     else:
         # An empty list is not None, so JAX doesn't narrow the devices to the task's own number.
-        devices = [] if tasks_on_host(environ) == 1 else None
-        if devices is None and (chosen := environ.get("JAX_LOCAL_DEVICE_IDS")):
-            devices = [int(device) for device in chosen.split(",")]
         found = ClusterEnv.auto_detect_unset_distributed_params(
-            environ.get("JAX_COORDINATOR_ADDRESS"), None, None, devices, None, DETECTION_SECONDS
+            environ.get("JAX_COORDINATOR_ADDRESS"), None, None, gpus, None, math.ceil(limit)
         )
     names = ("coordinator_address", "num_processes", "process_id", "local_device_ids")
     place: dict[str, Any] = dict(zip(names, found, strict=True))
     if missing := [name for name in names[:3] if place[name] is None]:
         raise ValueError(f"{' and '.join(missing)} are not known")
     return place
+
+
+def _not_met(
+    place: Mapping[str, Any], meeting_place: str, limit: float, link: CoordinatorLink | None
+) -> str:
+    """What this process knows after it has waited for the others in vain."""
+    if link is None:
+        found = "process 0 has waited there, and others did not come"
+    elif link.has_connected:
+        found = f"process {place['process_id']} reached process 0, and others did not come"
+    else:
+        found = f"process {place['process_id']} could not connect to process 0"
+    return (
+        f"the {place['num_processes']} processes of the run did not meet at {meeting_place} within "
+        f"{limit:.0f} seconds ({peers.MEET_WITHIN}): {found}. Were all of them started, with the "
+        f"same address and number, on hosts that can reach it? {peers.AGAIN}"
+    )
 
 
 def leave() -> None:
@@ -243,25 +246,6 @@ def fail(error: BaseException) -> None:
 # --- devices -------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Host:
-    """What a machine has and a scheduler has promised, before JAX is asked.
-
-    Attributes:
-      num_gpus: NVIDIA GPUs of the machine.
-      has_tpu: whether it has TPU chips.
-    """
-
-    num_gpus: int
-    has_tpu: bool
-
-    @classmethod
-    def here(cls) -> Host:
-        """This machine, by its device files."""
-        gpus = [path for path in glob.glob("/dev/nvidia*") if path[len("/dev/nvidia") :].isdigit()]
-        return cls(len(gpus), bool(glob.glob("/dev/accel[0-9]*")))
-
-
 def describe(platform: str, kind: str, counts: Sequence[int]) -> str:
     """The devices of a run in words.
 
@@ -295,7 +279,7 @@ def doubts(platform: str, num_local: int, host: Host, environ: Mapping[str, str]
       environ: the environment.
     """
     found = []
-    cuda = environ.get("CUDA_VISIBLE_DEVICES")
+    cuda = environ.get(VISIBLE)
     if platform == "cpu" and environ.get("JAX_PLATFORMS", "") != "cpu":
         if host.num_gpus and cuda not in ("", "-1", "NoDevFiles"):
             found.append(
@@ -310,12 +294,16 @@ def doubts(platform: str, num_local: int, host: Host, environ: Mapping[str, str]
     if platform != "gpu":
         return found
     tasks = tasks_on_host(environ) or 1
-    promised = environ.get("SLURM_GPUS_ON_NODE", "")
-    expected = int(promised) if promised.isdecimal() else host.num_gpus
-    source = "the job has" if promised.isdecimal() else "this machine has"
+    expected, source = host.gpus(environ)
+    by = f" ({VISIBLE}={cuda})" if cuda is not None else ""
+    use = f"{source} {expected} GPU(s); {tasks} process(es) here use {num_local} each{by}"
     if num_local * tasks < expected:
-        by = f" (CUDA_VISIBLE_DEVICES={cuda})" if cuda is not None else ""
-        found.append(f"{source} {expected} GPUs; {tasks} process(es) here use {num_local} each{by}")
+        found.append(use)
+    if tasks > 1 and num_local * tasks > expected:
+        found.append(
+            f"{use}, so that several share a GPU: start one task for each GPU or host, or give "
+            f"each task its own, with {CHOSEN} or srun's --gpus-per-task"
+        )
     return found
 
 

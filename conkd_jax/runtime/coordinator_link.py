@@ -28,6 +28,7 @@ class CoordinatorLink:
 
     Attributes:
       address: "host:port" of the relay.
+      has_connected: whether the coordinator has ever accepted a connection.
       on_loss: called when a connection is ended by the coordinator, and not by this process. None
         ends it on this side too.
     """
@@ -37,6 +38,7 @@ class CoordinatorLink:
         self._coordinator = host.strip("[]"), int(port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.has_connected = False
         self.on_loss: Callable[[], None] | None = None
         _avoid_proxy("127.0.0.1")
         self._start(self._accept)
@@ -58,6 +60,7 @@ class CoordinatorLink:
                 far = socket.create_connection(self._coordinator, CONNECT_SECONDS)
             except OSError:
                 return  # looks to JAX like a coordinator that is not there yet: it tries again
+            self.has_connected = True
             with far:
                 far.settimeout(None)
                 for end in (near, far):

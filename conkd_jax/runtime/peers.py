@@ -6,6 +6,9 @@ number that grows into the key-value store of JAX's coordination service, and re
 others. If one has not changed for a minute (`CONKD_LOST_AFTER`, in seconds), the process ends with
 one line and the exit code 75, which a launcher may take as "try again".
 
+At the start a process waits five minutes for the others (`CONKD_MEET_WITHIN`, in seconds), and ends
+in the same way if they don't all come.
+
 When process 0, which holds that store, ends or is killed, the others know it at once: their
 connections to it end (`coordinator_link`).
 """
@@ -13,15 +16,18 @@ connections to it end (`coordinator_link`).
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 LOST_AFTER = "CONKD_LOST_AFTER"
 DEFAULT_SECONDS = 60.0
+MEET_WITHIN = "CONKD_MEET_WITHIN"
+DEFAULT_MEET_WITHIN = 300.0  # as of jax.distributed.initialize
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: a later attempt may succeed
 AGAIN = "Finished stages and checkpoints are kept: start all processes again with the same command"
 _SEEN, _FAILED = "conkd/seen/", "conkd/failed/"
@@ -33,10 +39,46 @@ def lost_after(environ: Mapping[str, str]) -> float:
     Raises:
       ValueError: the variable is not a number of seconds.
     """
-    seconds = float(environ.get(LOST_AFTER) or DEFAULT_SECONDS)
-    if not seconds >= 1:
-        raise ValueError(f"{LOST_AFTER}: expected 1 or more seconds, got {seconds}")
+    return _seconds(environ, LOST_AFTER, DEFAULT_SECONDS)
+
+
+def meet_within(environ: Mapping[str, str]) -> float:
+    """Seconds within which all processes of a run must have come to its coordinator.
+
+    Raises:
+      ValueError: the variable is not a number of seconds.
+    """
+    return _seconds(environ, MEET_WITHIN, DEFAULT_MEET_WITHIN)
+
+
+def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name) or str(default)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 1 <= seconds < math.inf:
+        raise ValueError(f"{name}: expected 1 or more seconds, got {text}")
     return seconds
+
+
+@contextlib.contextmanager
+def deadline(seconds: float, message: Callable[[], str]) -> Iterator[None]:
+    """Ends this process with one line if the block takes longer.
+
+    It can wait in JAX's C++ code, which no exception of Python's would interrupt.
+
+    Args:
+      seconds: the limit.
+      message: says what the block has waited for; called when the limit has passed.
+    """
+    timer = threading.Timer(seconds, lambda: end_process(message()))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class PeerWatch:

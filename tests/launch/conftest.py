@@ -9,6 +9,11 @@ import pytest
 
 STANDINS = Path(__file__).parent / "standins"
 
+LEFT_OUT = (
+    *("CONKD_", "JAX_", "XLA_", "HF_", "MALLOC_", "MLFLOW_", "NCCL_", "NPROC", "SLURM_", "TF_CPP"),
+    "WANDB_",
+)
+
 # Says where it runs and with which variables; then does what its first argument says.
 PROGRAM = r"""
 import json, os, pathlib, signal, sys, time
@@ -42,11 +47,7 @@ def standin(tmp_path: Path) -> dict[str, str]:
     host = folder / "host_python"
     text = host.read_text().replace("@PROGRAMS@", str(programs))
     host.write_text(text.replace("@PYTHON@", sys.executable))
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("CONKD_", "JAX_", "XLA_", "HF_", "MALLOC_", "SLURM_", "TF_CPP"))
-    }
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(LEFT_OUT)}
     return inherited | {
         "PATH": f"{folder}:{os.environ['PATH']}",
         "STANDIN": str(folder),

@@ -96,6 +96,72 @@ def test_a_jobset_of_a_slice(standin):
     assert found["spec"]["failurePolicy"]["rules"][0]["action"] == "FailJobSet"
 
 
+def test_the_jobset_is_applied(standin):
+    script, arguments = ROOT / "launch" / "gke.sh", ["my-run", "--config=a.py:mini"]
+    outcome = run(script, *arguments, env=standin, IMAGE="image:1")
+    assert outcome.returncode == 0, outcome.stderr
+    folder = Path(standin["STANDIN"])
+    assert (folder / "calls").read_text() == "kubectl apply -f -\n"
+    shown = run(script, "--dry-run", *arguments, env=standin, IMAGE="image:1").stdout
+    assert (folder / "applied.yaml").read_text() == shown
+    assert yaml.safe_load(shown)["metadata"] == {"name": "my-run"}
+    assert run(script, *arguments, env=standin, IMAGE="image:1", KUBECTL_CODE="1").returncode == 1
+
+
+# Variables that the documentation names and that are not passed on to other machines.
+NOT_FORWARDED = {
+    "CONKD_COORDINATOR": "the scripts set it",
+    "CONKD_NUM_PROCESSES": "the scripts set it",
+    "CONKD_PROCESS_ID": "the scripts set it",
+    "CONKD_PROGRAM": "the scripts read it",
+    "CONKD_SERVE_TOKEN": "a secret",
+    "HF_TOKEN": "a secret",
+    "MLFLOW_TRACKING_PASSWORD": "a secret",
+    "WANDB_API_KEY": "a secret",
+    "CUDA_VISIBLE_DEVICES": "GPUs of this machine",
+    "PYTHONPATH": "folders of this machine; a checkout is on the path of its programs",
+}
+NO_VARIABLES = {  # names of Python and of formulas
+    *("ADDED_FIELDS", "KERNEL_AXES", "LORA_BACKBONES", "READS_RECOMMENDER", "ROW_LAYERS"),
+    *("L_DIAL", "L_REC", "RUN"),
+}
+
+
+def documented_variables() -> set[str]:
+    """The environment variables that a page names: `NAME`, NAME=value or export NAME."""
+    pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "launch" / "README.md"]
+    named = r"\b([A-Z][A-Z0-9_]{2,})=|`([A-Z][A-Z0-9]*_[A-Z0-9_]*[A-Z0-9])`|\bexport ([A-Z]\w+)"
+    found = {
+        name
+        for page in pages
+        for match in re.findall(named, page.read_text())
+        for name in match
+        if name
+    }
+    headers = "".join((ROOT / "launch" / name).read_text() for name in ("gke.sh", "tpu_pod.sh"))
+    headers += (ROOT / "launch" / "slurm.sh").read_text()
+    return found - NO_VARIABLES - set(re.findall(r"^#   ([A-Z_]+) ", headers, re.MULTILINE))
+
+
+def test_every_documented_variable_is_passed_on_and_no_secret(standin):
+    documented = documented_variables()
+    assert {"NPROC", "WANDB_MODE", "MLFLOW_TRACKING_URI", "CONKD_RAW_DIR"} < documented
+    secrets = {name for name, why in NOT_FORWARDED.items() if why == "a secret"}
+    values = {name: f"value of {name}" for name in (documented | secrets) - {"CONKD_PROGRAM"}}
+    values["PYTHONPATH"] = standin["PYTHONPATH"]
+    (slice_,) = jobset(standin, **values)["spec"]["replicatedJobs"]
+    (container,) = slice_["template"]["spec"]["template"]["spec"]["containers"]
+    environ = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert environ.pop("CONKD_COORDINATOR") == "auto"
+    assert environ.keys() >= documented - NOT_FORWARDED.keys()
+    assert not environ.keys() & NOT_FORWARDED.keys()
+    assert all(environ[name] == values[name] for name in documented & environ.keys())
+    shown = run(
+        ROOT / "launch" / "tpu_pod.sh", "--dry-run", "run", "pod", "x", env=standin | values
+    )
+    assert "NPROC=" in shown.stdout and not [name for name in secrets if name in shown.stdout]
+
+
 @pytest.mark.parametrize("name", ["", "My_Run", "-a", "a" * 43])
 def test_a_name_that_kubernetes_refuses_is_told(standin, name: str):
     outcome = run(ROOT / "launch" / "gke.sh", "--dry-run", name, "x", env=standin, IMAGE="image")

@@ -39,6 +39,26 @@ def test_every_task_knows_its_place(standin):
     assert calls(standin) == ["scontrol show hostnames node[7-8]"]
 
 
+def test_submitted_with_sbatch_it_runs_in_the_checkout(standin):
+    """Slurm runs a copy of the script elsewhere; the script finds its folder all the same."""
+    options = ["--nodes=2", "--gpus-per-node=8", "--time=12:00:00"]
+    outcome = subprocess.run(
+        ["sbatch", *options, "launch/slurm.sh", "go", "--config=a b"],
+        cwd=ROOT,
+        env=standin,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    found = sorted((json.loads(line) for line in outcome.stdout.splitlines()), key=str)
+    assert [task["CONKD_PROCESS_ID"] for task in found] == ["0", "1"]
+    assert {task["CONKD_COORDINATOR"] for task in found} == {f"node7:{20000 + 41234 % 20000}"}
+    assert all(task["arguments"] == ["go", "--config=a b"] for task in found)
+    submitted = f"sbatch {' '.join(options)} launch/slurm.sh go --config=a b"
+    assert calls(standin) == [submitted, "scontrol show hostnames node[7-8]"]
+
+
 @pytest.mark.parametrize("requeue", ["1", "0"])
 def test_at_the_time_limit_tasks_save_and_the_job_is_queued_again(standin, tmp_path, requeue: str):
     process = job(standin, "wait", str(tmp_path / "begun"), REQUEUE=requeue)

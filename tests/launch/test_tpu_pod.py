@@ -1,11 +1,15 @@
 """`launch/tpu_pod.sh` on a cloud in a folder: from nothing to a result, also after a preemption."""
 
 import json
+import os
+import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+
+from tests.fixtures.processes import started_after
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = str(ROOT / "launch" / "tpu_pod.sh")
@@ -78,6 +82,39 @@ def test_stop_ends_the_program_at_a_checkpoint(standin, tmp_path: Path):
     assert pod(standin, "stop", "pod").returncode == 0
     until(lambda: "exit code 143" in pod(standin, "status", "pod").stdout)
     assert log(standin, 1)[-1] == "saved"
+
+
+def test_logs_follow_host_0_and_ctrl_c_ends_the_following_only(standin, tmp_path: Path):
+    for command in (["create", "pod"], ["install", "pod"], ["run", "pod", "wait", f"{tmp_path}/a"]):
+        assert pod(standin, *command).returncode == 0
+    until(lambda: (tmp_path / "a-0").exists() and (tmp_path / "a-1").exists())
+    heard = "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL)"  # as in a terminal
+    logs = subprocess.Popen(
+        started_after(heard, SCRIPT, "logs", "pod"),
+        env=standin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert logs.stdout is not None
+        assert json.loads(logs.stdout.readline())["arguments"] == ["wait", f"{tmp_path}/a"]
+        with (Path(standin["STANDIN"]) / "hosts" / "0" / "conkd.log").open("a") as log_of_host_0:
+            log_of_host_0.write("step 100\n")
+        assert logs.stdout.readline() == "step 100\n"
+        os.killpg(
+            logs.pid, signal.SIGINT
+        )  # Ctrl-C reaches the script and the commands it waits for
+        assert logs.wait(timeout=60) != 0
+    finally:
+        if logs.poll() is None:
+            os.killpg(logs.pid, signal.SIGKILL)
+        logs.communicate()
+    assert "--worker=0" in calls(standin)[-1]
+    assert "program: running" in pod(standin, "status", "pod").stdout
+    assert pod(standin, "stop", "pod").returncode == 0
+    until(lambda: "exit code 143" in pod(standin, "status", "pod").stdout)
 
 
 def test_keep_goes_through_a_preemption(standin, tmp_path: Path):

@@ -11,7 +11,8 @@ import sys
 import pytest
 
 from conkd_jax.runtime import cluster
-from conkd_jax.runtime.cluster import Host, Membership, ProcessesError
+from conkd_jax.runtime.cluster import Membership, ProcessesError
+from conkd_jax.runtime.host import Host
 from tests.fixtures.processes import free_port
 
 PLACE = {"CONKD_NUM_PROCESSES": "4", "CONKD_PROCESS_ID": "1"}
@@ -52,20 +53,15 @@ def test_a_job_of_several_tasks_without_a_step_is_one_process():
     assert cluster.membership({"SLURM_NTASKS": "8", "SLURM_JOB_ID": "1"}) is None
 
 
-@pytest.mark.parametrize(
-    ("counts", "number"), [("1(x4)", 1), ("8", 8), ("2(x3),1", 2), ("4(x2)", 4), ("", None)]
-)
-def test_tasks_of_a_slurm_host(counts: str, number: int | None):
-    environ = {"SLURM_STEP_TASKS_PER_NODE": counts, "SLURM_PROCID": "0"}
-    assert cluster.tasks_on_host(environ) == number
-
-
-# The last value is the GPUs that JAX will ask CUDA for; it has no public name.
+# The last value is the GPUs that JAX will ask CUDA for; it has no public name. The machine is taken
+# for one without GPUs.
 PROGRAM = """
 import sys
 import jax
 from jax._src import xla_bridge
 from conkd_jax.runtime import cluster
+from conkd_jax.runtime.host import Host
+Host.here = lambda: Host(0, False)
 cluster.join()
 found = (jax.process_index(), jax.process_count(), jax.local_device_count(), jax.device_count(),
          xla_bridge.CUDA_VISIBLE_DEVICES.value)
@@ -76,7 +72,8 @@ cluster.leave()
 
 def joined(environs: list[dict[str, str]], program: str = PROGRAM, *arguments: str) -> list[str]:
     """What real processes with these variables say after they have joined."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CONKD_")}
+    left_out = ("CONKD_", "CUDA_", "JAX_LOCAL", "OMPI_", "SLURM_")
+    inherited = {n: value for n, value in os.environ.items() if not n.startswith(left_out)}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", program, *arguments],
@@ -114,11 +111,29 @@ def slurm_task(index: int, per_node: str) -> dict[str, str]:
     }
 
 
-def test_a_task_alone_on_its_host_has_all_of_its_gpus():
-    """JAX alone gives each only the GPU of its local number, SLURM_LOCALID, here 0."""
+def open_mpi_task(index: int, on_host: str) -> dict[str, str]:
+    """The variables of a task that mpirun started, two tasks in all, on one host."""
+    return {
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_RANK": str(index),
+        "OMPI_COMM_WORLD_LOCAL_SIZE": on_host,
+        "OMPI_COMM_WORLD_LOCAL_RANK": str(index),
+    }
+
+
+@pytest.mark.parametrize(
+    ("task", "per_node", "gpus"),
+    [
+        (slurm_task, "1(x2)", ["all", "all"]),
+        (slurm_task, "2", ["0", "1"]),
+        (open_mpi_task, "2", ["0", "1"]),
+    ],
+)
+def test_tasks_with_an_explicit_place_share_out_the_gpus_of_a_host(task, per_node: str, gpus):
+    """JAX alone gives each task all of them."""
     place = {"CONKD_COORDINATOR": f"localhost:{free_port()}", "CONKD_NUM_PROCESSES": "2"}
-    tasks = [slurm_task(i, "1(x2)") | place | {"CONKD_PROCESS_ID": str(i)} for i in range(2)]
-    assert joined(tasks) == ["0 2 4 8 all", "1 2 4 8 all"]
+    tasks = [task(i, per_node) | place | {"CONKD_PROCESS_ID": str(i)} for i in range(2)]
+    assert joined(tasks) == [f"{i} 2 4 8 {gpus[i]}" for i in range(2)]
 
 
 @pytest.mark.parametrize(("per_node", "gpus"), [("1(x2)", ["all", "all"]), ("2", ["0", "1"])])
@@ -197,10 +212,18 @@ EIGHT_GPUS, TPU, NOTHING = Host(8, False), Host(0, True), Host(0, False)
     [
         ("gpu", 8, EIGHT_GPUS, {}, ""),
         ("gpu", 2, EIGHT_GPUS, {"CUDA_VISIBLE_DEVICES": "2,3"}, "use 2 each (CUDA_VISIBLE_DEVICES"),
-        ("gpu", 1, EIGHT_GPUS, {}, "this machine has 8 GPUs; 1 process(es) here use 1 each"),
-        ("gpu", 1, EIGHT_GPUS, {"SLURM_GPUS_ON_NODE": "4"}, "the job has 4 GPUs"),
+        ("gpu", 1, EIGHT_GPUS, {}, "this machine has 8 GPU(s); 1 process(es) here use 1 each"),
+        ("gpu", 1, EIGHT_GPUS, {"SLURM_GPUS_ON_NODE": "4"}, "the job has 4 GPU(s)"),
         ("gpu", 1, EIGHT_GPUS, slurm_task(0, "8") | {"SLURM_GPUS_ON_NODE": "8"}, ""),
         ("gpu", 1, EIGHT_GPUS, slurm_task(0, "1(x2)") | {"SLURM_GPUS_ON_NODE": "8"}, "1 each"),
+        (
+            "gpu",
+            1,
+            Host(1, False),
+            slurm_task(0, "2"),
+            "1 GPU(s); 2 process(es) here use 1 each, so that",
+        ),
+        ("gpu", 8, EIGHT_GPUS, slurm_task(0, "2"), "several share a GPU: start one"),
         ("cpu", 1, EIGHT_GPUS, {}, "extra [cuda]"),
         ("cpu", 1, EIGHT_GPUS, {"JAX_PLATFORMS": "cpu"}, ""),
         ("cpu", 1, EIGHT_GPUS, {"CUDA_VISIBLE_DEVICES": ""}, ""),
