@@ -9,6 +9,9 @@ vectors and on the gradient of every parameter.
 
 The recommender reads the vectors of items and mentioned entities only, so the graph is pruned to
 the in-edges of these. That is measured for both sides, and so is the whole graph.
+
+A step of the recommender's training also updates the basis table, its two moments and its moving
+average, all of them whole. This takes as long whatever was in the batch, and is measured alone.
 """
 
 from __future__ import annotations
@@ -25,9 +28,14 @@ import numpy as np
 from benchmarks import side_by_side
 from benchmarks.report import Bound, Report, read_options
 from benchmarks.side_by_side import Compiled, Contender, Run, use_torch
+from conkd_jax.config.parts import OptimizerConfig
 from conkd_jax.models.recommenders.rgcn import RGCN, RelationalGraph, build_relational_graph
+from conkd_jax.runtime import parallel
+from conkd_jax.training import optimizers
 
 OURS, FAST, PLAIN = "conkd_jax RGCN", "PyG FastRGCNConv", "PyG RGCNConv"
+UPDATE = "conkd_jax, Adam and moving average"
+OPTIMIZER, EMA_DECAY, NUM_STEPS = OptimizerConfig(learning_rate=1e-3), 0.98, 1_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +130,27 @@ def ours(shape: Shape) -> Run:
     return Compiled(step, parameters, jax.device_put(graph), cotangent)
 
 
+def update(shape: Shape) -> Run:
+    """The rest of a step: the layer's parameters after gradients that are given."""
+    parameters = make_parameters(shape, make_graph(shape))
+    parameters.pop("cotangent")
+    gradients = jax.tree.map(jnp.asarray, parameters)
+    optimizer = optimizers.make_optimizer(OPTIMIZER, NUM_STEPS)
+    state = jax.device_put(parallel.init_state(parameters, optimizer, with_ema=True))
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(state, gradients):
+        metrics = {"loss": (jnp.float32(0), jnp.float32(1))}
+        return parallel.updated(state, gradients, metrics, optimizer, EMA_DECAY)[0]
+
+    def run():
+        nonlocal state
+        state = jax.block_until_ready(step(state, gradients))
+        return state.step
+
+    return run
+
+
 def pytorch_geometric(shape: Shape, name: str) -> Run:
     """The same by a layer of PyTorch Geometric, on the same local nodes and edges."""
     torch = use_torch()
@@ -169,7 +198,8 @@ def add_case(report: Report, options: argparse.Namespace, place: int) -> None:
     """Adds time and memory on one graph."""
     name, shape, bounds = CASES[options.size][place]
     contenders = make_contenders(shape)
-    times = side_by_side.measure_time(contenders, options.rounds, options.pause)
+    rest = Contender(UPDATE, lambda: update(shape), work="update")
+    times = side_by_side.measure_time([*contenders, rest], options.rounds, options.pause)
     arguments = [*options.arguments, f"--case={place}"]
     peaks = side_by_side.measure_memory("benchmarks.rgcn", arguments, contenders)
     graph = make_graph(shape)
@@ -184,6 +214,7 @@ def add_case(report: Report, options: argparse.Namespace, place: int) -> None:
     for measure in ("seconds", "peak_bytes"):
         for peer in (FAST, PLAIN):
             case.ratio(measure, OURS, peer, bounds.get((measure, peer)))
+    case.ratio("seconds", UPDATE, OURS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
