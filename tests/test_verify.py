@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from conkd_jax import evaluate, train, verify
+from conkd_jax import evaluate, gate, train, verify
 from conkd_jax.artifacts.verify import artifacts_below
 from conkd_jax.artifacts.verify import verify as verify_artifact
+from conkd_jax.chat import program as chat
 from conkd_jax.runs.finished import Run
 from conkd_jax.stages import pipeline
+from tests.fixtures.contents import contents
 from tests.fixtures.disks import flip, largest_file, take_hashes
 from tests.fixtures.programs import CONFIG, refused
 from tests.fixtures.small_world import STAGES, SmallWorld
@@ -177,6 +179,20 @@ def test_every_stage_is_mended(call, world, name):
         shutil.rmtree(folder_of(world, later))
     mend(call, refused(call(train, *arguments(world)), str(path), f"--rebuild={name}\n"))
     assert (folder_of(world, "evaluation") / "scores.json").read_bytes() == straight
+
+
+@pytest.mark.slow
+def test_what_an_opened_run_tells_mends_it(call, world):
+    assert call(train, *arguments(world))[0] == 0
+    (run,) = (world.root / "runs").iterdir()
+    student = folder_of(world, "student")
+    whole = contents(student)
+    flip(largest_file(student, "params/**/d/*"), 0)
+    told = [refused(call(each, f"--workdir={run}"), str(student)) for each in (chat, gate)]
+    assert told[0] == told[1]
+    mend(call, told[0])
+    assert contents(student) == whole
+    assert call(gate, f"--workdir={run}")[0] == 0
 
 
 # --- the program -------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from conkd_jax.typing import PyTree
 CHECKPOINTS = "checkpoints"  # folder of a run; not needed any more once the result is saved
 # Folders are made before a save returns. Else, on a disk that has no room even for them, threads of
 # orbax wait for them, and so does the end of the program: for up to twenty minutes.
-_FOLDERS_FIRST = {"create_directories_asynchronously": False}
+_FOLDERS_LATER = False
 _COMPLETE = "commit_success.txt"  # in a complete checkpoint on an object store
 _TIMES = "_CHECKPOINT_METADATA"  # orbax writes the time of the end into it last of all
 
@@ -65,7 +65,8 @@ class Checkpoints:
             max_to_keep=2,
             cleanup_tmp_directories=True,
             async_options=ocp.AsyncOptions(
-                post_finalization_callback=self._list_files, **_FOLDERS_FIRST
+                post_finalization_callback=self._list_files,
+                create_directories_asynchronously=_FOLDERS_LATER,
             ),
         )
         self._manager = ocp.CheckpointManager(self.directory, options=options)
@@ -284,7 +285,7 @@ def save(directory: epath.PathLike, params: PyTree) -> None:
       directory: the folder to create.
       params: nested dicts of NumPy arrays.
     """
-    options = ocp.AsyncOptions(**_FOLDERS_FIRST)
+    options = ocp.AsyncOptions(create_directories_asynchronously=_FOLDERS_LATER)
     with (
         _full_disk_told(directory),
         ocp.StandardCheckpointer(async_options=options) as checkpointer,

@@ -24,7 +24,7 @@ from conkd_jax.training import trackers
 from conkd_jax.training.watch import Line
 
 with without_torch():
-    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined]
     from tensorboardX.record_writer import RecordWriter, directory_check
     from tensorboardX.summary import scalar
 
