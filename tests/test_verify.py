@@ -182,17 +182,21 @@ def test_every_stage_is_mended(call, world, name):
 
 
 @pytest.mark.slow
-def test_what_an_opened_run_tells_mends_it(call, world):
+@pytest.mark.parametrize(
+    ("program", "name", "pattern"),
+    [(chat, "student", "params/**/d/*"), (gate, "evaluation", "tokens.npz")],
+)
+def test_what_an_opened_run_tells_mends_it(call, world, program, name, pattern):
     assert call(train, *arguments(world))[0] == 0
     (run,) = (world.root / "runs").iterdir()
-    student = folder_of(world, "student")
-    whole = contents(student)
-    flip(largest_file(student, "params/**/d/*"), 0)
-    told = [refused(call(each, f"--workdir={run}"), str(student)) for each in (chat, gate)]
-    assert told[0] == told[1]
-    mend(call, told[0])
-    assert contents(student) == whole
-    assert call(gate, f"--workdir={run}")[0] == 0
+    folder = folder_of(world, name)
+    whole, path = contents(folder), largest_file(folder, pattern)
+    flip(path, 8 * (path.stat().st_size // 2))
+    told = f"--rebuild={name}/{folder.name}\n"
+    mend(call, refused(call(program, f"--workdir={run}"), f"{path} is damaged", told))
+    assert contents(folder) == whole
+    opened = Run.open(run)
+    assert opened.system.model and opened.tokens
 
 
 # --- the program -------------------------------------------------------------------------------
