@@ -1,3 +1,4 @@
+import contextlib
 import io
 import re
 import resource
@@ -169,13 +170,15 @@ def test_what_has_no_name_displays_nothing(capsys):
 # --- curves ------------------------------------------------------------------------------------
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def full_disk():
-    """No file of this process takes another byte."""
+    """In this block no file of this process takes another byte."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:  # before pytest writes what came out, perhaps to a file
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def read_events(folder):
@@ -200,18 +203,16 @@ def test_curves_are_files_of_tensorboard(tmp_path):
 
 
 @pytest.mark.timeout(60)
-def test_a_full_disk_at_the_curves_is_an_error_and_no_wait(tmp_path, request, monkeypatch):
+def test_a_full_disk_at_the_curves_is_an_error_and_no_wait(tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_FLUSHES", 0.0)
-    with pytest.raises(OSError, match=f"File too large: '{tmp_path}'"):
-        with progress.Progress("student", 10, 0, tmp_path, console=console_of(False)) as display:
-            request.getfixturevalue("full_disk")
-            for step in range(30):
-                display.scalars({"step": step, "loss": 0.5})
+    display = progress.Progress("student", 10, 0, tmp_path, console=console_of(False))
+    with pytest.raises(OSError, match=f"File too large: '{tmp_path}'"), full_disk(), display:
+        for step in range(30):
+            display.scalars({"step": step, "loss": 0.5})
 
 
-def test_what_stopped_a_training_is_told_before_its_curves(tmp_path, request):
-    with pytest.raises(ValueError, match="the loss is not finite"):
-        with progress.Progress("student", 10, 0, tmp_path, console=console_of(False)) as display:
-            request.getfixturevalue("full_disk")
-            display.scalars({"step": 1, "loss": 0.5})
-            raise ValueError("the loss is not finite")
+def test_what_stopped_a_training_is_told_before_its_curves(tmp_path):
+    display = progress.Progress("student", 10, 0, tmp_path, console=console_of(False))
+    with pytest.raises(ValueError, match="the loss is not finite"), full_disk(), display:
+        display.scalars({"step": 1, "loss": 0.5})
+        raise ValueError("the loss is not finite")
