@@ -38,6 +38,7 @@ from absl import flags
 from etils import epath
 
 from conkd_jax.artifacts.build import ensure
+from conkd_jax.artifacts.numerics import pin_threads
 from conkd_jax.artifacts.rebuild import remove
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.cli import command_line
@@ -256,6 +257,8 @@ def explaining_damage(run: Run) -> Iterator[None]:
 def score_run(run: Run) -> None:
     """Evaluates a trained run on its split, and writes the results into RUN/<split>."""
     run.expect_trained()
+    if pinned := pin_threads(run.config.artifacts_dir, run.stages["evaluation"]):
+        command_line.show(pinned)
     evaluate(run.stages["evaluation"], run.config.artifacts_dir)
     if parallel.is_first_process():
         folder = run.home / run.split

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from conkd_jax import demo
-from tests.fixtures.programs import call_program
+from conkd_jax.stages import pipeline
+from tests.fixtures.contents import contents
+from tests.fixtures.disks import flip, largest_file
+from tests.fixtures.programs import call_program, refused
 
 
 def test_seeds_are_numbers(capsys):
@@ -27,6 +31,28 @@ def test_the_committed_demo_shows_the_effect():
         assert each["p_values_of_conkd"][demo.FINE_TUNED] < 0.05
         assert conkd["f1@10"] > 1.5 * fine_tuned["f1@10"]
         assert conkd["f1@10"] >= 3 * conkd["f1@10_chance"]
+
+
+@pytest.mark.slow
+def test_what_is_damaged_is_made_anew(call, small_world, tmp_path, monkeypatch):
+    """With a smaller system in place of all three, which is trained already."""
+    shutil.copytree(small_world.artifacts_dir, tmp_path / "artifacts")
+    monkeypatch.chdir(tmp_path)
+    file = "tests/fixtures/small_world.py:demo"
+    monkeypatch.setattr(demo, "CONFIGS", dict.fromkeys(demo.CONFIGS, file))
+    for name, value in {"tested": None, "numbers": {}, "screen": ["the screen"]}.items():
+        monkeypatch.setattr(demo, name, lambda *_, value=value: value)
+    fingerprint = pipeline.build(small_world.config())["student"].fingerprint
+    student = Path("artifacts", "student", fingerprint)
+    whole = contents(student)
+    flip(largest_file(student, "params/**/d/*"), 0)
+    shutil.rmtree(Path("artifacts", "evaluation"))
+    error = refused(call(demo), f"{student}/params", "--rebuild=student\n")
+    option = error.split()[-1]
+    code, output, errors = call(demo, option)
+    assert code == 0 and "the screen" in output, output + errors
+    assert f"removing {student}" in output
+    assert contents(student) == whole
 
 
 @pytest.mark.slow

@@ -1,22 +1,13 @@
-"""Every reader of a file from outside, on thousands of damaged files.
-
-A damaged file is read, or refused by a `UserError`: never by a traceback, and never by waiting.
-Where a checksum could tell, what is read is what was written. The mutations are drawn with a seed,
-so a failure can be repeated.
-"""
+"""Every reader of raw data and of results, on thousands of damaged files."""
 
 import csv
-import dataclasses
 import gzip
 import io
 import json
 import pickle
-import random
-import signal
 import tempfile
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -26,7 +17,6 @@ from etils import epath
 from conkd_jax.config import Config
 from conkd_jax.data.movielens import read_movielens
 from conkd_jax.data.tokenizers.bpe import load_bpe
-from conkd_jax.errors import UserError
 from conkd_jax.eval.human.sheets import read_sheets
 from conkd_jax.eval.predictions import read_predictions
 from conkd_jax.eval.system_files import read_titles
@@ -47,30 +37,9 @@ from tests.data_prep.opendialkg import handmade
 from tests.data_prep.raw_files import MOVIES, NODES, URIS, simple, write_raw
 from tests.eval import judged
 from tests.eval.predicted import prediction
+from tests.fixtures.hostile import MUTATIONS, Reader, check
 
 ROOT = Path(__file__).resolve().parents[1]
-SECONDS = 3.0  # the most that a small damaged file may take
-MUTATIONS = 300  # of each reader: over 5,000 in all
-
-
-@dataclasses.dataclass(frozen=True)
-class Reader:
-    """A file format.
-
-    Attributes:
-      content: a whole file.
-      read: reads the file at a path.
-      has_checksum: whether a changed file can only be refused, or read as it was.
-      skips: whether what can't be used is left out, because another reader reports it.
-    """
-
-    name: str
-    content: bytes
-    read: Callable[[Path], object]
-    has_checksum: bool = False
-    skips: bool = False
-
-
 DIALOGUES = b"".join(json.dumps(simple(f"d{number}")).encode() + b"\n" for number in range(6))
 FORMS = {"10": {"suggested": 1, "seen": 0, "liked": 2}}
 DUMP = "".join(f"/a/[{n}]\t/r/IsA\t/c/en/cat/n\t/c/en/dog\t{{}}\n" for n in range(40))
@@ -145,11 +114,20 @@ def of_opendialkg(name: str) -> bytes:
         return found.read_bytes()
 
 
+MOVIELENS = {
+    "ratings.csv": b"userId,movieId,rating,time\n1,1,4.0,9\n1,2,3.5,9\n2,1,5,9\n",
+    "movies.csv": b"movieId,title,genres\n1,Alpha (1990),Drama\n2,B (1991),\n",
+}
+
+
 def movielens(path: Path):
-    movies = "movieId,title,genres\n1,Alpha (1990),Drama\n2,B (1991),\n"
-    (path.parent / "movies.csv").write_text(movies)
-    path.replace(path.parent / "ratings.csv")
-    return read_movielens(path.parent, ["Alpha (1990)", "B (1991)"])
+    """A file of a MovieLens release, which gives its name, beside the other one."""
+    folder = path.parent / "movielens"
+    folder.mkdir(exist_ok=True)
+    for name, content in MOVIELENS.items():
+        (folder / name).write_bytes(content)
+    path.replace(folder / path.name.removeprefix("movielens_"))
+    return read_movielens(folder, ["Alpha (1990)", "B (1991)"])
 
 
 def bpe(path: Path):
@@ -265,7 +243,7 @@ READERS = [
     Reader(
         "inspired.tsv", UTTERANCES, lambda path: read_part(RawFile(epath.Path(path)), Problems())
     ),
-    Reader("ratings", b"userId,movieId,rating,time\n1,1,4.0,9\n1,2,3.5,9\n2,1,5,9\n", movielens),
+    *(Reader(f"movielens_{name}", content, movielens) for name, content in MOVIELENS.items()),
     *(
         Reader(name, OWN_DATA[name].encode(), own_data)
         for name in ("data.json", "items.jsonl", "dialogues.jsonl", "nodes.jsonl", "graph.tsv")
@@ -282,94 +260,11 @@ READERS = [
     ),
 ]
 
-# What people and programs of bad will write.
-TOKENS = (
-    b"[" * 200_000,
-    b'{"a":' * 50_000,
-    b"9" * 5_000,
-    b"1e999",
-    b"-1e400",
-    b"NaN",
-    b"9223372036854775808",
-    b"99999999999999999999",
-    b"\x00",
-    b"\xff\xfe",
-    b"\xed\xa0\x80",
-    b"\r\n\r\n",
-    b'"',
-    b"\\ud800",
-    b",,,,",
-    b'"messages": 1, "messages": 2,',
-    b"true",
-    b"null",
-    "\u202e😀".encode(),
-    b"x" * 200_000,
-    b"A" * 70_000 + b"\n",
-)
-
-
-def mutated(content: bytes, rng: random.Random) -> bytes:
-    """A file with one to three changes."""
-    data = bytearray(content)
-    for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        start = rng.randrange(len(data) + 1)
-        end = min(len(data), start + rng.choice((1, 2, 8, 64)))
-        change = rng.randrange(7)
-        if change == 0 and data:
-            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-        elif change == 1:
-            del data[start:end]
-        elif change == 2:
-            del data[start:]
-        elif change == 3:
-            data[start:start] = data[start:end] * rng.choice((1, 2, 100))
-        elif change == 4:
-            data[start:end] = rng.randbytes(end - start)
-        elif change == 5:
-            data[start:start] = rng.choice(TOKENS)
-        else:
-            numbers = [place for place, byte in enumerate(data) if 48 <= byte <= 57]
-            place = rng.choice(numbers) if numbers else start
-            data[place : place + 1] = rng.choice(TOKENS)
-    return bytes(data)
-
-
-class TooSlowError(BaseException):
-    """A reader took longer than it may."""
-
-
-def too_slow(*_):
-    raise TooSlowError
-
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
 def test_a_damaged_file_is_read_or_refused(reader: Reader, tmp_path: Path):
-    path = tmp_path / reader.name
-    path.write_bytes(reader.content)
-    whole = reader.read(path)
-    rng = random.Random(reader.name)
-    refused = 0
-    before = signal.signal(signal.SIGALRM, too_slow)
-    try:
-        for number in range(MUTATIONS):
-            content = mutated(reader.content, rng)
-            path.write_bytes(content)
-            signal.setitimer(signal.ITIMER_REAL, SECONDS)
-            try:
-                found = reader.read(path)
-            except UserError as error:
-                refused += 1
-                assert len(str(error)) < 20_000, f"mutation {number} is told at length"
-            except BaseException as error:
-                raise AssertionError(f"mutation {number}: {content[:300]!r}") from error
-            else:
-                assert not reader.has_checksum or found == whole, f"mutation {number} was read"
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-    finally:
-        signal.signal(signal.SIGALRM, before)
-    assert reader.skips or refused > MUTATIONS // 20, "the mutations are too mild to say anything"
+    check(reader, tmp_path)
 
 
 def test_there_are_enough_mutations():

@@ -1,6 +1,6 @@
 """A run that is killed at hundreds of random moments ends as one that is left alone, bit for bit.
 
-    CONKD_KILLS=200 CONKD_SOAK_JSON=OUT python -m pytest -m soak -s tests/test_kills.py
+    CONKD_SOAK_JSON=docs/results/kills.json python -m pytest -m soak -s tests/test_kills.py
 
 Every stage is killed, and killed again where it was resumed, by SIGKILL at a moment that is drawn
 from the time that the stage takes; whatever is finished is compared and then made again, until
@@ -25,9 +25,10 @@ from conkd_jax.training.checkpoint import CHECKPOINTS
 from tests.fixtures.contents import contents
 from tests.fixtures.forked import TrainingProcess, folder_of_run
 from tests.fixtures.small_world import STAGES, SmallWorld
-from tests.fixtures.soak_record import record
+from tests.fixtures.soak_record import command, record
 
-KILLS = int(os.environ.get("CONKD_KILLS") or 90)  # over all stages
+TEST, NUM_KILLS = "tests/test_kills.py", 200  # over all stages
+KILLS = int(os.environ.get("CONKD_KILLS") or NUM_KILLS)
 SEED = int(os.environ.get("CONKD_KILLS_SEED") or 0)
 FOLDER = "run folder"
 PLACES = (*STAGES, FOLDER)
@@ -149,6 +150,17 @@ def test_a_run_killed_at_random_moments_ends_as_one_left_alone(tmp_path, own_cac
         "minutes": round((time.monotonic() - began) / 60, 1),
     }
     with capsys.disabled():
-        settings = {"CONKD_KILLS": KILLS, "CONKD_KILLS_SEED": SEED}
-        print(f"\n{record('tests/test_kills.py', report, settings)}")
+        print(f"\n{record(TEST, report, settings_of(KILLS, SEED))}")
     assert killed.kills.total() >= KILLS
+
+
+def settings_of(kills: int, seed: int) -> dict[str, int]:
+    """The environment variables of a number of kills and a seed."""
+    return {"CONKD_KILLS": kills} | ({"CONKD_KILLS_SEED": seed} if seed else {})
+
+
+def test_the_committed_counts_are_those_of_the_test():
+    counts = json.loads((Path(__file__).parents[1] / "docs/results/kills.json").read_text())
+    assert counts["command"] == command(TEST, settings_of(NUM_KILLS, counts["seed"]))
+    assert set(counts["by_stage"]) == set(PLACES)
+    assert sum(counts["by_stage"].values()) == counts["kills"] >= NUM_KILLS

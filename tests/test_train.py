@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -79,6 +80,23 @@ def test_a_plan_says_why(call, small_world):
     assert code == 0
     assert output.count("whole") == 6
     assert "config.distill.eta 0.04 -> 0.7" in output
+    (row,) = [line for line in output.splitlines() if line.strip(" │").startswith("student ")]
+    cost = r"\d+ s, [\d.]+ [MG]iB memory, [\d.]+ [KM]iB disk \(from \d+ earlier run"
+    assert re.search(cost, " ".join(output.replace("│", " ").split())), row
+
+
+def test_a_resumed_evaluation_uses_as_many_threads(call, small_world, monkeypatch):
+    asked = []
+
+    def pin(artifacts_dir, *lasts):
+        asked.append((artifacts_dir, [stage.config_part["split"] for stage in lasts]))
+        return "uses as many"
+
+    monkeypatch.setattr(evaluate, "pin_threads", pin)
+    monkeypatch.setattr(evaluate, "evaluate", lambda *_: sys.exit("before it is scored"))
+    code, output, _ = call(evaluate, f"--workdir={small_world.folder}", "--split=dev")
+    assert "uses as many" in output and code == "before it is scored"
+    assert asked == [(str(small_world.artifacts_dir), ["dev"])]
 
 
 def test_a_preset_is_said_behind_the_colon(call, small_world):

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from conkd_jax import evaluate, train, verify
+from conkd_jax import evaluate, gate, train, verify
 from conkd_jax.artifacts.verify import artifacts_below
 from conkd_jax.artifacts.verify import verify as verify_artifact
+from conkd_jax.chat import program as chat
 from conkd_jax.runs.finished import Run
 from conkd_jax.stages import pipeline
+from tests.fixtures.contents import contents
 from tests.fixtures.disks import flip, largest_file, take_hashes
 from tests.fixtures.programs import CONFIG, refused
 from tests.fixtures.small_world import STAGES, SmallWorld
@@ -177,6 +179,24 @@ def test_every_stage_is_mended(call, world, name):
         shutil.rmtree(folder_of(world, later))
     mend(call, refused(call(train, *arguments(world)), str(path), f"--rebuild={name}\n"))
     assert (folder_of(world, "evaluation") / "scores.json").read_bytes() == straight
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("program", "name", "pattern"),
+    [(chat, "student", "params/**/d/*"), (gate, "evaluation", "tokens.npz")],
+)
+def test_what_an_opened_run_tells_mends_it(call, world, program, name, pattern):
+    assert call(train, *arguments(world))[0] == 0
+    (run,) = (world.root / "runs").iterdir()
+    folder = folder_of(world, name)
+    whole, path = contents(folder), largest_file(folder, pattern)
+    flip(path, 8 * (path.stat().st_size // 2))
+    told = f"--rebuild={name}/{folder.name}\n"
+    mend(call, refused(call(program, f"--workdir={run}"), f"{path} is damaged", told))
+    assert contents(folder) == whole
+    opened = Run.open(run)
+    assert opened.system.model and opened.tokens
 
 
 # --- the program -------------------------------------------------------------------------------

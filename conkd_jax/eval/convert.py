@@ -210,7 +210,9 @@ def _filled(
         "recommender_top": top[:TOP_ITEMS] if has_rankings else None,
     }
     if has_rankings and len(parts) - 1 == len(items):  # every item is the recommender's
-        steps = [place for place, word in enumerate(words) if mentioned_ids(word)]
+        steps = [
+            place for place, word in enumerate(words) if word[0] == "@" and mentioned_ids(word)
+        ]
         rankings = slot_rankings(top[:TOP_ITEMS], len(items), "in_order")
         filled["item_steps"] = tuple(map(ItemStep, steps, items, rankings))
     return msgspec.structs.replace(gold, **filled)

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import safetensors
+from etils import epath
 
 PACKAGE = "package:"
 GGUF_SUFFIX = ".gguf"
+LARGEST_SIZE = 100_000_000  # of an axis; published models stay far below it
 _DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 
 
@@ -59,6 +61,27 @@ def located(name: str) -> str:
 def is_gguf(path: str | os.PathLike) -> bool:
     """Whether a path is that of a GGUF file, by its name."""
     return os.fspath(path).endswith(GGUF_SUFFIX)
+
+
+def check_sizes(config: Mapping[str, Any], names: Iterable[str], where: epath.PathLike) -> None:
+    """Checks that fields of a model's config are sizes, where the config has them.
+
+    Args:
+      config: its fields; None counts as missing.
+      names: the fields to check.
+      where: the file, for the message.
+
+    Raises:
+      ValueError: a field is no whole number, or one that no model has.
+    """
+    for name in names:
+        size = config.get(name)
+        is_size = isinstance(size, int) and not isinstance(size, bool)
+        if size is not None and not (is_size and 0 < size <= LARGEST_SIZE):
+            raise ValueError(
+                f"{where}: expected {name} to be a whole number from 1 to {LARGEST_SIZE:,}, got "
+                f"{str(size)[:40]}. Download it again"
+            )
 
 
 def parse_safetensors(

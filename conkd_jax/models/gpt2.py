@@ -259,6 +259,7 @@ def load_pretrained(name_or_folder: str | os.PathLike) -> tuple[GPT2Spec, Params
       ValueError: the file is unreadable or sharded, or its arrays do not match its config.
     """
     published = gpt2_weights.read_weights(os.fspath(name_or_folder))
+    gpt2_weights.check_num_layers(published)
     config = published.config
     spec = GPT2Spec(
         num_layers=config["n_layer"],

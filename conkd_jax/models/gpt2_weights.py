@@ -23,7 +23,7 @@ from flax.traverse_util import flatten_dict
 from huggingface_hub import errors as hub_errors
 
 from conkd_jax.io.files import is_remote, parse_json
-from conkd_jax.io.published import WeightsError, parse_safetensors
+from conkd_jax.io.published import WeightsError, check_sizes, parse_safetensors
 
 WITHOUT_WEIGHTS = "the presets :small, :mini and :demo train from scratch and need no weights"
 
@@ -89,6 +89,22 @@ def find_weights(name: str) -> tuple[dict[str, Any], epath.Path]:
     if cached("config.json").exists():
         return _find(name, cached)
     return _find(name, functools.partial(_hub_file, name, local_files_only=False))
+
+
+def check_num_layers(published: PublishedWeights) -> None:
+    """Checks that a config does not name more layers than there are arrays.
+
+    The expected shapes, which `check_params` needs, take time for each layer.
+
+    Raises:
+      WeightsError: it does.
+    """
+    num_layers, num_arrays = published.config["n_layer"], len(published.params)
+    if num_layers > num_arrays:
+        raise WeightsError(
+            f"{published.file} does not match the config.json beside it: expected {num_layers:,} "
+            f"layers, got {num_arrays} arrays. Take both files from the same plain GPT-2"
+        )
 
 
 def check_params(published: PublishedWeights, expected: Mapping[tuple[str, ...], Any]) -> None:
@@ -212,6 +228,7 @@ def _read_config(path: epath.Path) -> dict[str, Any]:
             f"{path} lacks {', '.join(missing)}, so it is not the config of a GPT-2. Name the "
             "folder or hub name of a GPT-2"
         )
+    check_sizes(config, ("n_layer", "n_embd", "n_head", "n_positions", "n_ctx"), path)
     for field, expected in EXPECTED_CONFIG.items():
         got = config.get(field, expected)
         if got != expected and not (field == "n_inner" and got == 4 * config["n_embd"]):

@@ -28,6 +28,7 @@ from conkd_jax.io.published import (
     PACKAGE,
     GGUFFile,
     WeightsError,
+    check_sizes,
     is_gguf,
     located,
     parse_safetensors,
@@ -170,6 +171,12 @@ def read_params(published: PublishedLlama, shapes: Params) -> Params:
       ValueError: a file is unreadable, or arrays are missing, foreign, or have another shape.
     """
     tensors = _read_tensors(published)
+    num_layers = published.config[SIZES["num_layers"]]
+    if num_layers > len(tensors):
+        raise WeightsError(
+            f"{published.where} does not match its config: expected {num_layers:,} layers, got "
+            f"{len(tensors)} arrays. Take both from the same plain Llama"
+        )
     wrong, read, found = [], set(), {}
 
     def take(name: str, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -300,6 +307,7 @@ def _checked(config: dict[str, Any], path: epath.Path) -> dict[str, Any]:
             f"{path} lacks {', '.join(missing)}, so it is not the config of a Llama. Name the "
             "folder, file or hub name of a Llama"
         )
+    check_sizes(config, (*SIZES.values(), "vocab_size", "num_key_value_heads", "head_dim"), path)
     broken = {name: config.get(name, expected) for name, expected in EXPECTED_CONFIG.items()}
     broken = {name: got for name, got in broken.items() if got != EXPECTED_CONFIG[name]}
     for field, got in broken.items():

@@ -22,7 +22,7 @@ from conkd_jax.serve import schema
 from conkd_jax.serve.database import Database, DatabaseError
 from conkd_jax.serve.keeping import now
 from conkd_jax.serve.problems import RequestError
-from conkd_jax.serve.ratings import MEAN, TIES, Vote, ratings
+from conkd_jax.serve.ratings import CHOICES, MEAN, TIES, Vote, ratings
 
 MAX_OPEN = 1000  # rounds without a vote; the oldest are forgotten
 
@@ -43,6 +43,20 @@ class StoredVote:
     time: str
     vote: Vote
     answers: tuple[str, str]
+
+    def predictions(self) -> list[Prediction]:
+        """The answers.
+
+        Raises:
+          DatabaseError: one of them is damaged.
+        """
+        try:
+            return [msgspec.json.decode(line, type=Prediction) for line in self.answers]
+        except msgspec.MsgspecError as error:
+            raise DatabaseError(
+                f"the vote on round {self.round[:80]!r}: expected two answers as conkd-serve "
+                f"stores them, found others ({error}). The file of votes is damaged: take a copy"
+            ) from error
 
 
 class Ballots:
@@ -95,11 +109,22 @@ class Ballots:
         return bool(self._database.read(query, (number,)))
 
     def votes(self) -> list[StoredVote]:
-        """All votes, the first one first."""
+        """All votes, the first one first.
+
+        Raises:
+          DatabaseError: a row holds something else.
+        """
         rows = self._database.read(
             "SELECT round, time, first, second, choice, voter, first_answer, second_answer "
             "FROM arena_vote ORDER BY rowid"
         )
+        for row in rows:
+            is_text = all(isinstance(cell, str) for cell in (*row[:5], row[5] or "", *row[6:]))
+            if not is_text or row[4] not in CHOICES:
+                raise DatabaseError(
+                    f"{self._database.path}: expected a vote in every row of arena_vote, found "
+                    f"{str(row)[:200]}. The file is damaged: take a copy"
+                )
         return [
             StoredVote(number, time, Vote(first, second, choice, voter), (one, other))
             for number, time, first, second, choice, voter, one, other in rows

@@ -24,6 +24,7 @@ MEAN, SCALE = 1000.0, 400.0
 RESAMPLES, LEVEL = 1000, 0.95
 PRIOR = 0.5  # wins of each system over each other: the additional tie
 TIES = ("tie", "neither")
+CHOICES = ("first", "second", *TIES)
 
 
 class Vote(NamedTuple):

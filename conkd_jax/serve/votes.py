@@ -82,8 +82,7 @@ def export(votes: list[StoredVote], rated: schema.Ratings, out: epath.Path) -> l
     for stored in votes:
         vote = stored.vote
         writer.writerow([stored.round, stored.time, *vote[:3], _cell(vote.voter or "")])
-        for name, line in zip((vote.first, vote.second), stored.answers, strict=True):
-            answer = msgspec.json.decode(line, type=Prediction)
+        for name, answer in zip((vote.first, vote.second), stored.predictions(), strict=True):
             answer = msgspec.structs.replace(answer, conversation_id=stored.round)
             answers.setdefault(name, []).append(answer)
     write_whole(out / VOTES, cells.getvalue())

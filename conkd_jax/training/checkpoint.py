@@ -25,6 +25,9 @@ from conkd_jax.runtime.allocator import return_freed_memory
 from conkd_jax.typing import PyTree
 
 CHECKPOINTS = "checkpoints"  # folder of a run; not needed any more once the result is saved
+# Folders are made before a save returns. Else, on a disk that has no room even for them, threads of
+# orbax wait for them, and so does the end of the program: for up to twenty minutes.
+_FOLDERS_LATER = False
 _COMPLETE = "commit_success.txt"  # in a complete checkpoint on an object store
 _TIMES = "_CHECKPOINT_METADATA"  # orbax writes the time of the end into it last of all
 
@@ -61,7 +64,10 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=2,
             cleanup_tmp_directories=True,
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._list_files),
+            async_options=ocp.AsyncOptions(
+                post_finalization_callback=self._list_files,
+                create_directories_asynchronously=_FOLDERS_LATER,
+            ),
         )
         self._manager = ocp.CheckpointManager(self.directory, options=options)
 
@@ -222,7 +228,10 @@ class _WithoutClosedLoops:
 
 
 def _is_not_of_abandoned_task(record: logging.LogRecord) -> bool:
-    return "was destroyed but it is pending" not in record.getMessage()
+    said = record.getMessage()
+    return not (
+        "was destroyed but it is pending" in said or "exception was never retrieved" in said
+    )
 
 
 def problem(checkpoint: epath.PathLike) -> str:
@@ -276,7 +285,11 @@ def save(directory: epath.PathLike, params: PyTree) -> None:
       directory: the folder to create.
       params: nested dicts of NumPy arrays.
     """
-    with _full_disk_told(directory), ocp.StandardCheckpointer() as checkpointer:
+    options = ocp.AsyncOptions(create_directories_asynchronously=_FOLDERS_LATER)
+    with (
+        _full_disk_told(directory),
+        ocp.StandardCheckpointer(async_options=options) as checkpointer,
+    ):
         checkpointer.save(absolute(directory), params, force=True)
 
 

@@ -4,6 +4,8 @@ Displaying progress never changes a run. This file must not depend on what is tr
 """
 
 import contextlib
+import os
+import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
@@ -15,15 +17,20 @@ import rich.progress
 from etils import epath
 
 from conkd_jax.io import terminal
+from conkd_jax.io.files import naming
 from conkd_jax.runtime import compiling, parallel
 from conkd_jax.runtime.torchless import without_torch
 from conkd_jax.training import trackers
 from conkd_jax.training.watch import Line
 
 with without_torch():
-    from tensorboardX import SummaryWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined]
+    from tensorboardX.record_writer import RecordWriter, directory_check
+    from tensorboardX.summary import scalar
 
 SECONDS_BETWEEN_LINES = 30.0
+VERSION = "brain.Event:2"  # of TensorBoard's files
+SECONDS_BETWEEN_FLUSHES = 120.0  # of TensorBoard's file, which an object store takes as a whole
 MAX_LINES = 1_000  # of one training, besides those of compiling
 COMPILING = "compiling"
 
@@ -102,6 +109,52 @@ def counted(items: Iterable[T], name: str, unit: str) -> Iterator[T]:
             display.add()
 
 
+class Curves:
+    """The TensorBoard log of a training.
+
+    `SummaryWriter` writes in a thread. On a full disk the thread ends, and the training then waits
+    forever for room in its queue. This class writes at once, so that the error reaches the caller.
+    """
+
+    def __init__(self, folder: epath.PathLike, first_step: int):
+        """Creates a file; TensorBoard hides what earlier files have from `first_step` on.
+
+        Args:
+          folder: the folder of the log, created if it is missing.
+          first_step: the first step that will be written.
+
+        Raises:
+          OSError: the folder or the file can't be written; so do the other methods.
+        """
+        self._folder = os.fspath(folder)
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
+        with naming(folder):
+            directory_check(self._folder)
+            self._file = RecordWriter(os.path.join(self._folder, name))
+        self._flushed = time.monotonic()
+        start = SessionLog(status=SessionLog.START)
+        for about in ({"file_version": VERSION}, {"session_log": start}):
+            self._write(Event(step=first_step, **about))
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._file.write(event.SerializeToString())
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes numbers of a step; they are on the disk some minutes later, or when it closes."""
+        with naming(self._folder):
+            for name, value in values.items():
+                self._write(Event(step=step, summary=scalar(name, value)))
+            if time.monotonic() - self._flushed > SECONDS_BETWEEN_FLUSHES:
+                self._file.flush()
+                self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        """Writes what is left, and closes the file."""
+        with naming(self._folder):
+            self._file.close()
+
+
 class Progress:
     """Displays the loss, tokens per second and time left of a training run.
 
@@ -150,9 +203,9 @@ class Progress:
             disable=is_quiet or not self.console.is_terminal,
         )
         self._task = self._bar.add_task(name, total=num_steps, completed=start_step, text="")
-        self._writer = None
+        self._curves = None
         if log_dir is not None and not is_quiet:
-            self._writer = SummaryWriter(str(log_dir), purge_step=start_step + 1)
+            self._curves = Curves(log_dir, start_step + 1)
 
     def __enter__(self) -> "Progress":
         self._began = self._last_line = time.monotonic()
@@ -166,8 +219,13 @@ class Progress:
         traceback: TracebackType | None,
     ) -> None:
         self._bar.stop()
-        if self._writer is not None:
-            self._writer.close()
+        if self._curves is None:
+            return
+        try:
+            self._curves.close()
+        except OSError:
+            if error is None:  # else that error is told: on a full disk, what it names counts more
+                raise
 
     @contextlib.contextmanager
     def dispatching(self, batch: Mapping[str, np.ndarray]) -> Iterator[None]:
@@ -230,9 +288,8 @@ class Progress:
         """Writes the metrics of a line of history to TensorBoard and to the run's tracker."""
         values = {name: value for name, value in line.items() if name != "step"}
         step = int(line["step"])
-        if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
+        if self._curves is not None:
+            self._curves.add(step, values)
         trackers.scalars(self.name, step, values)
 
     def say(self, text: str) -> None:

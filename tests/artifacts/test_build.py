@@ -29,6 +29,7 @@ from conkd_jax.artifacts.manifest import TRIES, is_whole
 from conkd_jax.artifacts.stage import Stage
 from conkd_jax.io.integrity import DamagedError, sealed
 from conkd_jax.training.checkpoint import CHECKPOINTS
+from tests.fixtures.disks import FullDisk
 
 A_LONG_TIME = 600  # seconds: what a thread may take on a busy machine
 
@@ -499,3 +500,19 @@ def test_two_processes_make_one_artifact(tmp_path, mode):
         (manifest,) = tmp_path.glob("teacher/*/manifest.json")
         assert sorted(p.name for p in manifest.parent.glob("*.txt")) == ["0.txt", "1.txt"]
         assert [line["action"] for line in log(tmp_path)] == ["built", "reused"]
+
+
+def test_a_full_disk_at_the_probe_of_a_shared_disk_is_told_by_what_has_to_be_written(
+    tmp_path, monkeypatch
+):
+    """Finished artifacts can be read on a disk that is full."""
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    for name in ("broadcast", "any_process", "barrier"):
+        monkeypatch.setattr(build.parallel, name, lambda value: value)
+    build.check_is_shared(epath.Path(tmp_path))
+    disk = FullDisk(tmp_path)
+    with disk.filling():
+        build.check_is_shared(epath.Path(tmp_path))
+        with pytest.raises(OSError, match="File too large"):
+            (tmp_path / "tries.json").write_text("{}")
+    assert disk.hit == ["no /.shared"] and not list(tmp_path.glob(".shared-*"))

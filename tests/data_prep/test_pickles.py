@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data_prep.pickles import UnsafePickleError, load_plain
+from data_prep.pickles import MAX_BYTES, UnsafePickleError, load_plain
 
 
 class Runs:
@@ -82,6 +82,13 @@ def test_an_index_of_the_memo_costs_no_memory(tmp_path):
     # pickle.loads makes room for all indices below this one: two gigabytes.
     (tmp_path / "x.pkl").write_bytes(b"\x80\x02K\x01r\xff\xff\xff\x0f.")
     assert load_plain(tmp_path / "x.pkl") == 1
+
+
+def test_a_file_is_bounded(tmp_path):
+    with (tmp_path / "x.pkl").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)  # of which nothing is on the disk
+    with pytest.raises(UnsafePickleError, match="expected at most 1,073,741,824 bytes, got 1,073"):
+        load_plain(tmp_path / "x.pkl")
 
 
 def test_depth_is_bounded(tmp_path):

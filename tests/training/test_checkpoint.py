@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import errno
 import gc
 import logging
@@ -6,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +20,7 @@ from conkd_jax.io.integrity import DamagedError
 from conkd_jax.runtime import parallel
 from conkd_jax.training import checkpoint
 from conkd_jax.training.checkpoint import Checkpoints
-from tests.fixtures.disks import flip, largest_file
+from tests.fixtures.disks import FullDisk, flip, largest_file
 
 PROGRESS = {"history": [{"step": 1, "loss": 0.1 + 0.2}], "window": {}, "best_step": 0}
 
@@ -100,19 +102,22 @@ def test_missing_params_are_reported(tmp_path):
 
 
 FULL_DISK = """
-import resource, signal, sys
+import resource
 import numpy as np
+from absl import flags
+from conkd_jax.cli import command_line
 from conkd_jax.training.checkpoint import Checkpoints
-from conkd_jax.io.integrity import DamagedError
-from tests.fixtures.disks import flip, largest_file
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-value = np.random.default_rng(0).normal(size=(1000, 1000)).astype(np.float32)
-with Checkpoints(sys.argv[1]) as checkpoints:
-    checkpoints.save(1, {"w": value[:10]}, {})
-    checkpoints.wait()
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-    checkpoints.save(2, {"w": value}, {})
-    checkpoints.wait()
+
+def main(argv):
+    value = np.random.default_rng(0).normal(size=(1000, 1000)).astype(np.float32)
+    with Checkpoints(argv[1]) as checkpoints:
+        checkpoints.save(1, {"w": value[:10]}, {})
+        checkpoints.wait()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+        checkpoints.save(2, {"w": value}, {})
+        checkpoints.wait()
+
+command_line.run(main, flags.FlagValues(), positional="FOLDER")
 """
 
 
@@ -120,11 +125,33 @@ with Checkpoints(sys.argv[1]) as checkpoints:
 def test_a_full_disk_is_an_error_and_leaves_the_checkpoint_before(tmp_path):
     command = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode != 0 and "Error" in run.stderr
+    assert run.returncode == 2, run.stderr
+    (line,) = run.stderr.splitlines()
+    assert line.startswith(f"error: {tmp_path}: File too large. ")
+    assert line.endswith("free some space and run the same command again.")
     with Checkpoints(tmp_path) as checkpoints:
         target = {"w": np.zeros((10, 1000), np.float32)}
         restored = checkpoints.restore(target, target)
     assert restored.step == 1 and restored.state["w"].any()
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # those of a failed save
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_after_a_full_disk_no_thread_waits(tmp_path):
+    """Python would wait for it at the end of the program."""
+    before, disk, params = set(threading.enumerate()), FullDisk(tmp_path), make_state(1.0).params
+    is_saved = False
+    while not is_saved:
+        with disk.filling(), contextlib.suppress(OSError):
+            with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+                checkpoints.save(1, make_state(1.0), PROGRESS, best=params)
+            checkpoint.save(tmp_path / "params", params)
+            is_saved = True
+        gc.collect()
+    assert {"no /checkpoints/#/state", "no /params"} <= set(disk.hit), disk.hit
+    left = [each for each in threading.enumerate() if each not in before and not each.daemon]
+    pools = ("ThreadPoolExecutor", "asyncio", "metadata_store", "orbax")
+    assert not [each.name for each in left if not each.name.startswith(pools)]
 
 
 # --- damaged checkpoints -----------------------------------------------------------------------

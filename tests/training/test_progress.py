@@ -1,9 +1,13 @@
+import contextlib
 import io
 import re
+import resource
+import struct
 
 import numpy as np
 import pytest
 import rich.console
+from tensorboardX.proto.event_pb2 import Event
 
 from conkd_jax.runtime import compiling
 from conkd_jax.training import progress
@@ -161,3 +165,54 @@ def test_what_has_no_name_displays_nothing(capsys):
     with progress.Counting("", "responses", 10) as display:
         display.add(10)
     assert capsys.readouterr() == ("", "")
+
+
+# --- curves ------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def full_disk():
+    """In this block no file of this process takes another byte."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:  # before pytest writes what came out, perhaps to a file
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def read_events(folder):
+    """(step, name, value) of everything in TensorBoard's files."""
+    found = []
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        content = path.read_bytes()
+        while content:
+            (size,) = struct.unpack("<Q", content[:8])
+            event = Event.FromString(content[12 : 12 + size])
+            found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+            content = content[16 + size :]
+    return found
+
+
+def test_curves_are_files_of_tensorboard(tmp_path):
+    with progress.Progress("student", 10, 0, tmp_path, console=console_of(False)) as display:
+        for step in range(30):
+            display.scalars({"step": step, "loss": 0.5, "dev_nll": step})
+    assert read_events(tmp_path)[-2:] == [(29, "loss", 0.5), (29, "dev_nll", 29.0)]
+    assert len(read_events(tmp_path)) == 60
+
+
+@pytest.mark.timeout(60)
+def test_a_full_disk_at_the_curves_is_an_error_and_no_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_FLUSHES", 0.0)
+    display = progress.Progress("student", 10, 0, tmp_path, console=console_of(False))
+    with pytest.raises(OSError, match=f"File too large: '{tmp_path}'"), full_disk(), display:
+        for step in range(30):
+            display.scalars({"step": step, "loss": 0.5})
+
+
+def test_what_stopped_a_training_is_told_before_its_curves(tmp_path):
+    display = progress.Progress("student", 10, 0, tmp_path, console=console_of(False))
+    with pytest.raises(ValueError, match="the loss is not finite"), full_disk(), display:
+        display.scalars({"step": 1, "loss": 0.5})
+        raise ValueError("the loss is not finite")

@@ -22,7 +22,7 @@ from conkd_jax.data.shards.layout import (
     shard_path,
     shard_size,
 )
-from conkd_jax.io.files import whole_path
+from conkd_jax.io.files import naming, whole_path
 
 # One record per group, so that a random read decodes no neighbours.
 _WRITER_OPTIONS = "group_size:1"
@@ -128,9 +128,10 @@ def write_metadata(
                 ),
             )
         )
-    tfds.folder_dataset.write_metadata(
-        data_dir=os.fspath(directory), features=features, split_infos=infos, check_data=False
-    )
+    with naming(directory):  # its files are not written by `files`, whose errors have a path
+        tfds.folder_dataset.write_metadata(
+            data_dir=os.fspath(directory), features=features, split_infos=infos, check_data=False
+        )
 
 
 def write_dataset(

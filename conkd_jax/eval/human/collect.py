@@ -29,14 +29,23 @@ def collect_scores(folder: epath.PathLike, sheets: Sequence[epath.PathLike]) -> 
       StudyError: the folder has no key, or the sheets have problems; all of them are listed.
     """
     folder = epath.Path(folder)
-    study = _read_key(folder / KEY)
+    study = read_key(folder / KEY)
     document = score_study(study, read_sheets(study, sheets))
     write_json(folder / SCORES, document)
     write_whole(folder / SCORES_MD, scores_markdown(document))
     return document
 
 
-def _read_key(path: epath.Path) -> Study:
+def read_key(path: epath.PathLike) -> Study:
+    """Reads the key of a study.
+
+    Args:
+      path: the key.json that export wrote.
+
+    Raises:
+      StudyError: it is missing, damaged or no key.
+    """
+    path = epath.Path(path)
     if not path.exists():
         raise StudyError(
             f"{path}: expected the key of a study, found none. The first argument of collect is "
