@@ -150,6 +150,12 @@ def title_key(title: str) -> tuple[str, str] | None:
 def _movies(path: epath.Path) -> list[tuple[int, str]]:
     try:
         rows = [row for _, row in read_csv(path.read_bytes().decode("utf-8"))]
-        return [(int(row[0]), row[1]) for row in rows[1:]]
+        movies = [(int(row[0]), row[1]) for row in rows[1:]]
     except (csv.Error, ValueError, IndexError) as error:
         raise MovieLensError(f"{path}: expected the columns movieId, title: {error}") from error
+    for movie, _ in movies:
+        if not 0 <= movie <= LARGEST_ID:
+            raise MovieLensError(
+                f"{path}: expected ids up to {LARGEST_ID:,}, got {str(movie)[:40]}"
+            )
+    return movies
