@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from benchmarks import decode, kd_head, scale
 from benchmarks.report import TOKEN, Bound, entry_name, entry_value
@@ -22,6 +23,7 @@ from conkd_jax.io.files import parse_json, write_whole
 PAGE, RESULTS, FIGURES = "docs/benchmarks.md", "docs/results/benchmarks", "docs/figures/benchmarks"
 ABSENT = "–"
 MEBIBYTE = 2**20
+MOST_INSIDE = 5  # lines whose legend has room between them
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, GREY, INK)
 
 Document = Mapping[str, Any]
@@ -174,7 +176,7 @@ def _number(value: Any) -> str:
 def draw_kd_head(path: Path, document: Document) -> None:
     """Time and memory against the number of tokens, at the paper's size."""
     cases = [case for case in document["cases"] if case["facts"]["F"] == 768]
-    with figure_file(path, (9.0, 3.6)) as figure:
+    with figure_file(path, (9.0, 5.0)) as figure:
         axes = figure.subplots(1, 2)
         time = _by_contender(cases, "N", lambda v: v["seconds"]["min"])
         _lines(axes[0], time, "tokens N", "seconds, forward and backward")
@@ -203,7 +205,7 @@ def draw_teacher_store(path: Path, document: Document) -> None:
 def draw_decode(path: Path, document: Document) -> None:
     """The time of a token against the length of the prompt and the size of the batch."""
     single = decode.label_of("", 1)
-    with figure_file(path, (12.0, 3.6)) as figure:
+    with figure_file(path, (12.0, 4.2)) as figure:
         axes = figure.subplots(1, 3)
         for axis, model in zip(axes, ("mini", "small"), strict=False):
             cases = [case for case in document["cases"] if case["case"].startswith(model)]
@@ -256,10 +258,15 @@ def _lines(axis: Axes, points: Mapping[str, Any], x_label: str, y_label: str) ->
         axis.loglog(*zip(*sorted(line), strict=True), style, color=COLOURS[place % 6], label=name)
     ticks = sorted({x for line in points.values() for x, _ in line})
     axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.minorticks_off()
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)
-    axis.legend(fontsize=6)
+    if len(points) <= MOST_INSIDE:
+        axis.legend(fontsize=6)
+    else:
+        axis.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
 
 
 TABLES = {"scale": scale.markdown}  # of programs whose documents have no cases
