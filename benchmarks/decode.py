@@ -30,10 +30,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import side_by_side
+from benchmarks import products, side_by_side
 from benchmarks.random_gpt2 import SIZES, GPT2Size, make_model, random_tokens, write_checkpoint
 from benchmarks.report import TOKEN, Bound, Case, Report, read_options
 from benchmarks.side_by_side import Contender, processors, use_torch
@@ -192,32 +191,6 @@ def turn_classifier(size: GPT2Size) -> side_by_side.Run:
     return side_by_side.Compiled(model.apply, params, ids, mask)
 
 
-def matrix_products(size: GPT2Size, batch_size: int, num_tokens: int) -> side_by_side.Run:
-    """As many steps of a response as come after its first token, without all that mixes them."""
-    width = size.width
-    shapes = [(width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)]
-    rng = np.random.default_rng(0)
-
-    def kernel(fan_in: int, fan_out: int) -> np.ndarray:
-        return (rng.standard_normal((fan_in, fan_out)) / fan_in**0.5).astype(np.float32)
-
-    layers = [[kernel(*shape) for shape in shapes] for _ in range(size.num_layers)]
-    head = kernel(width, size.num_targets)
-
-    def steps(states, layers, head):
-        def step(_, states):
-            for attention, out, up, down in layers:
-                query, key, value = jnp.split(states @ attention, 3, axis=1)
-                states = (query + key + value) @ out @ up @ down
-            logits = states @ head
-            return states / jnp.max(jnp.abs(logits), axis=1, keepdims=True)
-
-        return jax.lax.fori_loop(1, num_tokens, step, states)
-
-    states = rng.standard_normal((batch_size, width)).astype(np.float32)
-    return side_by_side.Compiled(steps, states, layers, head)
-
-
 def make_contenders(folder: str, size: GPT2Size, case: Prompts) -> list[Contender]:
     """Every contender at every batch size: the first token, and the whole response."""
     spec, params = load_pretrained(folder)
@@ -242,8 +215,8 @@ def make_contenders(folder: str, size: GPT2Size, case: Prompts) -> list[Contende
             found += _in_two_parts(name, make, package, work, batch_size, case.num_tokens)
     for batch_size in {min(case.batch_sizes), max(case.batch_sizes)}:
         name, work = label_of(PRODUCTS, batch_size), f"{batch_size} by products"
-        products = functools.partial(matrix_products, size, batch_size, case.num_tokens)
-        found.append(Contender(name, products, work=work))
+        response = functools.partial(products.of_a_response, size, batch_size, case.num_tokens)
+        found.append(Contender(name, response, work=work))
     return [*found, Contender(CLASSIFIER, lambda: turn_classifier(size), work="classifier")]
 
 

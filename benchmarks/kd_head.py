@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import side_by_side
+from benchmarks import products, side_by_side
 from benchmarks.report import Bound, Report, read_options
 from benchmarks.side_by_side import Compiled, Contender, Run, use_torch
 from conkd_jax.distill.fused import fused_gated_kd_loss
@@ -285,48 +285,6 @@ def liger(inputs: Mapping[str, np.ndarray]) -> Run:
     return run
 
 
-# --- the products alone ----------------------------------------------------------------------
-
-
-def jax_products(inputs: Mapping[str, np.ndarray]) -> Run:
-    """The products of the closed form, in our chunks, where Δ is the sum of both logits."""
-    count = len(inputs["features"])
-    size = min(CHUNK_SIZE, count)
-
-    def step(features, table, teacher_features, teacher_kernel):
-        def chunk(d_table, rows):
-            h, t = rows
-            delta = h @ table.T + t @ teacher_kernel
-            return d_table + delta.T @ h, delta @ table
-
-        chunks = [x.reshape(count // size, size, -1) for x in (features, teacher_features)]
-        d_table, d_features = jax.lax.scan(chunk, jnp.zeros_like(table), tuple(chunks))
-        return d_features.reshape(features.shape), d_table
-
-    names = ("features", "table", "teacher_features", "teacher_kernel")
-    return Compiled(step, *(jnp.asarray(inputs[name]) for name in names))
-
-
-def torch_products(inputs: Mapping[str, np.ndarray]) -> Run:
-    """The same in PyTorch, which adds up products in place."""
-    torch = use_torch()
-    batch = {name: torch.from_numpy(value) for name, value in inputs.items()}
-    features, table = batch["features"], batch["table"]
-
-    @torch.no_grad()
-    def run():
-        d_features, d_table = torch.empty_like(features), torch.zeros_like(table)
-        for rows in torch.arange(len(features)).split(CHUNK_SIZE):
-            h = features[rows]
-            delta = h @ table.T
-            delta.addmm_(batch["teacher_features"][rows], batch["teacher_kernel"])
-            d_features[rows] = delta @ table
-            d_table.addmm_(delta.T, h)
-        return d_features, d_table
-
-    return run
-
-
 # --- the comparison --------------------------------------------------------------------------
 
 
@@ -343,7 +301,7 @@ def make_contenders(shape: Shape) -> list[Contender]:
         return with_logits(make_inputs(shape))
 
     ungated = functools.partial(fused, is_gated=False)
-    alone, products = "one teacher", "products"
+    one_teacher, alone = "one teacher", "products"
     return [
         Contender(FROM_LOGITS, lambda: in_jax(fused, logits())),
         Contender(TORCH_FROM_LOGITS, lambda: torch_naive(logits(), num_words), "torch"),
@@ -352,10 +310,15 @@ def make_contenders(shape: Shape) -> list[Contender]:
         Contender(TORCH_FROM_FEATURES, lambda: torch_naive(features(), num_words), "torch"),
         Contender(JAX_FROM_FEATURES, lambda: in_jax(naive, features())),
         Contender(CHUNKED, lambda: torch_chunked(features(), num_words), "torch"),
-        Contender(UNGATED, lambda: in_jax(ungated, features()), work=alone),
-        Contender(LIGER, lambda: liger(features()), "liger-kernel", "liger_kernel", alone),
-        Contender(JAX_PRODUCTS, lambda: jax_products(features()), work=products),
-        Contender(TORCH_PRODUCTS, lambda: torch_products(features()), "torch", work=products),
+        Contender(UNGATED, lambda: in_jax(ungated, features()), work=one_teacher),
+        Contender(LIGER, lambda: liger(features()), "liger-kernel", "liger_kernel", one_teacher),
+        Contender(JAX_PRODUCTS, lambda: products.head_in_jax(features(), CHUNK_SIZE), work=alone),
+        Contender(
+            TORCH_PRODUCTS,
+            lambda: products.head_in_torch(features(), CHUNK_SIZE),
+            "torch",
+            work=alone,
+        ),
     ]
 
 

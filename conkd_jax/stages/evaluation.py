@@ -54,7 +54,7 @@ from conkd_jax.stages.systems.system import System, prompt_buckets, spread_evenl
 from conkd_jax.stages.systems.system_on_split import SystemOnSplit, open_system
 from conkd_jax.stages.training import compute_setting
 from conkd_jax.training.checkpoint import CHECKPOINTS
-from conkd_jax.training.progress import counted
+from conkd_jax.training.progress import Counting
 
 VERSION = 4
 PREDICTIONS, SCORES, TOKENS = "predictions.jsonl", "scores.json", "tokens.npz"
@@ -154,12 +154,13 @@ def run(settings: EvaluationSettings, directory: epath.Path, context: Context) -
             arrays["is_choice"] = opened.rows.is_choice
         with whole_file(directory / TOKENS, "wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
-        found = answers(settings, opened, keep_in=directory / CHECKPOINTS)
-        decoded = counted(found, "evaluation", "responses")
-        picks = PickCounts()
-        predictions = _predictions(opened, picks.counting(decoded), scored, predicted_nll)
-        ids = OwnIds(system.corpus.items)
-        count = write_predictions(directory / PREDICTIONS, map(ids.beside, predictions))
+        picks, ids = PickCounts(), OwnIds(system.corpus.items)
+        with Counting(
+            "evaluation, decoding", "responses", len(wanted_responses(settings, opened))
+        ) as display:
+            found = answers(settings, opened, keep_in=directory / CHECKPOINTS, progress=display.add)
+            predictions = _predictions(opened, picks.counting(found), scored, predicted_nll)
+            count = write_predictions(directory / PREDICTIONS, map(ids.beside, predictions))
         found = _scores(settings, opened, directory / PREDICTIONS, scored, teacher)
         if opened.rows.pick_tokens is not None:
             found["metrics"] |= picks.metrics(opened.rows, scored.nll)
@@ -191,8 +192,17 @@ def _nll_under_predicted_prefix(opened: SystemOnSplit, scored: TokenScores) -> n
     return nll
 
 
+def wanted_responses(settings: EvaluationSettings, opened: SystemOnSplit) -> np.ndarray:
+    """The ids of the responses that are decoded."""
+    return spread_evenly(opened.rows.num_responses, settings.max_responses or None)
+
+
 def answers(
-    settings: EvaluationSettings, opened: SystemOnSplit, *, keep_in: epath.PathLike | None = None
+    settings: EvaluationSettings,
+    opened: SystemOnSplit,
+    *,
+    keep_in: epath.PathLike | None = None,
+    progress: Callable[[int], object] = lambda number: None,
 ) -> Iterator[tuple[int, DecodedResponse]]:
     """Decodes; yields (response id, response) in the order of the split.
 
@@ -201,15 +211,16 @@ def answers(
       opened: the system on its split.
       keep_in: a folder in which decoded responses are kept, and found by a later call; None keeps
         none.
+      progress: called with the number of responses of every batch, if they are kept.
     """
-    wanted = spread_evenly(opened.rows.num_responses, settings.max_responses or None)
+    wanted = wanted_responses(settings, opened)
     decode = _decoder(settings, opened)
     for start in range(0, len(wanted), RESPONSES_AT_A_TIME):
         some = wanted[start : start + RESPONSES_AT_A_TIME].tolist()
         if keep_in is None:
             decoded = decode(some)
         else:
-            decoded = kept(keep_in, some, functools.partial(decode, some))
+            decoded = kept(keep_in, some, functools.partial(decode, some), progress)
         yield from zip(some, decoded, strict=True)
 
 

@@ -27,6 +27,7 @@ def kept(
     directory: epath.PathLike,
     response_ids: Sequence[int],
     decode: Callable[[KeepBatch], list[DecodedResponse]],
+    progress: Callable[[int], object] = lambda number: None,
 ) -> list[DecodedResponse]:
     """The responses that an earlier attempt decoded; if there are none, decodes and keeps them.
 
@@ -34,16 +35,19 @@ def kept(
       directory: the folder of the files; created if it is missing.
       response_ids: the ids of the responses, the first of which names their file.
       decode: decodes them, and keeps their batches.
+      progress: called with the number of responses of every batch that is there.
     """
     path = epath.Path(directory) / f"responses-{response_ids[0]:08d}.json"
     if path.exists():
         try:
             document = integrity.unsealed(path.read_text())
             if document["ids"] == list(response_ids):
-                return [_response(record) for record in document["responses"]]
+                found = [_response(record) for record in document["responses"]]
+                progress(len(found))
+                return found
         except (ValueError, KeyError, TypeError):
             pass  # damaged: decoded again
-    batches = KeptBatches(path.parent / path.stem, response_ids)
+    batches = KeptBatches(path.parent / path.stem, response_ids, progress)
     decoded = decode(batches.keep)
     document = {"ids": list(response_ids), "responses": [_record(each) for each in decoded]}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,10 +62,13 @@ class KeptBatches:
     Args:
       folder: where their files are; created with the first one.
       response_ids: the ids of all responses of the chunk.
+      progress: called with the number of responses of every batch.
     """
 
-    def __init__(self, folder: epath.Path, response_ids: Sequence[int]):
-        self.folder, self._ids = folder, response_ids
+    def __init__(
+        self, folder: epath.Path, response_ids: Sequence[int], progress: Callable[[int], object]
+    ):
+        self.folder, self._ids, self._progress = folder, response_ids, progress
         self._unwritten: dict[epath.Path, tuple[np.ndarray, ...]] = {}
         self._written_at = time.monotonic()
 
@@ -72,8 +79,10 @@ class KeptBatches:
         path = self.folder / f"batch-{members[0]:08d}.npy"
         ids = np.asarray([self._ids[member] for member in members])
         if (found := _read_arrays(path)) is not None and np.array_equal(found[0], ids):
+            self._progress(len(members))
             return found[1], found[2]
         tokens, features = map(np.asarray, decode())
+        self._progress(len(members))
         self._unwritten[path] = ids, tokens, features
         if time.monotonic() - self._written_at >= SECONDS_BETWEEN_WRITES:
             self._write()

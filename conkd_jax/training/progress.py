@@ -7,9 +7,8 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import TypeVar
 
 import numpy as np
 import rich.console
@@ -33,8 +32,6 @@ VERSION = "brain.Event:2"  # of TensorBoard's files
 SECONDS_BETWEEN_FLUSHES = 120.0  # of TensorBoard's file, which an object store takes as a whole
 MAX_LINES = 1_000  # of one training, besides those of compiling
 COMPILING = "compiling"
-
-T = TypeVar("T")
 
 
 class Counting:
@@ -93,20 +90,6 @@ class Counting:
         if not self.console.is_terminal and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             _print_line(self.console, f"{self.name}: {text}")
-
-
-def counted(items: Iterable[T], name: str, unit: str) -> Iterator[T]:
-    """Yields the same items and displays their number and rate (`Counting`).
-
-    Args:
-      items: any number of items.
-      name: what is being computed.
-      unit: what the items are called.
-    """
-    with Counting(name, unit) as display:
-        for item in items:
-            yield item
-            display.add()
 
 
 class Curves:

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from benchmarks import decode, kd_head, page, teacher_store
+from benchmarks import decode, kd_head, page, stored_forms
 from benchmarks.__main__ import PROGRAMS
 from benchmarks.report import Report, read_options
 from benchmarks.side_by_side import CHECKOUT
@@ -83,7 +83,7 @@ def test_figures_of_decoding_and_of_the_store_are_drawn(checkout):
         for model in ("mini", "small")
     ]
     write(checkout, "decode", [{**case, "ratios": [], "numbers": []} for case in cases])
-    forms = {teacher_store.FEATURES: {"bytes_per_token": 1536, "total_variation": 0.001}}
+    forms = {stored_forms.FEATURES: {"bytes_per_token": 1536, "total_variation": 0.001}}
     case = {"case": "mini", "facts": {"Y": 10}, "contenders": {}, "forms": forms}
     write(checkout, "teacher_store", [{**case, "ratios": [], "numbers": []}])
     page.write(checkout, PROGRAMS)

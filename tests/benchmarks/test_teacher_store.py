@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import teacher_store
+from benchmarks import stored_forms, teacher_store
 from tests.benchmarks.conftest import differences
 
 
@@ -13,9 +13,9 @@ def test_stores_are_written_read_and_compared(run_tiny):
     assert differences(document)[teacher_store.TORCH_FORWARD] < 1e-5
     (case,) = document["cases"]
     forms = case["forms"]
-    assert forms[teacher_store.EXACT]["total_variation"] == 0
-    assert 0 < forms[teacher_store.FEATURES]["total_variation"] < 0.01
-    assert forms[teacher_store.TOP_64]["bytes_per_token"] == 264
+    assert forms[stored_forms.EXACT]["total_variation"] == 0
+    assert 0 < forms[stored_forms.FEATURES]["total_variation"] < 0.01
+    assert forms[stored_forms.TOP_64]["bytes_per_token"] == 264
     numbers = {each["name"]: each for each in case["numbers"]}
     rebuilt = numbers["largest difference of the rebuilt λ from the stored one"]
     assert rebuilt["value"] <= 1e-6 and rebuilt["is_met"]
@@ -48,9 +48,9 @@ FOUND = {
 
 @pytest.mark.parametrize("is_renormalised", [False, True])
 def test_most_probable_targets_keep_their_mass_unless_renormalised(is_renormalised):
-    teacher = teacher_store.RandomTeacher.of(teacher_store.SIZES["tiny"], 5)
-    probs = teacher_store.softmax(teacher.logits())
-    found = teacher_store.most_probable(probs, 4, np.float16, is_renormalised)
+    teacher = stored_forms.RandomTeacher.of(teacher_store.SIZES["tiny"], 5)
+    probs = stored_forms.softmax(teacher.logits())
+    found = stored_forms.most_probable(probs, 4, np.float16, is_renormalised)
     assert ((found > 0).sum(1) == 4).all()
     kept = found.sum(1)
     assert (abs(kept - 1) < 1e-3).all() if is_renormalised else (kept < 1).all()

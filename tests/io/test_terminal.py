@@ -25,7 +25,8 @@ def main(argv):
         command_line.show("program λ")
     with progress.Progress("student", 10, 0, None) as shown:
         shown.say("a line")
-    list(progress.counted(range(3), "evaluation", "responses"))
+    with progress.Counting("evaluation, decoding", "responses") as shown:
+        shown.add(3)
     pathlib.Path(sys.argv[1]).write_text("the result")
 
 command_line.run(main, flags.FlagValues(), positional="FILE")

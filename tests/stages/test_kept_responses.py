@@ -51,7 +51,10 @@ def test_kept_responses_are_not_decoded_again(tmp_path):
 
 
 def test_damaged_ones_are_decoded_again(tmp_path):
-    kept(tmp_path, IDS, decoded)
+    counts = []
+    kept(tmp_path, IDS, decoded, counts.append)
+    kept(tmp_path, IDS, never, counts.append)
+    assert counts[-1] == len(IDS)  # found whole
     (path,) = tmp_path.iterdir()
     for bit in range(0, 8 * path.stat().st_size, 131):
         flip(path, bit)
@@ -82,9 +85,10 @@ def test_batches_of_a_stopped_chunk_are_not_decoded_again(tmp_path, at_once):
             np.testing.assert_array_equal(found, wanted)
         return RESPONSES
 
-    ids = [4, 7, 9]
+    ids, counts = [4, 7, 9], []
     with pytest.raises(Stopped):
-        kept(tmp_path, ids, stopped)
+        kept(tmp_path, ids, stopped, counts.append)
+    assert counts == [2]
     with pytest.raises(Stopped):  # the same rows of other responses
         kept(tmp_path, [4, 8, 9], lambda keep: keep([1, 0], lambda: never(keep)))
     for members in ([1], [1, 2], [1, 0, 2]):  # other batches that begin with the same response

@@ -121,21 +121,18 @@ def test_a_bar_says_that_it_compiles():
     assert "compiling the step" in console.file.getvalue()
 
 
-def test_counted_leaves_out_compiling(monkeypatch):
+def test_counting_leaves_out_compiling(monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     clock, console = Clock(monkeypatch), console_of(False)
     monkeypatch.setattr(progress.terminal, "console", lambda quiet: console)
 
-    def items():
+    with progress.Counting("evaluation, decoding", "responses") as display:
         clock.compile(100)
-        yield "first"
-        clock.now += 1
-
-    for _ in progress.counted(items(), "evaluation", "responses"):
         clock.now += 0.5
+        display.add()
     lines = console.file.getvalue().splitlines()
-    assert lines[0] == "evaluation: compiling before the first of the responses"
-    assert re.fullmatch(r"evaluation: 1 responses, 2\.0 per second", lines[1])
+    assert lines[0] == "evaluation, decoding: compiling before the first of the responses"
+    assert re.fullmatch(r"evaluation, decoding: 1 responses, 2\.0 per second", lines[1])
 
 
 def test_how_much_is_left_is_told_where_the_total_is_known(monkeypatch):
