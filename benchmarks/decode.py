@@ -213,7 +213,8 @@ def make_contenders(folder: str, size: GPT2Size, case: Prompts) -> list[Contende
         for name, (make, package) in makers.items():
             work = f"{batch_size} by {'a student' if name == STUDENT else 'the model'}"
             found += _in_two_parts(name, make, package, work, batch_size, case.num_tokens)
-    for batch_size in {min(case.batch_sizes), max(case.batch_sizes)}:
+    compared = {min(case.batch_sizes), max(case.batch_sizes)}
+    for batch_size in compared if len(compared) > 1 else ():
         name, work = label_of(PRODUCTS, batch_size), f"{batch_size} by products"
         response = functools.partial(products.of_a_response, size, batch_size, case.num_tokens)
         found.append(Contender(name, response, work=work))

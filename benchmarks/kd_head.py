@@ -55,6 +55,7 @@ LIGER = "Liger FusedLinearJSD, one teacher"
 JAX_PRODUCTS = "JAX, the four products alone"
 TORCH_PRODUCTS = "PyTorch, the four products alone"
 
+ROUNDS_OF_PRODUCTS = 3
 PAIRS = (
     (FROM_LOGITS, TORCH_FROM_LOGITS),
     (FROM_LOGITS, JAX_FROM_LOGITS),
@@ -312,12 +313,18 @@ def make_contenders(shape: Shape) -> list[Contender]:
         Contender(CHUNKED, lambda: torch_chunked(features(), num_words), "torch"),
         Contender(UNGATED, lambda: in_jax(ungated, features()), work=one_teacher),
         Contender(LIGER, lambda: liger(features()), "liger-kernel", "liger_kernel", one_teacher),
-        Contender(JAX_PRODUCTS, lambda: products.head_in_jax(features(), CHUNK_SIZE), work=alone),
+        Contender(
+            JAX_PRODUCTS,
+            lambda: products.head_in_jax(features(), CHUNK_SIZE),
+            work=alone,
+            rounds=ROUNDS_OF_PRODUCTS,
+        ),
         Contender(
             TORCH_PRODUCTS,
             lambda: products.head_in_torch(features(), CHUNK_SIZE),
             "torch",
             work=alone,
+            rounds=ROUNDS_OF_PRODUCTS,
         ),
     ]
 
