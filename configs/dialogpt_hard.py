@@ -5,7 +5,7 @@ teacher puts at least η of its mass on items, the dialogue teacher elsewhere (e
 seeds: F1@1/10/50 .022/.116/.243, Rec Ratio .525, PPL 12.412, DIST-2/3/4 .179/.344/.489.
 
     python -m conkd_jax.train --config=configs/dialogpt_hard.py       # the paper's: GPU, TPU
-    python -m conkd_jax.train --config=configs/dialogpt_hard.py:mini  # ReDial, an hour on 2 cores
+    python -m conkd_jax.train --config=configs/dialogpt_hard.py:mini  # ReDial, 1-2 hours on 2 cores
     python -m conkd_jax.train --config=configs/dialogpt_hard.py:demo  # synthetic, 5 minutes
 """
 

@@ -100,6 +100,8 @@ def main(argv: list[str]) -> None:
         "backbone": run.config.backbone,
         "split": run.split,
         "seed": run.config.seed,
+        "teacher_seed": run.config.teacher_seed,
+        "overrides": run.overrides,
         origin.KEY: origin_of_run(run.stages["evaluation"]),
     }
     folder = run.folder / FOLDER

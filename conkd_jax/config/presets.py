@@ -90,7 +90,7 @@ def _paper(c: ConfigDict) -> None:
 
 
 def _mini(c: ConfigDict) -> None:
-    """ReDial from local files, small models from scratch: about an hour on two CPU cores."""
+    """ReDial from local files, small models from scratch: one to two hours on two CPU cores."""
     c.vocabulary.tokenizer = "train"
     c.rec_teacher.epochs = 14
     for part in (c.dialogue_teacher, c.student):

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from etils import epath
 
+from conkd_jax.data.corpus import SPLITS
 from conkd_jax.errors import UserError
 from conkd_jax.io.files import move, parse_json, read_json, write_json
 
@@ -23,6 +24,7 @@ EVALUATION = "evaluation"
 DOCUMENTS = ("metrics.json", "gate.json")
 EARLIER = "earlier"
 MOVING = "moving.json"  # in that folder while results are moved there: their names and their goal
+TRAINED_ON = ("train", "inferred")  # the other splits have folders of results
 SWEEP = ("sweep.json", "sweep.md", "sweep.png")
 RESULTS = (  # whatever the programs write into the folder of a run, or of a sweep beside its runs
     "config.json",
@@ -35,9 +37,7 @@ RESULTS = (  # whatever the programs write into the folder of a run, or of a swe
     "gate",
     "rate_matched",
     "latency",
-    "dev",
-    "valid",
-    "test",
+    *(split for split in SPLITS if split not in TRAINED_ON),
 )
 _OF_A_SPLIT = (EVALUATION, "scored_corpus")  # other splits of a run have others
 

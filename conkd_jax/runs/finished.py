@@ -124,8 +124,8 @@ class Run:
 
     @property
     def title(self) -> str:
-        """Config, preset and split, for titles."""
-        return f"{self.name} ({self.config.preset}) on {self.split}"
+        """Label, preset and split, for titles."""
+        return f"{self.label} ({self.config.preset}) on {self.split}"
 
     @property
     def paper_row(self) -> PaperRow | None:

@@ -27,7 +27,7 @@ from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.vocabulary import Vocabulary
 from conkd_jax.eval import origin
 from conkd_jax.eval.about_data import with_data
-from conkd_jax.eval.document import decoding_label, run_name
+from conkd_jax.eval.document import decoding_label, document_label, run_name
 from conkd_jax.eval.figures.loss_curves import draw_loss_curves
 from conkd_jax.eval.figures.metric_bars import draw_metric_bars
 from conkd_jax.eval.gate.figures import draw_gate_histograms, draw_gate_traces
@@ -240,7 +240,7 @@ def write_run_folder(
     _link_artifacts(folder, directories)
     record = {"name": name, "settings": settings, "split": split, "overrides": overrides or {}}
     write_json(folder / CONFIG, record)
-    _write_samples(folder, config, name, directories)
+    _write_samples(folder, config, document_label(document), directories)
     paper, num_mim = paper_row_of(config, split), config.rec_teacher.mim_epochs
     _draw_figures(folder / "figures", directories, manifests, document, paper, num_mim)
     flush(folder)
@@ -289,12 +289,12 @@ def _history(directory: epath.Path) -> list[dict[str, Any]]:
 
 
 def _write_samples(
-    folder: epath.Path, config: Config, name: str, directories: Mapping[str, epath.Path]
+    folder: epath.Path, config: Config, label: str, directories: Mapping[str, epath.Path]
 ) -> None:
     items = Corpus.open(directories["corpus"]).items
     titles = dict(zip(items.item_ids.tolist(), items.titles, strict=True))
     predictions = list(read_predictions(folder / PREDICTIONS))
-    text = samples_page({name: predictions}, titles, num_samples=config.evaluation.num_samples)
+    text = samples_page({label: predictions}, titles, num_samples=config.evaluation.num_samples)
     write_whole(folder / "samples.md", text)
 
 
@@ -345,7 +345,7 @@ def _draw_figures(
         folder / "items_in_responses.png",
         paper=paper.metrics if paper else None,
         intervals={key: tuple(pair) for key, pair in document["intervals"].items()},
-        title=f"{document['config']} ({document['preset']}) on {document['split']}",
+        title=f"{document_label(document)} ({document['preset']}) on {document['split']}",
     )
 
 

@@ -116,7 +116,11 @@ class PlannedRun:
         missing = checks.unbuilt(self.config, self.stages)
         if not missing:
             checks.check_data(self.config, self.stages)
-            return "Checked: folders, splits, and warm-ups against the steps of each training."
+            later = " (of AutoRec and its sentiment model when they begin)"
+            return (
+                "Checked: folders, splits, and warm-ups against the steps of each training"
+                f"{later if checks.is_checked_later(self.stages) else ''}."
+            )
         return (
             f"Checked: folders and raw files. Not known before {' and '.join(missing)} are built: "
             f"whether the split {self.config.evaluation.split!r} has responses, and the number of "

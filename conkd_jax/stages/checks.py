@@ -102,13 +102,21 @@ def _has_responses(corpus: Corpus, split: str) -> bool:
     return any(True for dialogue in corpus.dialogues(split) for _ in responses(dialogue))
 
 
+def is_checked_later(stages: Mapping[str, Stage]) -> bool:
+    """Whether some learning rate schedules are only checked when their trainings begin.
+
+    These are AutoRec's and its sentiment model's, the first trainings of a run.
+    """
+    graphs = rec_teacher.RecTeacherSettings
+    return not all(isinstance(stage.settings, graphs) for stage in _recommenders(stages))
+
+
 def _schedule_problems(
     config: Config, stages: Mapping[str, Stage], will_run: list[str]
 ) -> Iterator[str]:
     """What is wrong with the learning rate schedules of trainings to come."""
     for stage in _recommenders(stages):
         settings = stage.settings
-        # AutoRec's schedule is checked when its training begins, in the first minutes of a run.
         is_graph = isinstance(settings, rec_teacher.RecTeacherSettings)
         if is_graph and not is_whole(stage, config.artifacts_dir):
             corpus = Corpus.open(checked(stage.inputs["corpus"], config.artifacts_dir))

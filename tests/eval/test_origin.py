@@ -54,7 +54,7 @@ def test_results_of_another_training_are_moved_aside_whole(tmp_path):
     assert origin.set_aside(run, SECOND) is None  # an empty folder
 
 
-@pytest.mark.parametrize("leftover", ["gate", "latency", "test"])
+@pytest.mark.parametrize("leftover", ["gate", "latency", "test", "inspired_test"])
 def test_what_is_left_of_an_unknown_run_is_moved_too(tmp_path, leftover):
     results(tmp_path / leftover, {})
     assert origin.set_aside(tmp_path, FIRST).name == "unknown"

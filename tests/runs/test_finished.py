@@ -1,5 +1,6 @@
 """A finished run, opened: what it holds, and what is said where something is missing."""
 
+import dataclasses
 import json
 import shutil
 
@@ -26,7 +27,9 @@ def test_a_run_has_its_names_and_its_config(small_world, run):
     assert (run.name, run.split, run.own_split) == ("small_world", "valid", "valid")
     assert run.run_name == run.home.name
     assert run.label == "small_world-dialogpt"
-    assert run.title == "small_world (demo) on valid"
+    assert run.title == "small_world-dialogpt (demo) on valid"
+    other = dataclasses.replace(run, overrides={"distill.gamma": 0.2})
+    assert other.title == "small_world-dialogpt+gamma=0.2 (demo) on valid"
     assert run.paper_row is None  # of a synthetic corpus
     assert run.eta == 0.04
 

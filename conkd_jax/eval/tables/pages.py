@@ -68,19 +68,29 @@ PAGES = {
         ),
     ),
     "docs/results.md": Page(
-        ("short", "novel", "2", "trivial", "rate", "3", "gate"), with_intervals=("short", "3")
+        ("short", "novel", "2", "trivial", "rate", "3", "gate"),
+        with_intervals=("short", "novel", "2", "3"),
     ),
     "docs/systems.md": Page(
-        ("1", "2", "novel", "rate", "3", "4", "8"),
+        ("1", "novel", "2", "rate", "3", "4", "8"),
+        with_intervals=("novel", "2"),
         is_of_systems=True,
         trivial_at_steps=("2", "novel"),
         curves=("docs/results/curves/systems.json", "docs/figures/curves_systems.png"),
     ),
     "docs/data_cards/opendialkg.md": Page(
-        ("1", "2", "novel", "3"), is_of_systems=True, results="docs/results/opendialkg/mini"
+        ("1", "novel", "2", "3"),
+        with_intervals=("novel", "2"),
+        is_of_systems=True,
+        trivial_at_steps=("2", "novel"),
+        results="docs/results/opendialkg/mini",
     ),
     "docs/data_cards/inspired.md": Page(
-        ("1", "2", "novel", "3"), is_of_systems=True, results="docs/results/inspired_dev/mini"
+        ("1", "novel", "2", "3"),
+        with_intervals=("novel", "2"),
+        is_of_systems=True,
+        trivial_at_steps=("2", "novel"),
+        results="docs/results/inspired_dev/mini",
     ),
 }
 PLACEHOLDER = "*To come with the first committed runs in `docs/results/`.*"
