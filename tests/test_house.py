@@ -86,6 +86,13 @@ ABOUT_MOVIES = {
         "conkd_jax/serve/screenshots.py",
     ),
 }
+# Commands of the README without a section in docs/expected_output.md, each with its reason.
+WITHOUT_EXPECTED_OUTPUT = {
+    "ZONE=us-west4-a SPOT=1 launch/tpu_pod.sh keep my-pod --config=configs/dialogpt_hard.py "
+    "--config.artifacts_dir=gs://BUCKET/artifacts --config.runs_dir=gs://BUCKET/runs": (
+        "needs a TPU and a bucket; docs/howto/train_on_a_pod.md says what it does"
+    ),
+}
 # Tests that mirror no single module, each with its reason.
 CROSS_CUTTING_TESTS = {
     "tests/stages/test_settings.py": "compares what every stage reads with its fingerprint",
@@ -156,6 +163,19 @@ def test_readme_commands_exist() -> None:
     assert named >= {"demo", "test", "lint"}
     missing = named - make_targets()
     assert not missing, f"the documents name {missing}, which the Makefile lacks"
+
+
+def test_readme_commands_have_an_expected_output() -> None:
+    readme = re.sub(r" \\\n +", " ", read("README.md"))
+    programs = r"(?:[A-Z_]+=\S+ )*(?:make|python|pip|conkd-\w+|launch/\S+)"
+    commands = set(re.findall(rf"^ {{4}}({programs} .+)$", readme, re.M))
+    assert {"make demo", "make test"} | WITHOUT_EXPECTED_OUTPUT.keys() <= commands
+    commands |= set(re.findall(r"`((?:make|python) [^`]+)`", readme))  # in sentences
+    described = set(re.findall(r"^## (.+)$", read("docs/expected_output.md"), re.M))
+    lacking = commands - described - WITHOUT_EXPECTED_OUTPUT.keys()
+    assert not lacking, f"docs/expected_output.md: expected a section on {sorted(lacking)}"
+    stale = described - commands - {"… --plan"}
+    assert not stale, f"docs/expected_output.md: the README has no command {sorted(stale)}"
 
 
 def test_commands_name_files_that_exist() -> None:
