@@ -1,7 +1,7 @@
 """Links the words of a message to the graphs: items by their "@" id, everything else by labels.
 
 A label is the readable name of a graph node, taken from the node's URI. Titles of candidate items
-are not labels: ReDial's speakers tag the movies they mean, and half of all titles are everyday
+are not labels: ReDial's speakers tag the items they mean, and half of all titles are everyday
 words ("It", "Saw", "Cars"). This module is independent of files and splits.
 """
 

@@ -44,6 +44,7 @@ from data_prep.raw_dialogues import (
     expect_usable,
     read_jsonl,
 )
+from data_prep.report import content_warnings
 from data_prep.reviews import read_reviews
 from data_prep.sources import RawFile, Sources, find_sources
 from data_prep.split_ids import VALID_IDS_SHA256, split_train, valid_ids
@@ -139,6 +140,11 @@ def build_redial(
         },
         warnings=[*_file_warnings(raw), *graph_warnings(graph, triples)],
         reviews=None if reviews is None else read_reviews(reviews),
+        content_warnings=functools.partial(
+            content_warnings,
+            item_list="movie list",
+            link_files="id2entity.pkl and entity2entityId.pkl",
+        ),
     )
     return assemble_corpus(parts, out_dir, functools.partial(_report, raw))
 

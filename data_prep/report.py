@@ -172,11 +172,17 @@ def split_summary(splits: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def content_warnings(report: Mapping[str, Any]) -> list[str]:
+def content_warnings(
+    report: Mapping[str, Any],
+    item_list: str = "list of items",
+    link_files: str = "the files of the graph",
+) -> list[str]:
     """Says, a sentence each, which parts of a corpus its dialogues make no use of.
 
     Args:
       report: a data report with `splits`, `linking` and `graph`.
+      item_list: what the corpus calls its list of items.
+      link_files: the files that link items to the knowledge graph.
     """
     splits, graph = report["splits"].values(), report["graph"]
     warnings = []
@@ -184,13 +190,13 @@ def content_warnings(report: Mapping[str, Any]) -> list[str]:
     unknown = sum(counts["unknown_movie_ids"] for counts in splits)
     if known <= unknown:
         warnings.append(
-            f"the responses mention movies of the list {known:,} times, and the dialogues mention "
-            f"ids that are not in it {unknown:,} times. Check that the movie list belongs to them."
+            f"the responses mention items of the list {known:,} times, and the dialogues mention "
+            f"ids that are not in it {unknown:,} times. Check that the {item_list} belongs to them."
         )
     if not graph["items_linked"]:
         warnings.append(
-            f"none of the {graph['items']:,} movies is linked to the knowledge graph. Check that "
-            "id2entity.pkl and entity2entityId.pkl belong to the movie list."
+            f"none of the {graph['items']:,} items is linked to the knowledge graph. Check that "
+            f"{link_files} belong to the {item_list}."
         )
     if not graph["concept_edges_kept"]:
         warnings.append(

@@ -23,21 +23,75 @@ LARGEST_FILE = 1 << 20  # bytes
 # Files and functions past a limit, each with its reason.
 LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}
-# What is about movies and not about items of any kind, each with its reason.
+# What is about movies and not about items of any kind: files, by the reason.
 ABOUT_MOVIES = {
-    r"conkd_jax/(data/movielens|stages/transfer|stages/corpora/.*)\.py": "reads a corpus of movies",
-    r"conkd_jax/(data|stages)/(questionnaires|autorec.*)\.py": "ReDial's questionnaires",
-    r"conkd_jax/(models|stages|config/backbones|stages/backbones)/(redial|revcore|sentiment)\.py": (
-        "the systems ReDial and RevCore, whose questionnaires and reviews are of movies"
+    "reads a corpus of movies": (
+        "conkd_jax/data/movielens.py",
+        "conkd_jax/stages/corpora/redial.py",
+        "conkd_jax/stages/transfer.py",
+        "data_prep/inspired.py",
+        "data_prep/redial.py",
     ),
-    r"conkd_jax/data/rows/utterances\.py": "the inputs of the system ReDial",
-    r"conkd_jax/demo\.py": "its corpus is MovieWorld",
-    r"conkd_jax/(config/presets|config/parts)\.py": "options of MovieWorld and MovieLens",
-    r"conkd_jax/serve/(screenshots|schema)\.py": "talks to ReDial; a word of the API",
-    r"conkd_jax/stages/(free_text|backbones/kgsf)\.py": "a word of the API; ReDial's counts",
-    r"conkd_jax/eval/(gate/examples|tables/sample_page|tables/reruns)\.py": "examples of the paper",
-    r"conkd_jax/(evaluate|eval/predictions|data/titles)\.py": "names files of ReDial and INSPIRED",
-    r"conkd_jax/chat/paths\.py": "an example",
+    "reads ReDial's files and KGSF's": (
+        "data_prep/graphs.py",
+        "data_prep/raw_dialogues.py",
+        "data_prep/sources.py",
+    ),
+    "makes MovieWorld, or trains on it": (
+        "conkd_jax/demo.py",
+        "data_prep/movieworld/build.py",
+        "data_prep/movieworld/conversations.py",
+        "data_prep/movieworld/reviews.py",
+        "data_prep/movieworld/words.py",
+        "data_prep/movieworld/world.py",
+    ),
+    "OpenDialKG's items are films and books": (
+        "data_prep/opendialkg/__init__.py",
+        "data_prep/opendialkg/annotated.py",
+        "data_prep/opendialkg/names.py",
+        "data_prep/opendialkg/official.py",
+        "data_prep/opendialkg/processed.py",
+    ),
+    "ReDial's questionnaires and RevCore's reviews, and the systems that read them": (
+        "conkd_jax/config/backbones/redial.py",
+        "conkd_jax/config/backbones/revcore.py",
+        "conkd_jax/data/questionnaires.py",
+        "conkd_jax/data/rows/utterances.py",
+        "conkd_jax/models/redial.py",
+        "conkd_jax/models/revcore.py",
+        "conkd_jax/models/sentiment.py",
+        "conkd_jax/stages/autorec.py",
+        "conkd_jax/stages/autorec_training.py",
+        "conkd_jax/stages/backbones/redial.py",
+        "conkd_jax/stages/backbones/revcore.py",
+        "conkd_jax/stages/questionnaires.py",
+        "conkd_jax/stages/sentiment.py",
+        "data_prep/questionnaires.py",
+        "data_prep/reviews.py",
+    ),
+    "options of MovieWorld and MovieLens": (
+        "conkd_jax/config/parts.py",
+        "conkd_jax/config/presets.py",
+    ),
+    "names files or counts of ReDial or INSPIRED": (
+        "conkd_jax/data/titles.py",
+        "conkd_jax/eval/predictions.py",
+        "conkd_jax/evaluate.py",
+        "conkd_jax/stages/backbones/kgsf.py",
+    ),
+    "talks to ReDial, or shows examples of the paper": (
+        "conkd_jax/eval/gate/examples.py",
+        "conkd_jax/eval/tables/reruns.py",
+        "conkd_jax/eval/tables/sample_page.py",
+        "conkd_jax/serve/screenshots.py",
+    ),
+}
+# Commands of the README without a section in docs/expected_output.md, each with its reason.
+WITHOUT_EXPECTED_OUTPUT = {
+    "ZONE=us-west4-a SPOT=1 launch/tpu_pod.sh keep my-pod --config=configs/dialogpt_hard.py "
+    "--config.artifacts_dir=gs://BUCKET/artifacts --config.runs_dir=gs://BUCKET/runs": (
+        "needs a TPU and a bucket; docs/howto/train_on_a_pod.md says what it does"
+    ),
 }
 # Tests that mirror no single module, each with its reason.
 CROSS_CUTTING_TESTS = {
@@ -109,6 +163,19 @@ def test_readme_commands_exist() -> None:
     assert named >= {"demo", "test", "lint"}
     missing = named - make_targets()
     assert not missing, f"the documents name {missing}, which the Makefile lacks"
+
+
+def test_readme_commands_have_an_expected_output() -> None:
+    readme = re.sub(r" \\\n +", " ", read("README.md"))
+    programs = r"(?:[A-Z_]+=\S+ )*(?:make|python|pip|conkd-\w+|launch/\S+)"
+    commands = set(re.findall(rf"^ {{4}}({programs} .+)$", readme, re.M))
+    assert {"make demo", "make test"} | WITHOUT_EXPECTED_OUTPUT.keys() <= commands
+    commands |= set(re.findall(r"`((?:make|python) [^`]+)`", readme))  # in sentences
+    described = set(re.findall(r"^## (.+)$", read("docs/expected_output.md"), re.M))
+    lacking = commands - described - WITHOUT_EXPECTED_OUTPUT.keys()
+    assert not lacking, f"docs/expected_output.md: expected a section on {sorted(lacking)}"
+    stale = described - commands - {"… --plan"}
+    assert not stale, f"docs/expected_output.md: the README has no command {sorted(stale)}"
 
 
 def test_commands_name_files_that_exist() -> None:
@@ -274,15 +341,15 @@ def test_names_say_what_is_inside() -> None:
 def test_an_item_is_called_an_item() -> None:
     """A corpus may be of any domain. Keys of JSON ("movies") and slots (<movie>) stay."""
     word = re.compile(r"(?<![\"'<])\b(movie|film)s?\b(?![\"'>])", re.I)
-    code = [path for path in committed() if path.suffix in {".py", ".js", ".html"}]
-    about_items = {label(path) for path in code if label(path).startswith("conkd_jax/")}
-    for pattern in ABOUT_MOVIES:
-        known = {name for name in about_items if re.fullmatch(pattern, name)}
-        assert known, f"{pattern} matches no file: take it out of ABOUT_MOVIES"
-        about_items -= known
-    found = {name: word.search(read(name)) for name in sorted(about_items)}
-    wrong = {name: match.group() for name, match in found.items() if match}
+    rooms, code = ("conkd_jax/", "data_prep/"), {".py", ".js", ".html"}
+    names = [label(path) for path in committed() if path.suffix in code]
+    found = {name: word.search(read(name)) for name in names if name.startswith(rooms)}
+    about_movies = {name: match.group() for name, match in found.items() if match}
+    allowed = {name for files in ABOUT_MOVIES.values() for name in files}
+    wrong = {name: said for name, said in about_movies.items() if name not in allowed}
     assert not wrong, f"expected 'item', which fits every corpus: {wrong}"
+    needless = allowed - about_movies.keys()
+    assert not needless, f"take these out of ABOUT_MOVIES: {sorted(needless)}"
 
 
 def test_scripts_can_be_run() -> None:

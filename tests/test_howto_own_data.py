@@ -1,5 +1,6 @@
 """docs/howto/own_data.md, followed literally: its commands, its lines and its config."""
 
+import io
 import json
 import re
 import shlex
@@ -7,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from conkd_jax import own_data, train
+from conkd_jax import evaluate, own_data, train
+from conkd_jax.chat import program as chat
 from conkd_jax.config import frozen, load_config_file
 from conkd_jax.runs.finished import Run
 from data_prep.custom.reader import read_own_data
 from data_prep.custom.schema import STOP_WORDS
 from data_prep.custom.template import template_files
-from tests.fixtures.own_data import games, without_marks
+from tests.fixtures.own_data import games, lines_of, without_marks, write_lines
 from tests.fixtures.small_world import SmallWorld, shrunk
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,7 +85,7 @@ def test_the_table_names_every_file():
         pytest.param("kgsf", marks=pytest.mark.soak),
     ],
 )
-def test_the_config_of_the_page_trains_a_student(here, backbone):
+def test_the_config_of_the_page_trains_a_student(here, call, monkeypatch, backbone):
     games(here / "games")
     config = load_config_file(f"games.py:demo,backbone={backbone}")
     assert config.corpus.raw_dir == "games"
@@ -94,6 +96,42 @@ def test_the_config_of_the_page_trains_a_student(here, backbone):
         part.optimizer.warmup_steps = 0
     config.student.turn_tags = False
     config.artifacts_dir, config.runs_dir = str(here / "artifacts"), str(here / "runs")
-    run = Run.open(SmallWorld(here).run(frozen(config)))
+    folder = SmallWorld(here).run(frozen(config))
+    run = Run.open(folder)
     assert run.metrics["n_responses"] > 0
     assert run.corpus.items.keys[0] == "catan"
+    talk_as_the_page_says(call, monkeypatch, folder)
+    score_as_the_page_says(call, here, folder)
+
+
+def talk_as_the_page_says(call, monkeypatch, folder: Path) -> None:
+    (line,) = re.findall(r"`python -m conkd_jax\.chat (.*?)`", PAGE)
+    message = re.search(r"`(I like @\[clank\])`", PAGE)[1]
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{message}\n/quit\n"))
+    code, output, errors = call(chat, *of_the_run(line.split(), folder))
+    assert code == 0, errors
+    assert "understood: 1. Clank! (2016)" in output and "bot:" in output
+
+
+def score_as_the_page_says(call, here, folder: Path) -> None:
+    """Another system answers as the page does, with ids."""
+    template, scoring = commands("conkd_jax.evaluate")
+    code, output, errors = call(evaluate, *of_the_run(template, folder))
+    assert code == 0, (output, errors)
+    answer = json.loads("{" + re.search(r'`("generated": "Try.*?\])`', PAGE)[1] + "}")
+    lines = lines_of(here / "valid.jsonl")
+    assert lines and all(answer.keys() <= line.keys() for line in lines)
+    write_lines(here / "valid.jsonl", [line | answer for line in lines])
+    code, output, errors = call(evaluate, *of_the_run(scoring, folder))
+    assert code == 0, (output, errors)
+    metrics = json.loads((here / "scored" / "metrics.json").read_text())["metrics"]
+    assert metrics["rec_ratio"] == 1
+    scored = lines_of(here / "scored" / "predictions.jsonl")
+    assert len(scored) == len(lines)
+    assert all(line["ids"][str(line["generated_items"][0])] == "clank" for line in scored)
+
+
+def of_the_run(words: list[str], folder: Path) -> list[str]:
+    """The words of a command of the page, with the folder of a run in place of RUN."""
+    assert any(word.endswith("=RUN") for word in words), words
+    return [re.sub("=RUN$", f"={folder}", word) for word in words]

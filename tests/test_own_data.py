@@ -1,8 +1,12 @@
 """`conkd-data` as a user calls it."""
 
+import json
+import math
+import shlex
+
 import pytest
 
-from conkd_jax import own_data
+from conkd_jax import own_data, train
 from tests.fixtures.own_data import games, lines_of, without_graph, without_marks, write_lines
 from tests.fixtures.programs import refused
 
@@ -56,6 +60,43 @@ def test_check_says_how_to_train_without_valid(call, tmp_path):
     code, output, _ = call(own_data, "check", folder)
     assert code == 0 and "there is no dialogue in valid" in output
     assert "--config.evaluation.split=dev" in output.rpartition("To train")[2]
+
+
+# A config file with a recommender of a few seconds.
+SMALL = """
+from configs import dialogpt_hard
+from tests.fixtures.small_world import shrunk
+
+def get_config(argument: str = ""):
+    return shrunk(dialogpt_hard.get_config(argument))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("missing", ["graph", "words.tsv", "graph and words.tsv"])
+def test_a_recommender_trains_with_the_options_that_check_prints(call, tmp_path, missing):
+    folder, artifacts = games(tmp_path / "games"), tmp_path / "artifacts"
+    if "graph" in missing:
+        without_graph(folder)
+    if "words" in missing:
+        (folder / "words.tsv").unlink()
+    printed = call(own_data, "check", folder)[1].rpartition("To train on it:")[2]
+    words = shlex.split(printed.replace("\\\n", " "))  # joins the lines, as a shell does
+    config, *options = words[3:]  # after python -m conkd_jax.train
+    assert config == "--config=dialogpt_hard:demo"
+    assert ("--config.rec_teacher.use_concepts=False" in options) == ("words" in missing)
+
+    (tmp_path / "small.py").write_text(SMALL)
+    here = [f"--config={tmp_path / 'small.py'}:demo", f"--config.artifacts_dir={artifacts}"]
+    code, output, errors = call(train, *here, *options, "--until=rec_teacher")
+    assert code == 0 and "rec_teacher" in output, (output, errors)
+    (manifest,) = (artifacts / "rec_teacher").glob("*/manifest.json")
+    metrics = json.loads(manifest.read_text())["metrics"]
+    for split in ("dev", "valid"):
+        assert metrics[f"{split}_num_targets"] > 0
+        recalls = [metrics[f"{split}_recall@{k}"] for k in (1, 10, 50)]
+        assert 0 <= recalls[0] <= recalls[1] < recalls[2] == 1  # of 28 items
+        assert math.isfinite(metrics[f"{split}_cross_entropy"])
 
 
 def test_check_refuses_what_can_t_be_trained(call, tmp_path):

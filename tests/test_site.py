@@ -1,5 +1,6 @@
 """The site: what the repository's pages become, and the notebook that is one of them."""
 
+import importlib
 import importlib.util
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from conkd_jax import demo
 from conkd_jax.config.help import config_fields
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -130,6 +132,19 @@ def test_the_notebook_is_committed_with_its_outputs():
     figures = [output for output in outputs if "image/png" in output.get("data", {})]
     assert len(figures) == 2
     assert all(output.get("name") != "stderr" for output in outputs)
+
+
+def test_the_notebook_names_what_there_is():
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    named = set(re.findall(r"\bdemo\.(\w+)", code))
+    imported = re.findall(r"^from (conkd_jax\.[\w.]+) import (.+)$", code, re.M)
+    assert named and imported
+    missing = [name for name in named if not hasattr(demo, name)]
+    for module, names in imported:
+        found = importlib.import_module(module)
+        missing += [f"{module}.{name}" for name in names.split(", ") if not hasattr(found, name)]
+    assert not missing
 
 
 @pytest.mark.soak

@@ -27,7 +27,7 @@ class Paths:
         """The paths of up to two edges from some nodes to an item, as names.
 
         Direct edges come first, then those through the nodes with the fewest neighbours, which say
-        the most: two movies share a director rather than a country.
+        the most: two books share an author rather than a language.
         """
         goal = int(self._corpus.items.entity_ids[item])
         near, found = set(self._of(goal)), []

@@ -238,7 +238,12 @@ def test_the_summary_counts_responses_and_says_what_is_missing(raw, tmp_path, ca
     rows = "".join(f"{movie},Movie,1\n" for movie in range(3))
     (raw / "redial" / "movies_with_mentions.csv").write_text(f"movieId,movieName,n\n{rows}")
     said = " ".join(redial.build_redial(raw, None, graph_rule="all")["warnings"])
-    for warning in ("ConceptNet edges", "none of the 3 movies is linked", "movies of the list 0 "):
+    for warning in (
+        "ConceptNet edges",
+        "none of the 3 items is linked",
+        "id2entity.pkl and entity2entityId.pkl belong to the movie list",
+        "items of the list 0 ",
+    ):
         assert warning in said
     assert "graph_rule" not in said
 

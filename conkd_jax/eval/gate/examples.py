@@ -8,6 +8,7 @@ from conkd_jax.data.corpus import ItemTable
 from conkd_jax.errors import UserError
 
 # The seeker's turn by default.
+CORPORA_OF_MOVIES = ("redial", "movieworld")
 MOVIE_GREETING = "Hi! I am looking for a good movie to watch."
 ANY_GREETING = "Hi! What can you recommend?"  # for items of any kind
 
@@ -35,7 +36,7 @@ EXAMPLES = {  # from the paper's Appendix C
 
 def greeting_for(corpus: str) -> str:
     """The seeker's turn by default, on the corpus of a name."""
-    return ANY_GREETING if corpus == "custom" else MOVIE_GREETING
+    return MOVIE_GREETING if corpus in CORPORA_OF_MOVIES else ANY_GREETING
 
 
 def example_texts(name: str, items: ItemTable) -> list[str]:

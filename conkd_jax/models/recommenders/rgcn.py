@@ -251,5 +251,7 @@ class RGCN(nn.Module):
             summed = jnp.einsum("ub,ubd->ud", weights.astype(self.dtype), rows.astype(self.dtype))
             return summed.astype(jnp.float32)
 
-        chunks = senders.reshape(num_chunks, size), weights.reshape(num_chunks, size, -1)
+        # No -1: without any edge, size is 0.
+        weights = weights.reshape(num_chunks, size, self.num_bases)
+        chunks = senders.reshape(num_chunks, size), weights
         return jax.lax.map(messages_of, chunks).reshape(-1, self.embed_dim)[:num_pairs]

@@ -77,6 +77,14 @@ def test_matches_dense_adjacency(norm):
     np.testing.assert_allclose(actual, dense_oracle(whole, edges, norm), rtol=1e-5, atol=1e-5)
 
 
+def test_nodes_without_edges_are_their_own_vectors():
+    """So are the nodes that no training dialogue mentions, in a corpus without a graph."""
+    whole = whole_parameters()
+    graph = build(np.zeros((0, 3), np.int64), outputs=np.array([3, 5]))
+    vectors = whole["root"][[3, 5]] + whole["bias"]
+    np.testing.assert_array_equal(apply(restricted(whole, graph), graph), vectors)
+
+
 @pytest.mark.parametrize("chunk_size", [7, rgcn.CHUNK_SIZE])  # several, or all pairs at once
 @pytest.mark.parametrize("norm", ["mean", "sum"])
 def test_matches_pytorch_geometric_in_value_and_gradient(norm, chunk_size, monkeypatch):
