@@ -27,7 +27,8 @@ def write(path: Path, content: dict | None = None) -> Path:
 def test_what_is_committed_lies_where_it_says():
     for path in (ROOT / "docs" / "results").rglob("seed*.json"):
         kept = json.loads(path.read_text(encoding="utf-8"))
-        assert commit_path(kept) == path.relative_to(ROOT).as_posix()
+        if "earlier" not in path.parts:  # of an earlier version, beside which newer ones lie there
+            assert commit_path(kept) == path.relative_to(ROOT).as_posix()
 
 
 def test_a_run_is_a_file_a_folder_or_a_folder_of_them(tmp_path):
