@@ -124,7 +124,12 @@ def test_a_full_disk_at_any_stage_is_one_line_and_loses_nothing(small_world, tmp
     done = subprocess.run(
         started_after(limit, sys.executable, "-m", "conkd_jax.train", *arguments(tmp_path)),
         cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false"},
+        env=os.environ
+        | {
+            "JAX_PLATFORMS": "cpu",
+            "JAX_ENABLE_COMPILATION_CACHE": "false",
+            "PYTHONDONTWRITEBYTECODE": "1",  # Python would cut these files short, in silence
+        },
         capture_output=True,
         text=True,
     )

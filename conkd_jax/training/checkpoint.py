@@ -191,29 +191,24 @@ def _check_shapes(tree: PyTree, target: PyTree) -> None:
 
 @contextlib.contextmanager
 def _full_disk_told(directory: epath.PathLike) -> Iterator[None]:
-    """Turns what tensorstore raises on a full disk, a ValueError, into an OSError with a path."""
+    """Turns what tensorstore raises on a full disk, a ValueError, into an OSError with a path.
+
+    The first error, which is raised, closes orbax's event loop. Each write that was begun beside it
+    still reports to that loop, from a thread of tensorstore: at once, or perhaps below the
+    program's last line. These reports are dropped, until the process ends.
+    """
+    if not isinstance(sys.unraisablehook, _WithoutClosedLoops):
+        sys.unraisablehook = _WithoutClosedLoops(sys.unraisablehook)
     try:
         with naming(directory):
             yield
     except ValueError as error:
         for number in FULL_DISK:
             if os.strerror(number) in str(error):
-                _silence_other_writes()
+                logging.getLogger("asyncio").addFilter(_is_not_of_abandoned_task)
                 told = OSError(number, os.strerror(number), os.fspath(directory))
                 raise told from error
         raise
-
-
-def _silence_other_writes() -> None:
-    """Drops what the other writes of a failed save say, until the process ends.
-
-    The first error, which is raised, closes orbax's event loop. Each write that was begun beside it
-    still reports to that loop, from a thread of tensorstore and perhaps below the program's last
-    line.
-    """
-    if not isinstance(sys.unraisablehook, _WithoutClosedLoops):
-        sys.unraisablehook = _WithoutClosedLoops(sys.unraisablehook)
-    logging.getLogger("asyncio").addFilter(_is_not_of_abandoned_task)
 
 
 class _WithoutClosedLoops:
