@@ -147,7 +147,7 @@ def test_the_notebook_names_what_there_is():
     assert not missing
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_notebook_runs(tmp_path):
     shutil.copy(NOTEBOOK, tmp_path)
     (tmp_path / "work").mkdir()
