@@ -13,7 +13,7 @@ from conkd_jax.data.corpus import Corpus
 from conkd_jax.data.movielens import Ratings
 from conkd_jax.data.questionnaires import Questionnaires
 from conkd_jax.models.recommenders import autorec
-from conkd_jax.stages import pipeline
+from conkd_jax.stages import checks, pipeline
 from conkd_jax.stages import recommender as recommenders
 from conkd_jax.stages.autorec_training import (
     RatingBatches,
@@ -101,6 +101,11 @@ def test_the_error_leaves_each_rating_out():
     ]
     found = leave_one_out_error(params, RatingBatches(RATINGS), batch_size=4)
     assert found == pytest.approx(np.mean(errors), rel=1e-5)
+
+
+def test_its_schedule_is_checked_when_it_begins(small_world, config):
+    assert checks.is_checked_later(pipeline.build(config))
+    assert not checks.is_checked_later(pipeline.build(small_world.config()))
 
 
 def test_nothing_to_learn_from_is_an_error(config):
